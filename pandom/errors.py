@@ -1,0 +1,30 @@
+"""Errors that are messages for people, and the exit code each one means.
+
+``pandom`` prints the message without a traceback. A message says what was
+expected, what was found, which key or object, and what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+DONE: Final = 0
+FAILED: Final = 1
+USER_MISTAKE: Final = 2
+INTERRUPTED: Final = 130
+
+
+class PandomError(Exception):
+    """Base of every error that ``pandom`` shows as a message."""
+
+    exit_code: int = FAILED
+
+
+class Failure(PandomError):
+    """Something that should have worked did not (exit code 1)."""
+
+
+class UserMistake(PandomError):
+    """Input or a request that is refused before anything is touched (exit code 2)."""
+
+    exit_code = USER_MISTAKE

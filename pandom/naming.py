@@ -1,0 +1,44 @@
+"""Names and labels of everything a stack makes; constants in this one file.
+
+Used by the components that create the objects, by ``pandom up`` and ``pandom
+down`` that look for leftovers, and by the tests.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Final
+
+PROJECT: Final = "pandom-stack"
+
+LABEL_STACK: Final = "pandom.stack"
+LABEL_PART: Final = "pandom.part"
+LABEL_OWNER: Final = "pandom.owner"
+LABEL_EXPIRES: Final = "pandom.expires"
+LABEL_HEAD: Final = "pandom.migration.head"
+
+BASE_IMAGE: Final = "pandom-base:trixie"
+
+# Where a container finds the secrets of its reader, read-only.
+KEYS_MOUNT: Final = PurePosixPath("/run/pandom/keys")
+
+# One user per image, the same number on every machine, so that the keys job can
+# give each secret to its reader and to nobody else.
+UID_POSTGRES: Final = 5432
+UID_MINIO: Final = 9000
+UID_OPERATIONS: Final = 7000
+
+# The names under which the servers are known inside the stack's network; they
+# stand in the certificates beside 127.0.0.1 and localhost.
+HOST_POSTGRES: Final = "postgres"
+HOST_MINIO: Final = "minio"
+
+
+def resource_name(stack: str, part: str) -> str:
+    """The Docker name of a stack's container, network or volume."""
+    return f"pandom-{stack}-{part}"
+
+
+def image_name(part: str) -> str:
+    """The tag of an image; shared by all stacks, containers use its digest."""
+    return f"{PROJECT}/{part}:local"
