@@ -1,0 +1,59 @@
+"""What only a superuser can do: extensions, comments on roles, rights on pg_hba_file_rules.
+
+Done by a job, because the provider has no words for it. It alone mounts the
+superuser's secret. It comes after ``access``: it comments and restricts roles and
+a database that must exist (docs/adr/0008-cluster-after-access.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+
+from pandom.naming import KEYS_MOUNT, UID_OPERATIONS
+from stacks.access import Access
+from stacks.container import TMP, ContainerArgs, Mount
+from stacks.job import Job
+from stacks.job_settings import job_settings
+from stacks.keys import Keys
+from stacks.settings import Settings
+
+
+@dataclass(frozen=True)
+class ClusterArgs:
+    """What the cluster job needs."""
+
+    settings: Settings
+    image: pulumi.Input[str]
+    network: pulumi.Input[str]
+    keys: Keys
+    access: Access
+
+
+class Cluster(pulumi.ComponentResource):
+    """Runs ``pandom job cluster``; ``schema/sql/cluster`` says what it applies."""
+
+    job: Job
+
+    def __init__(
+        self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("pandom-stack:index:Cluster", name, None, opts)
+        self.job = Job(
+            "cluster",
+            ContainerArgs(
+                stack=args.settings.stack,
+                part="cluster",
+                image=args.image,
+                uid=UID_OPERATIONS,
+                memory_mb=256,
+                command=("job", "cluster"),
+                network=args.network,
+                envs=job_settings(args.settings),
+                mounts=(Mount(args.keys.volumes["superuser"], str(KEYS_MOUNT)),),
+                tmpfs=TMP,
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=args.access.ready),
+        )
+        self.register_outputs({})

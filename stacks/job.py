@@ -1,0 +1,76 @@
+"""A one-shot container whose exit code decides whether ``up`` is green (M4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import pulumi
+import pulumi_docker as docker
+
+from pandom.naming import resource_name
+from stacks.container import ContainerArgs, container
+
+T = TypeVar("T")
+
+
+class Job(pulumi.ComponentResource):
+    """Runs once for every change of its image, command, settings or labels.
+
+    The provider calls a job that failed a success and finds nothing to do on the
+    next ``up``. So its exit code is checked here, each time the program runs: it
+    stays red until the job is replaced. What must come after takes an input
+    through ``then``; ``depends_on`` alone would not wait for the verdict.
+    """
+
+    container: docker.Container
+    logs: pulumi.Output[str]
+    succeeded: pulumi.Output[bool]
+
+    def __init__(
+        self, name: str, args: ContainerArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("pandom-stack:index:Job", name, None, opts)
+        self.container = container(
+            f"{name}-container",
+            replace(args, one_shot=True, restart="no"),
+            pulumi.ResourceOptions(parent=self),
+        )
+        # The jobs never print a secret (a test searches for every one of them); the
+        # state keeps the output encrypted all the same.
+        self.logs = pulumi.Output.unsecret(self.container.container_logs).apply(
+            lambda text: text or ""
+        )
+        self.succeeded = pulumi.Output.all(self.container.exit_code, self.logs).apply(
+            lambda result: check_exit(args.stack, args.part, result[0], result[1])
+        )
+        self.register_outputs({"succeeded": self.succeeded})
+
+    def then(self, value: T) -> pulumi.Input[T]:
+        """``value``, once the job has succeeded. A preview shows it at once, so
+        that the plan is readable before anything runs."""
+        if pulumi.runtime.is_dry_run():
+            return value
+        return self.succeeded.apply(lambda _: value)
+
+
+def check_exit(stack: str, part: str, code: int | None, logs: str) -> bool:
+    """True for exit code 0; otherwise an error that shows the job's own words.
+
+    Raises ``pulumi.RunError``, which Pulumi prints without a traceback.
+    """
+    if code == 0:
+        return True
+    last = "\n".join(f"    {line}" for line in logs.strip().splitlines()[-15:])
+    ended = "was never seen to end" if code is None else f"failed with exit code {code}"
+    raise pulumi.RunError(
+        f"The {part} job {ended}. Its last words:\n{last}\n"
+        f"Mend the cause and run `make up` again; all of it: "
+        f"docker logs {resource_name(stack, part)}"
+    )
+
+
+def settled(job: Job, value: Callable[[], T]) -> pulumi.Output[T]:
+    """``value()`` once the job has succeeded, also in a preview."""
+    return job.succeeded.apply(lambda _: value())

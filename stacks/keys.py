@@ -1,0 +1,165 @@
+"""Secrets and certificates: generated once, and carried to their readers by one channel.
+
+A container gets a secret by no environment variable and no label, both of which
+``docker inspect`` shows, and by no upload, which a read-only root refuses. A
+short-lived job gets them all and writes each, mode 0400 and owned by its reader,
+into that reader's own volume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import pulumi
+import pulumi_random as random
+
+from pandom.naming import HOST_MINIO, HOST_POSTGRES, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
+from pandom.paths import ca_certificate
+from schema.access import roles
+from stacks.container import ContainerArgs, Mount
+from stacks.job import Job
+from stacks.settings import Settings
+from stacks.volume import volume
+
+MINIO_ROOT_USER: Final = "pandom-root"
+SECRET_LENGTH: Final = 32
+
+# What a reader's file holds is the name of a generated secret.
+READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
+    "postgres": (UID_POSTGRES, {"superuser_password": "postgres"}),
+    "minio": (UID_MINIO, {"root_user": "minio-root-user", "root_password": "minio-root"}),
+    "superuser": (UID_OPERATIONS, {"postgres_password": "postgres"}),
+    "migrator": (
+        UID_OPERATIONS,
+        {"pandom_migrator_password": "pandom_migrator", "admin_password": "admin"},
+    ),
+    "storage": (
+        UID_OPERATIONS,
+        {
+            "minio_root_user": "minio-root-user",
+            "minio_root_password": "minio-root",
+            "minio_secret_key": "minio-media",
+        },
+    ),
+    "janitor": (UID_OPERATIONS, {"pandom_janitor_password": "pandom_janitor"}),
+    "operator": (UID_OPERATIONS, {"pandom_user_password": "pandom_user"}),
+}
+SERVERS: Final = {"postgres": HOST_POSTGRES, "minio": HOST_MINIO}
+
+
+@dataclass(frozen=True)
+class KeysArgs:
+    """What the keys job needs."""
+
+    settings: Settings
+    image: pulumi.Input[str]
+
+
+class Keys(pulumi.ComponentResource):
+    """``secrets`` by name, ``volumes`` by reader, ``job`` that put the ones into the
+    others, and the certificate of the stack's own CA."""
+
+    secrets: dict[str, pulumi.Output[str]]
+    volumes: dict[str, pulumi.Output[str]]
+    certificate: pulumi.Output[str]
+    job: Job
+
+    def __init__(
+        self, name: str, args: KeysArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("pandom-stack:index:Keys", name, None, opts)
+        settings = args.settings
+        self.secrets = self._secrets(settings)
+        child = pulumi.ResourceOptions(parent=self)
+        self.volumes = {
+            reader: volume(f"keys-{reader}-volume", settings.stack, f"keys-{reader}", child).name
+            for reader in ("ca", *READERS)
+        }
+        self.job = Job(
+            "keys",
+            ContainerArgs(
+                stack=settings.stack,
+                part="keys",
+                image=args.image,
+                # The one root user of the stack: it alone gives files to other users.
+                uid=None,
+                memory_mb=128,
+                command=("job", "keys"),
+                capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER"),
+                mounts=tuple(
+                    Mount(volume_name, f"/keys/{reader}", writable=True)
+                    for reader, volume_name in self.volumes.items()
+                ),
+                uploads={"/run/pandom-keys.json": self._manifest()},
+            ),
+            child,
+        )
+        self.certificate = pulumi.Output.all(self.job.succeeded, self.job.logs).apply(
+            lambda result: write_certificate(settings.stack, result[1])
+        )
+        self.register_outputs({"certificate": self.certificate})
+
+    def _secrets(self, settings: Settings) -> dict[str, pulumi.Output[str]]:
+        config = pulumi.Config()
+        overrides = {
+            "admin": "adminPassword",
+            "pandom_app": "appPassword",
+            "pandom_user": "userPassword",
+            "minio-media": "minioSecretKey",
+        }
+        logins = [role.name for role in roles(settings.opt_in) if role.login]
+        names = ["postgres", *logins, "admin", "minio-root", "minio-media"]
+        if settings.encrypt_password_hash:
+            names.append("password-hash-key")
+        secrets: dict[str, pulumi.Output[str]] = {}
+        for name in names:
+            override = overrides.get(name)
+            if override and settings.overrides[override]:
+                secrets[name] = config.require_secret(override)
+                continue
+            secrets[name] = random.RandomPassword(
+                f"{name.replace('_', '-')}-password",
+                length=SECRET_LENGTH,
+                # Letters and digits only: they pass unquoted through URLs, dotenv and
+                # connection strings, and 32 of them are 190 bits.
+                special=False,
+                opts=pulumi.ResourceOptions(parent=self),
+            ).result
+        secrets["minio-root-user"] = pulumi.Output.from_input(MINIO_ROOT_USER)
+        return secrets
+
+    def _manifest(self) -> pulumi.Output[str]:
+        """What the job writes where, as JSON; secret as a whole."""
+        readers: dict[str, object] = {}
+        for reader, (uid, files) in READERS.items():
+            content = {file: self.secrets[secret] for file, secret in files.items()}
+            if reader == "migrator" and "password-hash-key" in self.secrets:
+                content["password_hash_key"] = self.secrets["password-hash-key"]
+            readers[reader] = {"uid": uid, "files": content}
+            if reader in SERVERS:
+                readers[reader] = {"uid": uid, "files": content, "certificate": reader}
+        sans = {name: ["127.0.0.1", "localhost", host] for name, host in SERVERS.items()}
+        return pulumi.Output.secret(pulumi.Output.json_dumps({"sans": sans, "readers": readers}))
+
+
+def write_certificate(stack: str, logs: str) -> str:
+    """The CA's certificate from the keys job's output; also written to the stack's
+    folder, where clients and the provider's ``sslrootcert`` expect it.
+
+    Raises ``pulumi.RunError`` when the output holds none.
+    """
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    if begin not in logs or end not in logs:
+        raise pulumi.RunError(
+            "The keys job printed no CA certificate; expected a PEM block in its output. "
+            f"Run it again: pulumi up --stack {stack} --replace '**keys-container'"
+        )
+    text = begin + logs.split(begin, 1)[1].split(end, 1)[0] + end + "\n"
+    target = ca_certificate(stack)
+    if not target.exists() or target.read_text() != text:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial")
+        partial.write_text(text)
+        partial.replace(target)
+    return text

@@ -1,0 +1,65 @@
+"""Schema, row security, triggers, object privileges and the administrator (M1-M4, S1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+
+from pandom.naming import KEYS_MOUNT, LABEL_HEAD, UID_OPERATIONS
+from pandom.paths import ROOT
+from stacks.cluster import Cluster
+from stacks.container import TMP, ContainerArgs, Mount
+from stacks.job import Job
+from stacks.job_settings import job_settings
+from stacks.keys import Keys
+from stacks.settings import Settings
+
+
+@dataclass(frozen=True)
+class MigrationArgs:
+    """What the migration job needs."""
+
+    settings: Settings
+    image: pulumi.Input[str]
+    network: pulumi.Input[str]
+    keys: Keys
+    cluster: Cluster
+
+
+class Migration(pulumi.ComponentResource):
+    """Runs ``pandom job migrate``. The head stands in a label, so that a preview
+    says ``0003 → 0004`` and not only that a container is replaced."""
+
+    job: Job
+
+    def __init__(
+        self, name: str, args: MigrationArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("pandom-stack:index:Migration", name, None, opts)
+        self.job = Job(
+            "migration",
+            ContainerArgs(
+                stack=args.settings.stack,
+                part="migration",
+                image=args.image,
+                uid=UID_OPERATIONS,
+                memory_mb=512,
+                command=("job", "migrate"),
+                network=args.network,
+                envs=job_settings(args.settings),
+                mounts=(Mount(args.keys.volumes["migrator"], str(KEYS_MOUNT)),),
+                tmpfs=TMP,
+                labels={LABEL_HEAD: head(), "pandom.after": args.cluster.job.then("cluster")},
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs({})
+
+
+def head() -> str:
+    """The newest revision by its number; a test compares it with Alembic's head."""
+    files = sorted((ROOT / "migrations" / "versions").glob("[0-9]*_*.py"))
+    if not files:
+        raise pulumi.RunError("migrations/versions holds no revision; expected NNNN_slug.py")
+    return files[-1].name.split("_", 1)[0]

@@ -1,0 +1,45 @@
+"""What Pulumi tells the program: its configuration and, after a killed run, what to adopt."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env
+
+from stacks.settings import SECRET_KEYS, Settings, SettingsError, load
+
+ADOPT_VARIABLE = "PANDOM_ADOPT"
+
+
+def current_settings() -> Settings:
+    """The running stack's settings.
+
+    Raises ``pulumi.RunError`` with every problem, before any resource is registered.
+    """
+    raw = {**get_config_env(), **CONFIG.get()}
+    stack = pulumi.get_stack()
+    try:
+        settings = load(stack, raw)
+    except SettingsError as error:
+        raise pulumi.RunError(str(error)) from None
+    config = pulumi.Config()
+    plain = [
+        key
+        for key in SECRET_KEYS
+        if settings.overrides[key] and not pulumi.runtime.is_config_secret(config.full_key(key))
+    ]
+    if plain:
+        lines = "\n".join(
+            f"  {config.full_key(key)}: expected an encrypted value, found plain text; "
+            f"pulumi config set --stack {stack} --secret {key}"
+            for key in plain
+        )
+        raise pulumi.RunError(f"Secrets of stack {stack} are not encrypted:\n{lines}")
+    return settings
+
+
+def adopted() -> frozenset[str]:
+    """Names that ``pandom up`` found in the cluster but not in the state."""
+    return frozenset(json.loads(os.environ.get(ADOPT_VARIABLE, "[]")))

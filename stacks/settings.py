@@ -1,0 +1,330 @@
+"""The one place where configuration is read and checked (issue row B1, A-rows' opt-ins).
+
+``load`` is pure: the program gives it Pulumi's configuration, ``pandom up`` the
+stack's file, and both get the same answer, before anything is touched. All
+errors are reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal, cast
+
+from pandom.errors import UserMistake
+from pandom.naming import PROJECT
+from pandom.objectstore import bucket_name_problem
+from schema.rules import EMAIL_PATTERN
+
+ProfileName = Literal["development", "ephemeral", "production"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What differs between the three kinds of stack. Nothing else does."""
+
+    summary: str
+    durable: bool  # fsync and full_page_writes; off is faster and loses data in a crash
+    restart: str  # Docker's restart policy of the servers
+    signed_context: bool  # only contexts signed by begin_context are accepted
+    must_protect: bool  # refuses to be destroyed without CONFIRM=<stack>
+    must_verify_tls: bool  # clients are told sslmode=verify-full
+    must_back_up: bool  # a backup setting other than none
+    weak_passwords: bool  # takes a weak administrator password, such as admin123
+    sample_data: bool  # sample users may be seeded
+
+
+PROFILES: Final[dict[ProfileName, Profile]] = {
+    "development": Profile(
+        summary="a developer's own stack",
+        durable=True,
+        restart="unless-stopped",
+        signed_context=False,
+        must_protect=False,
+        must_verify_tls=False,
+        must_back_up=False,
+        weak_passwords=False,
+        sample_data=True,
+    ),
+    "ephemeral": Profile(
+        summary="lives for one run of CI",
+        durable=False,
+        restart="no",
+        signed_context=False,
+        must_protect=False,
+        must_verify_tls=False,
+        must_back_up=False,
+        weak_passwords=True,
+        sample_data=True,
+    ),
+    "production": Profile(
+        summary="must not be lost",
+        durable=True,
+        restart="unless-stopped",
+        signed_context=True,
+        must_protect=True,
+        must_verify_tls=True,
+        must_back_up=True,
+        weak_passwords=False,
+        sample_data=False,
+    ),
+}
+
+SECRET_KEYS: Final = ("adminPassword", "appPassword", "userPassword", "minioSecretKey")
+STACK_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,29}")
+MIN_SECRET_LENGTH: Final = 12
+
+# Passwords that everybody tries first; the source document's own is among them.
+_WEAK: Final = ("admin", "password", "pandom", "secret", "letmein", "qwerty", "changeme", "123456")
+
+
+class SettingsError(UserMistake):
+    """Every configuration error of a stack, one line each."""
+
+    def __init__(self, stack: str, problems: list[str]) -> None:
+        self.problems = tuple(problems)
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        super().__init__(
+            f"stacks/Pulumi.{stack}.yaml cannot be used; nothing was touched:\n{lines}\n"
+            "Every key is described in Pulumi.yaml."
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A stack's validated settings. Secrets given in the configuration are in
+    ``overrides``; they are None where the stack's file holds them encrypted."""
+
+    stack: str
+    profile_name: ProfileName
+    postgres_port: int
+    minio_port: int
+    postgres_memory_mb: int
+    minio_memory_mb: int
+    bucket: str
+    sslmode: str
+    admin_email: str
+    sample_data: bool
+    signed_context: bool
+    encrypt_password_hash: bool
+    audit_retention_months: int
+    backup: str
+    protect: bool
+    opt_in: frozenset[str]
+    overrides: Mapping[str, str | None] = field(repr=False)
+
+    @property
+    def profile(self) -> Profile:
+        """What the stack's profile decides."""
+        return PROFILES[self.profile_name]
+
+
+@dataclass(frozen=True)
+class _Key:
+    """How one key is read; ``default`` repeats nothing: Pulumi.yaml has it too
+    and a unit test compares the two."""
+
+    kind: type
+    default: Any
+    problem: Callable[[Any], str | None] = lambda value: None
+
+
+def _between(low: int, high: int, unit: str = "") -> Callable[[Any], str | None]:
+    def problem(value: int) -> str | None:
+        allowed = f"a whole number from {low} to {high}{unit}"
+        return None if low <= value <= high else allowed
+
+    return problem
+
+
+def _one_of(*allowed: str) -> Callable[[Any], str | None]:
+    return lambda value: None if value in allowed else "one of " + ", ".join(allowed)
+
+
+def _email(value: str) -> str | None:
+    ok = len(value) <= 255 and re.fullmatch(EMAIL_PATTERN, value)
+    return None if ok else "an e-mail address such as admin@example.com"
+
+
+_KEYS: Final[dict[str, _Key]] = {
+    "profile": _Key(str, "development", _one_of(*PROFILES)),
+    "postgresPort": _Key(int, 5432, _between(1024, 65535)),
+    "minioPort": _Key(int, 9000, _between(1024, 65535)),
+    "postgresMemoryMb": _Key(int, 512, _between(256, 1 << 20, " (MiB)")),
+    "minioMemoryMb": _Key(int, 768, _between(512, 1 << 20, " (MiB)")),
+    "bucket": _Key(str, "pandom-media", bucket_name_problem),
+    "sslmode": _Key(str, "verify-full", _one_of("verify-full", "require")),
+    "adminEmail": _Key(str, "admin@pandom.com", _email),
+    "sampleData": _Key(bool, False),
+    "serviceLogin": _Key(bool, False),
+    "signedContext": _Key(str, "profile", _one_of("on", "off", "profile")),
+    "encryptPasswordHash": _Key(bool, False),
+    "auditRetentionMonths": _Key(int, 24, _between(1, 240, " (months)")),
+    "backup": _Key(str, "none", _one_of("none", "external")),
+    "protect": _Key(bool, False),
+    **{key: _Key(str, "") for key in SECRET_KEYS},
+}
+
+_WORDS: Final = {str: "a string", int: "a whole number", bool: "true or false"}
+
+
+def defaults() -> dict[str, Any]:
+    """Every key with its default, for the test that compares Pulumi.yaml."""
+    return {name: key.default for name, key in _KEYS.items()}
+
+
+def _found(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) else str(value).lower()
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _convert(kind: type, value: Any) -> Any:
+    """The value as ``kind``, or None. Pulumi hands the program strings, a stack
+    file hands ``pandom up`` YAML's types; both must read the same."""
+    if kind is str:
+        return value if isinstance(value, str) else None
+    if kind is bool:
+        return {"true": True, "false": False}.get(str(value).lower())
+    text = str(value)
+    return int(text) if not isinstance(value, bool) and re.fullmatch(r"-?\d{1,9}", text) else None
+
+
+def password_problem(value: str, email: str) -> str | None:
+    """Why ``value`` is too weak for an administrator, or None."""
+    lowered = value.lower()
+    if len(value) < MIN_SECRET_LENGTH:
+        return f"at least {MIN_SECRET_LENGTH} characters"
+    if len(value.encode()) > 72:
+        return "at most 72 bytes, because bcrypt ignores the rest"
+    if len(set(value)) < 6:
+        return "at least 6 different characters"
+    if any(word in lowered and len(value) < len(word) + 10 for word in _WEAK):
+        return "not a well-known password with a few characters added"
+    if email.split("@")[0].lower() in lowered:
+        return "not containing the e-mail's name"
+    return None
+
+
+def _read(raw: Mapping[str, object], problems: list[str]) -> dict[str, Any]:
+    """Every key's value; unknown keys and wrong types become problems."""
+    prefix = f"{PROJECT}:"
+    given = {name.removeprefix(prefix): value for name, value in raw.items()}
+    for name in sorted(set(given) - set(_KEYS)):
+        if ":" in name:
+            problems.append(f"{name}: keys of other packages are not used by this program")
+            continue
+        near = difflib.get_close_matches(name, _KEYS, n=1)
+        hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+        problems.append(f"{prefix}{name}: unknown key{hint}")
+    values: dict[str, Any] = {}
+    for name, key in _KEYS.items():
+        value = given.get(name, key.default)
+        values[name] = key.default
+        if name in SECRET_KEYS:
+            values[name] = _secret(name, value, problems)
+            continue
+        converted = _convert(key.kind, value)
+        allowed = _WORDS[key.kind] if converted is None else key.problem(converted)
+        if allowed:
+            problems.append(f"{prefix}{name}: expected {allowed}, found {_found(value)}")
+        else:
+            values[name] = converted
+    return values
+
+
+def _secret(name: str, value: Any, problems: list[str]) -> str | None:
+    """The secret, "" when it is to be generated, None when still encrypted."""
+    if isinstance(value, Mapping) and set(value) == {"secure"}:
+        return None
+    if not isinstance(value, str):
+        problems.append(f"{PROJECT}:{name}: expected a secret string, found another type")
+        return ""
+    short = 0 < len(value) < MIN_SECRET_LENGTH
+    if short and name != "adminPassword":
+        problems.append(
+            f"{PROJECT}:{name}: expected at least {MIN_SECRET_LENGTH} characters, "
+            f"found {len(value)}"
+        )
+    return value
+
+
+def _cross_checks(values: dict[str, Any], profile: Profile) -> Iterator[str]:
+    """Rules that need more than one key."""
+    name = values["profile"]
+    if values["postgresPort"] == values["minioPort"]:
+        yield (
+            f"{PROJECT}:minioPort: expected another port than postgresPort, "
+            f"found {values['minioPort']} for both"
+        )
+    if profile.must_protect and not values["protect"]:
+        yield f"{PROJECT}:protect: expected true with profile {name}, found false"
+    if profile.must_back_up and values["backup"] == "none":
+        yield f"{PROJECT}:backup: expected external with profile {name}, found 'none'"
+    if profile.must_verify_tls and values["sslmode"] != "verify-full":
+        yield (
+            f"{PROJECT}:sslmode: expected verify-full with profile {name}, "
+            f"found {_found(values['sslmode'])}"
+        )
+    if profile.signed_context and values["signedContext"] == "off":
+        yield f"{PROJECT}:signedContext: expected on or profile with profile {name}, found 'off'"
+    if values["sampleData"] and not profile.sample_data:
+        yield f"{PROJECT}:sampleData: expected false with profile {name}, found true"
+    password = values["adminPassword"]
+    if password and not profile.weak_passwords:
+        weak = password_problem(password, values["adminEmail"])
+        if weak:
+            # The value is a secret even when it is a bad one: it is not shown.
+            yield f"{PROJECT}:adminPassword: expected {weak}; leave it out to have one generated"
+
+
+def load(stack: str, raw: Mapping[str, object]) -> Settings:
+    """The settings of ``stack`` from its configuration, keys with or without the
+    project's name in front.
+
+    Raises ``SettingsError`` with every problem found.
+    """
+    problems: list[str] = []
+    if not STACK_NAME.fullmatch(stack):
+        problems.append(
+            f"stack name: expected up to 30 of a-z, 0-9 and -, a letter first, found {stack!r}"
+        )
+    values = _read(raw, problems)
+    profile = PROFILES[cast(ProfileName, values["profile"])]
+    problems += _cross_checks(values, profile)
+    if problems:
+        raise SettingsError(stack, problems)
+    signed = values["signedContext"]
+    return Settings(
+        stack=stack,
+        profile_name=values["profile"],
+        postgres_port=values["postgresPort"],
+        minio_port=values["minioPort"],
+        postgres_memory_mb=values["postgresMemoryMb"],
+        minio_memory_mb=values["minioMemoryMb"],
+        bucket=values["bucket"],
+        sslmode=values["sslmode"],
+        admin_email=values["adminEmail"],
+        sample_data=values["sampleData"],
+        signed_context=profile.signed_context if signed == "profile" else signed == "on",
+        encrypt_password_hash=values["encryptPasswordHash"],
+        audit_retention_months=values["auditRetentionMonths"],
+        backup=values["backup"],
+        protect=values["protect"],
+        opt_in=frozenset({"serviceLogin"} if values["serviceLogin"] else ()),
+        overrides={key: values[key] for key in SECRET_KEYS},
+    )
+
+
+def profile_table() -> str:
+    """The three profiles side by side, as Markdown, for the docs."""
+    rows = ["| | " + " | ".join(PROFILES) + " |", "|---" * (len(PROFILES) + 1) + "|"]
+    for item in fields(Profile):
+        cells = (_cell(getattr(profile, item.name)) for profile in PROFILES.values())
+        rows.append(f"| {item.name.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _cell(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
