@@ -1,0 +1,89 @@
+# Thin aliases. Every target promises only 0 or not 0: make turns all failures
+# into 2, so scripts that tell a mistake from a failure call `.venv/bin/pandom`.
+
+STACK ?= dev
+ROLE ?= pandom_app
+PYTHON ?= python3
+PANDOM = .venv/bin/pandom
+RUN = .venv/bin/python -m
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+## first
+.PHONY: up
+up: ready ## bring STACK up, from a bare machine to healthy
+	@$(PANDOM) up --stack $(STACK)
+
+.PHONY: test
+test: ready lint ## every check and every test layer, on stacks of their own
+	@$(RUN) pytest
+
+.PHONY: tools
+tools: ## provide what this machine lacks; say where each tool came from
+	@$(PYTHON) -m toolchain
+
+## a stack (STACK=dev)
+.PHONY: down
+down: ready ## take STACK down and leave nothing of it
+	@$(PANDOM) down --stack $(STACK)
+
+.PHONY: health
+health: ready ## check STACK: server, tables, object store
+	@$(PANDOM) health --stack $(STACK)
+
+.PHONY: env
+env: ready ## print STACK's settings and secrets for a client (ROLE=pandom_app)
+	@$(PANDOM) env --stack $(STACK) --role $(ROLE)
+
+.PHONY: preview
+preview: ready ## show what `up` would change
+	@$(PANDOM) preview --stack $(STACK)
+
+.PHONY: shell
+shell: ready ## a shell with psql, pg_dump and the operator's login
+	@$(PANDOM) shell --stack $(STACK)
+
+## checks
+.PHONY: lint
+lint: ready ## format, lint and types of Python; lint and format of SQL
+	@$(RUN) ruff check --quiet .
+	@$(RUN) ruff format --quiet --check .
+	@$(RUN) mypy --no-error-summary
+	@find migrations/sql -name '*.sql' -exec .venv/bin/squawk --quiet {} +
+	@.venv/bin/sqruff lint schema migrations
+
+.PHONY: conformance
+conformance: ready ## record what the official plugins do (OFFICIAL=folder)
+	@$(RUN) tests.conformance.record $(OFFICIAL)
+
+.PHONY: soak
+soak: ready ## the sizes and rounds that `make test` leaves out
+	@$(RUN) pytest -m soak
+
+.PHONY: bench
+bench: ready ## measure up, no-change up, preview, destroy
+	@$(PANDOM) bench
+
+.PHONY: docs
+docs: ready ## make the generated reference again
+	@$(PANDOM) docs
+
+## cleaning
+.PHONY: clean
+clean: ## remove the project's images and this clone's caches
+	@$(PYTHON) -m toolchain --clean
+
+.PHONY: clean-tools
+clean-tools: ## remove the user's cache of built tools and the base image
+	@$(PYTHON) -m toolchain --clean-tools
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^## / { print "\n" substr($$0, 4) } \
+	  /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The quick form of `tools`: says only what it had to do.
+.PHONY: ready
+ready:
+	@$(PYTHON) -m toolchain --quiet

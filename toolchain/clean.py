@@ -1,0 +1,55 @@
+"""Taking away what can be made again: the clone's caches and images, or the user's cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from pandom.naming import BASE_IMAGE, PROJECT
+from pandom.paths import ROOT, cache_home
+from toolchain import process, venv
+from toolchain.report import say
+
+_CACHES: Final = (".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis")
+
+
+def clone() -> None:
+    """Remove the project's images and this clone's caches; stacks and their state stay."""
+    listing = process.output(["docker", "image", "ls", "--quiet", f"{PROJECT}/*"]) or ""
+    for image in sorted(set(listing.split())):
+        _remove_image(image)
+    if venv.LINK.is_symlink():
+        venv.LINK.unlink()
+        say("removed .venv (a link; the environment itself stays in the user's cache)")
+    for folder in (*(ROOT / name for name in _CACHES), ROOT / "app_image" / "artifacts"):
+        _remove_folder(folder)
+    for folder in _bytecode():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def tools() -> None:
+    """Remove the user's cache and the base image, so that the next run makes them afresh."""
+    _remove_folder(cache_home())
+    if process.output(["docker", "image", "inspect", BASE_IMAGE]):
+        _remove_image(BASE_IMAGE)
+
+
+def _bytecode() -> list[Path]:
+    return [
+        Path(folder) / "__pycache__"
+        for folder, names, _ in os.walk(ROOT)  # does not follow .venv
+        if "__pycache__" in names
+    ]
+
+
+def _remove_folder(folder: Path) -> None:
+    if folder.is_dir():
+        shutil.rmtree(folder)
+        say(f"removed {folder}")
+
+
+def _remove_image(image: str) -> None:
+    done = process.output(["docker", "image", "rm", "--force", image])
+    say(f"removed image {image}" if done else f"kept image {image}: a container uses it")

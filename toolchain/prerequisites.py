@@ -1,0 +1,120 @@
+"""What must be there before anything is provided, and the system changes that come first."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+
+from toolchain import base_image, docker, golang, minio, network, pins, process, pulumi
+from toolchain.errors import ToolMissing
+from toolchain.report import Step
+
+
+def go_needed() -> str | None:
+    """Return what Go has to build or fetch here, or None."""
+    needed = []
+    archive = pulumi.archive_url()
+    if pulumi.find() is None and not (archive and network.allowed(archive)):
+        needed.append("the Pulumi CLI")
+    if minio.find() is None:
+        needed.append("MinIO")
+    if pulumi.find_exec() is None:
+        needed.append("Pulumi's Python launcher")
+    return ", ".join(needed) or None
+
+
+def missing() -> list[tuple[str, str | None]]:
+    """Return what is missing, as (what and why, Debian package or None)."""
+    found: list[tuple[str, str | None]] = [
+        (f"{tool}: not on PATH", tool) for tool in ("git", "make") if shutil.which(tool) is None
+    ]
+    if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
+        python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        found.append((f"venv and pip for {python}: not installed", f"{python}-venv"))
+    purpose = go_needed()
+    if purpose and golang.compiler() is None:
+        found.append(
+            (
+                f"Go {pins.spell(pins.GO)} or newer, for {purpose}: not on PATH; "
+                "Debian's may be older: https://go.dev/dl",
+                None,
+            )
+        )
+    return found
+
+
+def message(lacking: list[tuple[str, str | None]]) -> str:
+    """Say in one message all that is missing and how to get it."""
+    lines = ["This machine lacks:", *(f"  - {what}" for what, _ in lacking)]
+    packages = [package for _, package in lacking if package]
+    if packages:
+        lines += ["Install with:", f"  apt-get install {' '.join(packages)}"]
+    return "\n".join([*lines, "Then run the same command again."])
+
+
+def check() -> None:
+    """Raise ToolMissing, once and for everything together, if something is missing."""
+    lacking = missing()
+    if lacking:
+        raise ToolMissing(message(lacking))
+
+
+def changes() -> tuple[list[str], bool]:
+    """Return the Debian packages to install, and whether a Docker engine is to be started."""
+    running = docker.serving() is not None
+    if not running:
+        reason = docker.refusal()
+        if reason:
+            raise ToolMissing(reason)
+    install = [] if running else docker.packages()
+    # Whether the image is there only a running engine can tell; the hub may serve it.
+    if not (running and base_image.present()):
+        install += base_image.packages()
+    return install, not running
+
+
+def question(install: list[str], start: bool) -> str:
+    """Spell out the system changes."""
+    lines = ["`make tools` is going to change this system:"]
+    if install:
+        lines.append(f"  - apt-get install {' '.join(install)}")
+    if start:
+        lines.append("  - start a Docker engine (dockerd) in the background")
+    return "\n".join(lines)
+
+
+def consent(text: str) -> None:
+    """Ask on a terminal; YES=1 or no terminal is a yes (the text is printed all the same)."""
+    print(text, file=sys.stderr, flush=True)
+    if os.environ.get("YES") == "1" or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ToolMissing("Nothing was changed. Make these changes yourself, or answer with YES=1.")
+
+
+def install(step: Step, packages: list[str]) -> None:
+    """Install Debian packages; raises ToolMissing."""
+    if os.geteuid() != 0:
+        raise ToolMissing(
+            "These Debian packages are needed, and only root can install them:\n"
+            f"  sudo apt-get install --yes {' '.join(packages)}"
+        )
+    step.working(f"apt-get install {' '.join(packages)}")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    hint = "Is a Debian mirror reachable? apt's own settings apply."
+    # Another apt may be running (unattended upgrades): wait for it, but not for ever.
+    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "--yes"]
+    process.run("apt-get update", [*apt, "update"], hint=hint, variables=quiet)
+    if "docker.io" in packages and process.output(["apt-cache", "show", "docker-cli"]):
+        # In trixie the client is a package of its own, which docker.io only recommends.
+        packages = [*packages, "docker-cli"]
+    process.run(
+        "apt-get install",
+        [*apt, "install", "--no-install-recommends", *packages],
+        hint=hint,
+        variables=quiet,
+    )
+    step.source = f"{' '.join(packages)}, from Debian"

@@ -1,0 +1,69 @@
+"""Looking for programs on PATH, past our own, and asking them for their version once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from pandom.paths import cache_home
+from toolchain import pins, process
+
+_STANDINS: Final = ("toolchain", "standins", "bin")
+
+
+def is_ours(path: Path) -> bool:
+    """Tell whether a program is a stand-in (of any clone) or came from our cache.
+
+    The caller may already have our PATH, and must not take what we put there
+    for something that the user installed.
+    """
+    resolved = path.resolve()
+    return resolved.parts[-4:-1] == _STANDINS or resolved.is_relative_to(cache_home().resolve())
+
+
+def on_path(program: str, search: str | None = None) -> Path | None:
+    """Return the first program of that name on PATH which is not ours."""
+    for folder in (os.environ.get("PATH", "") if search is None else search).split(os.pathsep):
+        candidate = Path(folder or ".") / program
+        if candidate.is_file() and os.access(candidate, os.X_OK) and not is_ours(candidate):
+            return candidate.absolute()
+    return None
+
+
+def version(path: Path, *arguments: str) -> pins.Version | None:
+    """Ask a program for its version; the answer is kept until the file changes.
+
+    Starting the CLI takes 0.3 s, which every ``pandom`` command would pay.
+    """
+    stat = path.stat()
+    stamp = [stat.st_mtime_ns, stat.st_size]
+    answers = _answers()
+    known = answers.get(str(path))
+    if known and known[0] == stamp:
+        text = str(known[1])
+    else:
+        text = process.output([path, *arguments]) or ""
+        _keep({**answers, str(path): [stamp, text]})
+    return pins.version(text)
+
+
+def _file() -> Path:
+    return cache_home() / "versions.json"
+
+
+def _answers() -> dict[str, Sequence[object]]:
+    try:
+        answers = json.loads(_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    return answers if isinstance(answers, dict) else {}
+
+
+def _keep(answers: dict[str, Sequence[object]]) -> None:
+    _file().parent.mkdir(parents=True, exist_ok=True)
+    partial = _file().with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(answers, indent=1))
+    partial.replace(_file())
