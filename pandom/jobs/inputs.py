@@ -1,0 +1,40 @@
+"""What a job is told: settings in its environment, secrets in files that only it can read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pandom.errors import Failure
+from pandom.naming import KEYS_MOUNT
+
+
+def setting(name: str) -> str:
+    """A setting from the environment; raises Failure if the container was not given it."""
+    value = os.environ.get(name, "")
+    if not value:
+        raise Failure(
+            f"{name} is not set in this container.\n"
+            "Next: a job is started by `make up`, which sets it; by hand, pass --env."
+        )
+    return value
+
+
+def secret_file(name: str) -> Path:
+    """The path of a secret or certificate; raises Failure if it is not there."""
+    path = Path(KEYS_MOUNT) / name
+    if not os.access(path, os.R_OK):
+        raise Failure(
+            f"{path} is missing or not readable by uid {os.getuid()}.\n"
+            "Next: the keys job writes it; run `make up` again, which repeats the job."
+        )
+    return path
+
+
+def secret(name: str) -> str:
+    """A secret; raises Failure if it is not there or empty."""
+    path = secret_file(name)
+    value = path.read_text().rstrip("\n")
+    if not value:
+        raise Failure(f"{path} is empty.\nNext: run `make up` again, which writes it anew.")
+    return value
