@@ -81,7 +81,7 @@ class Access(pulumi.ComponentResource):
             template="template0",
             opts=self._options(depends_on=[args.database.container], adopt=DATABASE),
         )
-        everyone = [database, *made.values()]
+        everyone: list[pulumi.Resource] = [database, *made.values()]
         on_database = self._grants(database_grants(DATABASE), everyone, made)
         on_schema = self._grants(SCHEMA_GRANTS, everyone, made)
         defaults = self._defaults(everyone, made)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pandom.naming import HOST_MINIO, HOST_POSTGRES
 from schema.access import DATABASE
 from stacks.settings import Settings
 
-MINIO_ACCESS_KEY = "pandom-media"
+MINIO_ACCESS_KEY: Final = "pandom-media"
 
 
 def job_settings(settings: Settings) -> dict[str, str]:

@@ -1,0 +1,176 @@
+"""Configuration: every rule is seen to refuse, and all errors come at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pandom.errors import USER_MISTAKE
+from pandom.paths import ROOT
+from stacks.settings import PROFILES, SECRET_KEYS, SettingsError, defaults, load, profile_table
+
+PRODUCTION = {"profile": "production", "protect": True, "backup": "external"}
+TEMPLATES = sorted((ROOT / "stacks" / "templates").glob("*.yaml"))
+
+
+def problems(**raw: Any) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        load("dev", raw)
+    return caught.value.problems
+
+
+@pytest.mark.requirement("B1")
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("profile", "staging", "one of development, ephemeral, production"),
+        ("postgresPort", "abc", "a whole number"),
+        ("postgresPort", 80, "from 1024 to 65535"),
+        ("postgresPort", 65536, "from 1024 to 65535"),
+        ("postgresPort", True, "a whole number"),
+        ("minioPort", 1.5, "a whole number"),
+        ("postgresMemoryMb", 64, "from 256"),
+        ("minioMemoryMb", 64, "from 512"),
+        ("bucket", "Not_A_Bucket", "lower"),
+        ("bucket", "ab", "3"),
+        ("bucket", "192.168.5.4", "address"),
+        ("sslmode", "disable", "verify-full, require"),
+        ("adminEmail", "nobody", "e-mail"),
+        ("sampleData", "maybe", "true or false"),
+        ("serviceLogin", 1, "true or false"),
+        ("signedContext", "yes", "on, off, profile"),
+        ("auditRetentionMonths", 0, "from 1 to 240"),
+        ("backup", "tape", "none, external"),
+        ("adminPassword", 12, "secret string"),
+        ("appPassword", "short", "at least 12 characters"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name_with_what_is_allowed(
+    key: str, value: Any, expected: str
+) -> None:
+    (problem,) = problems(**{key: value})
+    assert problem.startswith(f"pandom-stack:{key}: expected ")
+    assert expected in problem
+    assert "found" in problem
+
+
+def test_all_errors_come_at_once() -> None:
+    found = problems(postgresPort=1, minioPort="x", bucket="B", profile="none", sampelData=True)
+    assert len(found) == 5
+
+
+def test_an_unknown_key_names_the_nearest_one() -> None:
+    (problem,) = problems(postgresport=5432)
+    assert problem == (
+        "pandom-stack:postgresport: unknown key; did you mean pandom-stack:postgresPort?"
+    )
+    (far,) = problems(colour="red")
+    assert far == "pandom-stack:colour: unknown key"
+
+
+def test_equal_ports_are_refused() -> None:
+    (problem,) = problems(postgresPort=9000)
+    assert "another port than postgresPort, found 9000" in problem
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"protect": False}, "protect"),
+        ({"backup": "none"}, "backup"),
+        ({"sslmode": "require"}, "sslmode"),
+        ({"sampleData": True}, "sampleData"),
+        ({"signedContext": "off"}, "signedContext"),
+    ],
+)
+def test_production_refuses_what_would_lose_or_expose_data(
+    change: dict[str, Any], key: str
+) -> None:
+    load("prod", PRODUCTION)
+    (problem,) = problems(**{**PRODUCTION, **change})
+    assert problem.startswith(f"pandom-stack:{key}: ")
+    assert "production" in problem
+
+
+@pytest.mark.requirement("S1")
+@pytest.mark.parametrize(
+    "password", ["admin123", "password1234", "aaaaaaaaaaaaaaaa", "admin@pandom.com!!", "x" * 80]
+)
+def test_a_weak_administrator_password_is_refused_outside_the_ephemeral_profile(
+    password: str,
+) -> None:
+    (problem,) = problems(adminPassword=password)
+    assert problem.startswith("pandom-stack:adminPassword: expected ")
+    assert password not in problem  # a secret is not shown, also when it is a bad one
+    assert load("ci", {"profile": "ephemeral", "adminPassword": password})
+
+
+def test_a_strong_password_and_an_encrypted_one_pass() -> None:
+    assert load("dev", {"adminPassword": "Trombone-Lagoon-42"})
+    encrypted = load("dev", {"adminPassword": {"secure": "v1:x:y"}})
+    assert encrypted.overrides["adminPassword"] is None
+
+
+@pytest.mark.parametrize("name", ["Dev", "1dev", "", "a" * 31, "dev_1", "../x"])
+def test_a_stack_name_that_docker_or_a_path_would_mind_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match="stack name"):
+        load(name, {})
+
+
+def test_it_is_a_users_mistake() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load("dev", {"profile": "x"})
+    assert caught.value.exit_code == USER_MISTAKE
+    assert "nothing was touched" in str(caught.value)
+
+
+def test_pulumi_yaml_declares_the_same_keys_and_defaults() -> None:
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    assert {key: entry["default"] for key, entry in declared.items()} == defaults()
+    assert all(len(entry["description"]) > 20 for entry in declared.values())
+    types = {"string": str, "integer": int, "boolean": bool}
+    for key, entry in declared.items():
+        assert type(entry["default"]) is types[entry["type"]], key
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+def test_every_template_is_valid(template: Path) -> None:
+    settings = load(template.stem, yaml.safe_load(template.read_text())["config"])
+    expected = {"dev": "development", "ci": "ephemeral", "prod": "production"}[template.stem]
+    assert settings.profile_name == expected
+
+
+def test_templates_hold_no_secret() -> None:
+    for template in TEMPLATES:
+        assert not [key for key in SECRET_KEYS if key in template.read_text()]
+
+
+def test_strings_from_pulumi_and_types_from_yaml_read_the_same() -> None:
+    typed = load("dev", {"postgresPort": 5433, "sampleData": True})
+    as_text = load("dev", {"pandom-stack:postgresPort": "5433", "pandom-stack:sampleData": "true"})
+    assert typed == as_text
+
+
+def test_the_profile_table_names_every_difference() -> None:
+    table = profile_table()
+    assert table.count("\n") == 1 + len(vars(PROFILES["production"]))
+    assert "| durable | yes | no | yes |" in table
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(defaults())), st.none() | st.text("ab1-.@ ") | st.integers()
+    )
+)
+def test_any_input_gives_settings_or_a_message(raw: dict[str, Any]) -> None:
+    try:
+        settings = load("dev", raw)
+    except SettingsError as error:
+        assert error.problems
+    else:
+        assert settings.postgres_port != settings.minio_port
