@@ -1,0 +1,9 @@
+"""``python -m pandom``."""
+
+from __future__ import annotations
+
+import sys
+
+from pandom.cli import main
+
+sys.exit(main())

@@ -1,0 +1,109 @@
+"""The ``pandom`` command: parses, calls, and turns errors into messages and exit codes.
+
+The same file runs on the host and in the jobs' image, so every sub-command
+imports what it needs when it runs. The host's commands (Pulumi, Docker) are in
+``pandom.host``, which the image does not have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+from pandom.errors import DONE, FAILED, INTERRUPTED, PandomError
+from pandom.paths import state_home
+
+Commands = Any  # argparse has no public name for the result of add_subparsers
+
+_JOBS: Final = ("keys", "cluster", "migrate", "storage")
+
+
+def call(module: str, function: str = "run", *names: str) -> Callable[[argparse.Namespace], Any]:
+    """A handler that imports ``module`` when it is called and hands on the arguments ``names``."""
+
+    def handler(args: argparse.Namespace) -> Any:
+        target = getattr(importlib.import_module(module), function)
+        return target(*(getattr(args, name) for name in names))
+
+    return handler
+
+
+def _container_commands(commands: Commands) -> None:
+    """What runs inside the jobs' image, and on a host only by hand."""
+    job = commands.add_parser("job", help="a one-shot job of `up` (inside its container)")
+    jobs = job.add_subparsers(dest="job", metavar="JOB", required=True)
+    for name in _JOBS:
+        jobs.add_parser(name).set_defaults(handler=call(f"pandom.jobs.{name}"))
+
+    revert = jobs.add_parser("revert", help="take migrations back")
+    revert.add_argument("target", help="a revision, or -1 for one step")
+    revert.set_defaults(handler=call("pandom.jobs.migrate", "revert", "target"))
+    jobs.add_parser("show").set_defaults(handler=call("pandom.jobs.migrate", "show"))
+    jobs.add_parser("shell").set_defaults(handler=call("pandom.jobs.shell"))
+
+    janitor = commands.add_parser("janitor", help="retention routines, in a loop (container)")
+    janitor.set_defaults(handler=call("pandom.database.janitor"))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; on a host with the host's commands."""
+    root = argparse.ArgumentParser(
+        prog="pandom",
+        description="PostgreSQL 17 and an S3 object store for Pandom Stack, by Pulumi.",
+        epilog="Exit code: 0 done, 1 failure, 2 your mistake or drift, 130 interrupted.",
+    )
+    commands = root.add_subparsers(metavar="COMMAND", required=True)
+    if importlib.util.find_spec("pandom.host") is not None:
+        importlib.import_module("pandom.host.commands").register(commands)
+    _container_commands(commands)
+    return root
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code; the only place that knows exit codes.
+
+    A mistake in the program itself is no message for people: its traceback goes
+    into a file that the message names.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    args = parser().parse_args(argv)
+    try:
+        result = args.handler(args)
+        sys.stdout.flush()
+    except PandomError as error:
+        print(f"\n{error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{str(interrupt) or 'Interrupted.'}", file=sys.stderr, flush=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # or Python complains about stdout while it exits
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - the last resort, instead of a traceback
+        print(_unexpected(error), file=sys.stderr, flush=True)
+        return FAILED
+    return DONE if result is None else int(result)
+
+
+def _unexpected(error: Exception) -> str:
+    """The message for an error that nobody foresaw, after writing its traceback to a file."""
+    place = state_home() / "last-error.log"
+    where = f"Where it happened is in {place}"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("".join(traceback.format_exception(error)))
+    except OSError:
+        where = "".join(traceback.format_tb(error.__traceback__, -1)).strip()
+    return f"\nA mistake in pandom itself: {type(error).__name__}: {error}\n{where}"

@@ -1,0 +1,82 @@
+"""The host's sub-commands; what each one does is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from pandom.cli import Commands, call
+
+
+def _stack(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command.add_argument(
+        "--stack",
+        default=os.environ.get("STACK") or "dev",
+        help="which stack (default: $STACK or dev)",
+    )
+    return command
+
+
+def register(commands: Commands) -> None:
+    """Add them to the command line."""
+    up = _stack(commands.add_parser("up", help="bring a stack up, repair it, verify it"))
+    up.add_argument("--template", help="dev, ci or prod, for a stack that is new")
+    up.set_defaults(handler=call("pandom.host.up", "run", "stack", "template"))
+
+    down = _stack(commands.add_parser("down", help="remove a stack and all of its data"))
+    down.add_argument(
+        "--without-state",
+        action="store_true",
+        help="by Docker's labels only, when the state cannot be read any more",
+    )
+    down.set_defaults(handler=call("pandom.host.down", "run", "stack", "without_state"))
+
+    for name, text in (
+        ("preview", "what `up` would change; changes nothing"),
+        ("refresh", "compare the state with what is there, and note the differences"),
+    ):
+        command = _stack(commands.add_parser(name, help=text))
+        command.add_argument(
+            "--expect-no-changes", action="store_true", help="exit code 2 if there are any"
+        )
+        command.set_defaults(
+            handler=call("pandom.host.compare", name, "stack", "expect_no_changes")
+        )
+
+    env = _stack(commands.add_parser("env", help="a dotenv block on stdout"))
+    env.add_argument("--role", help="another login than pandom_app")
+    env.set_defaults(handler=call("pandom.host.access", "env", "stack", "role"))
+
+    health = _stack(commands.add_parser("health", help="check a running stack (D2)"))
+    health.add_argument("--json", action="store_true", dest="as_json", help="on stdout")
+    health.set_defaults(handler=call("pandom.host.health", "run", "stack", "as_json"))
+
+    status = _stack(commands.add_parser("status", help="what runs"))
+    status.add_argument("--all", action="store_true", dest="every", help="of every stack")
+    status.set_defaults(handler=call("pandom.host.status", "run", "stack", "every"))
+
+    shell = _stack(commands.add_parser("shell", help="psql and pg_dump as pandom_user"))
+    shell.set_defaults(handler=call("pandom.host.access", "shell", "stack"))
+
+    _migrate(commands)
+
+
+def _migrate(commands: Commands) -> None:
+    migrate = commands.add_parser("migrate", help="generate, run, revert, show (M1)")
+    actions = migrate.add_subparsers(metavar="ACTION", required=True)
+
+    generate = _stack(actions.add_parser("generate", help="a new revision from the models"))
+    generate.add_argument("message", help="what it does; becomes the file's name")
+    generate.set_defaults(handler=call("pandom.host.migrate", "generate", "stack", "message"))
+
+    _stack(actions.add_parser("run", help="apply what is not applied yet")).set_defaults(
+        handler=call("pandom.host.migrate", "run", "stack")
+    )
+
+    revert = _stack(actions.add_parser("revert", help="take the last revision back"))
+    revert.add_argument("target", nargs="?", default="-1", help="a revision (default: -1)")
+    revert.set_defaults(handler=call("pandom.host.migrate", "revert", "stack", "target"))
+
+    _stack(actions.add_parser("show", help="revisions, and which is applied")).set_defaults(
+        handler=call("pandom.host.migrate", "show", "stack")
+    )

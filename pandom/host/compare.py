@@ -1,0 +1,54 @@
+"""`pandom preview` and `pandom refresh`: what differs, without `up`'s repairs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pandom.errors import DONE, USER_MISTAKE, UserMistake
+from pandom.host import explain, lock, passphrase
+from pandom.host import stack as files
+from pandom.host.display import Display
+from pandom.host.engine import Engine
+from pandom.host.pulumi_cli import Pulumi, PulumiFailed
+from pandom.host.stack import Stack, every_stack
+from pandom.host.up import toolchain_variables
+from pandom.progress import say
+
+# `preview --json` prints one document at the end, unless it is told to stream.
+_STREAM = {"PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"}
+
+
+def preview(name: str, expect_no_changes: bool) -> int:
+    """Show what `up` would do, drift included; exit code 2 for changes if none are expected."""
+    return _operate(name, "preview", ["--refresh"], expect_no_changes)
+
+
+def refresh(name: str, expect_no_changes: bool) -> int:
+    """Bring the state in line with what is there; changes nothing outside the state."""
+    return _operate(name, "refresh", ["--yes", "--skip-preview"], expect_no_changes)
+
+
+def _operate(name: str, operation: str, options: list[str], expect_no_changes: bool) -> int:
+    stack = Stack(name)
+    if not stack.exists():
+        there = ", ".join(every_stack()) or "none"
+        raise UserMistake(f"There is no stack {name}; there are: {there}.")
+    passphrase.ensure()
+    variables = toolchain_variables()
+    with lock.of_stack(stack):
+        if said := files.prepare_file(stack):
+            say(f"  {said}")
+        files.settings(stack)
+        engine, since, display = Engine(name), datetime.now(UTC), Display()
+        try:
+            Pulumi(stack, variables).operate(operation, *options, show=display, variables=_STREAM)
+        except PulumiFailed as error:
+            raise explain.failure(stack, error, engine, since, f"pandom {operation}") from error
+        finally:
+            display.close()
+    if not display.changed:
+        say(f"\nStack {name}: no changes.")
+        return DONE
+    counts = ", ".join(f"{count} {word}" for word, count in sorted(display.changed.items()))
+    say(f"\nStack {name}: {counts}{' if `pandom up` ran' if operation == 'preview' else ''}.")
+    return USER_MISTAKE if expect_no_changes else DONE

@@ -1,0 +1,112 @@
+"""Shows an operation while it runs: one line for each component, with its time.
+
+A stack has some hundred resources, most of them grants; what a person follows are
+the nine components, in the order in which they come up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from pandom.host import events
+from pandom.naming import PROJECT
+from pandom.progress import Lines
+
+# What is counted as done, in words.
+_WORDS: Final = {
+    "create": "created",
+    "create-replacement": "replaced",
+    "update": "updated",
+    "delete": "deleted",
+    "import": "adopted",
+    "refresh": "found changed",
+}
+_SILENT_TYPES: Final = ("pulumi:pulumi:", "pulumi:providers:")
+
+
+def component(urn: str) -> str:
+    """The component that a resource belongs to, from the types in its URN.
+
+    ``urn:pulumi:dev::pandom-stack::pandom-stack:index:Database$docker:…::name``
+    """
+    types = urn.split("::")[2].split("$") if urn.count("::") >= 3 else [""]
+    for kind in types:
+        if kind.startswith(f"{PROJECT}:"):
+            return kind.rpartition(":")[2].lower()
+    return types[-1].rpartition(":")[2].lower() or "stack"
+
+
+@dataclass
+class _Group:
+    started: float
+    running: set[str] = field(default_factory=set)
+    done: Counter[str] = field(default_factory=Counter)
+    failed: bool = False
+
+
+class Display:
+    """Receives events and prints lines; counts what changed."""
+
+    def __init__(self, prefix: str = "") -> None:
+        """``prefix`` tells apart the operations of one run."""
+        self._prefix = prefix
+        self._lines = Lines()
+        self._groups: dict[str, _Group] = {}
+        self.changed: Counter[str] = Counter()
+
+    def __call__(self, event: events.Event) -> None:
+        """Take one event."""
+        if isinstance(event, events.Began):
+            self._began(event)
+        elif isinstance(event, events.Ended):
+            self._ended(event)
+        elif isinstance(event, events.Closed):
+            self.close()
+
+    def _began(self, event: events.Began) -> None:
+        if event.type.startswith((*_SILENT_TYPES, PROJECT)):
+            return
+        if event.operation in events.QUIET_OPERATIONS:
+            return
+        name = component(event.urn)
+        for other in [one for one in self._groups if one != name]:
+            if not self._groups[other].running:
+                self._finish(other)
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = _Group(time.monotonic())
+            self._lines.begin(self._prefix + name)
+        group.running.add(event.urn)
+
+    def _ended(self, event: events.Ended) -> None:
+        group = self._groups.get(component(event.urn))
+        if group is not None:
+            group.running.discard(event.urn)
+            group.failed = group.failed or event.failed
+        if event.changed and not event.failed and not _silent(event.urn):
+            word = _WORDS.get(event.operation)
+            if word:
+                self.changed[word] += 1
+                if group is not None:
+                    group.done[word] += 1
+
+    def _finish(self, name: str) -> None:
+        group = self._groups.pop(name)
+        parts = [f"{count} {word}" for word, count in sorted(group.done.items())]
+        if group.failed:
+            parts.append("FAILED")
+        self._lines.end(self._prefix + name, time.monotonic() - group.started, ", ".join(parts))
+
+    def close(self) -> None:
+        """Finish every line."""
+        for name in list(self._groups):
+            self._finish(name)
+        self._lines.close()
+
+
+def _silent(urn: str) -> bool:
+    last = urn.split("::")[2].split("$")[-1] if urn.count("::") >= 3 else ""
+    return last.startswith((*_SILENT_TYPES, PROJECT))

@@ -1,0 +1,107 @@
+"""`pandom down`: removes everything of a stack, and looks whether it did."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+
+import docker.errors
+
+from pandom.errors import Failure, UserMistake
+from pandom.host import explain, lock
+from pandom.host import stack as files
+from pandom.host.display import Display
+from pandom.host.engine import Engine
+from pandom.host.pulumi_cli import Pulumi, PulumiFailed
+from pandom.host.stack import Stack
+from pandom.host.state import State
+from pandom.host.up import toolchain_variables
+from pandom.progress import say, step
+
+AGAIN = "pandom down"
+
+
+def run(name: str, without_state: bool = False) -> None:
+    """Destroy the stack and forget it; doing so twice is fine.
+
+    ``without_state`` removes what the labels find, for a state that cannot be read.
+    Raises UserMistake when the stack is protected and CONFIRM does not name it.
+    """
+    started = time.monotonic()
+    stack = Stack(name)
+    variables = {} if without_state else toolchain_variables()
+    with lock.of_stack(stack):
+        engine = Engine(name)
+        if stack.exists() and not without_state:
+            _destroy(stack, Pulumi(stack, variables), engine)
+        elif without_state:
+            _confirm(stack, True)
+        _leftovers(engine)
+        files.forget(stack)
+        _verify(stack, engine)
+    say(
+        f"\nStack {name} is gone: no container, volume, network, state or file of it is left\n"
+        f"({time.monotonic() - started:.1f} s)."
+    )
+
+
+def _confirm(stack: Stack, protected: bool) -> None:
+    """Raise UserMistake, before anything is touched, unless the user means this stack."""
+    if protected and os.environ.get("CONFIRM") != stack.name:
+        raise UserMistake(
+            f"Stack {stack.name} is protected, and its data would be gone. Nothing was touched.\n"
+            f"Next, if you mean it: CONFIRM={stack.name} {AGAIN} --stack {stack.name}"
+        )
+
+
+def _destroy(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
+    since = datetime.now(UTC)
+    state = State(pulumi.export())
+    _confirm(stack, state.protected)
+    if said := files.prepare_file(stack):
+        say(f"  {said}")
+    display = Display()
+    try:
+        if state.protected:
+            pulumi.unprotect()
+        if state.resources:
+            pulumi.operate("destroy", "--yes", "--skip-preview", show=display)
+        with step("removing the state"):
+            pulumi.remove()
+    except PulumiFailed as error:
+        raise explain.failure(stack, error, engine, since, AGAIN) from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Interrupted. `{AGAIN}` goes on from here.") from None
+    finally:
+        display.close()
+
+
+def _leftovers(engine: Engine) -> None:
+    """Remove what carries the stack's label, whoever made it."""
+    for one in engine.containers():
+        engine.remove_container(one.id)
+    for identity in engine.networks():
+        engine.remove_network(identity)
+    for volume in engine.volumes():
+        try:
+            engine.remove_volume(volume)
+        except docker.errors.APIError as error:
+            raise Failure(
+                f"Volume {volume} cannot be removed: {error.explanation}\n"
+                f"Next: stop what uses it (docker ps -a --filter volume={volume}), then again."
+            ) from error
+
+
+def _verify(stack: Stack, engine: Engine) -> None:
+    """Raise Failure naming whatever of the stack is still there."""
+    left: list[str] = [f"container {one.name}" for one in engine.containers()]
+    left += [f"network {one}" for one in engine.networks().values()]
+    left += [f"volume {one}" for one in engine.volumes()]
+    left += [str(path) for path in (stack.home, stack.file, stack.checkpoint) if path.exists()]
+    if left:
+        raise Failure(
+            f"Stack {stack.name} is not gone; these are left:\n  "
+            + "\n  ".join(left)
+            + f"\nNext: see who uses them, then `{AGAIN}` again."
+        )

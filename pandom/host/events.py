@@ -1,0 +1,94 @@
+"""Pulumi's engine events (`--json`), reduced to what is shown and explained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+QUIET_OPERATIONS: Final = frozenset({"same", "refresh", "read", "import-replacement"})
+
+
+@dataclass(frozen=True)
+class Began:
+    """Pulumi works on a resource."""
+
+    operation: str
+    urn: str
+    type: str
+    parent: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """It is done; ``changed`` is False for a resource that was only looked at."""
+
+    operation: str
+    urn: str
+    changed: bool
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Said:
+    """A message; ``severity`` is error, warning, info or info#err."""
+
+    severity: str
+    urn: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The operation's end; ``changes`` counts resources by operation."""
+
+    changes: Mapping[str, int]
+    succeeded: bool
+
+
+Event = Began | Ended | Said | Closed
+
+
+def parse(line: str) -> Event | None:
+    """One line of Pulumi's output as an event, or None if it says nothing to us.
+
+    A line that is no event is Pulumi speaking before or instead of the engine.
+    """
+    try:
+        raw = json.loads(line)
+    except ValueError:
+        raw = None
+    if not isinstance(raw, dict):
+        text = line.strip()
+        return Said("error" if text.startswith("error:") else "info", "", text) if text else None
+    if found := raw.get("resourcePreEvent"):
+        return _began(found["metadata"])
+    if found := raw.get("resOutputsEvent"):
+        data = found["metadata"]
+        return Ended(data["op"], data["urn"], _changed(data))
+    if found := raw.get("resOpFailedEvent"):
+        data = found["metadata"]
+        return Ended(data["op"], data["urn"], changed=True, failed=True)
+    if found := raw.get("diagnosticEvent"):
+        if found["severity"] == "debug":
+            return None
+        return Said(found["severity"], found.get("urn", ""), found["message"].rstrip())
+    if found := raw.get("summaryEvent"):
+        return Closed(found.get("resourceChanges") or {}, found.get("result") == "succeeded")
+    if found := raw.get("errorEvent"):
+        return Said("error", "", str(found.get("error", "")))
+    return None
+
+
+def _began(data: Mapping[str, Any]) -> Began:
+    state = data.get("new") or data.get("old") or {}
+    return Began(data["op"], data["urn"], data["type"], state.get("parent", ""))
+
+
+def _changed(data: Mapping[str, Any]) -> bool:
+    """Whether the operation did something. A refresh did, if it found drift."""
+    if data["op"] == "refresh":
+        before, after = data.get("old") or {}, data.get("new")
+        return after is None or before.get("outputs") != after.get("outputs")
+    return data["op"] not in QUIET_OPERATIONS

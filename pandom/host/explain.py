@@ -1,0 +1,178 @@
+"""Turns a failed operation into one screen: the cause, then the next step.
+
+Pulumi's own report is long and repeats itself; what a person needs is the job's
+last words, the server's last words, or the provider's one sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from pandom.errors import Failure
+from pandom.host import events
+from pandom.host.engine import Container, Engine
+from pandom.host.pulumi_cli import PulumiFailed
+from pandom.host.stack import Stack
+from pandom.progress import WIDTH, shorten
+
+LOG_LINES: Final = 12
+ERROR_LINES: Final = 12
+
+# (what Pulumi or a log says, what it means, what to do), the first that fits.
+_KNOWN: Final = (
+    (
+        r"no space left on device|could not (?:extend|write) .*No space|disk full",
+        "The disk is full: there is no room left in Docker's volumes.",
+        "Make room (`docker system df`, `df -h /var/lib/docker`), then run this again.",
+    ),
+    (
+        r"cannot connect to the docker daemon|docker daemon running|docker\.sock",
+        "The Docker daemon stopped answering.",
+        "Start it (`make tools` does, where nothing else would), then run this again.",
+    ),
+    (
+        r"incorrect passphrase",
+        "The passphrase file is not the one that the state was written with.",
+        "Put the right file back from your backup (docs/runbook.md, Lost passphrase).",
+    ),
+    (
+        r"port is already allocated|address already in use",
+        "Another program took a port of the stack while it was coming up.",
+        "Free the port or set another in the stack's file, then run this again.",
+    ),
+    (
+        r"password authentication failed",
+        "The server does not take the password that the state holds.",
+        "Somebody changed it by hand: docs/runbook.md, Rotation, says how to set it back.",
+    ),
+    (
+        r"no such image|pull access denied|manifest unknown|invalid from|repository does not exist",
+        "An image is missing or cannot be built.",
+        "`make tools` provides the base image; see the Dockerfile named above, then again.",
+    ),
+    (
+        r"connection refused|server closed the connection|could not connect to server",
+        "PostgreSQL does not answer on its port.",
+        "See `pandom status` and `docker logs` of its container, then run this again.",
+    ),
+)
+_NOISE: Final = re.compile(
+    r"^\s*(?:update failed|preview failed|destroy failed|Traceback .*|File \".*|\^+|"
+    r"warning: .*|error: update failed|\d+ errors? occurred:)\s*$"
+)
+_PREFIX: Final = re.compile(r"^(?:\s*sdk-v2/\S+ sdk\.helper_schema:\s*|\s*\*\s*|error: )")
+_SUFFIX: Final = re.compile(r":\s*provider=\w+@[\w.]+$")
+
+
+def failure(
+    stack: Stack, error: PulumiFailed, engine: Engine | None, since: datetime, again: str
+) -> Failure:
+    """The failure to show; ``again`` is the command that goes on from here."""
+    text = "\n".join(one.message for one in error.said if one.severity != "warning")
+    if found := re.search(r"(stacks/Pulumi\.[\w-]+\.yaml cannot be used(?:.|\n)*)", text):
+        return Failure(_cut(found.group(1)))
+    lines: list[str] = []
+    if engine is not None:
+        lines = _jobs(engine, since) or _servers(engine)
+    if not lines:
+        lines = _errors(error.said)
+    return Failure(_compose(stack, lines, text + "\n".join(lines), again))
+
+
+def short(error: PulumiFailed) -> Failure:
+    """The failure of a command that only reads or writes the state."""
+    text = "\n".join(one.message for one in error.said)
+    lines = [f"`pulumi {error.operation}` failed:", *_errors(error.said)]
+    for pattern, cause, remedy in _KNOWN:
+        if re.search(pattern, text, re.IGNORECASE):
+            return Failure("\n".join([*lines, f"Cause: {cause}", f"Next: {remedy}"]))
+    return Failure("\n".join([*lines, "Next: docs/runbook.md, The state cannot be read."]))
+
+
+def _compose(stack: Stack, lines: Sequence[str], evidence: str, again: str) -> str:
+    parts = [f"`{again}` failed for stack {stack.name}.", *lines]
+    for pattern, cause, remedy in _KNOWN:
+        if re.search(pattern, evidence, re.IGNORECASE):
+            parts += [f"Cause: {cause}", f"Next: {remedy}"]
+            break
+    else:
+        parts.append(f"Next: mend the cause and run `{again}` again; it goes on from here.")
+    return "\n".join(parts)
+
+
+def _jobs(engine: Engine, since: datetime) -> list[str]:
+    """The last words of the jobs that failed, in this run or in an earlier one."""
+    lines: list[str] = []
+    for one in engine.containers():
+        if one.part in _SERVERS or one.status != "exited" or one.exit_code == 0:
+            continue
+        when = "" if one.finished and one.finished >= since else ", in an earlier run"
+        lines.append(f"The {one.part} job failed with exit code {one.exit_code}{when}:")
+        lines += _log(engine, one)
+    return lines
+
+
+_SERVERS: Final = ("postgres", "minio", "janitor")
+
+
+def _servers(engine: Engine) -> list[str]:
+    """The last words of the servers that are not well."""
+    lines: list[str] = []
+    for one in engine.containers():
+        if one.part in _SERVERS and not one.good:
+            lines.append(f"The {one.part} container is not ready ({one.state}):")
+            lines += _log(engine, one)
+    return lines
+
+
+def not_ready(engine: Engine, container: Container | None, part: str, limit_s: float) -> Failure:
+    """The failure of a server that does not become ready within the limit."""
+    if container is None:
+        return Failure(f"There is no {part} container. Next: run `pandom up` again.")
+    lines = [
+        f"The {part} container is not ready after {limit_s:.0f} s ({container.state}).",
+        "Its last words:",
+        *_log(engine, container),
+    ]
+    for pattern, cause, remedy in _KNOWN:
+        if re.search(pattern, "\n".join(lines), re.IGNORECASE):
+            return Failure("\n".join([*lines, f"Cause: {cause}", f"Next: {remedy}"]))
+    return Failure(
+        "\n".join([*lines, f"Next: docker logs {container.name}; mend it, then `pandom up`."])
+    )
+
+
+def _log(engine: Engine, container: Container) -> list[str]:
+    found = [line for line in engine.last_lines(container, LOG_LINES) if line.strip()]
+    return [shorten("    " + line, 4 * WIDTH) for line in found] or ["    (no output)"]
+
+
+def _errors(said: Sequence[events.Said]) -> list[str]:
+    """The distinct sentences of the errors, without Pulumi's wrapping and tracebacks."""
+    lines: list[str] = []
+    for one in said:
+        if one.severity != "error":
+            continue
+        where = one.urn.rpartition("::")[2]
+        if where and any(line.startswith(f"{where}:") for line in lines):
+            continue  # the provider's wrapper says it again
+        kept = [
+            _SUFFIX.sub("", _PREFIX.sub("", line)).rstrip()
+            for line in one.message.splitlines()
+            if line.strip() and not _NOISE.match(line)
+        ]
+        if kept and kept[0] not in lines:
+            lines += [f"{where}: {kept[0]}" if where else kept[0], *kept[1:]]
+    return [shorten(line, 4 * WIDTH) for line in lines[:ERROR_LINES]] or ["Pulumi gave no reason."]
+
+
+def _cut(text: str) -> str:
+    return "\n".join(text.splitlines()[:20])
+
+
+def already_there(error: PulumiFailed) -> bool:
+    """Whether something exists in the server that the state does not know."""
+    return any(re.search(r"(?:role|database) .*already exists", one.message) for one in error.said)

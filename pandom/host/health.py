@@ -1,0 +1,178 @@
+"""`pandom health` (D2): what must be true of a running stack, checked from outside.
+
+The same logins, the same TLS and the same ports that clients use; a check that
+the containers make of themselves would not see a wrong password or certificate.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from pandom.errors import DONE, FAILED, Failure
+from pandom.host.engine import Engine
+from pandom.host.stack import Stack
+from pandom.progress import say, shorten
+
+CONNECT_S: Final = 5
+SERVERS: Final = ("postgres", "minio", "janitor")
+WAIT_S: Final = 30.0  # for a server that is starting
+
+
+@dataclass(frozen=True)
+class Check:
+    """One statement about the stack; ``detail`` says what was found."""
+
+    name: str
+    ok: bool
+    detail: str
+    seconds: float
+
+
+@dataclass
+class Report:
+    """All checks of one stack."""
+
+    stack: str
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every check passed; none at all is not healthy."""
+        return bool(self.checks) and all(check.ok for check in self.checks)
+
+    @property
+    def wants_jobs(self) -> bool:
+        """Whether running the jobs again could help: the servers are fine, the content is not."""
+        failed = {check.name for check in self.checks if not check.ok}
+        return bool(failed) and failed <= {"schema", "bucket"}
+
+    def add(self, name: str, look: Callable[[], str]) -> bool:
+        """Make one check; it fails by raising, whatever the library raises."""
+        started = time.monotonic()
+        try:
+            ok, detail = True, look()
+        except Exception as error:  # noqa: BLE001 - any failure of a check is its result
+            ok, detail = False, shorten(str(error) or type(error).__name__, 300)
+        self.checks.append(Check(name, ok, detail, round(time.monotonic() - started, 3)))
+        return ok
+
+    def as_json(self) -> str:
+        """For machines; secrets are in no detail."""
+        content = {
+            "stack": self.stack,
+            "healthy": self.healthy,
+            "checks": [asdict(check) for check in self.checks],
+        }
+        return json.dumps(content, indent=2)
+
+    def show(self) -> None:
+        """For people, on stderr."""
+        seconds = sum(check.seconds for check in self.checks)
+        if self.healthy:
+            say(f"  health: {len(self.checks)} checks passed, {seconds:.1f} s")
+            return
+        for check in self.checks:
+            say(f"  health: {check.name}: {'ok' if check.ok else 'FAILED'}, {check.detail}")
+
+    def explanation(self, again: str) -> str:
+        """The message for a stack that is not healthy."""
+        failed = "\n".join(f"  {one.name}: {one.detail}" for one in self.checks if not one.ok)
+        return (
+            f"Stack {self.stack} is not healthy:\n{failed}\n"
+            f"Next: `{again} --stack {self.stack}` repairs what was changed by hand; docker logs\n"
+            f"pandom-{self.stack}-postgres (or -minio, -migration) shows what a server says."
+        )
+
+
+def check(stack: Stack, engine: Engine, outputs: Mapping[str, Any]) -> Report:
+    """Check everything, also after a failure: one run shows all that is wrong."""
+    report = Report(stack.name)
+    for part in SERVERS:
+        report.add(f"container {part}", partial(_container, engine, part))
+    report.add("login", lambda: _login(outputs))
+    report.add("schema", lambda: _schema(outputs))
+    report.add("bucket", lambda: _bucket(outputs))
+    return report
+
+
+def _container(engine: Engine, part: str) -> str:
+    found = engine.wait_good(part, WAIT_S)
+    if found is None:
+        raise Failure("there is no such container")
+    if not found.good:
+        raise Failure(found.state)
+    return found.state
+
+
+def connection(outputs: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """What a client of the stack connects with, as libpq's keywords."""
+    return {
+        "host": outputs["db_host"],
+        "port": int(outputs["db_port"]),
+        "user": role,
+        "password": outputs["passwords"][role],
+        "dbname": outputs["db_database"],
+        "sslmode": "verify-full",
+        "sslrootcert": outputs["db_sslrootcert"],
+        "connect_timeout": CONNECT_S,
+        "application_name": "pandom health",
+    }
+
+
+def _login(outputs: Mapping[str, Any]) -> str:
+    import psycopg
+
+    with psycopg.connect(**connection(outputs, outputs["db_username"])) as client:
+        client.execute("select 1")
+        version = client.info.server_version
+    return f"{outputs['db_username']} over TLS, PostgreSQL {version // 10000}.{version % 10000}"
+
+
+def _schema(outputs: Mapping[str, Any]) -> str:
+    return "pending"
+
+
+def _bucket(outputs: Mapping[str, Any]) -> str:
+    import urllib3
+    from minio import Minio
+
+    pool = urllib3.PoolManager(
+        ca_certs=outputs["db_sslrootcert"],
+        cert_reqs="CERT_REQUIRED",
+        timeout=urllib3.Timeout(CONNECT_S),
+        retries=urllib3.Retry(total=1),
+    )
+    client = Minio(
+        f"{outputs['minio_endpoint']}:{outputs['minio_port']}",
+        access_key=outputs["minio_access_key"],
+        secret_key=outputs["minio_secret_key"],
+        secure=True,
+        http_client=pool,
+    )
+    bucket = str(outputs["minio_bucket_name"])
+    # Listing is what the limited user may do; whether a bucket exists it may not ask everywhere.
+    next(iter(client.list_objects(bucket, prefix=".pandom-health")), None)
+    return f"{bucket} as {outputs['minio_access_key']} over TLS"
+
+
+def run(name: str, as_json: bool = False) -> int:
+    """Check a running stack; print JSON or lines, and return the exit code."""
+    from pandom.host.access import outputs_of
+
+    stack = Stack(name)
+    outputs = outputs_of(stack)
+    report = check(stack, Engine(name), outputs)
+    if as_json:
+        print(report.as_json())
+    else:
+        report.show()
+        if report.healthy:
+            say(f"Stack {name} is healthy.")
+        else:
+            say(f"\n{report.explanation('pandom up')}")
+    return DONE if report.healthy else FAILED

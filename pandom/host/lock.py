@@ -1,0 +1,193 @@
+"""One run at a time for each stack, and an end to what a killed run left behind.
+
+The kernel drops a file lock with its process, however that ended, so the lock
+itself never needs repair. What a killed run leaves are Pulumi's plugins, which
+would go on working on the stack, and Pulumi's own lock file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from pandom import paths
+from pandom.errors import Failure
+from pandom.host.stack import Stack
+from pandom.naming import PROJECT
+from pandom.progress import say
+
+WAIT_S: Final = 300.0  # a cold `up` of somebody else may build images first
+GRACE_S: Final = 20.0  # for a Pulumi without its pandom to write its state
+
+# In the environment of Pulumi and so of its plugins; names the stack they work on.
+MARK: Final = "PANDOM_RUN"
+
+
+def _take(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def held(place: Path, what: str, wait_s: float = WAIT_S) -> Iterator[None]:
+    """Hold the lock file ``place``, waiting at most ``wait_s`` seconds.
+
+    Raises Failure that names the holder's process.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with place.open("a+") as handle:
+        deadline, told = time.monotonic() + wait_s, False
+        while not _take(handle):
+            handle.seek(0)
+            holder = handle.read().strip() or "unknown"
+            if time.monotonic() > deadline:
+                raise Failure(
+                    f"{what} is in use by process {holder} since more than {wait_s:.0f} s.\n"
+                    f"Next: wait for it, or look at it (ps -fp {holder}) and end it; then again."
+                )
+            if not told:
+                say(f"  {what} is in use by process {holder}; waiting (at most {wait_s:.0f} s)")
+                told = True
+            time.sleep(0.2)
+        handle.seek(0)
+        handle.truncate()
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+        handle.truncate(0)
+
+
+@contextlib.contextmanager
+def of_stack(stack: Stack, wait_s: float = WAIT_S) -> Iterator[None]:
+    """Hold the stack, with everything ended that a killed run left behind.
+
+    The lock files lie beside the stacks' folders: `down` removes a folder while
+    it holds the lock.
+    """
+    with held(paths.state_home() / "locks" / stack.name, f"Stack {stack.name}", wait_s):
+        end_former_run(stack)
+        release_pulumi_lock(stack)
+        yield
+
+
+def mark(stack: Stack) -> dict[str, str]:
+    """The variable by which the processes of a run are found again."""
+    return {MARK: str(stack.home)}
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of this host."""
+
+    pid: int
+    name: str
+
+    def ended(self) -> bool:
+        """Whether it is gone or only waits for its parent to notice."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return True
+        return stat.rpartition(")")[2].split()[0] in "ZX"
+
+    def signal(self, number: int) -> None:
+        """Send a signal; that it is gone already is fine."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+
+def marked(stack: Stack) -> list[Process]:
+    """The processes that work on the stack for some run of pandom."""
+    wanted = f"{MARK}={stack.home}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted not in (folder / "environ").read_bytes().split(b"\0"):
+                continue
+            process = Process(int(folder.name), (folder / "comm").read_text().strip())
+        except OSError:  # it ended, or is another user's
+            continue
+        if process.pid != os.getpid() and not process.ended():
+            found.append(process)
+    return found
+
+
+def _wait(processes: list[Process], seconds: float) -> list[Process]:
+    deadline = time.monotonic() + seconds
+    while (left := [one for one in processes if not one.ended()]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def end_former_run(stack: Stack) -> None:
+    """End what a killed run left; we hold the lock, so nobody waits for them any more.
+
+    Pulumi first, gently, because it writes the state; the plugins after it.
+    """
+    processes = marked(stack)
+    if not processes:
+        return
+    say(f"  ending {len(processes)} processes that an interrupted run left behind")
+    pulumi = [one for one in processes if one.name == "pulumi"]
+    for one in pulumi:
+        one.signal(signal.SIGINT)
+    for one in _wait(pulumi, GRACE_S):
+        one.signal(signal.SIGKILL)
+    for one in processes:
+        one.signal(signal.SIGTERM)
+    for one in _wait(processes, 3.0):
+        one.signal(signal.SIGKILL)
+    left = _wait(processes, 5.0)
+    if left:
+        pids = " ".join(str(one.pid) for one in left)
+        raise Failure(
+            f"Processes of an interrupted run of stack {stack.name} cannot be ended: {pids}.\n"
+            f"Next: look at them (ps -fp {pids}), end them, and run this again."
+        )
+
+
+def release_pulumi_lock(stack: Stack) -> None:
+    """Remove Pulumi's lock if its process on this host is dead.
+
+    Raises Failure when somebody works on the stack by hand, or on another host.
+    """
+    folder = paths.backend() / ".pulumi" / "locks" / "organization" / PROJECT / stack.name
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found = json.loads(path.read_text())
+            pid, host = int(found["pid"]), str(found["hostname"])
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError, TypeError):
+            pid, host = 0, socket.gethostname()  # half written: its writer was killed
+        here = host == socket.gethostname()
+        if here and not _runs_pulumi(pid):
+            path.unlink(missing_ok=True)
+            path.with_name(path.name + ".attrs").unlink(missing_ok=True)
+            say(f"  removed the Pulumi lock of process {pid}, which is dead")
+            continue
+        raise Failure(
+            f"Stack {stack.name} is locked by Pulumi: process {pid} on {host}.\n"
+            "Next: let it finish, or end it there and run this again.\n"
+            f"If {host} is gone for good: delete {path}"
+        )
+
+
+def _runs_pulumi(pid: int) -> bool:
+    """Whether the process lives and is Pulumi; a number is used again some day."""
+    try:
+        return "pulumi" in Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return False

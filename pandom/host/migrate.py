@@ -1,0 +1,85 @@
+"""`pandom migrate`: the source's generate, run, revert and show (M1).
+
+What changes a database runs in the migration job's image with the migration
+job's settings and secrets; the host never has the migrator's password.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import docker.errors
+import requests
+
+from pandom.errors import Failure
+from pandom.host import lock
+from pandom.host.engine import Engine
+from pandom.host.stack import Stack
+from pandom.naming import LABEL_PART, LABEL_STACK
+from pandom.progress import step
+
+LIMIT_S: Final = 900.0
+
+
+def run(name: str) -> None:
+    """Apply the revisions that are not applied yet."""
+    _in_job(name, ["job", "migrate"], "running the migrations")
+
+
+def revert(name: str, target: str) -> None:
+    """Take revisions back, down to ``target``; `pandom up` applies them again."""
+    _in_job(name, ["job", "revert", target], f"reverting to {target}")
+
+
+def show(name: str) -> None:
+    """Print the revisions, newest first, and which one is applied."""
+    _in_job(name, ["job", "show"], "asking the migration job")
+
+
+def _in_job(name: str, command: Sequence[str], what: str) -> None:
+    """Run one command as the migration job and print what it says."""
+    stack = Stack(name)
+    engine = Engine(name)
+    with lock.of_stack(stack):
+        job, server = engine.container("migration"), engine.container("postgres")
+        if job is None or server is None or not server.good:
+            raise Failure(f"Stack {name} is not running. Next: `pandom up --stack {name}`")
+        with step(what):
+            code, output = _again(engine, job.id, command)
+    stream = sys.stderr if code else sys.stdout
+    print(output.rstrip(), file=stream)
+    if code:
+        raise Failure(f"`{' '.join(command)}` failed with exit code {code}; see above.")
+
+
+def _again(engine: Engine, job: str, command: Sequence[str]) -> tuple[int, str]:
+    """A container like the job's, with another command, removed afterwards."""
+    api = engine.client.api
+    model: dict[str, Any] = api.inspect_container(job)
+    config, host = model["Config"], dict(model["HostConfig"])
+    host["AutoRemove"] = False
+    networks = model["NetworkSettings"]["Networks"]
+    labels = {**config["Labels"], LABEL_PART: "migrate"}
+    assert LABEL_STACK in labels  # noqa: S101 - else an interrupted run would leave it for ever
+    made = api.create_container_from_config(
+        {
+            "Image": model["Image"],
+            "User": config["User"],
+            "Env": config["Env"],
+            "Entrypoint": config["Entrypoint"],
+            "Cmd": list(command),
+            "Labels": labels,
+            "HostConfig": host,
+            "NetworkingConfig": {"EndpointsConfig": {key: {} for key in networks}},
+        }
+    )["Id"]
+    try:
+        api.start(made)
+        code = int(api.wait(made, timeout=LIMIT_S)["StatusCode"])
+        return code, api.logs(made).decode(errors="replace")
+    except (docker.errors.APIError, requests.RequestException) as error:
+        raise Failure(f"The migration container did not end: {error}") from error
+    finally:
+        engine.remove_container(made)

@@ -1,0 +1,105 @@
+"""Ports of the host: who has one, and free ones for stacks that live for one run."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from pandom import paths
+from pandom.errors import UserMistake
+from pandom.host import lock
+from pandom.host.engine import Engine
+from pandom.host.stack import Stack, read_file, set_numbers
+from pandom.naming import PROJECT
+from stacks.settings import Settings
+
+# Below the range from which the kernel gives ports to clients (32768 and up).
+_RESERVED: Final = range(20000, 30000)
+_KEYS: Final = ("postgresPort", "minioPort")
+
+
+def free(port: int) -> bool:
+    """Whether nobody listens on the port of 127.0.0.1 (or of every address)."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def refuse_taken(stack: Stack, settings: Settings, engine: Engine) -> None:
+    """Raise UserMistake, before anything is touched, if somebody else has a port of the stack."""
+    own = {port for one in engine.containers() if one.status == "running" for port in one.ports}
+    problems = []
+    for key, port in zip(_KEYS, (settings.postgres_port, settings.minio_port), strict=True):
+        if port in own or free(port):
+            continue
+        container = engine.publisher(port)
+        holder = f"container {container}" if container else listener(port) or "an unknown process"
+        problems.append(f"  {PROJECT}:{key}: port {port} of 127.0.0.1 is in use by {holder}")
+    if problems:
+        raise UserMistake(
+            "\n".join(["Nothing was touched, because a port is taken:", *problems])
+            + f"\nNext: free it, or set another in stacks/{stack.file.name}:\n"
+            + f"  pulumi config set --stack {stack.qualified} {_KEYS[0]} 15432"
+            + "   (or edit the file)"
+        )
+
+
+def listener(port: int) -> str | None:
+    """The process that listens on a TCP port, as far as this user may see it."""
+    inodes = set(_inodes(port))
+    if not inodes:
+        return None
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(str(fd.readlink()) in wanted for fd in (folder / "fd").iterdir()):
+                return f"process {folder.name} ({(folder / 'comm').read_text().strip()})"
+    return None
+
+
+def _inodes(port: int) -> Iterator[str]:
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                    yield fields[9]
+
+
+def reserve(stack: Stack) -> None:
+    """Give a short-lived stack ports that no other stack has, unless its file names them.
+
+    The lock is held until they stand in the copy that other runs read, so that two
+    stacks brought up at once never choose the same.
+    """
+    if any(f"{PROJECT}:{key}" in read_file(stack) for key in _KEYS):
+        return
+    with lock.held(paths.state_home() / "locks" / ".ports", "The list of ports", 30.0):
+        taken = set(_recorded())
+        candidates = random.sample(_RESERVED, 200)
+        chosen = [port for port in candidates if port not in taken and free(port)][: len(_KEYS)]
+        if len(chosen) < len(_KEYS):
+            raise UserMistake(
+                f"No free port from {_RESERVED.start} to {_RESERVED.stop - 1} on 127.0.0.1.\n"
+                "Next: remove stacks that nobody needs (`pandom status --all`)."
+            )
+        set_numbers(stack, dict(zip(_KEYS, chosen, strict=True)))
+        stack.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        stack.kept_file.write_text(stack.file.read_text())
+
+
+def _recorded() -> Iterator[int]:
+    """The ports in the files of every stack that has one."""
+    pattern = re.compile(rf"{PROJECT}:(?:{'|'.join(_KEYS)}): *['\"]?(\d+)")
+    for path in paths.state_home().glob("*/Pulumi.*.yaml"):
+        with contextlib.suppress(OSError):
+            yield from (int(port) for port in pattern.findall(path.read_text()))

@@ -1,0 +1,215 @@
+"""Runs the Pulumi CLI for one stack: events in, one interrupt out, always an end.
+
+The Automation API does the same through the same CLI, but it ignores
+``stackConfigDir`` for settings and turns every failure into one long exception;
+here the events are read as they come.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any, Final
+
+from pandom import paths
+from pandom.errors import Failure
+from pandom.host import events, lock
+from pandom.host.stack import Stack
+from pandom.progress import say
+
+SHORT_S: Final = 60.0  # for commands that only read or write the state
+LONG_S: Final = 1500.0  # for operations; a cold one builds three images
+STOP_S: Final = 45.0  # for Pulumi to finish what is in progress after an interrupt
+
+
+class PulumiFailed(Failure):
+    """Pulumi ended with an error; ``said`` is what it said about it."""
+
+    def __init__(self, operation: str, said: Sequence[events.Said]) -> None:
+        """Keep what is needed to explain the failure."""
+        self.operation = operation
+        self.said = tuple(said)
+        super().__init__(f"pulumi {operation} failed")
+
+
+class Pulumi:
+    """The CLI with the environment of one stack."""
+
+    def __init__(self, stack: Stack, variables: Mapping[str, str]) -> None:
+        """``variables`` are the toolchain's; ours make the run recognisable."""
+        self._stack = stack
+        self._environment = {
+            **os.environ,
+            **variables,
+            **lock.mark(stack),
+            "PULUMI_BACKEND_URL": f"file://{paths.backend()}",
+            "PULUMI_CONFIG_PASSPHRASE_FILE": str(paths.passphrase_file()),
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "NO_COLOR": "1",
+        }
+        # Either would be preferred over the file, or change what is printed.
+        for name in ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK"):
+            self._environment.pop(name, None)
+
+    def _command(self, *arguments: str) -> list[str]:
+        return ["pulumi", *arguments, "--stack", self._stack.qualified, "--non-interactive"]
+
+    def _output(self, *arguments: str) -> str:
+        try:
+            done = subprocess.run(
+                self._command(*arguments),
+                cwd=paths.ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=SHORT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Failure(
+                f"`pulumi {' '.join(arguments)}` did not end within {SHORT_S:.0f} s.\n"
+                f"Next: see whether {paths.state_home()} can be read, then run this again."
+            ) from None
+        if done.returncode:
+            said = [events.Said("error", "", line) for line in done.stderr.splitlines() if line]
+            raise PulumiFailed(arguments[0] + " " + arguments[1], said)
+        return done.stdout
+
+    def init(self) -> None:
+        """Make the stack's empty state."""
+        paths.backend().mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._output("stack", "init", "--no-select")
+
+    def export(self, secrets: bool = False) -> Mapping[str, Any]:
+        """The whole state; with ``secrets`` in clear, in memory only."""
+        options = ["--show-secrets"] if secrets else []
+        return dict(json.loads(self._output("stack", "export", *options)))
+
+    def outputs(self, secrets: bool = False) -> dict[str, Any]:
+        """The stack's outputs."""
+        options = ["--show-secrets"] if secrets else []
+        return dict(json.loads(self._output("stack", "output", "--json", *options)))
+
+    def unprotect(self) -> None:
+        """Let everything of the stack be deleted."""
+        self._output("state", "unprotect", "--all", "--yes")
+
+    def remove(self) -> None:
+        """Remove the empty state, its backups and the configuration file."""
+        self._output("stack", "rm", "--yes", "--remove-backups")
+
+    def operate(
+        self,
+        operation: str,
+        *options: str,
+        show: Callable[[events.Event], None],
+        variables: Mapping[str, str] | None = None,
+        limit_s: float = LONG_S,
+    ) -> Mapping[str, int]:
+        """Run up, preview, refresh or destroy; return the counts of what was done.
+
+        Raises PulumiFailed, Failure when it does not end, KeyboardInterrupt after
+        an interrupt has been handed on and Pulumi has stopped.
+        """
+        command = self._command(operation, "--json", *options)
+        # A session of its own: a terminal's Ctrl-C would reach Pulumi directly, ours
+        # would be the second, and the second one makes it drop its state.
+        child = subprocess.Popen(
+            command,
+            cwd=paths.ROOT,
+            env={**self._environment, **(variables or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        run = _Run(self._stack, operation, child, show)
+        return run.follow(limit_s)
+
+
+class _Run:
+    """One operation while it runs."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        operation: str,
+        child: subprocess.Popen[str],
+        show: Callable[[events.Event], None],
+    ) -> None:
+        self._stack, self._operation, self._child, self._show = stack, operation, child, show
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._said: list[events.Said] = []
+        self._closed: events.Closed | None = None
+
+    def follow(self, limit_s: float) -> Mapping[str, int]:
+        # A thread reads, so that a Pulumi that says nothing cannot outlast the limit,
+        # and so that its pipe is drained to the end whatever happens here.
+        assert self._child.stdout is not None  # noqa: S101 - for mypy
+        threading.Thread(target=self._read, args=(self._child.stdout,), daemon=True).start()
+        try:
+            if not self._drain(limit_s):
+                self._stop()
+                raise Failure(
+                    f"`pulumi {self._operation}` did not end within {limit_s:.0f} s; stopped.\n"
+                    "Next: `pandom status` shows what runs; running this again goes on from here."
+                )
+        except BaseException:
+            self._stop()
+            raise
+        code = self._child.wait()
+        if code or self._closed is None or not self._closed.succeeded:
+            raise PulumiFailed(self._operation, self._said)
+        return self._closed.changes
+
+    def _read(self, stream: IO[str]) -> None:
+        for line in stream:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def _drain(self, limit_s: float) -> bool:
+        """Show events until Pulumi closes its output; False when the time is over."""
+        deadline = time.monotonic() + limit_s
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                line = self._lines.get(timeout=min(left, 1.0))
+            except queue.Empty:
+                continue
+            if line is None:
+                return True
+            event = events.parse(line)
+            if event is None:
+                continue
+            if isinstance(event, events.Said):
+                self._said.append(event)
+            elif isinstance(event, events.Closed):
+                self._closed = event
+            self._show(event)
+        return False
+
+    def _stop(self) -> None:
+        """Ask Pulumi once to stop, wait, then end it and its plugins."""
+        if self._child.poll() is None:
+            say(
+                f"\n  stopping: Pulumi finishes what it has begun (at most {STOP_S:.0f} s; "
+                "Ctrl-C ends it at once)"
+            )
+            self._child.send_signal(signal.SIGINT)
+            try:
+                if self._drain(STOP_S):
+                    self._child.wait(5)
+            except (KeyboardInterrupt, subprocess.TimeoutExpired):
+                pass
+            if self._child.poll() is None:
+                self._child.kill()
+                self._child.wait()
+        lock.end_former_run(self._stack)

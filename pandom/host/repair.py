@@ -1,0 +1,115 @@
+"""Makes Docker and Pulumi's state agree again before an `up`, at the least cost.
+
+A killed run leaves containers that the state does not know: their names would be
+in conflict. A stopped server leaves resources that cannot be read: a refresh of
+the roles would fail. Data is in volumes, which nothing here removes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import docker.errors
+
+from pandom.host.engine import Container, Engine
+from pandom.host.state import CONTAINER, IMAGE, NETWORK, RANDOM, VOLUME, State
+from pandom.naming import LABEL_PART
+from pandom.progress import say, step
+
+# What must be there before the server can be asked anything.
+_FOUNDATION = ("postgres", "minio", "keys")
+
+
+def remove_unknown(engine: Engine, state: State) -> int:
+    """Remove the stack's containers and networks that the state does not know."""
+    containers = [one for one in engine.containers() if one.id not in state.ids]
+    for one in containers:
+        say(f"  removed container {one.name}, left by an interrupted run")
+        engine.remove_container(one.id)
+    networks = {key: name for key, name in engine.networks().items() if key not in state.ids}
+    for identity, name in networks.items():
+        say(f"  removed network {name}, left by an interrupted run")
+        engine.remove_network(identity)
+    return len(containers) + len(networks)
+
+
+@dataclass
+class Findings:
+    """What is off: ``targets`` are brought up first, ``replace`` are made anew."""
+
+    targets: list[str] = field(default_factory=list)
+    replace: list[str] = field(default_factory=list)
+
+
+def start_stopped(engine: Engine, state: State) -> list[str]:
+    """Start servers that were stopped by hand or by a reboot; return their parts.
+
+    One that cannot start, for instance because its network is gone, is removed:
+    it is made anew, its data is in a volume.
+    """
+    wanted = {one.id for one in state.of_type(CONTAINER) if not one.one_shot}
+    networks = engine.networks()
+    started = []
+    for one in engine.containers():
+        if one.id not in wanted or one.status not in ("exited", "created", "paused", "dead"):
+            continue
+        with step(f"starting {one.part}, which was {one.status}"):
+            if any(network and network not in networks for network in one.networks):
+                engine.remove_container(one.id)
+                continue
+            try:
+                engine.start(one)
+                started.append(one.part)
+            except docker.errors.APIError:
+                engine.remove_container(one.id)
+    return started
+
+
+def examine(engine: Engine, state: State) -> Findings:
+    """Compare the state with the engine."""
+    findings = Findings()
+    containers = {one.id: one for one in engine.containers()}
+    networks, volumes = engine.networks(), set(engine.volumes())
+    missing_volume = any(one.name not in volumes for one in state.of_type(VOLUME))
+    images = [one.urn for one in state.of_type(IMAGE) if not _present(engine, one.outputs)]
+    off = (
+        bool(images)
+        or missing_volume
+        or any(one.id not in networks for one in state.of_type(NETWORK))
+        or any(_off(containers.get(one.id)) for one in state.of_type(CONTAINER) if not one.one_shot)
+    )
+    findings.replace += images
+    if missing_volume:
+        # What the jobs made was in it.
+        findings.replace += state.jobs
+    if off:
+        findings.targets = [
+            one.urn
+            for one in state.resources
+            if one.type in (NETWORK, VOLUME, IMAGE, RANDOM)
+            or (one.type == CONTAINER and one.label.get(LABEL_PART) in _FOUNDATION)
+        ]
+    return findings
+
+
+def _off(container: Container | None) -> bool:
+    return container is None or not container.good
+
+
+def _present(engine: Engine, outputs: object) -> bool:
+    if not isinstance(outputs, dict):
+        return True
+    references = _references(outputs)
+    return not references or any(engine.has_image(one) for one in references)
+
+
+def _references(outputs: dict[str, object]) -> list[str]:
+    """By digest: the tag may have been given to another image since."""
+    digest = outputs.get("repoDigest") or outputs.get("imageName")
+    return [str(digest)] if digest else []
+
+
+def options(targets: Iterable[str], replace: Iterable[str]) -> list[str]:
+    """Pulumi's options for them."""
+    return [f"--target={urn}" for urn in targets] + [f"--replace={urn}" for urn in replace]

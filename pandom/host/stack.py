@@ -1,0 +1,182 @@
+"""A stack's names and files, and its configuration file in this clone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from pandom import paths
+from pandom.errors import UserMistake
+from pandom.naming import PROJECT
+from stacks.settings import STACK_NAME, Settings, SettingsError
+from stacks.settings import load as load_settings
+
+TEMPLATES: Final = ("dev", "ci", "prod")
+_TAKEN: Final = ("backend", "locks")  # folders beside the stacks' own
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack by name; everything else about it is derived."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not STACK_NAME.fullmatch(self.name) or self.name in _TAKEN:
+            raise UserMistake(
+                f"--stack {self.name!r}: expected up to 30 of a-z, 0-9 and -, a letter first."
+            )
+
+    @property
+    def qualified(self) -> str:
+        """The name as the file backend wants it, so that no selected stack matters."""
+        return f"organization/{PROJECT}/{self.name}"
+
+    @property
+    def home(self) -> Path:
+        """The stack's files outside the clone."""
+        return paths.stack_home(self.name)
+
+    @property
+    def file(self) -> Path:
+        """The live configuration in this clone."""
+        return paths.stack_file(self.name)
+
+    @property
+    def kept_file(self) -> Path:
+        """The copy from which another clone gets the same configuration."""
+        return self.home / self.file.name
+
+    @property
+    def checkpoint(self) -> Path:
+        """Pulumi's state of the stack; exists from `stack init` to `stack rm`."""
+        return paths.backend() / ".pulumi" / "stacks" / PROJECT / f"{self.name}.json"
+
+    def exists(self) -> bool:
+        """Whether there is a state."""
+        return self.checkpoint.exists()
+
+    @property
+    def short_lived(self) -> bool:
+        """Whether the stack belongs to a test or to CI: its ports are reserved, not fixed."""
+        return self.name.startswith(("test-", "ci"))
+
+    @property
+    def template(self) -> str:
+        """The template a new stack starts from, unless told."""
+        if self.short_lived:
+            return "ci"
+        return "prod" if self.name.startswith("prod") else "dev"
+
+
+def every_stack() -> list[str]:
+    """The names of the stacks that have a state, sorted."""
+    folder = paths.backend() / ".pulumi" / "stacks" / PROJECT
+    return sorted(path.stem for path in folder.glob("*.json"))
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace a file so that a kill leaves the old or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as sink:
+            sink.write(text)
+            sink.flush()
+            os.fsync(sink.fileno())
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def prepare_file(stack: Stack, template: str | None = None) -> str | None:
+    """Make sure that this clone has the stack's file; say in one line if it had not.
+
+    The clone's own file wins; else the copy of the last run, so that a second
+    clone sees the same stack; else a template.
+    """
+    if stack.file.exists():
+        return None
+    if stack.exists() and stack.kept_file.exists():
+        write_atomically(stack.file, stack.kept_file.read_text(), 0o644)
+        return f"stacks/{stack.file.name} restored from the last run"
+    name = template or stack.template
+    source = paths.ROOT / "stacks" / "templates" / f"{name}.yaml"
+    if not source.exists():
+        raise UserMistake(f"--template {name}: expected one of {', '.join(TEMPLATES)}.")
+    write_atomically(stack.file, source.read_text(), 0o644)
+    return f"stacks/{stack.file.name} copied from templates/{name}.yaml; yours to edit"
+
+
+def keep_copy(stack: Stack) -> None:
+    """Keep the file for other clones, after each run. It holds no secret in clear."""
+    if stack.file.exists() and stack.exists():
+        text = stack.file.read_text()
+        with contextlib.suppress(FileNotFoundError):
+            if stack.kept_file.read_text() == text:
+                return
+        write_atomically(stack.kept_file, text)
+
+
+def read_file(stack: Stack) -> Mapping[str, Any]:
+    """The keys under ``config:``.
+
+    Raises SettingsError when the file is no YAML of that shape.
+    """
+    try:
+        document = yaml.safe_load(stack.file.read_text())
+    except yaml.YAMLError as error:
+        raise SettingsError(stack.name, [f"not YAML: {' '.join(str(error).split())}"]) from error
+    config = (document or {}).get("config") if isinstance(document or {}, Mapping) else None
+    if config is None and isinstance(document or {}, Mapping):
+        return {}
+    if not isinstance(config, Mapping):
+        raise SettingsError(stack.name, ["expected a mapping under the key config"])
+    return config
+
+
+def settings(stack: Stack) -> Settings:
+    """The validated settings (raises SettingsError with every problem at once)."""
+    return load_settings(stack.name, {str(key): value for key, value in read_file(stack).items()})
+
+
+def set_numbers(stack: Stack, values: Mapping[str, int]) -> None:
+    """Write whole numbers into the stack's file, leaving its comments alone."""
+    text = stack.file.read_text()
+    for key, value in values.items():
+        line = f"  {PROJECT}:{key}: {value}"
+        pattern = re.compile(rf"^\s+{PROJECT}:{key}:.*$", re.MULTILINE)
+        if pattern.search(text):
+            text = pattern.sub(line, text)
+        elif re.search(r"^config:\s*$", text, re.MULTILINE):
+            text = re.sub(r"^config:\s*$", f"config:\n{line}", text, count=1, flags=re.MULTILINE)
+        else:
+            text = f"{text.rstrip()}\nconfig:\n{line}\n"
+    write_atomically(stack.file, text, 0o644)
+
+
+def forget(stack: Stack) -> None:
+    """Remove every file of a stack that has been destroyed (history, backups and .bak too)."""
+    pulumi = paths.backend() / ".pulumi"
+    for folder in (
+        pulumi / "history" / PROJECT / stack.name,
+        pulumi / "backups" / PROJECT / stack.name,
+        pulumi / "locks" / "organization" / PROJECT / stack.name,
+    ):
+        shutil.rmtree(folder, ignore_errors=True)
+    for path in stack.checkpoint.parent.glob(f"{stack.name}.json*"):
+        path.unlink(missing_ok=True)
+    for path in stack.file.parent.glob(f"{stack.file.name}*"):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(stack.home, ignore_errors=True)

@@ -1,0 +1,83 @@
+"""What Pulumi's state says a stack has: read from `pulumi stack export`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+CONTAINER: Final = "docker:index/container:Container"
+IMAGE: Final = "docker:index/image:Image"
+NETWORK: Final = "docker:index/network:Network"
+VOLUME: Final = "docker:index/volume:Volume"
+DATABASE: Final = "postgresql:index/database:Database"
+ROLE: Final = "postgresql:index/role:Role"
+POSTGRESQL_PROVIDER: Final = "pulumi:providers:postgresql"
+RANDOM: Final = "random:index/randomPassword:RandomPassword"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource of the state."""
+
+    urn: str
+    type: str
+    id: str
+    inputs: Mapping[str, Any] = field(repr=False)
+    outputs: Mapping[str, Any] = field(repr=False)
+    protect: bool
+
+    @property
+    def name(self) -> str:
+        """The name that the outside world knows it by."""
+        return str(self.inputs.get("name", self.urn.rpartition("::")[2]))
+
+    @property
+    def one_shot(self) -> bool:
+        """Whether it is a job's container."""
+        return self.type == CONTAINER and self.inputs.get("mustRun") is False
+
+    @property
+    def label(self) -> Mapping[str, str]:
+        """Docker labels as a mapping."""
+        return {one["label"]: one["value"] for one in self.inputs.get("labels") or ()}
+
+
+class State:
+    """The resources of a deployment, as exported."""
+
+    def __init__(self, deployment: Mapping[str, Any] | None = None) -> None:
+        """Read an export; None is a stack without resources."""
+        raw = ((deployment or {}).get("deployment") or {}).get("resources") or ()
+        self.resources = [
+            Resource(
+                urn=one["urn"],
+                type=one["type"],
+                id=str(one.get("id", "")),
+                inputs=one.get("inputs") or {},
+                outputs=one.get("outputs") or {},
+                protect=bool(one.get("protect")),
+            )
+            for one in raw
+            if not one.get("delete")
+        ]
+        # Whatever waits to be deleted is known to the state too.
+        self.ids = {str(one.get("id", "")) for one in raw}
+
+    def of_type(self, kind: str) -> Iterator[Resource]:
+        """The resources of one type."""
+        return (one for one in self.resources if one.type == kind)
+
+    def names(self, kind: str) -> set[str]:
+        """Their outside names."""
+        return {one.name for one in self.of_type(kind)}
+
+    @property
+    def jobs(self) -> list[str]:
+        """The URNs of the one-shot jobs."""
+        return [one.urn for one in self.resources if one.one_shot]
+
+    @property
+    def protected(self) -> bool:
+        """Whether anything is protected against deletion."""
+        return any(one.protect for one in self.resources)

@@ -1,0 +1,29 @@
+"""`pandom status`: what of a stack is there, without asking Pulumi for it."""
+
+from __future__ import annotations
+
+from pandom.host.engine import Engine
+from pandom.host.lock import marked
+from pandom.host.stack import Stack, every_stack
+
+
+def run(name: str, every: bool = False) -> None:
+    """Print a stack's containers, their state and ports; with ``every``, of all stacks."""
+    for stack in [Stack(one) for one in every_stack()] if every else [Stack(name)]:
+        _show(stack)
+
+
+def _show(stack: Stack) -> None:
+    engine = Engine(stack.name)
+    containers = engine.containers()
+    print(f"Stack {stack.name}: {'has a state' if stack.exists() else 'no state'}")
+    for one in containers:
+        ports = "  ".join(f"127.0.0.1:{port}" for port in one.ports)
+        print(f"  {one.part or one.name:<10} {one.state:<18} {ports}".rstrip())
+    volumes = engine.volumes()
+    if volumes:
+        print(f"  {len(volumes)} volumes, {len(engine.networks())} network")
+    if working := marked(stack):
+        print(f"  being worked on by processes {' '.join(str(one.pid) for one in working)}")
+    if not containers and not volumes:
+        print("  nothing in Docker")

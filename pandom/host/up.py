@@ -1,0 +1,182 @@
+"""`pandom up`: from whatever is there to a verified stack.
+
+Before Pulumi runs, Docker and the state are made to agree; while it runs, its
+events are shown; after it, the health checks decide whether the run was good.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pandom.errors import Failure
+from pandom.host import adoption, explain, health, lock, passphrase, ports, repair
+from pandom.host import stack as files
+from pandom.host.display import Display
+from pandom.host.engine import Engine
+from pandom.host.pulumi_cli import Pulumi, PulumiFailed
+from pandom.host.stack import Stack
+from pandom.host.state import ROLE, State
+from pandom.progress import say, step
+from stacks.settings import Settings
+from toolchain import environment
+
+READY_S: Final = 90.0  # crash recovery of a small database included
+AGAIN: Final = "pandom up"
+
+
+def toolchain_variables() -> dict[str, str]:
+    """The environment for Pulumi; prints where each tool comes from."""
+    found = environment.find()
+    origins = ", ".join(f"{one.name} {one.version} ({one.origin})" for one in found.origins)
+    for line in _wrapped("tools: ", origins):
+        say(line)
+    if found.standins:
+        say("  Stand-ins for the official plugins are in use (docs/adr, Stand-ins).")
+    return found.variables
+
+
+def _wrapped(first: str, text: str) -> list[str]:
+    return textwrap.wrap(text, 78, initial_indent=f"  {first}", subsequent_indent="    ")
+
+
+def run(name: str, template: str | None = None) -> None:
+    """Bring the stack up and verify it.
+
+    Raises UserMistake before anything is touched, Failure with cause and next step.
+    """
+    started = time.monotonic()
+    stack = Stack(name)
+    variables = toolchain_variables()
+    with lock.of_stack(stack):
+        _Up(stack, variables, template).run(started)
+
+
+class _Up:
+    """One run, with the lock held."""
+
+    def __init__(self, stack: Stack, variables: Mapping[str, str], template: str | None) -> None:
+        self._stack = stack
+        self._template = template
+        self._pulumi = Pulumi(stack, variables)
+        self._since = datetime.now(UTC)
+        self._changed = 0
+
+    def run(self, started: float) -> None:
+        settings = self._prepare()
+        engine = Engine(self._stack.name)
+        ports.refuse_taken(self._stack, settings, engine)
+        if passphrase.ensure():
+            say("  made a passphrase for the states; keep a copy of it (docs/runbook.md)")
+        if not self._stack.exists():
+            with step("making the state"):
+                self._pulumi.init()
+        state = State(self._pulumi.export())
+        try:
+            self._reconcile(engine, state, settings)
+            outputs = self._pulumi.outputs(secrets=True)
+            report = health.check(self._stack, engine, outputs)
+            if not report.healthy and report.wants_jobs:
+                self._rerun_jobs(engine)
+                report = health.check(self._stack, engine, outputs)
+        except PulumiFailed as error:
+            raise explain.failure(self._stack, error, engine, self._since, AGAIN) from error
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"Interrupted. `{AGAIN}` goes on from here; `pandom down` removes the stack."
+            ) from None
+        finally:
+            files.keep_copy(self._stack)
+        report.show()
+        if not report.healthy:
+            raise Failure(report.explanation(AGAIN))
+        self._farewell(outputs, started)
+
+    def _prepare(self) -> Settings:
+        """The validated settings; writes this clone's file if it has none."""
+        if said := files.prepare_file(self._stack, self._template):
+            say(f"  {said}")
+        settings = files.settings(self._stack)
+        if self._stack.short_lived and not self._stack.exists():
+            ports.reserve(self._stack)
+            settings = files.settings(self._stack)
+        return settings
+
+    def _reconcile(self, engine: Engine, state: State, settings: Settings) -> None:
+        if repair.remove_unknown(engine, state):
+            self._changed += 1
+        for part in repair.start_stopped(engine, state):
+            self._changed += 1
+            engine.wait_good(part, READY_S)
+        findings = repair.examine(engine, state)
+        replace = findings.replace
+        if findings.targets:
+            self._operate("foundation: ", *repair.options(findings.targets, findings.replace))
+            state = State(self._pulumi.export())
+            known = {one.urn for one in state.resources}
+            replace = [urn for urn in state.jobs if urn in findings.replace and urn in known]
+            replace = [urn for urn in replace if urn not in findings.targets]
+        if any(state.names(ROLE)):
+            found = engine.wait_good("postgres", READY_S)
+            if found is None or not found.good:
+                raise explain.not_ready(engine, found, "postgres", READY_S)
+            self._adopt(settings, state)
+        try:
+            self._operate("", *repair.options((), replace))
+        except PulumiFailed as error:
+            if not explain.already_there(error) or not self._adopt(settings, state):
+                raise
+            self._operate("")
+
+    def _operate(
+        self, prefix: str, *options: str, variables: Mapping[str, str] | None = None
+    ) -> None:
+        display = Display(prefix)
+        try:
+            self._pulumi.operate(
+                "up",
+                "--yes",
+                "--skip-preview",
+                "--refresh",
+                *options,
+                show=display,
+                variables=variables,
+            )
+        finally:
+            display.close()
+            self._changed += sum(display.changed.values())
+
+    def _adopt(self, settings: Settings, state: State) -> bool:
+        """Take roles and databases into the state that an interrupted run left out of it."""
+        if not adoption.missing(state, settings.opt_in):
+            return False
+        names = adoption.candidates(self._pulumi.export(secrets=True), settings.opt_in)
+        if not names:
+            return False
+        say(f"  adopting what an interrupted run left: {', '.join(names)}")
+        self._operate("adopt: ", variables=adoption.variables(names))
+        return True
+
+    def _rerun_jobs(self, engine: Engine) -> None:
+        """The state says that the jobs ran, the server says that their work is gone."""
+        say("  the schema or the bucket is not as declared; running the jobs again")
+        jobs = State(self._pulumi.export()).jobs
+        self._operate("jobs: ", *repair.options((), jobs))
+
+    def _farewell(self, outputs: Mapping[str, Any], started: float) -> None:
+        name, seconds = self._stack.name, time.monotonic() - started
+        option = "" if name == "dev" else f" --stack {name}"
+        what = "up and healthy" if self._changed else "healthy; nothing changed"
+        say(f"\nStack {name} is {what} ({seconds:.1f} s).")
+        say(f"  PostgreSQL    127.0.0.1:{outputs['db_port']}, database {outputs['db_database']}")
+        say(
+            f"  object store  https://127.0.0.1:{outputs['minio_port']}, "
+            f"bucket {outputs['minio_bucket_name']}"
+        )
+        say(f"  CA            {outputs['db_sslrootcert']}")
+        say(f"  settings      stacks/{self._stack.file.name}")
+        say(f"  secrets       pandom env{option}    (a dotenv block on stdout)")
+        say(f"Next: pandom shell{option}, pandom status{option}, pandom down{option}")
