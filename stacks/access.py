@@ -70,8 +70,10 @@ class Access(pulumi.ComponentResource):
             superuser=True,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        made = {role.name: self._role(role) for role in roles(settings.opt_in)}
-        memberships = self._memberships(made)
+        made: dict[str, postgresql.Role] = {}
+        # Groups first: NOLOGIN roles are members of nothing.
+        for role in sorted(roles(settings.opt_in), key=lambda role: role.login):
+            made[role.name] = self._role(role, made)
         database = postgresql.Database(
             "pandom-db",
             name=DATABASE,
@@ -86,7 +88,7 @@ class Access(pulumi.ComponentResource):
         on_schema = self._grants(SCHEMA_GRANTS, everyone, made)
         defaults = self._defaults(everyone, made)
         self.database = database.name
-        self.ready = [*made.values(), *memberships, *on_database, *on_schema, *defaults]
+        self.ready = [*made.values(), *on_database, *on_schema, *defaults]
         self.register_outputs({"database": self.database})
 
     def _options(
@@ -105,7 +107,8 @@ class Access(pulumi.ComponentResource):
             ignore_changes=["password"] if adopted else None,
         )
 
-    def _role(self, role: Role) -> postgresql.Role:
+    def _role(self, role: Role, made: dict[str, postgresql.Role]) -> postgresql.Role:
+        groups = sorted(entry.group for entry in MEMBERSHIPS if entry.member == role.name)
         timeouts = {key: _milliseconds(role.settings.get(key)) for key in PROVIDER_TIMEOUTS}
         return postgresql.Role(
             role.name.replace("_", "-"),
@@ -114,26 +117,18 @@ class Access(pulumi.ComponentResource):
             inherit=role.inherit,
             bypass_row_level_security=role.bypass_rls,
             connection_limit=role.connection_limit,
+            # The whole list: a membership granted by hand is seen and taken back. (A
+            # GrantRole beside it would be undone by every second refresh.) INHERIT and
+            # SET follow from the member's attribute; the cluster job states them again.
+            roles=groups,
             password=self._args.keys.secrets[role.name] if role.login else None,
             statement_timeout=timeouts["statement_timeout"],
             idle_in_transaction_session_timeout=timeouts["idle_in_transaction_session_timeout"],
-            opts=self._options([self._args.database.container], adopt=role.name),
+            opts=self._options(
+                [self._args.database.container, *(made[name] for name in groups if name in made)],
+                adopt=role.name,
+            ),
         )
-
-    def _memberships(self, made: dict[str, postgresql.Role]) -> list[pulumi.Resource]:
-        """INHERIT and SET follow from the member's attribute; the cluster job states
-        them again, because the provider cannot."""
-        return [
-            postgresql.GrantRole(
-                f"{entry.member}-in-{entry.group}".replace("_", "-"),
-                role=entry.member,
-                grant_role=entry.group,
-                with_admin_option=entry.admin,
-                opts=self._options([made[n] for n in (entry.member, entry.group) if n in made]),
-            )
-            for entry in MEMBERSHIPS
-            if entry.member in made
-        ]
 
     def _grants(
         self,
