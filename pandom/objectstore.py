@@ -29,6 +29,9 @@ MIN_SECRET_LENGTH: Final = 16
 CONNECT_TIMEOUT_S: Final = 5
 READ_TIMEOUT_S: Final = 30
 
+# How the server lists the user when all is well.
+_USER_ENTRY: Final = {"policyName": POLICY_NAME, "status": "enabled"}
+
 _RESERVED_STARTS: Final = ("xn--", "sthree-", "amzn-s3-demo-")
 _RESERVED_ENDS: Final = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 
@@ -165,13 +168,15 @@ def bucket_policy(s3: Minio, bucket: str) -> dict[str, Any] | None:
         raise
 
 
-def make_user(admin: MinioAdmin, own: MinioAdmin, bucket: str, user: Account) -> None:
+def make_user(endpoint: Endpoint, admin: MinioAdmin, bucket: str, user: Account) -> list[str]:
     """Make the limited user, with exactly the declared policy and the given secret.
 
-    A user of an earlier access key loses its entry. Repeating it is harmless;
-    with another secret it is a rotation. ``own`` is the user's own view: some servers
-    let every user make further keys for itself, which only it can list and which
-    would outlive the rotation, so they are deleted.
+    Repeating it is harmless; with another secret it is a rotation. A user of an
+    earlier access key is removed; users that somebody else made are left alone and
+    returned, because an operator wants to know them.
+
+    Some servers let every user make further keys for itself, which only it can list
+    and which would outlive a rotation: they are deleted.
     """
     if len(user.secret_key) < MIN_SECRET_LENGTH:
         raise Failure(
@@ -179,13 +184,26 @@ def make_user(admin: MinioAdmin, own: MinioAdmin, bucket: str, user: Account) ->
             f"{len(user.secret_key)} characters; at least {MIN_SECRET_LENGTH} are expected."
         )
     admin.policy_add(policy_name=POLICY_NAME, policy=policy(bucket))
-    admin.user_add(access_key=user.access_key, secret_key=user.secret_key)
-    admin.policy_set(policy_name=POLICY_NAME, user=user.access_key)
-    for name, entry in users(admin).items():
-        if name != user.access_key and entry.get("policyName") == POLICY_NAME:
-            admin.user_remove(access_key=name)
+    others = users(admin)
+    if others.pop(user.access_key, None) != _USER_ENTRY or not _signs_in(endpoint, bucket, user):
+        admin.user_add(access_key=user.access_key, secret_key=user.secret_key)
+        admin.policy_set(policy_name=POLICY_NAME, user=user.access_key)
+    for name in [name for name, entry in others.items() if entry.get("policyName") == POLICY_NAME]:
+        admin.user_remove(access_key=name)
+        del others[name]
+    own = administrator(endpoint, user)
     for key in own_keys(own, user.access_key):
         own.delete_service_account(access_key=key)
+    return sorted(others)
+
+
+def _signs_in(endpoint: Endpoint, bucket: str, user: Account) -> bool:
+    from minio.error import S3Error
+
+    try:
+        return client(endpoint, user).bucket_exists(bucket_name=bucket)
+    except S3Error:
+        return False
 
 
 def users(admin: MinioAdmin) -> dict[str, dict[str, Any]]:
@@ -237,17 +255,13 @@ def differences(s3: Minio, admin: MinioAdmin, bucket: str, access_key: str) -> l
     except MinioAdminException:
         found.append(f"policy {POLICY_NAME}: does not exist")
 
-    entry = users(admin).get(access_key)
-    if entry is None:
-        found.append(f"user {access_key}: does not exist")
-    elif (entry.get("policyName"), entry.get("status")) != (POLICY_NAME, "enabled"):
+    try:
+        entry = json.loads(admin.user_info(access_key))
+    except MinioAdminException:
+        return [*found, f"user {access_key}: does not exist"]
+    policy_name, status = entry.get("policyName") or "none", entry.get("status")
+    if (policy_name, status) != (POLICY_NAME, "enabled"):
         found.append(
-            f"user {access_key}: policy {entry.get('policyName') or 'none'}, "
-            f"{entry.get('status')}; expected {POLICY_NAME}, enabled"
+            f"user {access_key}: policy {policy_name}, {status}; expected {POLICY_NAME}, enabled"
         )
     return found
-
-
-def undeclared_users(admin: MinioAdmin, access_key: str) -> list[str]:
-    """Users that somebody else made; left alone, but an auditor wants to know them."""
-    return sorted(set(users(admin)) - {access_key})

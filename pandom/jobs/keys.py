@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -40,8 +40,8 @@ CLOCK_SKEW: Final = timedelta(hours=1)
 
 # Where each kind of server wants its certificate and its key.
 _CERTIFICATE_FILES: Final = {
-    "server": ("server.crt", "server.key"),
-    "certs": ("certs/public.crt", "certs/private.key"),
+    "postgres": ("server.crt", "server.key"),
+    "minio": ("certs/public.crt", "certs/private.key"),
 }
 
 
@@ -49,7 +49,7 @@ _CERTIFICATE_FILES: Final = {
 class Reader:
     """A container that reads secrets: its user, its files and its kind of certificate.
 
-    ``certificate`` is "server" (PostgreSQL's file names), "certs" (MinIO's) or None.
+    ``certificate`` names the server whose file names it gets, or is None.
     """
 
     name: str
@@ -128,9 +128,10 @@ def _reader(name: str, entry: Mapping[str, Any], sans: Mapping[str, list[str]]) 
             raise Failure(f"reader {name}: {file!r} is no path inside the reader's folder.")
         if not isinstance(value, str) or not value:
             raise Failure(f"reader {name}: the secret {file} is empty.")
-    return Reader(
-        name, uid, files, certificate, tuple(sans[name]) if certificate is not None else ()
-    )
+    names = tuple(sans[name]) if certificate is not None else ()
+    if certificate is not None and not names:
+        raise Failure(f"reader {name}: a certificate needs at least one name in sans.")
+    return Reader(name, uid, files, certificate, names)
 
 
 # -- certificates -------------------------------------------------------------------
@@ -151,7 +152,7 @@ def _pair(text: bytes) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | 
     try:
         key = serialization.load_pem_private_key(text, password=None)
         certificate = x509.load_pem_x509_certificate(text)
-    except ValueError:
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
     if isinstance(key, ec.EllipticCurvePrivateKey) and certificate.public_key() == key.public_key():
         return key, certificate

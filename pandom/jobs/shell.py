@@ -1,0 +1,40 @@
+"""The operator's shell: psql, pg_dump and pg_restore of the server's version, signed in (D3).
+
+Runs in a container that shares the server's network, so that ``localhost`` is the
+server and the source document's commands work as typed. The password goes into a
+file on a tmpfs, never into argv or the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final, NoReturn
+
+from pandom.jobs.inputs import secret, secret_file
+from schema.access import DATABASE
+
+USER: Final = "pandom_user"
+
+
+def run() -> NoReturn:
+    """Become bash; commands come from the terminal, or from standard input without one."""
+    passwords = Path.home() / ".pgpass"
+    password = secret(f"{USER}_password").replace("\\", "\\\\").replace(":", "\\:")
+    passwords.touch(mode=0o600)
+    passwords.write_text(f"localhost:5432:*:{USER}:{password}\n")
+    os.environ.update(
+        PGHOST="localhost",
+        PGPORT="5432",
+        PGUSER=USER,
+        PGDATABASE=DATABASE,
+        PGPASSFILE=str(passwords),
+        PGSSLMODE="verify-full",
+        PGSSLROOTCERT=str(secret_file("ca.crt")),
+        PGCONNECT_TIMEOUT="5",
+        PS1=f"{USER}@{DATABASE}:\\w$ ",
+    )
+    if sys.stdin.isatty():
+        print(f"psql, pg_dump and pg_restore are signed in as {USER}. Leave with `exit`.")
+    os.execvp("bash", ["bash", "--norc"])  # noqa: S606 - the shell is what was asked for
