@@ -1,0 +1,75 @@
+"""The documents say what is true: generated pages are fresh, the picture is the program's."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pandom.host.reference import PAGES, REFERENCE
+from pandom.paths import ROOT
+from stacks.keys import READERS
+
+READS = {
+    "postgres": "postgres",
+    "minio": "minio",
+    "cluster": "superuser",
+    "migration": "migrator",
+    "storage": "storage",
+    "janitor": "janitor",
+}
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_the_generated_reference_is_fresh(name: str) -> None:
+    assert (REFERENCE / name).read_text() == PAGES[name](), "stale: run `make docs`"
+
+
+def edges(text: str) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """Written and mounted edges of the picture, as (from, to)."""
+    node = r"([\w-]+)(?:[\[(][\w-]+[\])])?"
+    written = set(re.findall(rf"^\s+{node} --> {node}", text, re.M))
+    mounted = set(re.findall(rf"^\s+{node} -\.-> {node}", text, re.M))
+    return written, mounted
+
+
+def program_edges() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """The same from the components' source: who writes and who mounts which volume."""
+    written = {("keys", f"keys-{reader}") for reader in ("ca", *READERS)}
+    mounted = set()
+    for path in sorted((ROOT / "stacks").glob("*.py")):
+        part = None
+        for line in path.read_text().splitlines():
+            if match := re.search(r'part="([\w-]+)"', line):
+                part = match[1]
+            if match := re.search(r'keys\.volumes\["(\w+)"\]', line):
+                mounted.add((f"keys-{match[1]}", str(part)))
+            if re.search(r"Mount\(self\.data\.name", line):
+                written.add((str(part), "data"))
+            if re.search(r"Mount\(objects\.name", line):
+                written.add((str(part), "objects"))
+    return written, mounted
+
+
+def test_the_picture_of_the_stack_is_the_program() -> None:
+    drawn = edges((ROOT / "docs" / "stack.md").read_text())
+    assert drawn == program_edges()
+    assert drawn[1] == {(f"keys-{reader}", part) for part, reader in READS.items()}
+
+
+def test_a_wrong_picture_is_seen() -> None:
+    text = (ROOT / "docs" / "stack.md").read_text()
+    assert edges(text.replace("keys-superuser -.-> cluster", "keys-superuser -.-> migration")) != (
+        program_edges()
+    )
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} → {target}"
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    names = sorted(path.name for path in (ROOT / "docs" / "adr").glob("*.md"))
+    assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
