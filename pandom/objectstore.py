@@ -217,7 +217,7 @@ def own_keys(own: MinioAdmin, access_key: str) -> list[str]:
     return [entry["accessKey"] if isinstance(entry, dict) else entry for entry in listed]
 
 
-def _same_policy(one: Any, other: Any) -> bool:
+def same_policy(one: Any, other: Any) -> bool:
     """Whether two policies allow the same; servers reorder lists and unwrap single ones."""
 
     def listed(value: Any) -> list[str]:
@@ -250,7 +250,7 @@ def differences(s3: Minio, admin: MinioAdmin, bucket: str, access_key: str) -> l
     try:
         document = json.loads(admin.policy_info(POLICY_NAME))
         # Newer servers wrap the document.
-        if not _same_policy(document.get("Policy", document), policy(bucket)):
+        if not same_policy(document.get("Policy", document), policy(bucket)):
             found.append(f"policy {POLICY_NAME}: allows something else than declared")
     except MinioAdminException:
         found.append(f"policy {POLICY_NAME}: does not exist")

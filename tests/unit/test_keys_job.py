@@ -1,0 +1,299 @@
+"""The keys job on folders instead of volumes: what it writes, keeps, renews and repairs."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from pandom.errors import Failure
+from pandom.jobs import keys
+
+pytestmark = pytest.mark.skipif(
+    os.getuid() != 0,
+    reason="gives files to other users and writes into closed folders: needs root, as the job has",
+)
+
+SUPERUSER = "a-superuser-password-of-32-chars"
+NAMES = ["127.0.0.1", "localhost", "postgres"]
+
+
+class Volumes:
+    """A request and the folders of its readers."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "keys"
+        self.path = root / "request.json"
+        self.request: dict[str, Any] = {
+            "sans": {"postgres": NAMES, "minio": ["127.0.0.1", "localhost", "minio"]},
+            "readers": {
+                "postgres": {
+                    "uid": 5432,
+                    "files": {"superuser_password": SUPERUSER},
+                    "certificate": "postgres",
+                },
+                "minio": {
+                    "uid": 9000,
+                    "files": {"root_user": "root", "root_password": "p" * 32},
+                    "certificate": "minio",
+                },
+                "operator": {"uid": 7000, "files": {"pandom_user_password": "u" * 32}},
+            },
+        }
+        for name in ("ca", *self.request["readers"]):
+            (self.root / name).mkdir(parents=True)
+
+    def run(self) -> None:
+        self.path.write_text(json.dumps(self.request))
+        keys.run(self.path, self.root)
+
+    def files(self) -> dict[str, tuple[bytes, int, str, int]]:
+        """Path → content, owner, mode, time of the last change in ns."""
+        found = {}
+        for path in sorted(path for path in self.root.rglob("*") if path.is_file()):
+            status = path.stat()
+            found[str(path.relative_to(self.root))] = (
+                path.read_bytes(),
+                status.st_uid,
+                oct(stat.S_IMODE(status.st_mode)),
+                status.st_mtime_ns,
+            )
+        return found
+
+    def certificate(self, path: str = "postgres/server.crt") -> x509.Certificate:
+        return x509.load_pem_x509_certificate((self.root / path).read_bytes())
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Volumes:
+    return Volumes(tmp_path)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Moves the job's clock: ``later(days)``."""
+    now = keys._now
+
+    def move(days: int) -> None:
+        monkeypatch.setattr(keys, "_now", lambda: now() + timedelta(days=days))
+
+    return move
+
+
+def test_every_reader_gets_exactly_its_files_and_nobody_else_can_read_them(
+    volumes: Volumes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volumes.run()
+    found = volumes.files()
+    assert {name: (owner, mode) for name, (_, owner, mode, _) in found.items()} == {
+        "ca/ca.pem": (0, "0o400"),
+        "postgres/ca.crt": (5432, "0o400"),
+        "postgres/server.crt": (5432, "0o400"),
+        "postgres/server.key": (5432, "0o400"),
+        "postgres/superuser_password": (5432, "0o400"),
+        "minio/ca.crt": (9000, "0o400"),
+        "minio/certs/private.key": (9000, "0o400"),
+        "minio/certs/public.crt": (9000, "0o400"),
+        "minio/root_password": (9000, "0o400"),
+        "minio/root_user": (9000, "0o400"),
+        "operator/ca.crt": (7000, "0o400"),
+        "operator/pandom_user_password": (7000, "0o400"),
+    }
+    for folder, owner in {"ca": 0, "postgres": 5432, "minio/certs": 9000}.items():
+        status = (volumes.root / folder).stat()
+        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (owner, 0o500)
+    assert found["postgres/superuser_password"][0].decode() == SUPERUSER
+    # The program parses this output, so it holds the certificate and not a word more.
+    assert capsys.readouterr() == (found["postgres/ca.crt"][0].decode(), "")
+
+
+def test_certificates_name_the_server_and_come_from_the_ca(volumes: Volumes) -> None:
+    volumes.run()
+    authority = volumes.certificate("postgres/ca.crt")
+    for path, alias in (("postgres/server.crt", "postgres"), ("minio/certs/public.crt", "minio")):
+        certificate = volumes.certificate(path)
+        certificate.verify_directly_issued_by(authority)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == ["localhost", alias]
+        assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+        lasts = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+        assert lasts <= timedelta(days=826)
+
+
+def test_a_second_run_changes_nothing(volumes: Volumes) -> None:
+    volumes.run()
+    before = volumes.files()
+    volumes.run()
+    assert volumes.files() == before
+
+
+def test_a_changed_secret_changes_only_its_file(volumes: Volumes) -> None:
+    volumes.run()
+    before = volumes.files()
+    volumes.request["readers"]["postgres"]["files"]["superuser_password"] = "another" * 5
+    volumes.run()
+    after = volumes.files()
+    assert {name for name in after if after[name] != before[name]} == {
+        "postgres/superuser_password"
+    }
+
+
+def test_files_no_longer_declared_are_removed(volumes: Volumes) -> None:
+    volumes.request["readers"]["operator"]["files"]["old_password"] = "o" * 32
+    volumes.request["readers"]["operator"]["certificate"] = "minio"
+    volumes.request["sans"]["operator"] = ["localhost"]
+    volumes.run()
+    assert (volumes.root / "operator/certs/private.key").exists()
+    del volumes.request["readers"]["operator"]["files"]["old_password"]
+    del volumes.request["readers"]["operator"]["certificate"]
+    volumes.run()
+    left = {path.name for path in (volumes.root / "operator").rglob("*")}
+    assert left == {"ca.crt", "pandom_user_password"}
+
+
+def test_a_change_of_names_renews_one_certificate_under_the_same_ca(volumes: Volumes) -> None:
+    volumes.run()
+    before = volumes.files()
+    volumes.request["sans"]["postgres"] = [*NAMES, "database.example"]
+    volumes.run()
+    after = volumes.files()
+    assert {name for name in after if after[name] != before[name]} == {
+        "postgres/server.crt",
+        "postgres/server.key",
+    }
+
+
+def test_certificates_are_renewed_before_they_end_and_the_ca_is_kept(
+    volumes: Volumes, later: Callable[[int], None]
+) -> None:
+    volumes.run()
+    before = volumes.files()
+    later(keys.SERVER_DAYS - keys.RENEW_DAYS - 1)
+    volumes.run()
+    assert volumes.files() == before
+    later(keys.SERVER_DAYS - keys.RENEW_DAYS + 1)
+    volumes.run()
+    after = volumes.files()
+    assert after["postgres/server.crt"] != before["postgres/server.crt"]
+    assert after["ca/ca.pem"] == before["ca/ca.pem"]
+
+
+def test_a_new_ca_renews_every_certificate(volumes: Volumes, later: Callable[[int], None]) -> None:
+    volumes.run()
+    before = volumes.files()
+    later(keys.CA_DAYS - keys.RENEW_DAYS + 1)
+    volumes.run()
+    after = volumes.files()
+    for name in ("ca/ca.pem", "operator/ca.crt", "postgres/server.crt", "minio/certs/public.crt"):
+        assert after[name] != before[name]
+    volumes.certificate().verify_directly_issued_by(volumes.certificate("operator/ca.crt"))
+
+
+@pytest.mark.parametrize(
+    "broken", ["ca/ca.pem", "postgres/server.crt", "postgres/server.key", "postgres/ca.crt"]
+)
+@pytest.mark.parametrize("content", [b"", b"half of a f"], ids=["empty", "half"])
+def test_a_broken_file_is_made_anew(volumes: Volumes, broken: str, content: bytes) -> None:
+    volumes.run()
+    (volumes.root / broken).write_bytes(content)
+    volumes.run()
+    volumes.certificate().verify_directly_issued_by(volumes.certificate("minio/ca.crt"))
+    again = volumes.files()
+    volumes.run()
+    assert volumes.files() == again
+
+
+def test_a_run_killed_at_any_write_is_completed_by_the_next(
+    volumes: Volumes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Dies at each rename in turn, as a kill would: what is on disk then is what is left."""
+    replace = Path.replace
+    volumes.run()
+    complete = set(volumes.files())
+    for survived in range(len(complete)):
+        again = Volumes(tmp_path / str(survived))
+        done = 0
+
+        def dying(self: Path, target: Path) -> Path:
+            nonlocal done
+            if done == survived:  # noqa: B023 - used within the same round only
+                raise KeyboardInterrupt
+            done += 1
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", dying)
+        with pytest.raises(KeyboardInterrupt):
+            again.run()
+        monkeypatch.setattr(Path, "replace", replace)
+        for content, _, mode, _ in again.files().values():
+            assert content, "a half-written file"
+            assert mode == "0o400"
+        again.run()
+        assert set(again.files()) == complete
+        again.certificate().verify_directly_issued_by(again.certificate("minio/ca.crt"))
+
+
+def test_a_wrong_owner_or_mode_is_repaired(volumes: Volumes) -> None:
+    volumes.run()
+    os.chown(volumes.root / "postgres/server.key", 7000, 7000)
+    (volumes.root / "minio/root_password").chmod(0o644)
+    (volumes.root / "operator").chmod(0o777)
+    volumes.run()
+    found = volumes.files()
+    assert found["postgres/server.key"][1] == 5432
+    assert found["minio/root_password"][2] == "0o400"
+    assert stat.S_IMODE((volumes.root / "operator").stat().st_mode) == 0o500
+
+
+def _edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def edit(request: dict[str, Any]) -> None:
+        *parents, last = path.split("/")
+        for name in parents:
+            request = request[name]
+        request[last] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (_edit("readers/postgres/files/superuser_password", ""), "superuser_password is empty"),
+        (_edit("readers/postgres/files", {"../x": "secret"}), "no path inside"),
+        (_edit("readers/postgres/files", ["secret"]), "another type"),
+        (_edit("readers/postgres/certificate", "pem"), "must be one of postgres, minio"),
+        (_edit("readers/ca", {"uid": 1, "files": {}}), "reserved"),
+        (_edit("readers/nobody", {"uid": 1, "files": {}}), "No volume is mounted"),
+        (_edit("readers/postgres", {"files": {}}), "lacks 'uid'"),
+        (_edit("sans/postgres", []), "at least one name"),
+        (_edit("sans", {}), "lacks 'minio'"),
+    ],
+)
+def test_a_bad_request_is_refused_with_its_reason_and_writes_nothing(
+    volumes: Volumes, edit: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    edit(volumes.request)
+    with pytest.raises(Failure, match=message):
+        volumes.run()
+    assert volumes.files() == {}
+
+
+@pytest.mark.parametrize("text", ["", "{", f'{{"sans": "{SUPERUSER}'])
+def test_an_unreadable_request_is_refused_without_quoting_it(volumes: Volumes, text: str) -> None:
+    volumes.path.write_text(text)
+    with pytest.raises(Failure, match="is not JSON") as refused:
+        keys.run(volumes.path, volumes.root)
+    assert SUPERUSER not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+def test_a_missing_request_is_named(volumes: Volumes) -> None:
+    with pytest.raises(Failure, match=r"request\.json is missing"):
+        keys.run(volumes.path, volumes.root)
