@@ -1,0 +1,190 @@
+"""Stand-in of pulumi-language-python: starts the program with the project's Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from google.protobuf import empty_pb2
+from pulumi.runtime.proto import (
+    engine_pb2,
+    engine_pb2_grpc,
+    language_pb2,
+    language_pb2_grpc,
+    plugin_pb2,
+)
+
+from toolchain.standins import LANGUAGE_VERSION
+from toolchain.standins.provider import serve
+
+_EXEC: Final = "pulumi-language-python-exec"
+# The exec script ends with this code when it has shown the user what is wrong.
+_ALREADY_SHOWN: Final = 32
+# How long an interrupted program may take before it is killed, seconds.
+_STOP_LIMIT: Final = 5.0
+
+
+class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
+    """Runs one Pulumi program."""
+
+    def __init__(self, engine_address: str) -> None:
+        self._engine_address = engine_address
+        self._program: subprocess.Popen[bytes] | None = None
+        self._cancelled = threading.Event()
+
+    def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._engine_address = request.engine_address
+        return language_pb2.LanguageHandshakeResponse()
+
+    def GetPluginInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return plugin_pb2.PluginInfo(version=LANGUAGE_VERSION)
+
+    def GetRequiredPlugins(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return language_pb2.GetRequiredPluginsResponse()
+
+    def GetRequiredPackages(self, request: Any, context: Any) -> Any:  # noqa: N802
+        # None on purpose: the engine would try to download them, and the SDKs ask for
+        # their plugin when the program first uses them.
+        return language_pb2.GetRequiredPackagesResponse()
+
+    def GetProgramDependencies(self, request: Any, context: Any) -> Any:  # noqa: N802
+        from importlib import metadata
+
+        return language_pb2.GetProgramDependenciesResponse(
+            dependencies=[
+                language_pb2.DependencyInfo(name=item.name, version=item.version)
+                for item in metadata.distributions()
+                if item.name.startswith("pulumi")
+            ]
+        )
+
+    def About(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return language_pb2.AboutResponse(
+            executable=sys.executable,
+            version=".".join(map(str, sys.version_info[:3])),
+            metadata={"toolchain": "stand-in"},
+        )
+
+    def InstallDependencies(self, request: Any, context: Any) -> Any:  # noqa: N802
+        context.abort(
+            grpc.StatusCode.UNIMPLEMENTED, "the stand-in installs nothing; run 'make tools'"
+        )
+
+    def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.stop()
+        return empty_pb2.Empty()
+
+    def Run(self, request: Any, context: Any) -> Any:  # noqa: N802
+        refusal = refuse_production(request.project, request.stack, dict(request.config))
+        if refusal is not None:
+            self._show(refusal)
+            return language_pb2.RunResponse(bail=True)
+        script = find_exec()
+        if script is None:
+            self._show(f"{_EXEC} is not on PATH; run 'make tools', which puts it there")
+            return language_pb2.RunResponse(bail=True)
+        if self._cancelled.is_set():
+            return language_pb2.RunResponse(bail=True)
+        command = [interpreter(request), script, *arguments(request, self._engine_address)]
+        environment = {
+            **os.environ,
+            "PULUMI_CONFIG": json.dumps(dict(request.config)),
+            "PULUMI_CONFIG_SECRET_KEYS": json.dumps(list(request.configSecretKeys)),
+        }
+        self._program = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+        code = self._program.wait()
+        if self._cancelled.is_set() or code == _ALREADY_SHOWN:
+            return language_pb2.RunResponse(bail=True)
+        error = f"program exited with non-zero exit code: {code}" if code else ""
+        return language_pb2.RunResponse(error=error)
+
+    def stop(self) -> None:
+        """End the program quietly: by SIGTERM, for SIGINT would print a traceback."""
+        self._cancelled.set()
+        program = self._program
+        if program is None or program.poll() is not None:
+            return
+        program.send_signal(signal.SIGTERM)
+        try:
+            program.wait(_STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            program.kill()
+
+    def _show(self, message: str) -> None:
+        with grpc.insecure_channel(self._engine_address) as channel:
+            engine_pb2_grpc.EngineStub(channel).Log(
+                engine_pb2.LogRequest(severity=engine_pb2.ERROR, message=message)
+            )
+
+
+def refuse_production(project: str, stack: str, config: dict[str, str]) -> str | None:
+    """Why this stack must not run on stand-ins, None if it may.
+
+    A production stack is for the official plugins only: what keeps it is what the vendor
+    tests. Tests of the production profile say that they are tests, in two places.
+    """
+    if config.get(f"{project}:profile") != "production":
+        return None
+    if stack.startswith("test-") and os.environ.get("PANDOM_STANDIN_PRODUCTION") == "test":
+        return None
+    return (
+        f"Stack {stack!r} has the profile 'production', and the stand-ins for Pulumi's plugins "
+        "refuse it. Install the official plugins (pulumi plugin install resource docker 5.1.0, "
+        "...; a network that reaches get.pulumi.com does it by itself), or use another profile."
+    )
+
+
+def find_exec() -> str | None:
+    """The script from Pulumi's own Go module that runs a program in the SDK."""
+    named = os.environ.get("PANDOM_LANGUAGE_EXEC")
+    if named and Path(named).is_file():
+        return named
+    return shutil.which(_EXEC)
+
+
+def interpreter(request: Any) -> str:
+    """The Python of the virtual environment that Pulumi.yaml names, else our own."""
+    options = dict(request.info.options)
+    virtualenv = options.get("virtualenv")
+    if isinstance(virtualenv, str) and virtualenv:
+        python = Path(request.info.root_directory) / virtualenv / "bin" / "python"
+        if python.exists():
+            return str(python)
+    return sys.executable
+
+
+def arguments(request: Any, engine_address: str) -> list[str]:
+    """The exec script's command line; options without a value are left out."""
+    options = {
+        "monitor": request.monitor_address,
+        "engine": engine_address,
+        "project": request.project,
+        "root_directory": request.info.root_directory,
+        "stack": request.stack,
+        "pwd": request.pwd,
+        "dry_run": "true" if request.dryRun else "false",
+        "parallel": str(request.parallel),
+        "organization": request.organization,
+    }
+    line: list[str] = []
+    for name, value in options.items():
+        if value:
+            line += [f"--{name}", value]
+    return [*line, request.info.entry_point, *request.args]
+
+
+def main(command_line: list[str]) -> None:
+    """Serve the language host; the engine's address is the last argument."""
+    host = LanguageHost(command_line[-1] if command_line else "")
+    serve(
+        lambda server: language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server),
+        cancel=host.stop,
+    )

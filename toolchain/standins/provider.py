@@ -1,0 +1,502 @@
+"""Serves resource types over Pulumi's provider protocol; what all three providers share.
+
+A ``ResourceType`` says how one kind of thing is made, read, changed and deleted; this module
+does the rest: inputs, differences, previews, secrets, logging, cancelling, shutting down.
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+import grpc
+from google.protobuf import empty_pb2, json_format, struct_pb2
+from pulumi.runtime.proto import (
+    engine_pb2,
+    engine_pb2_grpc,
+    plugin_pb2,
+    provider_pb2,
+    provider_pb2_grpc,
+)
+
+from toolchain.standins import properties
+from toolchain.standins.properties import Change, Mistake, Table
+from toolchain.standins.values import UNKNOWN, Values, holds_unknown, reveal, whole
+
+# Pulumi itself runs no more operations at once on a machine of ordinary size.
+_WORKERS: Final = 32
+# How long a plugin whose engine died may take to abort what it is doing, seconds.
+_ABORT_LIMIT: Final = 5.0
+_ORPHAN_POLL: Final = 0.5
+_OPTIONS: Final = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+]
+
+
+class OperationFailed(Exception):
+    """The operation did not work; the message is shown to the user."""
+
+
+class Cancelled(OperationFailed):
+    """The user interrupted the operation."""
+
+    def __init__(self) -> None:
+        super().__init__("cancelled")
+
+
+class PartlyDone(Exception):
+    """Something exists although the operation failed; the engine must remember it.
+
+    Without this a container that never became healthy would be forgotten, and the next
+    ``up`` would meet a name that is taken.
+    """
+
+    def __init__(self, identifier: str, state: Values, reason: str) -> None:
+        super().__init__(reason)
+        self.identifier = identifier
+        self.state = state
+        self.reason = reason
+
+
+@dataclass
+class Interruption:
+    """Lets a blocking call be ended from the thread that receives the cancellation."""
+
+    _happened: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _abort: list[Callable[[], None]] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` if the user interrupted."""
+        if self._happened.is_set():
+            raise Cancelled
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, or raise ``Cancelled`` as soon as the user interrupts."""
+        if self._happened.wait(seconds):
+            raise Cancelled
+
+    @contextmanager
+    def aborting(self, abort: Callable[[], None]) -> Iterator[None]:
+        """Call ``abort`` when the user interrupts during the block."""
+        self.check()
+        with self._lock:
+            self._abort.append(abort)
+        try:
+            yield
+        except Exception as error:
+            if self._happened.is_set():
+                raise Cancelled from error
+            raise
+        finally:
+            with self._lock:
+                self._abort.remove(abort)
+
+    def happen(self) -> None:
+        """Abort everything that is running; nothing new starts."""
+        self._happened.set()
+        with self._lock:
+            pending = list(self._abort)
+        for abort in pending:
+            abort()
+
+
+@dataclass(frozen=True)
+class Log:
+    """Messages to the user about one resource."""
+
+    engine: engine_pb2_grpc.EngineStub | None
+    urn: str
+
+    def status(self, message: str) -> None:
+        """A line of progress beside the resource; the next one replaces it."""
+        self._send(message, engine_pb2.INFO, ephemeral=True)
+
+    def info(self, message: str) -> None:
+        """A line that stays in the output."""
+        self._send(message, engine_pb2.INFO, ephemeral=False)
+
+    def _send(self, message: str, severity: engine_pb2.LogSeverity, *, ephemeral: bool) -> None:
+        if self.engine is None:
+            return
+        self.engine.Log(
+            engine_pb2.LogRequest(
+                severity=severity, message=message, urn=self.urn, ephemeral=ephemeral
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Made:
+    """A resource as the server shows it: its id, and its state."""
+
+    identifier: str
+    state: Values
+
+
+class ResourceType(abc.ABC):
+    """One type of resource. ``state`` and ``inputs`` have the shape of the table."""
+
+    token: ClassVar[str]
+    table: ClassVar[Table]
+    # What the official plugin keeps beside the state; without it a state that moves to
+    # the official plugin would be taken for one of an older schema and converted.
+    meta: ClassVar[str | None] = None
+    delete_before_replace: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def create(self, state: Values, log: Log) -> Made:
+        """Make the thing; ``state`` is what the inputs ask for, unknowns are for the server.
+
+        Raises ``OperationFailed``, or ``PartlyDone`` when something exists all the same.
+        """
+
+    @abc.abstractmethod
+    def read(self, identifier: str, state: Values) -> Made | None:
+        """The thing as it is now, None if it is gone. An empty state means: import."""
+
+    @abc.abstractmethod
+    def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:
+        """Change the thing in place from ``old`` to ``state``."""
+
+    @abc.abstractmethod
+    def delete(self, identifier: str, state: Values) -> None:
+        """Remove the thing; that it is gone already is no error."""
+
+    # -- what most types leave as it is --
+
+    @property
+    def name(self) -> str:
+        """The short name for messages."""
+        return self.token.rsplit(":", 1)[-1]
+
+    def check(self, given: Values, urn: str, log: Log) -> tuple[Values, list[Mistake]]:  # noqa: ARG002
+        """Inputs with defaults, and what is wrong with them."""
+        return properties.check(self.table, given, self.name)
+
+    def suppress(self, name: str, state: Values, inputs: Values) -> bool:  # noqa: ARG002
+        """Whether a difference in the property means nothing."""
+        return False
+
+    def diff(self, state: Values, inputs: Values, ignore: frozenset[str]) -> list[Change]:
+        """What the inputs change in the state."""
+        return properties.diff(self.table, state, inputs, ignore=ignore, suppress=self.suppress)
+
+    def plan(self, inputs: Values, old: Values | None) -> Values:
+        """The state the inputs lead to, as far as it is known beforehand."""
+        return properties.plan(self.table, inputs, old)
+
+    def refreshed_inputs(self, state: Values, old_inputs: Values) -> Values:
+        """Inputs after a refresh (``old_inputs``) or an import (none)."""
+        if old_inputs:
+            return properties.inputs_of(self.table, state, old_inputs)
+        return properties.imported_inputs(self.table, state)
+
+    def preview_create(self, state: Values) -> Values:
+        """What a preview shows of a new resource."""
+        return state
+
+
+class Provider(provider_pb2_grpc.ResourceProviderServicer):
+    """A provider of some resource types."""
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        types: list[ResourceType],
+        *,
+        config: Table,
+        configure: Callable[[Values], None],
+        interruption: Interruption,
+    ) -> None:
+        self._name = name
+        self._version = version
+        self._types: Mapping[str, ResourceType] = {kind.token: kind for kind in types}
+        self._config = config
+        self._configure = configure
+        self._interruption = interruption
+        self._engine: engine_pb2_grpc.EngineStub | None = None
+
+    # -- the plugin --
+
+    def connect_engine(self, address: str) -> None:
+        """Where log messages go."""
+        channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._engine = engine_pb2_grpc.EngineStub(channel)
+
+    def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if request.engine_address:
+            self.connect_engine(request.engine_address)
+        return provider_pb2.ProviderHandshakeResponse(
+            accept_secrets=False, accept_resources=False, accept_outputs=False
+        )
+
+    def Attach(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.connect_engine(request.address)
+        return empty_pb2.Empty()
+
+    def GetPluginInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return plugin_pb2.PluginInfo(version=self._version)
+
+    def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._interruption.happen()
+        return empty_pb2.Empty()
+
+    # -- the provider's own configuration --
+
+    def CheckConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+        given = _values(request.news)
+        failures = [
+            provider_pb2.CheckFailure(
+                property=key,
+                reason=f"the stand-in knows no setting {key!r} of provider {self._name}; "
+                f"it has: {', '.join(sorted(self._config))}",
+            )
+            for key in given
+            if key not in self._config and key not in ("version", "__internal", "pluginDownloadURL")
+        ]
+        return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
+
+    def DiffConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+        old, new = _values(request.olds), _values(request.news)
+        changed = sorted(
+            key for key in {*old, *new} - {"version", "__internal"} if old.get(key) != new.get(key)
+        )
+        some = (
+            provider_pb2.DiffResponse.DIFF_SOME if changed else provider_pb2.DiffResponse.DIFF_NONE
+        )
+        return provider_pb2.DiffResponse(changes=some, diffs=changed)
+
+    def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with _shown(context):
+            self._configure(_values(request.args))
+        return provider_pb2.ConfigureResponse(
+            acceptSecrets=False, supportsPreview=True, acceptResources=False, acceptOutputs=False
+        )
+
+    # -- resources --
+
+    def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with _shown(context):
+            kind = self._type_of(request.urn)
+            inputs, mistakes = kind.check(
+                _values(request.news), request.urn, Log(self._engine, request.urn)
+            )
+            return provider_pb2.CheckResponse(
+                inputs=_struct(inputs),
+                failures=[
+                    provider_pb2.CheckFailure(property=item.property, reason=item.reason)
+                    for item in mistakes
+                ],
+            )
+
+    def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with _shown(context):
+            kind = self._type_of(request.urn)
+            changes = kind.diff(
+                _values(request.olds), _values(request.news), frozenset(request.ignoreChanges)
+            )
+            response = provider_pb2.DiffResponse
+            replaces = sorted({change.top for change in changes if change.replaces})
+            return response(
+                changes=response.DIFF_SOME if changes else response.DIFF_NONE,
+                diffs=sorted({change.top for change in changes}),
+                replaces=replaces,
+                deleteBeforeReplace=bool(replaces) and kind.delete_before_replace,
+                hasDetailedDiff=bool(changes),
+                detailedDiff={
+                    change.path: provider_pb2.PropertyDiff(kind=_kind(change)) for change in changes
+                },
+            )
+
+    def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with _shown(context):
+            kind = self._type_of(request.urn)
+            planned = kind.plan(_values(request.properties), None)
+            if request.preview:
+                return provider_pb2.CreateResponse(properties=_struct(kind.preview_create(planned)))
+            self._interruption.check()
+            with _remembered(context):
+                made = kind.create(planned, Log(self._engine, request.urn))
+            return provider_pb2.CreateResponse(
+                id=made.identifier, properties=_struct(_kept(kind, made))
+            )
+
+    def Read(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with _shown(context):
+            kind = self._type_of(request.urn)
+            self._interruption.check()
+            made = kind.read(request.id, _values(request.properties))
+            if made is None:
+                return provider_pb2.ReadResponse()
+            inputs = kind.refreshed_inputs(made.state, _values(request.inputs))
+            return provider_pb2.ReadResponse(
+                id=made.identifier, properties=_struct(_kept(kind, made)), inputs=_struct(inputs)
+            )
+
+    def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with _shown(context):
+            kind = self._type_of(request.urn)
+            old = _values(request.olds)
+            inputs = _values(request.news)
+            for name in request.ignoreChanges:
+                if name in kind.table and name in old:
+                    inputs[name] = old[name]
+            planned = kind.plan(inputs, old)
+            if request.preview:
+                return provider_pb2.UpdateResponse(properties=_struct(planned))
+            self._interruption.check()
+            with _remembered(context):
+                made = kind.update(request.id, old, planned, Log(self._engine, request.urn))
+            return provider_pb2.UpdateResponse(properties=_struct(_kept(kind, made)))
+
+    def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with _shown(context):
+            kind = self._type_of(request.urn)
+            self._interruption.check()
+            kind.delete(request.id, _values(request.properties))
+            return empty_pb2.Empty()
+
+    def _type_of(self, urn: str) -> ResourceType:
+        token = urn.split("::")[2].split("$")[-1]
+        kind = self._types.get(token)
+        if kind is None:
+            raise OperationFailed(
+                f"the stand-in of pulumi-resource-{self._name} does not know {token}; it has: "
+                + ", ".join(sorted(self._types))
+                + ". Use the official plugin, or extend toolchain/standins (needs an ADR)"
+            )
+        return kind
+
+
+def _kind(change: Change) -> provider_pb2.PropertyDiff.Kind:
+    difference = provider_pb2.PropertyDiff
+    plain, replacing = {
+        "add": (difference.ADD, difference.ADD_REPLACE),
+        "delete": (difference.DELETE, difference.DELETE_REPLACE),
+        "update": (difference.UPDATE, difference.UPDATE_REPLACE),
+    }[change.operation]
+    return replacing if change.replaces else plain
+
+
+def _kept(kind: ResourceType, made: Made) -> Values:
+    """The state as the engine stores it; what the server never filled in is empty."""
+    state = {
+        name: ([] if kind.table[name].kind in ("list", "set") else None)
+        if name in kind.table and holds_unknown(value) and value == UNKNOWN
+        else value
+        for name, value in made.state.items()
+    }
+    if kind.meta is not None:
+        state["__meta"] = kind.meta
+    return {**state, "id": made.identifier}
+
+
+def _values(struct: struct_pb2.Struct) -> Values:
+    values = whole(reveal(json_format.MessageToDict(struct)))
+    return dict(values)
+
+
+def _struct(values: Values) -> struct_pb2.Struct:
+    struct = struct_pb2.Struct()
+    struct.update(values)
+    return struct
+
+
+@contextmanager
+def _shown(context: grpc.ServicerContext) -> Iterator[None]:
+    """Errors become one message instead of a traceback."""
+    try:
+        yield
+    except Cancelled as error:
+        context.abort(grpc.StatusCode.CANCELLED, str(error))
+    except OperationFailed as error:
+        context.abort(grpc.StatusCode.UNKNOWN, str(error))
+
+
+@contextmanager
+def _remembered(context: grpc.ServicerContext) -> Iterator[None]:
+    """A resource that exists although its operation failed goes into the state."""
+    try:
+        yield
+    except PartlyDone as partly:
+        # google.rpc.Status with one detail; the engine takes the state from it. Written by
+        # hand because the package with that message would cost 40 ms at every start.
+        from google.protobuf import any_pb2
+
+        detail = any_pb2.Any()
+        detail.Pack(
+            provider_pb2.ErrorResourceInitFailed(
+                id=partly.identifier, properties=_struct(partly.state), reasons=[partly.reason]
+            )
+        )
+        context.set_trailing_metadata(
+            (("grpc-status-details-bin", _status(partly.reason, detail.SerializeToString())),)
+        )
+        context.abort(grpc.StatusCode.UNKNOWN, partly.reason)
+
+
+def _status(message: str, detail: bytes) -> bytes:
+    """``google.rpc.Status{code: 2, message, details: [detail]}`` on the wire."""
+    text = message.encode()
+    return (
+        b"\x08\x02" + b"\x12" + _varint(len(text)) + text + b"\x1a" + _varint(len(detail)) + detail
+    )
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def serve(
+    add: Callable[[grpc.Server], object],
+    *,
+    cancel: Callable[[], object],
+) -> None:
+    """Serve on a free port of the loopback address until the engine goes away.
+
+    The port is the first line on stdout, which is how Pulumi finds a plugin. A plugin that
+    lost its engine (kill -9) aborts what it does and ends, or it would change things that
+    nobody records.
+    """
+    server = grpc.server(ThreadPoolExecutor(max_workers=_WORKERS), options=_OPTIONS)
+    add(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    # A plugin has its own process group: Ctrl-C comes as Cancel, and SIGINT is how the engine
+    # ends a plugin. Each one that does not go at once costs 5 s.
+    stop = threading.Event()
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda _signal, _frame: stop.set())
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
+    parent = os.getppid()
+    while not stop.wait(_ORPHAN_POLL):
+        if os.getppid() != parent:
+            break
+    cancel()
+    server.stop(grace=_ABORT_LIMIT).wait(_ABORT_LIMIT)
+    sys.stdout.flush()
+    os._exit(0)  # threads in a blocking call would keep the process alive
+
+
+def deadline(seconds: float) -> Callable[[], bool]:
+    """A function that says whether that time has passed."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() >= end
