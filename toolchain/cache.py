@@ -60,7 +60,7 @@ def _acquire(descriptor: int, path: Path, what: str) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not waiting:
-                say(f"  {what}: another run is providing it; waiting …")
+                say(f"  {what}: another run, or what is left of a killed one, is at it; waiting …")
                 waiting = True
             if time.monotonic() > deadline:
                 raise ToolMissing(

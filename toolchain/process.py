@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -45,6 +47,7 @@ def run(
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 pass_fds=tuple(keep),
+                process_group=0,  # so that its own children can be ended with it
             )
         except OSError as error:
             raise ToolMissing(f"{what}: {command[0]} cannot be run: {error}.\n{hint}") from None
@@ -52,7 +55,7 @@ def run(
         try:
             code = child.wait(limit_s)
         except subprocess.TimeoutExpired:
-            child.kill()
+            _end(child, signal.SIGKILL)
             child.wait()
             raise ToolMissing(
                 f"{what}: no end after {limit_s:.0f} s.\n{_tail(log)}{hint}"
@@ -95,4 +98,9 @@ def end_all() -> None:
     """End the programs that other threads wait for; used when the user interrupts."""
     _ending.set()
     for child in list(_children):
-        child.terminate()
+        _end(child, signal.SIGTERM)
+
+
+def _end(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, how)
