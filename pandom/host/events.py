@@ -66,7 +66,7 @@ def parse(line: str) -> Event | None:
         return _began(found["metadata"])
     if found := raw.get("resOutputsEvent"):
         data = found["metadata"]
-        return Ended(data["op"], data["urn"], _changed(data))
+        return Ended(data["op"], data["urn"], _changed(data), _red(data))
     if found := raw.get("resOpFailedEvent"):
         data = found["metadata"]
         return Ended(data["op"], data["urn"], changed=True, failed=True)
@@ -84,6 +84,13 @@ def parse(line: str) -> Event | None:
 def _began(data: Mapping[str, Any]) -> Began:
     state = data.get("new") or data.get("old") or {}
     return Began(data["op"], data["urn"], data["type"], state.get("parent", ""))
+
+
+def _red(data: Mapping[str, Any]) -> bool:
+    """Whether it is a job that ran and failed; to Pulumi it was created, and well."""
+    if data["op"] == "refresh":
+        return False
+    return bool(((data.get("new") or {}).get("outputs") or {}).get("exitCode"))
 
 
 def _changed(data: Mapping[str, Any]) -> bool:

@@ -32,41 +32,46 @@ GRACE_S: Final = 20.0  # for a Pulumi without its pandom to write its state
 MARK: Final = "PANDOM_RUN"
 
 
-def _take(handle: IO[str]) -> bool:
+def _take(handle: IO[str], place: Path) -> bool:
+    """Lock the file, and see that it is still the one of that name: the last holder
+    may have removed it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        return os.fstat(handle.fileno()).st_ino == place.stat().st_ino
+    except (BlockingIOError, FileNotFoundError):
         return False
-    return True
 
 
 @contextlib.contextmanager
 def held(place: Path, what: str, wait_s: float = WAIT_S) -> Iterator[None]:
-    """Hold the lock file ``place``, waiting at most ``wait_s`` seconds.
+    """Hold the lock file ``place``, waiting at most ``wait_s`` seconds; it is removed after.
 
     Raises Failure that names the holder's process.
     """
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with place.open("a+") as handle:
-        deadline, told = time.monotonic() + wait_s, False
-        while not _take(handle):
+    deadline, told = time.monotonic() + wait_s, False
+    while True:
+        with place.open("a+") as handle:
+            if _take(handle, place):
+                handle.truncate(0)
+                handle.write(str(os.getpid()))
+                handle.flush()
+                try:
+                    yield
+                finally:
+                    place.unlink(missing_ok=True)
+                return
             handle.seek(0)
             holder = handle.read().strip() or "unknown"
-            if time.monotonic() > deadline:
-                raise Failure(
-                    f"{what} is in use by process {holder} since more than {wait_s:.0f} s.\n"
-                    f"Next: wait for it, or look at it (ps -fp {holder}) and end it; then again."
-                )
-            if not told:
-                say(f"  {what} is in use by process {holder}; waiting (at most {wait_s:.0f} s)")
-                told = True
-            time.sleep(0.2)
-        handle.seek(0)
-        handle.truncate()
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield
-        handle.truncate(0)
+        if time.monotonic() > deadline:
+            raise Failure(
+                f"{what} is in use by process {holder} for more than {wait_s:.0f} s.\n"
+                f"Next: wait for it, or look at it (ps -fp {holder}) and end it; then again."
+            )
+        if not told:
+            say(f"  {what} is in use by process {holder}; waiting (at most {wait_s:.0f} s)")
+            told = True
+        time.sleep(0.2)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,325 @@
+"""A stack's names, file and state; what is off; what is adopted. No I/O but a temporary folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pandom import paths
+from pandom.errors import UserMistake
+from pandom.host import adoption, health, passphrase, repair, stack
+from pandom.host.access import dotenv
+from pandom.host.engine import Container
+from pandom.host.stack import Stack
+from pandom.host.state import State
+from schema.access import DATABASE, roles
+from stacks import program
+from stacks.outputs import ENV_NAMES, UNSHARED
+from stacks.settings import SettingsError
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone with templates only, and a state home of its own."""
+    templates = paths.ROOT / "stacks" / "templates"
+    (tmp_path / "clone" / "stacks" / "templates").mkdir(parents=True)
+    for path in templates.glob("*.yaml"):
+        (tmp_path / "clone" / "stacks" / "templates" / path.name).write_text(path.read_text())
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "clone")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "clone"
+
+
+def give_state(one: Stack) -> None:
+    one.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    one.checkpoint.write_text("{}")
+
+
+@pytest.mark.parametrize("name", ["", "Dev", "1dev", "a_b", "x" * 31, "../x", "backend", "locks"])
+def test_a_bad_name_is_refused(name: str) -> None:
+    with pytest.raises(UserMistake):
+        Stack(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "template"),
+    [("dev", "dev"), ("ada", "dev"), ("ci-12", "ci"), ("test-1-ab", "ci"), ("prod-eu", "prod")],
+)
+def test_a_template_follows_from_the_name(name: str, template: str) -> None:
+    assert Stack(name).template == template
+
+
+def test_a_new_stack_gets_its_template(clone: Path) -> None:
+    said = stack.prepare_file(Stack("dev"))
+    assert "templates/dev.yaml" in str(said)
+    assert stack.settings(Stack("dev")).profile_name == "development"
+    assert stack.prepare_file(Stack("dev")) is None
+
+
+def test_an_unknown_template_is_refused(clone: Path) -> None:
+    with pytest.raises(UserMistake, match="dev, ci, prod"):
+        stack.prepare_file(Stack("dev"), "staging")
+
+
+def test_a_second_clone_gets_the_same_file(clone: Path) -> None:
+    dev = Stack("dev")
+    stack.prepare_file(dev)
+    stack.set_numbers(dev, {"postgresPort": 5433})
+    give_state(dev)
+    stack.keep_copy(dev)
+    dev.file.unlink()
+    assert "restored" in str(stack.prepare_file(dev))
+    assert stack.settings(dev).postgres_port == 5433
+
+
+def test_a_kept_file_without_a_state_is_not_used(clone: Path) -> None:
+    dev = Stack("dev")
+    dev.home.mkdir(parents=True)
+    dev.kept_file.write_text("config:\n  pandom-stack:postgresPort: 5433\n")
+    assert "copied" in str(stack.prepare_file(dev))
+
+
+def test_numbers_are_set_and_comments_stay(clone: Path) -> None:
+    dev = Stack("dev")
+    stack.prepare_file(dev)
+    stack.set_numbers(dev, {"postgresPort": 15432})
+    stack.set_numbers(dev, {"postgresPort": 15433, "minioPort": 19000})
+    text = dev.file.read_text()
+    assert text.startswith("#")
+    assert text.count("postgresPort") == 1
+    found = stack.settings(dev)
+    assert (found.postgres_port, found.minio_port) == (15433, 19000)
+
+
+@pytest.mark.parametrize("text", ["config: [", "- a", "config: 3"])
+def test_a_file_that_is_no_mapping_is_a_settings_error(clone: Path, text: str) -> None:
+    dev = Stack("dev")
+    dev.file.write_text(text)
+    with pytest.raises(SettingsError):
+        stack.settings(dev)
+
+
+def test_an_empty_file_is_all_defaults(clone: Path) -> None:
+    Stack("dev").file.write_text("")
+    assert stack.settings(Stack("dev")).postgres_port == 5432
+
+
+def test_forgetting_leaves_no_file(clone: Path) -> None:
+    dev, other = Stack("dev"), Stack("dev2")
+    for one in (dev, other):
+        give_state(one)
+        stack.prepare_file(one)
+        stack.keep_copy(one)
+        one.checkpoint.with_name(one.checkpoint.name + ".bak").write_text("")
+        (paths.backend() / ".pulumi" / "history" / "pandom-stack" / one.name).mkdir(parents=True)
+    stack.forget(dev)
+    left = [path for path in clone.parent.rglob("*") if path.name.startswith(("dev", "Pulumi.dev"))]
+    assert left
+    assert all("dev2" in str(path) or path.name == "dev.yaml" for path in left)
+
+
+def test_the_passphrase_is_made_once_and_for_the_owner_only(clone: Path) -> None:
+    assert passphrase.ensure()
+    place = paths.passphrase_file()
+    text = place.read_text()
+    assert len(text.strip()) >= 32
+    assert place.stat().st_mode & 0o777 == 0o600
+    place.chmod(0o644)
+    assert not passphrase.ensure()
+    assert place.read_text() == text
+    assert place.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_lost_passphrase_is_never_replaced(clone: Path) -> None:
+    give_state(Stack("dev"))
+    with pytest.raises(UserMistake, match="--without-state") as refused:
+        passphrase.ensure()
+    assert not paths.passphrase_file().exists()
+    assert "dev" in str(refused.value)
+
+
+# -- the state ----------------------------------------------------------------------------
+
+
+def exported(*resources: dict[str, Any]) -> dict[str, Any]:
+    return {"deployment": {"resources": list(resources)}}
+
+
+def resource(kind: str, name: str, identity: str = "", **more: Any) -> dict[str, Any]:
+    inputs = {"name": name, **more.pop("inputs", {})}
+    return {"urn": f"u::{kind}::{name}", "type": kind, "id": identity, "inputs": inputs, **more}
+
+
+def docker_container(name: str, part: str, must_run: bool = True) -> dict[str, Any]:
+    labels = [{"label": "pandom.part", "value": part}]
+    return resource(
+        "docker:index/container:Container",
+        name,
+        f"id-{part}",
+        inputs={"labels": labels, "mustRun": must_run},
+    )
+
+
+class FakeEngine:
+    """The lists that the engine would give."""
+
+    def __init__(self, containers: list[Container], networks: dict[str, str], volumes: list[str]):
+        self._lists = containers, networks, volumes
+        self.removed: list[str] = []
+
+    def containers(self) -> list[Container]:
+        return self._lists[0]
+
+    def networks(self) -> dict[str, str]:
+        return self._lists[1]
+
+    def volumes(self) -> list[str]:
+        return self._lists[2]
+
+    def has_image(self, reference: str) -> bool:
+        return reference != "pruned"
+
+    def remove_container(self, identity: str) -> None:
+        self.removed.append(identity)
+
+    remove_network = remove_container
+
+
+def seen(part: str, status: str = "running", health_state: str | None = "healthy") -> Container:
+    return Container(f"id-{part}", part, part, "i", status, health_state, 0, None, (), ("net",))
+
+
+STATE = State(
+    exported(
+        resource("docker:index/network:Network", "n", "net"),
+        resource("docker:index/volume:Volume", "data", "data"),
+        resource("docker:index/image:Image", "i", outputs={"repoDigest": "there"}),
+        docker_container("p", "postgres"),
+        docker_container("m", "migration", must_run=False),
+    )
+)
+GOOD = FakeEngine([seen("postgres"), seen("migration", "exited", None)], {"net": "n"}, ["data"])
+
+
+def test_nothing_is_off_when_everything_is_there() -> None:
+    assert repair.examine(GOOD, STATE) == repair.Findings()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        FakeEngine([], {"net": "n"}, ["data"]),
+        FakeEngine([seen("postgres", "exited", None)], {"net": "n"}, ["data"]),
+        FakeEngine([seen("postgres", "running", "unhealthy")], {"net": "n"}, ["data"]),
+        FakeEngine([seen("postgres")], {}, ["data"]),
+    ],
+)
+def test_what_is_off_is_brought_up_first(broken: FakeEngine) -> None:
+    findings = repair.examine(broken, STATE)  # type: ignore[arg-type]
+    assert any("postgres" in urn or urn.endswith("::p") for urn in findings.targets)
+    assert not any(urn.endswith("::m") for urn in findings.targets)
+    assert findings.replace == []
+
+
+def test_a_lost_volume_runs_the_jobs_again() -> None:
+    lost = FakeEngine([seen("postgres")], {"net": "n"}, [])
+    findings = repair.examine(lost, STATE)  # type: ignore[arg-type]
+    assert [urn for urn in findings.replace if urn.endswith("::m")]
+
+
+def test_a_pruned_image_is_made_again() -> None:
+    state = State(
+        exported(resource("docker:index/image:Image", "i", outputs={"repoDigest": "pruned"}))
+    )
+    assert repair.examine(GOOD, state).replace == ["u::docker:index/image:Image::i"]  # type: ignore[arg-type]
+
+
+def test_only_what_the_state_does_not_know_is_removed() -> None:
+    engine = FakeEngine([seen("postgres"), seen("stray")], {"net": "n", "old": "o"}, ["data"])
+    assert repair.remove_unknown(engine, STATE) == 2  # type: ignore[arg-type]
+    assert engine.removed == ["id-stray", "old"]
+
+
+def test_adoption_asks_for_what_the_state_lacks() -> None:
+    every = [role.name for role in roles(frozenset())]
+    role_type = "postgresql:index/role:Role"
+    known = [resource(role_type, name) for name in every if name != "pandom_app"]
+    state = State(exported(*known))
+    assert adoption.missing(state, frozenset()) == ["pandom_app", DATABASE]
+    assert adoption.variables(["b", "a"]) == {program.ADOPT_VARIABLE: '["a", "b"]'}
+
+
+def test_a_secret_of_an_export_is_unwrapped() -> None:
+    secret = {"4dabf18193072939515e22adb298388d": "1b47", "plaintext": json.dumps("s3cret")}
+    assert adoption.clear(secret) == "s3cret"
+    assert adoption.clear("plain") == "plain"
+
+
+# -- what people read ---------------------------------------------------------------------
+
+OUTPUTS: dict[str, Any] = {
+    **{name.lower(): f"v-{name.lower()}" for name in ENV_NAMES},
+    "db_port": 5432,
+    "db_sslmode": "verify-full",
+    "db_sslrootcert": "/ca.crt",
+    "minio_use_ssl": True,
+    "passwords": {"pandom_app": "a", "pandom_user": "it's $ecret"},
+}
+
+
+def parsed(block: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in block.splitlines())
+
+
+@pytest.mark.requirement("D1")
+def test_the_dotenv_block_has_exactly_the_promised_names() -> None:
+    block = dotenv(OUTPUTS, None)
+    assert list(parsed(block)) == list(ENV_NAMES)
+    assert parsed(block)["MINIO_USE_SSL"] == "true"
+
+
+@pytest.mark.requirement("D1")
+def test_another_login_gets_its_own_values() -> None:
+    values = parsed(dotenv(OUTPUTS, "pandom_user"))
+    assert values["DB_USERNAME"] == "pandom_user"
+    assert values["DB_PASSWORD"] == "'it'\\''s $ecret'"
+    assert "pandom_user:it%27s%20%24ecret@" in values["DATABASE_URL"]
+
+
+@pytest.mark.parametrize("role", ["postgres", *UNSHARED, "nobody"])
+def test_the_migrator_and_the_superuser_are_not_handed_out(role: str) -> None:
+    with pytest.raises(UserMistake, match=role):
+        dotenv(OUTPUTS, role)
+
+
+def report(**checks: bool) -> health.Report:
+    made = [health.Check(name, ok, "d", 0.0) for name, ok in checks.items()]
+    return health.Report("dev", made)
+
+
+@pytest.mark.requirement("D2")
+def test_health_needs_every_check_and_at_least_one() -> None:
+    assert report(login=True, schema=True).healthy
+    assert not report(login=True, schema=False).healthy
+    assert not report().healthy
+
+
+def test_jobs_run_again_only_when_that_can_help() -> None:
+    assert report(login=True, schema=False).wants_jobs
+    assert not report(login=False, schema=False).wants_jobs
+    assert not report(login=True).wants_jobs
+
+
+@pytest.mark.requirement("D2")
+def test_a_check_that_raises_is_a_failed_check() -> None:
+    def broken() -> str:
+        raise OSError("gone")
+
+    found = health.Report("dev")
+    assert not found.add("login", broken)
+    document = json.loads(found.as_json())
+    assert document["healthy"] is False
+    assert document["checks"][0]["detail"] == "gone"
