@@ -50,8 +50,9 @@ lint: ready ## format, lint and types of Python; lint and format of SQL
 	@$(RUN) ruff check --quiet .
 	@$(RUN) ruff format --quiet --check .
 	@$(RUN) mypy --no-error-summary
-	@find migrations/sql -name '*.sql' -exec .venv/bin/squawk --quiet {} +
-	@.venv/bin/sqruff lint schema migrations
+	@.venv/bin/squawk --reporter gcc migrations/sql/*/*.sql
+	@.venv/bin/sqruff lint --quiet schema migrations
+	@echo 'ruff, mypy, squawk, sqruff: clean'
 
 .PHONY: conformance
 conformance: ready ## record what the official plugins do (OFFICIAL=folder)
