@@ -64,7 +64,7 @@ soak: ready ## the sizes and rounds that `make test` leaves out
 
 .PHONY: bench
 bench: ready ## measure up, no-change up, preview, destroy
-	@$(PANDOM) bench
+	@$(RUN) tests.bench
 
 .PHONY: docs
 docs: ready ## make the generated reference again

@@ -1,0 +1,1 @@
+"""Measurements (`make bench`): ratios of one run, written to docs/figures.md. No asserts."""

@@ -1,0 +1,130 @@
+"""The floor: the same images started by plain docker, the same SQL by psql.
+
+What `up` cannot be faster than, whatever tool drives it: keys, two servers, the
+whole schema with its roles. No bucket is made and nothing is checked.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import time
+from typing import Final
+
+from pandom.naming import image_name
+from stacks.container import TMP
+from stacks.keys import READERS, SERVERS
+
+NAME: Final = "pandom-floor"
+READY_S: Final = 30.0
+_HARDENED: Final = (
+    *("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"),
+    *(f"--tmpfs={path}:{options}" for path, options in TMP.items()),
+)
+
+
+def docker(*arguments: str, text: str | None = None) -> str:
+    """Run docker; raises CalledProcessError."""
+    return subprocess.run(
+        ["docker", *arguments], input=text, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def manifest() -> str:
+    """What the keys job takes, with fresh secrets."""
+    readers = {
+        reader: {"uid": uid, "files": {file: secrets.token_hex(16) for file in files}}
+        | ({"certificate": reader} if reader in SERVERS else {})
+        for reader, (uid, files) in READERS.items()
+    }
+    same = secrets.token_hex(16)
+    readers["postgres"]["files"] = {"superuser_password": same}
+    readers["superuser"]["files"] = {"postgres_password": same}
+    sans = {name: ["127.0.0.1", "localhost", host] for name, host in SERVERS.items()}
+    return json.dumps({"sans": sans, "readers": readers})
+
+
+def remove() -> None:
+    """Take away whatever an earlier floor left."""
+    found = docker("ps", "--all", "--quiet", f"--filter=name={NAME}-").split()
+    if found:
+        docker("rm", "--force", *found)
+    volumes = docker("volume", "ls", "--quiet", f"--filter=name={NAME}-").split()
+    if volumes:
+        docker("volume", "rm", *volumes)
+    networks = docker("network", "ls", "--quiet", f"--filter=name={NAME}").split()
+    if networks:
+        docker("network", "rm", *networks)
+
+
+def _healthy(name: str) -> None:
+    deadline = time.monotonic() + READY_S
+    while docker("inspect", "--format={{.State.Health.Status}}", name).strip() != "healthy":
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{name} is not healthy after {READY_S} s")
+        time.sleep(0.05)
+
+
+def _keys(path: str) -> None:
+    readers = ("ca", *READERS)
+    docker(
+        *("create", f"--name={NAME}-keys", "--user=0:0", "--network=none", "--cap-drop=ALL"),
+        *(f"--cap-add={name}" for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER")),
+        *(f"--volume={NAME}-keys-{reader}:/keys/{reader}" for reader in readers),
+        *(image_name("operations"), "job", "keys"),
+    )
+    docker("cp", path, f"{NAME}-keys:/run/pandom-keys.json")
+    docker("start", "--attach", f"{NAME}-keys")
+
+
+def _server(part: str, data: str, health: str) -> None:
+    docker(
+        *("run", "--detach", f"--name={NAME}-{part}", f"--network={NAME}", *_HARDENED),
+        *(f"--network-alias={part}", f"--volume={NAME}-{part}:{data}"),
+        f"--volume={NAME}-keys-{part}:/run/pandom/keys:ro",
+        *("--publish=127.0.0.1::5432",) * (part == "postgres"),
+        *(f"--health-cmd={health}", "--health-interval=1s", image_name(part)),
+    )
+
+
+def run(sql: str, path: str) -> float:
+    """Seconds from nothing to both servers healthy and the SQL applied."""
+    remove()
+    started = time.monotonic()
+    docker("network", "create", NAME)
+    _keys(path)
+    _server("postgres", "/var/lib/postgresql", "pg_isready --quiet --host=127.0.0.1")
+    health = (
+        "curl --fail --silent --cacert /run/pandom/keys/ca.crt "
+        "https://127.0.0.1:9000/minio/health/cluster"
+    )
+    _server("minio", "/data", health)
+    _healthy(f"{NAME}-postgres")
+    docker(
+        *("run", "--rm", "--interactive", f"--network={NAME}", *_HARDENED),
+        *(f"--volume={NAME}-keys-superuser:/run/pandom/keys:ro", "--entrypoint=sh"),
+        *(image_name("operations"), "-c"),
+        "PGPASSWORD=$(cat /run/pandom/keys/postgres_password) "
+        "psql --quiet --no-psqlrc --username=postgres --host=postgres --dbname=postgres",
+        text=sql,
+    )
+    _healthy(f"{NAME}-minio")
+    seconds = time.monotonic() - started
+    remove()
+    return seconds
+
+
+def same_sql(stack: str) -> str:
+    """Everything that `up` put into a running stack's cluster, as SQL."""
+    dump = (
+        "export PGPASSWORD=$(cat /run/pandom/keys/postgres_password); "
+        "options='--username=postgres --host=postgres'; "
+        "pg_dumpall $options --roles-only --no-role-passwords | grep -v 'ROLE postgres'; "
+        "pg_dump $options --create pandom_db"
+    )
+    return docker(
+        *("run", "--rm", f"--network=pandom-{stack}-network", *_HARDENED),
+        *(f"--volume=pandom-{stack}-keys-superuser:/run/pandom/keys:ro", "--entrypoint=sh"),
+        *(image_name("operations"), "-c", dump),
+    )
