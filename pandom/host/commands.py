@@ -58,6 +58,9 @@ def register(commands: Commands) -> None:
     shell = _stack(commands.add_parser("shell", help="psql and pg_dump as pandom_user"))
     shell.set_defaults(handler=call("pandom.host.access", "shell", "stack"))
 
+    docs = commands.add_parser("docs", help="make the generated reference again (in a clone)")
+    docs.set_defaults(handler=call("pandom.host.reference"))
+
     _migrate(commands)
 
 

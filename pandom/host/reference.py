@@ -87,7 +87,19 @@ def _grants(grants: Iterable[access.Grant]) -> Iterable[str]:
         yield f"| {grant.kind} | `{grant.name}` | `{grant.role}` | {privileges} | {columns} |"
 
 
-PAGES: Final = {"configuration.md": configuration, "access.md": access_matrix}
+def proofs() -> str:
+    """Every requirement row with the tests that prove it."""
+    # Not part of the command: the tests are there only in a clone.
+    from tests.fixtures.requirements import page
+
+    return _NOTE.format(source="tests/requirements.toml and the tests' marks") + page()
+
+
+PAGES: Final = {
+    "access.md": access_matrix,
+    "configuration.md": configuration,
+    "requirements.md": proofs,
+}
 
 
 def run() -> None:

@@ -84,6 +84,7 @@ def test_what_a_command_returns_is_the_exit_code(
         "health --json",
         "status --all",
         "shell",
+        "docs",
         "migrate generate add_phone",
         "migrate run",
         "migrate revert",

@@ -1,0 +1,187 @@
+"""Up, no change, broken by hand, detected, healed, gone (B1, B2). One stack, in this order."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import time
+
+import docker
+import psycopg
+import pytest
+
+from pandom import paths
+from pandom.host.pulumi_cli import Pulumi
+from pandom.host.stack import Stack
+from pandom.host.state import State
+from tests.fixtures.server import server_of
+from tests.fixtures.stack import Pandom, RunningStack, left_in_docker
+from toolchain import environment
+
+pytestmark = pytest.mark.requirement("B1")
+
+
+def pulumi(stack: RunningStack) -> Pulumi:
+    return Pulumi(Stack(stack.name), environment.find().variables)
+
+
+def urn(stack: RunningStack, ending: str) -> str:
+    state = State(pulumi(stack).export())
+    return next(one.urn for one in state.resources if one.urn.endswith(f"::{ending}"))
+
+
+def as_superuser(stack: RunningStack, *statements: str) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    with server_of(stack).connect("postgres") as client:
+        for statement in statements:
+            cursor = client.execute(statement)
+            rows = cursor.fetchall() if cursor.description else []
+    return rows
+
+
+def preview(stack: RunningStack, code: int) -> None:
+    stack.pandom("preview", "--stack", stack.name, "--expect-no-changes", code=code)
+
+
+def test_up_again_changes_nothing_and_says_so(own: RunningStack) -> None:
+    started = time.monotonic()
+    done = own.pandom("up", "--stack", own.name)
+    assert "nothing changed" in done.stderr
+    assert done.stdout == ""
+    print(f"no-change up: {time.monotonic() - started:.1f} s")
+    preview(own, 0)
+
+
+@pytest.mark.requirement("B2")
+def test_what_is_changed_in_the_server_is_seen_and_healed(own: RunningStack) -> None:
+    as_superuser(
+        own,
+        "alter role pandom_app bypassrls connection limit 7",
+        "revoke usage on schema public from pandom_auditor",
+        "grant create on schema public to pandom_app",
+        "revoke pandom_owner from pandom_user",
+    )
+    preview(own, 2)
+    assert "nothing changed" not in own.pandom("up", "--stack", own.name).stderr
+    preview(own, 0)
+    assert as_superuser(
+        own,
+        "select rolbypassrls, rolconnlimit from pg_catalog.pg_roles where rolname = 'pandom_app'",
+    ) == [(False, 100)]
+    assert as_superuser(
+        own,
+        "select has_schema_privilege('pandom_auditor', 'public', 'usage'),"
+        " has_schema_privilege('pandom_app', 'public', 'create'),"
+        " pg_has_role('pandom_user', 'pandom_owner', 'usage')",
+    ) == [(True, False, True)]
+
+
+def test_stopped_and_removed_containers_come_back(own: RunningStack) -> None:
+    client = docker.from_env()
+    client.containers.get(own.container("postgres")).stop(timeout=20)
+    client.containers.get(own.container("minio")).remove(force=True)
+    own.pandom("health", "--stack", own.name, code=1)
+    own.pandom("up", "--stack", own.name)
+    own.pandom("health", "--stack", own.name)
+    preview(own, 0)
+
+
+def test_a_network_that_is_gone_comes_back(own: RunningStack) -> None:
+    client = docker.from_env()
+    network = client.networks.get(own.container("network"))
+    for one in client.containers.list(filters={"network": network.id}):
+        one.stop(timeout=20)
+        network.disconnect(one, force=True)
+    network.remove()
+    own.pandom("up", "--stack", own.name)
+    preview(own, 0)
+
+
+def test_what_a_killed_run_leaves_behind_is_cleared_away(own: RunningStack) -> None:
+    """A name conflict, "role already exists" and a lock, put there as a kill leaves them."""
+    cli = pulumi(own)
+    for ending in ("janitor-container", "pandom-mailer"):
+        cli._output("state", "delete", urn(own, ending), "--force", "--yes", "--target-dependents")
+    folder = paths.backend() / ".pulumi/locks/organization/pandom-stack" / own.name
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = {"pid": 4194304, "username": "x", "hostname": socket.gethostname()}
+    (folder / "dead.json").write_text(json.dumps(lock))
+    said = own.pandom("up", "--stack", own.name).stderr
+    assert "removed container" in said
+    assert "adopting what an interrupted run left: pandom_mailer" in said
+    assert "removed the Pulumi lock of process 4194304" in said
+    preview(own, 0)
+    with psycopg.connect(server_of(own).dsn("pandom_mailer")):
+        pass
+
+
+def test_a_lock_of_another_host_is_respected(own: RunningStack) -> None:
+    folder = paths.backend() / ".pulumi/locks/organization/pandom-stack" / own.name
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / "far.json"
+    place.write_text(json.dumps({"pid": 1, "username": "x", "hostname": "elsewhere"}))
+    said = own.pandom("up", "--stack", own.name, code=1).stderr
+    assert "process 1 on elsewhere" in said
+    assert "Next:" in said
+    place.unlink()
+
+
+@pytest.fixture(scope="module")
+def second_clone(tmp_path_factory: pytest.TempPathFactory) -> Pandom:
+    """What another clone of the same commit would be, with the same tools."""
+    place = tmp_path_factory.mktemp("clone") / "pandom-stack"
+    ignore = shutil.ignore_patterns(
+        ".git", ".venv", "Pulumi.*.yaml", "__pycache__", ".*_cache", "artifacts"
+    )
+    shutil.copytree(paths.ROOT, place, ignore=ignore)
+    (place / ".venv").symlink_to((paths.ROOT / ".venv").resolve())
+    (place / "stacks" / "Pulumi.yaml").unlink(missing_ok=True)
+    shutil.copy(paths.ROOT / "Pulumi.yaml", place)
+    shutil.copytree(paths.ROOT / "app_image/artifacts", place / "app_image/artifacts")
+    return Pandom(root=place)
+
+
+def test_a_second_clone_sees_the_same_stack(own: RunningStack, second_clone: Pandom) -> None:
+    said = second_clone("up", "--stack", own.name).stderr
+    assert "restored from the last run" in said
+    assert "nothing changed" in said
+
+
+@pytest.mark.requirement("B2", "M4")
+def test_red_stays_red_until_the_revision_is_mended(
+    own: RunningStack, second_clone: Pandom
+) -> None:
+    versions = second_clone.root / "migrations" / "versions"
+    last = max(path.name.split("_")[0] for path in versions.glob("[0-9]*.py"))
+    broken = versions / f"{int(last) + 1:04}_broken.py"
+    broken.write_text(
+        f'"""Broken on purpose.\n\nLocks: none.\nRollback: none.\n"""\n\nfrom alembic import op\n\n'
+        f'revision = "{int(last) + 1:04}"\ndown_revision = "{last}"\n'
+        "branch_labels = None\ndepends_on = None\n\n\n"
+        'def upgrade() -> None:\n    op.execute("select public.no_such_function()")\n\n\n'
+        "def downgrade() -> None:\n    pass\n"
+    )
+    for _ in range(2):
+        said = second_clone("up", "--stack", own.name, code=1).stderr
+        assert "migration job failed" in said
+        assert "no_such_function" in said
+        assert "Next:" in said
+        assert "Traceback" not in said
+        assert len(said.splitlines()) < 60
+    broken.unlink()
+    second_clone("up", "--stack", own.name)
+    own.pandom("health", "--stack", own.name)
+    own.pandom("up", "--stack", own.name)
+    preview(own, 0)
+
+
+def test_down_leaves_nothing_although_the_server_is_gone(own: RunningStack) -> None:
+    client = docker.from_env()
+    client.containers.get(own.container("postgres")).remove(force=True)
+    client.containers.get(own.container("minio")).stop(timeout=20)
+    own.pandom("down", "--stack", own.name)
+    assert left_in_docker(own.name) == []
+    assert list(paths.state_home().rglob(f"*{own.name}*")) == []
+    assert not Stack(own.name).file.exists()
+    own.pandom("down", "--stack", own.name)
