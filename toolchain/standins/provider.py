@@ -180,11 +180,11 @@ class ResourceType(abc.ABC):
         """The short name for messages."""
         return self.token.rsplit(":", 1)[-1]
 
-    def check(self, given: Values, urn: str, log: Log) -> tuple[Values, list[Mistake]]:  # noqa: ARG002
+    def check(self, given: Values, urn: str, log: Log) -> tuple[Values, list[Mistake]]:
         """Inputs with defaults, and what is wrong with them."""
         return properties.check(self.table, given, self.name)
 
-    def suppress(self, name: str, state: Values, inputs: Values) -> bool:  # noqa: ARG002
+    def suppress(self, name: str, state: Values, inputs: Values) -> bool:
         """Whether a difference in the property means nothing."""
         return False
 

@@ -59,7 +59,7 @@ class RandomPassword(ResourceType):
         """Every change makes a new password."""
         return super().diff(state, inputs, ignore)
 
-    def create(self, state: Values, log: Log) -> Made:  # noqa: ARG002
+    def create(self, state: Values, log: Log) -> Made:
         """Draw the password from the system's random source."""
         import bcrypt  # 20 ms, and most runs make no password
 
@@ -80,7 +80,7 @@ class RandomPassword(ResourceType):
             raise OperationFailed("the stand-in cannot import a RandomPassword")
         return Made(identifier, _sealed(state))
 
-    def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:  # noqa: ARG002
+    def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:
         """Never asked for: every change is a replacement."""
         return Made(identifier, _sealed({**old, **state}))
 

@@ -204,7 +204,7 @@ class Container(ResourceType):
 
     # -- create --
 
-    def create(self, state: Values, log: Log) -> Made:  # noqa: ARG002
+    def create(self, state: Values, log: Log) -> Made:
         """Make, connect, fill, start and, where asked for, wait for the container."""
         client = self._engine.client
         name = state["name"]
@@ -341,7 +341,7 @@ class Container(ResourceType):
         kept = {name: state.get(name) for name in self.table}
         return Made(found["Id"], {**kept, **observed(found, state)})
 
-    def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:  # noqa: ARG002
+    def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:
         """Start a stopped container, change its limits; all else is only written down."""
         client = self._engine.client
         if state["mustRun"] and not old.get("mustRun", True) and state["start"]:

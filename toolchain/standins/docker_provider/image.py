@@ -49,7 +49,7 @@ class Image(ResourceType):
         self._engine = engine
         self._interruption = interruption
 
-    def check(self, given: Values, urn: str, log: Log) -> tuple[Values, list[Mistake]]:  # noqa: ARG002
+    def check(self, given: Values, urn: str, log: Log) -> tuple[Values, list[Mistake]]:
         """Inputs with the place of the build filled in, and a digest of what goes into it.
 
         The digest is what makes a changed file a change of the resource.
@@ -93,7 +93,7 @@ class Image(ResourceType):
             if name not in ignore and before.get(name) != inputs.get(name)
         ]
 
-    def plan(self, inputs: Values, old: Values | None) -> Values:  # noqa: ARG002
+    def plan(self, inputs: Values, old: Values | None) -> Values:
         """Nothing is known of an image before it is built."""
         return dict(inputs)
 
@@ -168,11 +168,11 @@ class Image(ResourceType):
             kept["__inputs"] = secret(kept["__inputs"])
         return Made(identifier, kept)
 
-    def refreshed_inputs(self, state: Values, old_inputs: Values) -> Values:  # noqa: ARG002
+    def refreshed_inputs(self, state: Values, old_inputs: Values) -> Values:
         """As they were."""
         return old_inputs
 
-    def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:  # noqa: ARG002
+    def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:
         """Build again."""
         return self.create(state, log)
 

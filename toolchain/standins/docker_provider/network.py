@@ -53,7 +53,7 @@ class Network(ResourceType):
         self._engine = engine
         self._interruption = interruption
 
-    def create(self, state: Values, log: Log) -> Made:  # noqa: ARG002
+    def create(self, state: Values, log: Log) -> Made:
         """Make the network; the engine chooses the subnet unless one is given."""
         client = self._engine.client
         given = {key: value for key, value in state.items() if not is_unknown(value)}
@@ -86,7 +86,7 @@ class Network(ResourceType):
             raise OperationFailed(f"network {given['name']} vanished while it was made")
         return made
 
-    def read(self, identifier: str, state: Values) -> Made | None:  # noqa: ARG002
+    def read(self, identifier: str, state: Values) -> Made | None:
         """The network as the engine shows it."""
         from docker.errors import NotFound
 
@@ -122,11 +122,11 @@ class Network(ResourceType):
             },
         )
 
-    def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:  # noqa: ARG002
+    def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:
         """Never asked for: every change is a replacement."""
         raise OperationFailed("a network cannot be changed in place")
 
-    def delete(self, identifier: str, state: Values) -> None:  # noqa: ARG002
+    def delete(self, identifier: str, state: Values) -> None:
         """Remove the network, waiting for containers that are just leaving it."""
         from docker.errors import APIError, NotFound
 

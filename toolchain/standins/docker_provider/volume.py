@@ -39,7 +39,7 @@ class Volume(ResourceType):
         self._engine = engine
         self._interruption = interruption
 
-    def create(self, state: Values, log: Log) -> Made:  # noqa: ARG002
+    def create(self, state: Values, log: Log) -> Made:
         """Make the volume. One of that name is taken over as it is, labels included:
         that is how the engine answers, and the official plugin takes its answer."""
         driver = state["driver"]
@@ -55,7 +55,7 @@ class Volume(ResourceType):
             raise OperationFailed(f"volume {state['name']} vanished while it was made")
         return made
 
-    def read(self, identifier: str, state: Values) -> Made | None:  # noqa: ARG002
+    def read(self, identifier: str, state: Values) -> Made | None:
         """The volume as the engine shows it."""
         from docker.errors import NotFound
 
@@ -75,11 +75,11 @@ class Volume(ResourceType):
             },
         )
 
-    def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:  # noqa: ARG002
+    def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:
         """Never asked for: every change is a replacement."""
         raise OperationFailed("a volume cannot be changed in place")
 
-    def delete(self, identifier: str, state: Values) -> None:  # noqa: ARG002
+    def delete(self, identifier: str, state: Values) -> None:
         """Remove the volume and its data."""
         from docker.errors import APIError, NotFound
 
