@@ -193,6 +193,7 @@ def release_pulumi_lock(stack: Stack) -> None:
 def _runs_pulumi(pid: int) -> bool:
     """Whether the process lives and is Pulumi; a number is used again some day."""
     try:
-        return "pulumi" in Path(f"/proc/{pid}/comm").read_text()
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return False
+    return name == "pulumi" and not Process(pid, name).ended()
