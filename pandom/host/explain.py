@@ -76,7 +76,7 @@ def failure(
         return Failure(_cut(found.group(1)))
     lines: list[str] = []
     if engine is not None:
-        lines = _jobs(engine, since) or _servers(engine)
+        lines = _jobs(engine, since, text) or _servers(engine)
     if not lines:
         lines = _errors(error.said)
     return Failure(_compose(stack, lines, text + "\n".join(lines), again))
@@ -103,13 +103,17 @@ def _compose(stack: Stack, lines: Sequence[str], evidence: str, again: str) -> s
     return "\n".join(parts)
 
 
-def _jobs(engine: Engine, since: datetime) -> list[str]:
-    """The last words of the jobs that failed, in this run or in an earlier one."""
+def _jobs(engine: Engine, since: datetime, text: str) -> list[str]:
+    """The last words of the jobs that failed: in this run, or in an earlier one if that
+    is what stopped this one."""
     lines: list[str] = []
     for one in engine.containers():
         if one.part in _SERVERS or one.status != "exited" or one.exit_code == 0:
             continue
-        when = "" if one.finished and one.finished >= since else ", in an earlier run"
+        now = one.finished is not None and one.finished >= since.replace(microsecond=0)
+        if not now and f"The {one.part} job" not in text:
+            continue
+        when = "" if now else ", in an earlier run"
         lines.append(f"The {one.part} job failed with exit code {one.exit_code}{when}:")
         lines += _log(engine, one)
     return lines
