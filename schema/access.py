@@ -206,3 +206,228 @@ DEFAULT_PRIVILEGES: Final[tuple[DefaultPrivilege, ...]] = tuple(
 def roles(opt_in: frozenset[str] = frozenset()) -> tuple[Role, ...]:
     """The roles that exist when the settings named in ``opt_in`` are on."""
     return tuple(role for role in ROLES if role.opt_in is None or role.opt_in in opt_in)
+
+
+# -- objects -------------------------------------------------------------------
+# Tables, columns, sequences, functions and types; the migration job converges them.
+# What an owner holds on its own objects is not listed: owning is the declaration.
+
+# Everything of auth_users but hashes and tokens (A3).
+USER_COLUMNS: Final = (
+    "uuid",
+    "email",
+    "role",
+    "is_active",
+    "is_verified",
+    "is_configured",
+    "verification_expires",
+    "reset_token_expiry",
+    "refresh_token_expires",
+    "last_login_at",
+    "profile_uuid",
+    "created_at",
+    "updated_at",
+)
+# Everything of sessions but the token's digest (A3).
+SESSION_COLUMNS: Final = (
+    "id",
+    "user_uuid",
+    "expires_at",
+    "created_at",
+    "ip_address",
+    "user_agent",
+)
+PROFILE_COLUMNS: Final = ("tags", "metadata")
+
+TRAIL_TABLES: Final = ("public.audit_logs", "public.security_logs")
+_ACCOUNT_TABLES: Final = ("public.auth_users", "public.user_profiles", "public.sessions")
+# Owned by pandom_definer; the dump login reads them, because a dump is complete.
+_DEFINER_TABLES: Final = (
+    "public.outbox",
+    "public.email_changes",
+    "public.sign_in_attempts",
+    "public.context_key",
+)
+
+_SELECT: Final = frozenset({"SELECT"})
+_DML: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
+_EXECUTE: Final = frozenset({"EXECUTE"})
+
+
+def _select(name: str, *readers: str) -> tuple[Grant, ...]:
+    return tuple(Grant("table", name, reader, _SELECT) for reader in readers)
+
+
+def _execute(role: str, *functions: str) -> tuple[Grant, ...]:
+    return tuple(Grant("function", name, role, _EXECUTE) for name in functions)
+
+
+def _table_grants() -> tuple[Grant, ...]:
+    readers = ("pandom_app", "pandom_admin")
+    return (
+        # The account functions do what the application may not do itself.
+        *(Grant("table", name, "pandom_definer", _DML) for name in _ACCOUNT_TABLES),
+        *_select("public.account_settings", "pandom_definer", "pandom_trail", "pandom_auditor"),
+        Grant("table", "public.auth_users", "pandom_definer", frozenset({"REFERENCES"}), ("uuid",)),
+        # The application and its administrators, each under its own policies.
+        *(Grant("table", "public.auth_users", r, _SELECT, USER_COLUMNS) for r in readers),
+        *(Grant("table", "public.sessions", r, _SELECT, SESSION_COLUMNS) for r in readers),
+        Grant("table", "public.sessions", "pandom_app", frozenset({"DELETE"})),
+        *_select("public.user_profiles", *readers),
+        Grant(
+            "table",
+            "public.user_profiles",
+            "pandom_app",
+            frozenset({"UPDATE"}),
+            PROFILE_COLUMNS,
+        ),
+        # The trail: read only, for everyone but the functions of its owner.
+        *(
+            grant
+            for name in TRAIL_TABLES
+            for grant in _select(name, *readers, "pandom_auditor", "pandom_user")
+        ),
+        *_select("public.trail_retention", "pandom_auditor", "pandom_user"),
+        *_select("public.failed_logins_last_hour", "pandom_auditor"),
+        *_select("public.suspicious_activity", "pandom_auditor"),
+        # A dump is complete, or it is no backup (D3).
+        *(grant for name in _DEFINER_TABLES for grant in _select(name, "pandom_user")),
+        *_select("public.failed_logins_last_hour", "pandom_user"),
+        *_select("public.suspicious_activity", "pandom_user"),
+        # The opt-in wide door: the source's literal DML, no direct write to the trail (A3).
+        *(Grant("table", name, "pandom_service", _DML) for name in _ACCOUNT_TABLES),
+        *(grant for name in TRAIL_TABLES for grant in _select(name, "pandom_service")),
+    )
+
+
+def _sequence_grants() -> tuple[Grant, ...]:
+    """Identity columns need no grant to insert (A4); a dump reads the last value."""
+    return tuple(
+        Grant("sequence", f"public.{table}_id_seq", "pandom_user", _SELECT)
+        for table in ("audit_logs", "security_logs", "outbox")
+    )
+
+
+def _function_grants() -> tuple[Grant, ...]:
+    context = (
+        "public.current_user_id()",
+        "public.current_profile_id()",
+        "public.current_user_is_admin()",
+    )
+    return (
+        *_execute("pandom_app", *context),
+        *_execute("pandom_admin", *context),
+        # The trail's functions ask who acts, and from where.
+        *_execute(
+            "pandom_trail",
+            "public.current_user_id()",
+            "public.client_address()",
+            "public.client_agent()",
+        ),
+        *_execute(
+            "pandom_app",
+            "public.begin_context(text)",
+            "public.register(text, text, text[], jsonb, text)",
+            "public.verify_email(text)",
+            "public.sign_in(text, text, text)",
+            "public.refresh_session(text)",
+            "public.sign_out(text)",
+            "public.request_password_reset(text)",
+            "public.complete_password_reset(text, text, text)",
+            "public.record_event(text, jsonb)",
+        ),
+        # Internal: one owner's function calls another's.
+        *_execute("pandom_definer", "public.write_event(text, uuid, text, text, jsonb)"),
+        # Creating a trigger needs EXECUTE on its function; firing it needs nothing.
+        *_execute(
+            "pandom_owner",
+            "public.audit_trigger_function()",
+            "public.delete_profile_of_user()",
+        ),
+        *_execute(
+            "pandom_janitor",
+            "public.delete_expired(integer)",
+            "public.ensure_partitions(timestamp with time zone)",
+        ),
+        *_execute(
+            "pandom_mailer",
+            "public.claim_messages(integer)",
+            "public.finish_message(bigint)",
+        ),
+    )
+
+
+OBJECT_GRANTS: Final[tuple[Grant, ...]] = (
+    *_table_grants(),
+    *_sequence_grants(),
+    *_function_grants(),
+)
+
+# Each partition of a trail table: reached through its parent, except by the dump.
+PARTITION_GRANTS: Final[tuple[tuple[str, frozenset[str]], ...]] = (("pandom_user", _SELECT),)
+
+# Only these extensions exist, and only the owner of the account functions executes
+# anything of theirs (schema/sql/cluster/extensions.sql).
+EXTENSIONS: Final[tuple[str, ...]] = ("plpgsql", "pgcrypto", "pgaudit")
+
+
+# -- events --------------------------------------------------------------------
+@dataclass(frozen=True)
+class EventType:
+    """A kind of event that only the database writes; ``log`` is the table."""
+
+    name: str
+    log: Literal["audit_logs", "security_logs"]
+    comment: str
+
+
+EVENT_TYPES: Final[tuple[EventType, ...]] = (
+    EventType("INSERT", "audit_logs", "A row of an account table was made."),
+    EventType("UPDATE", "audit_logs", "A row of an account table was changed."),
+    EventType("DELETE", "audit_logs", "A row of an account table was deleted."),
+    EventType("TRUNCATE", "audit_logs", "An account table was emptied."),
+    EventType("user_registered", "audit_logs", "An account was registered."),
+    EventType("user_verified", "audit_logs", "An account's e-mail was verified."),
+    EventType("user_deactivated", "security_logs", "An account was deactivated."),
+    EventType("user_reactivated", "security_logs", "An account was activated again."),
+    EventType("user_deleted", "security_logs", "An account was deleted."),
+    EventType("login_succeeded", "audit_logs", "A sign-in by e-mail and password."),
+    EventType("login_failed", "audit_logs", "A refused sign-in."),
+    EventType("login_throttled", "audit_logs", "A sign-in refused after too many failures."),
+    EventType("session_refreshed", "audit_logs", "A refresh token was exchanged."),
+    EventType("session_ended", "audit_logs", "A sign-out."),
+    EventType("sessions_expired", "audit_logs", "The janitor deleted expired sessions."),
+    EventType("password_changed", "security_logs", "A password was changed by its owner."),
+    EventType("password_reset_requested", "security_logs", "A reset token was sent."),
+    EventType("password_reset", "security_logs", "A password was set by a reset token."),
+    EventType("email_change_requested", "security_logs", "A new e-mail awaits its token."),
+    EventType("email_changed", "security_logs", "An account's e-mail was changed."),
+    EventType("role_changed", "security_logs", "An administrator changed a user's role."),
+    EventType("context_rejected", "security_logs", "A session token opened no context."),
+    EventType("context_key_rotated", "security_logs", "The key that signs contexts is new."),
+    EventType("partition_created", "security_logs", "A partition of the trail was made."),
+    EventType("partition_drained", "security_logs", "The default partition was emptied."),
+    EventType("partition_exported", "security_logs", "A partition was read for export."),
+    EventType("partition_dropped", "security_logs", "A partition was dropped."),
+    EventType("retention_changed", "security_logs", "The trail's retention was changed."),
+    EventType("trail_restored", "security_logs", "The trail was restored; a new epoch began."),
+)
+
+
+def object_grants(
+    partitions: tuple[str, ...] = (), opt_in: frozenset[str] = frozenset()
+) -> tuple[Grant, ...]:
+    """Every privilege on the objects of schema public, owners' own excepted.
+
+    ``partitions`` are the trail's partitions that exist, schema-qualified; roles
+    of settings that are off appear in no grant.
+    """
+    known = {role.name for role in roles(opt_in)}
+    return (
+        *(grant for grant in OBJECT_GRANTS if grant.role in known),
+        *(
+            Grant("table", name, role, privileges)
+            for name in partitions
+            for role, privileges in PARTITION_GRANTS
+        ),
+    )

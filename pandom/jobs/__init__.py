@@ -1,1 +1,1 @@
-"""The one-shot containers of ``up``: each module is one job, its ``run`` the whole of it."""
+"""One-shot jobs of the operations image; each module has ``run()``, exit codes decide ``up``."""

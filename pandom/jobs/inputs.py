@@ -22,7 +22,7 @@ def setting(name: str) -> str:
 
 def secret_file(name: str) -> Path:
     """The path of a secret or certificate; raises Failure if it is not there."""
-    path = Path(KEYS_MOUNT) / name
+    path = Path(os.environ.get("PANDOM_KEYS", KEYS_MOUNT)) / name
     if not os.access(path, os.R_OK):
         raise Failure(
             f"{path} is missing or not readable by uid {os.getuid()}.\n"

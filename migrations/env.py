@@ -1,0 +1,48 @@
+"""How Alembic runs a revision: as pandom_owner, one transaction each, privileges converged.
+
+Called by pandom/database/migrate.py, which holds the session lock and hands the
+connection over; `alembic` by hand has none and is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import psycopg
+from alembic import context
+from sqlalchemy import Connection
+
+from pandom.database.converge import converge
+from pandom.errors import UserMistake
+from schema.models import Base
+
+
+def _connection() -> Connection:
+    found = context.config.attributes.get("connection")
+    if found is None:
+        raise UserMistake("run migrations by `pandom migrate`, which has the lock and the login")
+    return cast(Connection, found)
+
+
+def _converge(**_: Any) -> None:
+    """Grants and revokes in the revision's own transaction; see schema/access.py."""
+    converge(
+        cast(psycopg.Connection, connection.connection.driver_connection),
+        context.config.attributes["opt_in"],
+        complete=False,
+    )
+
+
+connection = _connection()
+connection.exec_driver_sql("set role pandom_owner")
+connection.commit()
+context.configure(
+    connection=connection,
+    target_metadata=Base.metadata,
+    transaction_per_migration=True,
+    version_table_schema="public",
+    compare_server_default=True,
+    on_version_apply=_converge,  # type: ignore[arg-type]  # called by keyword
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,114 @@
+-- Takes every function and the account functions' tables away.
+set local role pandom_trail;
+drop function public.write_event(text, uuid, text, text, jsonb);
+
+set local role pandom_definer;
+drop function public.verify_email(text);
+
+set local role pandom_definer;
+drop function public.sign_out(text);
+
+set local role pandom_definer;
+drop function public.sign_in_locked(bytea, inet);
+
+set local role pandom_definer;
+drop function public.sign_in(text, text, text);
+
+set local role pandom_owner;
+drop function public.set_updated_at();
+
+set local role pandom_definer;
+drop function public.set_password(uuid, text, text);
+
+set local role pandom_definer;
+drop function public.send_message(text, text, text, interval);
+
+set local role pandom_definer;
+drop function public.request_password_reset(text);
+
+set local role pandom_definer;
+drop function public.register(text, text, text[], jsonb, text);
+
+set local role pandom_definer;
+drop function public.refresh_session(text);
+
+set local role pandom_trail;
+drop function public.record_event(text, jsonb);
+
+set local role pandom_trail;
+drop function public.protect_partition(text, text);
+
+set local role pandom_definer;
+drop function public.password_matches(public.auth_users, text, text);
+
+set local role pandom_definer;
+drop function public.open_session(uuid);
+
+set local role pandom_owner;
+drop function public.normalise_password_hash();
+
+set local role pandom_trail;
+drop function public.is_reserved_event_type(text);
+
+set local role pandom_definer;
+drop function public.hash_password(text, text);
+
+set local role pandom_definer;
+drop function public.finish_message(bigint);
+
+set local role pandom_trail;
+drop function public.ensure_partitions(timestamptz);
+
+set local role pandom_definer;
+drop function public.delete_profile_of_user();
+
+set local role pandom_definer;
+drop function public.delete_expired(integer);
+
+set local role pandom_definer;
+drop function public.current_user_is_admin();
+
+set local role pandom_definer;
+drop function public.current_user_id();
+
+set local role pandom_definer;
+drop function public.current_profile_id();
+
+set local role pandom_trail;
+drop function public.create_partition(text, timestamptz);
+
+set local role pandom_definer;
+drop function public.complete_password_reset(text, text, text);
+
+set local role pandom_definer;
+drop function public.claim_messages(integer);
+
+set local role pandom_definer;
+drop function public.begin_context(text);
+
+set local role pandom_trail;
+drop function public.audit_trigger_function();
+
+set local role pandom_definer;
+drop function public.stored_password_hash(public.auth_users, text);
+
+set local role pandom_definer;
+drop function public.client_agent();
+
+set local role pandom_definer;
+drop function public.client_address();
+
+set local role pandom_definer;
+drop function public.new_token();
+
+set local role pandom_definer;
+drop function public.token_digest(text);
+
+set local role pandom_definer;
+drop function public.context_signature(bytea, uuid, text);
+
+set local role pandom_definer;
+drop table public.outbox, public.email_changes, public.sign_in_attempts, public.context_key;
+
+set local role pandom_owner;
+revoke references (uuid) on public.auth_users from pandom_definer;

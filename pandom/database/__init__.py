@@ -1,0 +1,1 @@
+"""The database's life after it exists: migrate, converge, seed, check, retire."""

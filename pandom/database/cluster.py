@@ -1,0 +1,169 @@
+"""What only a superuser can do, idempotently: the cluster job's work (A2, A5, A7).
+
+pulumi-postgresql makes the roles; it cannot comment on them, set most of their
+settings, fix the options of a membership, or touch extensions and system
+catalogs. Everything here comes from schema/access.py or schema/sql/cluster.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from pandom.database.connect import Target, connect, value
+from pandom.database.converge import run_file
+from pandom.paths import ROOT
+from schema import access
+
+FILES: Final = ("extensions", "large_objects", "auditor", "trail_archive")
+_OTHER_DATABASES: Final = ("postgres", "template1")
+# Several jobs of one server must not edit the same catalog rows at once.
+_LOCK_KEY: Final = 0x70616E646F6E
+# What pulumi-postgresql reads back of a role's settings (stacks/access.py).
+_PROVIDER_TIMEOUTS: Final = ("statement_timeout", "idle_in_transaction_session_timeout")
+
+
+def apply_roles(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
+    """Attributes, settings, memberships and comments of the roles, as declared.
+
+    Heals what a role may do to itself (settings, A5) and what drifted; passwords
+    are the provider's. One transaction, serialised by a lock on the cluster.
+    """
+    with connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+        declared = access.roles(opt_in)
+        for role in declared:
+            _apply_role(connection, role)
+        _apply_memberships(connection, opt_in)
+
+
+def _apply_role(connection: psycopg.Connection, role: access.Role) -> None:
+    name = sql.Identifier(role.name)
+    connection.execute(
+        sql.SQL(
+            "alter role {} with nosuperuser nocreatedb nocreaterole noreplication {} {} {} "
+            "connection limit {}"
+        ).format(
+            name,
+            sql.SQL("login" if role.login else "nologin"),
+            sql.SQL("inherit" if role.inherit else "noinherit"),
+            sql.SQL("bypassrls" if role.bypass_rls else "nobypassrls"),
+            sql.Literal(role.connection_limit),
+        )
+    )
+    # The schema is written qualified everywhere; a role's own setting could change that.
+    found = connection.execute(
+        "select d.datname from pg_catalog.pg_db_role_setting as s "
+        "inner join pg_catalog.pg_database as d on s.setdatabase = d.oid "
+        "where s.setrole = %s::regrole",
+        (role.name,),
+    ).fetchall()
+    for (database,) in found:
+        connection.execute(
+            sql.SQL("alter role {} in database {} reset all").format(name, sql.Identifier(database))
+        )
+    connection.execute(sql.SQL("alter role {} reset all").format(name))
+    for setting, wanted in role.settings.items():
+        connection.execute(
+            sql.SQL("alter role {} set {} to {}").format(
+                name, sql.Identifier(*setting.split(".")), sql.Literal(_stored(setting, wanted))
+            )
+        )
+    connection.execute(sql.SQL("comment on role {} is {}").format(name, sql.Literal(role.comment)))
+
+
+def _stored(setting: str, value: str) -> str:
+    """Seconds as milliseconds without a unit, where pulumi-postgresql reads the setting
+    back: it takes it for a number, and a refresh would fail on `30s`."""
+    if setting in _PROVIDER_TIMEOUTS and value.endswith("s"):
+        return str(int(value.removesuffix("s")) * 1000)
+    return value
+
+
+def _apply_memberships(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
+    ours = [role.name for role in access.roles(opt_in)]
+    declared = {(m.group, m.member): m for m in access.MEMBERSHIPS if m.member in ours}
+    found = connection.execute(
+        """
+        select
+            pg_catalog.pg_get_userbyid(m.roleid), pg_catalog.pg_get_userbyid(m.member),
+            pg_catalog.pg_get_userbyid(m.grantor),
+            m.inherit_option, m.set_option, m.admin_option
+        from pg_catalog.pg_auth_members as m
+        where pg_catalog.pg_get_userbyid(m.member) = any(%(ours)s)
+            or pg_catalog.pg_get_userbyid(m.roleid) = any(%(ours)s)
+        """,
+        {"ours": ours},
+    ).fetchall()
+    right: set[tuple[str, str]] = set()
+    for group, member, grantor, inherit, set_role, admin in found:
+        wanted = declared.get((group, member))
+        if (
+            wanted is not None
+            and (wanted.inherit, wanted.set_role, wanted.admin) == (inherit, set_role, admin)
+            and grantor == access.SUPERUSER
+        ):
+            right.add((group, member))
+        elif wanted is None or grantor != access.SUPERUSER:
+            connection.execute(
+                sql.SQL("revoke {} from {} granted by {} cascade").format(
+                    *(sql.Identifier(name) for name in (group, member, grantor))
+                )
+            )
+    for key, m in declared.items():
+        if key not in right:
+            connection.execute(
+                sql.SQL("grant {} to {} with inherit {}, set {}, admin {}").format(
+                    sql.Identifier(m.group),
+                    sql.Identifier(m.member),
+                    *(sql.SQL(str(v).lower()) for v in (m.inherit, m.set_role, m.admin)),
+                )
+            )
+
+
+def close_other_databases(connection: psycopg.Connection) -> None:
+    """PUBLIC has nothing on the databases that every cluster has (A2)."""
+    with connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+        for database in _OTHER_DATABASES:
+            connection.execute(
+                sql.SQL("revoke all on database {} from public").format(sql.Identifier(database))
+            )
+
+
+def apply_database(target: Target, password: str) -> None:
+    """Extensions and the rights on system catalogs, in one database (schema/sql/cluster)."""
+    with connect(target, access.SUPERUSER, password, application_name="pandom cluster") as db:
+        db.execute("set client_min_messages = warning")
+        for name in FILES:
+            run_file(db, ROOT / "schema" / "sql" / "cluster" / f"{name}.sql")
+
+
+def apply_grants(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
+    """Database, schema and default privileges of the database that it is connected to.
+
+    The provider does this for the stack's own database; every other one (a clone for
+    a test, a restored copy) gets them here, because none of them is cloned.
+    """
+    database = value(connection, "select current_database()")
+    known = {role.name for role in access.roles(opt_in)} | {access.PUBLIC}
+    with connection.transaction():
+        for grant in (*access.database_grants(database), *access.SCHEMA_GRANTS):
+            if grant.role not in known:
+                continue
+            grantee = (
+                sql.SQL("public") if grant.role == access.PUBLIC else sql.Identifier(grant.role)
+            )
+            on = sql.SQL("on {} {}").format(sql.SQL(grant.kind), sql.Identifier(grant.name))
+            connection.execute(sql.SQL("revoke all {} from {}").format(on, grantee))
+            if grant.privileges:
+                words = sql.SQL(", ").join(sql.SQL(p.lower()) for p in sorted(grant.privileges))
+                connection.execute(sql.SQL("grant {} {} to {}").format(words, on, grantee))
+        for default in access.DEFAULT_PRIVILEGES:
+            connection.execute(
+                sql.SQL(
+                    "alter default privileges for role {} revoke all on {}s from public"
+                ).format(sql.Identifier(default.owner), sql.SQL(default.kind))
+            )

@@ -1,0 +1,295 @@
+"""Makes the privileges on objects what schema/access.py declares (A2-A6).
+
+Runs in the transaction that changes the schema, so that no object is ever seen
+with other privileges. What is not declared is revoked, PUBLIC's implicit
+privileges and grant options included. Idempotent: a second run finds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from pandom.database.connect import value
+from pandom.errors import Failure
+from pandom.paths import ROOT
+from schema import access
+
+OWNERS: Final = ("pandom_owner", "pandom_trail", "pandom_definer")
+_OPT_IN: Final = ROOT / "schema" / "sql" / "opt_in"
+
+# Every privilege of anyone but the owner on what our owners have in schema public;
+# acldefault() shows the implicit ones, PUBLIC's EXECUTE above all.
+_PRIVILEGES: Final = """
+with objects (kind, name, attribute, owner, acl) as (
+    select
+        case c.relkind when 'S' then 'sequence' else 'table' end,
+        pg_catalog.format('%%I.%%I', n.nspname, c.relname), null, c.relowner,
+        coalesce(c.relacl, pg_catalog.acldefault(
+            case c.relkind when 'S' then 's'::"char" else 'r'::"char" end, c.relowner))
+    from pg_catalog.pg_class as c
+    inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+    where n.nspname = 'public' and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    union all
+    select
+        'table', pg_catalog.format('%%I.%%I', n.nspname, c.relname), a.attname,
+        c.relowner, a.attacl
+    from pg_catalog.pg_attribute as a
+    inner join pg_catalog.pg_class as c on a.attrelid = c.oid
+    inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+    where n.nspname = 'public' and a.attacl is not null and not a.attisdropped
+    union all
+    select
+        'function', p.oid::regprocedure::text, null, p.proowner,
+        coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
+    from pg_catalog.pg_proc as p
+    inner join pg_catalog.pg_namespace as n on p.pronamespace = n.oid
+    where n.nspname = 'public'
+    union all
+    select
+        'type', pg_catalog.format('%%I.%%I', n.nspname, t.typname), null, t.typowner,
+        coalesce(t.typacl, pg_catalog.acldefault('T', t.typowner))
+    from pg_catalog.pg_type as t
+    inner join pg_catalog.pg_namespace as n on t.typnamespace = n.oid
+    left join pg_catalog.pg_class as c on t.typrelid = c.oid
+    where n.nspname = 'public'
+        and (t.typtype in ('e', 'd', 'r') or (t.typtype = 'c' and c.relkind = 'c'))
+)
+select
+    o.kind, o.name, o.attribute, pg_catalog.pg_get_userbyid(o.owner) as owner,
+    case a.grantee when 0 then 'public'
+        else pg_catalog.pg_get_userbyid(a.grantee) end as grantee,
+    a.privilege_type as privilege, a.is_grantable as grantable
+from objects as o
+cross join lateral pg_catalog.aclexplode(o.acl) as a
+where a.grantee <> o.owner and pg_catalog.pg_get_userbyid(o.owner) = any(%s)
+"""
+
+
+@dataclass(frozen=True, order=True)
+class Privilege:
+    """One privilege of one role on one object or column."""
+
+    kind: str
+    name: str
+    attribute: str
+    grantee: str
+    privilege: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What the catalogs have too much and too little of, against the declaration."""
+
+    extra: tuple[Privilege, ...]
+    grant_options: tuple[Privilege, ...]
+    missing: tuple[Privilege, ...]
+    absent: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.extra or self.grant_options or self.missing or self.absent)
+
+
+def difference(connection: psycopg.Connection, opt_in: frozenset[str] = frozenset()) -> Difference:
+    """Compares the privileges on the objects of schema public with the declaration."""
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_catalog.set_config('search_path', '', true)")
+        cursor.execute(_PRIVILEGES, (list(OWNERS),))
+        found: dict[Privilege, bool] = {}
+        for kind, name, attribute, _, grantee, privilege, grantable in cursor.fetchall():
+            found[Privilege(kind, name, attribute or "", grantee, privilege)] = grantable
+    wanted, absent = _declared(connection, opt_in)
+    return Difference(
+        extra=tuple(sorted(found.keys() - wanted)),
+        grant_options=tuple(sorted(p for p in found.keys() & wanted if found[p])),
+        missing=tuple(sorted(wanted - found.keys())),
+        absent=absent,
+    )
+
+
+def _partitions(connection: psycopg.Connection) -> tuple[str, ...]:
+    rows = connection.execute(
+        """
+        select pg_catalog.format('%%I.%%I', n.nspname, c.relname)
+        from pg_catalog.pg_inherits as i
+        inner join pg_catalog.pg_class as c on i.inhrelid = c.oid
+        inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+        where c.relkind = 'r'
+            and i.inhparent = any(
+                array(select pg_catalog.to_regclass(t) from unnest(%s::text[]) as t)
+            )
+        """,
+        (list(access.TRAIL_TABLES),),
+    ).fetchall()
+    return tuple(sorted(row[0] for row in rows))
+
+
+def _declared(
+    connection: psycopg.Connection, opt_in: frozenset[str]
+) -> tuple[set[Privilege], tuple[str, ...]]:
+    """The declared privileges on objects that exist, and the names of those that do not."""
+    grants = access.object_grants(_partitions(connection), opt_in)
+    names = sorted({(grant.kind, grant.name) for grant in grants})
+    rows = connection.execute(
+        """
+        select d.kind, d.name, case
+            when d.kind = 'function' then pg_catalog.to_regprocedure(d.name)::text
+            when d.kind = 'type' then pg_catalog.to_regtype(d.name)::text
+            else pg_catalog.to_regclass(d.name)::text
+        end
+        from unnest(%s::text[], %s::text[]) as d (kind, name)
+        """,
+        ([kind for kind, _ in names], [name for _, name in names]),
+    ).fetchall()
+    resolved = {(kind, name): found for kind, name, found in rows}
+    wanted: set[Privilege] = set()
+    for grant in grants:
+        name = resolved[grant.kind, grant.name]
+        if name is not None:
+            wanted.update(
+                Privilege(grant.kind, name, column, grant.role, privilege)
+                for privilege in grant.privileges
+                for column in grant.columns or ("",)
+            )
+    return wanted, tuple(name for (_, name), found in sorted(resolved.items()) if found is None)
+
+
+def converge(
+    connection: psycopg.Connection,
+    opt_in: frozenset[str] = frozenset(),
+    *,
+    complete: bool = True,
+) -> int:
+    """Grants what is declared and missing, revokes what is there and not declared.
+
+    Runs in the caller's transaction, as a role that may become every owner.
+    ``complete=False`` is for a schema on its way to head or back: what is declared
+    and does not exist yet is skipped. Returns the number of statements run.
+    Raises: Failure when a declared object does not exist.
+    """
+    _converge_opt_in(connection, opt_in)
+    found = difference(connection, opt_in)
+    if complete and found.absent:
+        raise Failure(
+            "schema/access.py grants privileges on objects that do not exist: "
+            + ", ".join(found.absent)
+        )
+    owners = _owners(connection)
+    count = 0
+    for privilege in found.extra:
+        count += _execute(connection, owners, privilege, "revoke {} on {} {} from {}")
+    for privilege in found.grant_options:
+        count += _execute(
+            connection, owners, privilege, "revoke grant option for {} on {} {} from {} cascade"
+        )
+    if count:
+        # Revoking from a table takes the same privilege from its columns, too.
+        found = difference(connection, opt_in)
+    for privilege in found.missing:
+        count += _execute(connection, owners, privilege, "grant {} on {} {} to {}")
+    if count:
+        connection.execute("set local role none")
+    return count
+
+
+def _owners(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
+    rows = connection.execute(
+        """
+        select 'function', p.oid::regprocedure::text, pg_catalog.pg_get_userbyid(p.proowner)
+        from pg_catalog.pg_proc as p
+        where p.pronamespace = 'public'::regnamespace
+        union all
+        select 'type', t.oid::regtype::text, pg_catalog.pg_get_userbyid(t.typowner)
+        from pg_catalog.pg_type as t
+        where t.typnamespace = 'public'::regnamespace
+        union all
+        select
+            case c.relkind when 'S' then 'sequence' else 'table' end,
+            c.oid::regclass::text, pg_catalog.pg_get_userbyid(c.relowner)
+        from pg_catalog.pg_class as c
+        where c.relnamespace = 'public'::regnamespace
+        """
+    ).fetchall()
+    return {(kind, name): owner for kind, name, owner in rows}
+
+
+def _execute(
+    connection: psycopg.Connection,
+    owners: dict[tuple[str, str], str],
+    privilege: Privilege,
+    statement: LiteralString,
+) -> int:
+    what: sql.Composable = sql.SQL(privilege.privilege.lower())
+    if privilege.attribute:
+        what += sql.SQL(" ({})").format(sql.Identifier(privilege.attribute))
+    grantee: sql.Composable = sql.Identifier(privilege.grantee)
+    if privilege.grantee == access.PUBLIC:
+        grantee = sql.SQL("public")
+    connection.execute(
+        sql.SQL("set local role {}").format(sql.Identifier(owners[privilege.kind, privilege.name]))
+    )
+    connection.execute(
+        sql.SQL(statement).format(
+            what,
+            sql.SQL(privilege.kind),
+            # The server itself quoted the name.
+            sql.SQL(privilege.name),
+            grantee,
+        )
+    )
+    return 1
+
+
+def _converge_opt_in(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
+    """Makes or drops the policies of roles that exist only when a setting is on.
+
+    Nothing is touched that is right already: a policy's DDL locks its table.
+    """
+    for directory in sorted(path for path in _OPT_IN.iterdir() if path.is_dir()):
+        for path in sorted(directory.glob("*.sql")):
+            table, policy = path.stem.split(".")
+            there = value(
+                connection, "select pg_catalog.to_regclass('public.' || %s) is not null", table
+            )
+            made = value(
+                connection,
+                "select exists (select from pg_catalog.pg_policies as p "
+                "where p.schemaname = 'public' and p.tablename = %s and p.policyname = %s)",
+                table,
+                policy,
+            )
+            if there and directory.name in opt_in and not made:
+                run_file(connection, path)
+            elif made and directory.name not in opt_in:
+                owner = _owners(connection)["table", f"public.{table}"]
+                connection.execute(sql.SQL("set local role {}").format(sql.Identifier(owner)))
+                connection.execute(
+                    sql.SQL("drop policy {} on public.{}").format(
+                        sql.Identifier(policy), sql.Identifier(table)
+                    )
+                )
+    connection.execute("set local role none")
+
+
+def run_file(connection: psycopg.Connection, path: Path) -> None:
+    """Runs one SQL file of ours, whatever it contains, as one script."""
+    connection.execute(path.read_text().encode())
+
+
+def describe(found: Difference) -> Iterable[str]:
+    """One line per difference, for people."""
+    for word, privileges in (
+        ("not declared", found.extra),
+        ("grant option not declared", found.grant_options),
+        ("missing", found.missing),
+    ):
+        for p in privileges:
+            column = f" ({p.attribute})" if p.attribute else ""
+            yield f"{word}: {p.privilege}{column} on {p.kind} {p.name} for {p.grantee}"
+    for name in found.absent:
+        yield f"declared, but does not exist: {name}"

@@ -1,0 +1,83 @@
+"""The janitor: deletes what has expired and makes partitions ahead, in a loop (O3, P5).
+
+Each round is short and each routine a transaction of its own: one that fails must
+not stop the other, or the trail would run out of partitions unnoticed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from pandom.database.connect import Target, connect, target_from_environment, value
+from pandom.errors import Failure, UserMistake
+from pandom.jobs.inputs import secret
+
+ROLE: Final = "pandom_janitor"
+INTERVAL_S: Final = 300
+BATCH: Final = 1000
+# The container's health check looks at this file's age.
+ALIVE: Final = Path(os.environ.get("PANDOM_JANITOR_ALIVE", "/tmp/janitor-alive"))  # noqa: S108
+
+
+def routines(connection: psycopg.Connection) -> list[str]:
+    """One round; returns one line for each thing that was done.
+
+    The connection is in autocommit mode, so that each batch is a transaction.
+    Raises: Failure naming each routine that failed, after all were tried.
+    """
+    done: list[str] = []
+    failed: list[str] = []
+    for name, routine in (("expired rows", _expired), ("partitions", _partitions)):
+        try:
+            done += routine(connection)
+        except psycopg.Error as error:
+            failed.append(f"{name}: {error.diag.message_primary or error}")
+    if failed:
+        raise Failure("; ".join(failed))
+    return done
+
+
+def _expired(connection: psycopg.Connection) -> list[str]:
+    total = 0
+    while True:
+        batch = value(connection, "select public.delete_expired(%s)", BATCH)
+        if batch == 0:
+            return [f"{total} expired rows deleted"] if total else []
+        total += batch
+
+
+def _partitions(connection: psycopg.Connection) -> list[str]:
+    rows = connection.execute("select public.ensure_partitions()").fetchall()
+    return [f"partition {name} made" for (name,) in rows]
+
+
+def once(target: Target, password: str) -> list[str]:
+    """Connects, runs one round, disconnects."""
+    with connect(
+        target, ROLE, password, autocommit=True, application_name="pandom janitor"
+    ) as connection:
+        return routines(connection)
+
+
+def run() -> None:
+    """Repeats the round every PANDOM_JANITOR_INTERVAL_S seconds; a failed one is said and retried.
+
+    Only a round without a failure makes the container healthy.
+    """
+    interval = os.environ.get("PANDOM_JANITOR_INTERVAL_S", str(INTERVAL_S))
+    if not interval.isdigit() or int(interval) < 1:
+        raise UserMistake(f"PANDOM_JANITOR_INTERVAL_S must be 1 or more, found {interval!r}")
+    target, password = target_from_environment(), secret(f"{ROLE}_password")
+    while True:
+        try:
+            for line in once(target, password):
+                print(line, flush=True)
+            ALIVE.touch()
+        except Failure as failure:
+            print(f"failed, will be tried again in {interval} s: {failure}", flush=True)
+        time.sleep(int(interval))

@@ -1,0 +1,34 @@
+"""The `cluster` job: what only a superuser can do, before the migration job."""
+
+from __future__ import annotations
+
+import psycopg
+
+from pandom.database import cluster
+from pandom.database.connect import connect, opt_in, target_from_environment, wait
+from pandom.errors import Failure
+from pandom.jobs.inputs import secret
+from pandom.jobs.steps import step
+from schema.access import SUPERUSER
+
+
+def run() -> None:
+    """Applies schema/sql/cluster and the parts of schema/access.py that the provider cannot."""
+    target = target_from_environment()
+    password = secret("postgres_password")
+    with step("waiting for the server"):
+        wait(target, SUPERUSER, password)
+    try:
+        with step("roles: attributes, settings, memberships, comments") as results:
+            with connect(target, SUPERUSER, password, autocommit=True) as connection:
+                cluster.apply_roles(connection, opt_in())
+                cluster.close_other_databases(connection)
+            results.append("as declared")
+        with step("extensions and system catalogs") as results:
+            cluster.apply_database(target, password)
+            results.append("as declared")
+    except psycopg.Error as error:
+        raise Failure(
+            f"the cluster job failed: {error.diag.message_primary or error}; nothing of its last "
+            "step was applied. Next: correct schema/sql/cluster or schema/access.py, then `make up`"
+        ) from None

@@ -1,0 +1,609 @@
+"""The tables as SQLAlchemy models: what applications use as an ORM, and what the
+tests compare with the migrated database (M2).
+
+Tables, columns, constraints and indexes are declared here; functions, triggers,
+policies and views in ``schema/sql``; privileges in ``schema/access.py``. The tables
+of the account functions (outbox, attempts, keys) are declared too, so that the
+comparison covers them, but no login except the dump's reads them.
+
+Hashes and tokens are deferred: ``pandom_app`` may not read these columns, and a
+plain ``select(User)`` must not ask for them.
+"""
+
+from __future__ import annotations
+
+import enum
+import uuid as uuid_module
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    Interval,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import INET, JSONB, UUID
+from sqlalchemy.orm import DeclarativeBase, Mapped, deferred, mapped_column, relationship
+from sqlalchemy.types import UserDefinedType
+
+_DIGEST_RULE: Final = "{0} is null or ({0} ~ '^[0-9a-f]{{64}}$' and {1} is not null)"
+_NOW: Final = text("CURRENT_TIMESTAMP")
+_MOMENT: Final = DateTime(timezone=True)
+
+
+class Xid8(UserDefinedType[int]):
+    """PostgreSQL's 64-bit transaction id, which SQLAlchemy does not know."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """How the type is written in DDL."""
+        return "XID8"
+
+
+class UserRole(enum.Enum):
+    """T6: the enumeration ``userrole``."""
+
+    admin = "admin"
+    user = "user"
+
+
+class Base(DeclarativeBase):
+    """Every model's base; its metadata is what migrations are compared with."""
+
+    metadata = MetaData()
+
+
+class UserProfile(Base):
+    """T2: tags and metadata of a user."""
+
+    __tablename__ = "user_profiles"
+    __table_args__ = (
+        PrimaryKeyConstraint("uuid", name="pk_user_profiles", comment="One row per profile. T2"),
+        CheckConstraint(
+            "jsonb_typeof(metadata) = 'object'",
+            name="ck_user_profiles_metadata",
+            comment="Metadata is a JSON object, never a list or a scalar. T2",
+        ),
+        Index(
+            "idx_user_profiles_tags",
+            "tags",
+            postgresql_using="gin",
+            info={"comment": "Search by tag: tags @> array[…]. I1 I4"},
+        ),
+        Index(
+            "idx_user_profiles_metadata",
+            "metadata",
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
+            info={"comment": "Search by metadata: metadata @> {…}. I1"},
+        ),
+        {"comment": "Tags and metadata of a user; one row per user. T2"},
+    )
+
+    uuid: Mapped[uuid_module.UUID] = mapped_column(
+        UUID, server_default=text("gen_random_uuid()"), comment="The profile's identity."
+    )
+    tags: Mapped[list[str]] = mapped_column(
+        ARRAY(Text), server_default=text("'{}'"), comment="Free labels; searched with @>."
+    )
+    # `metadata` is taken by SQLAlchemy on declarative classes; the column keeps its name.
+    details: Mapped[dict[str, Any]] = mapped_column(
+        "metadata", JSONB, server_default=text("'{}'"), comment="Free data: a JSON object."
+    )
+    created_at: Mapped[datetime] = mapped_column(
+        _MOMENT, server_default=_NOW, comment="When the row was made."
+    )
+    updated_at: Mapped[datetime] = mapped_column(
+        _MOMENT, server_default=_NOW, comment="When the row was last changed; set by a trigger."
+    )
+
+    user: Mapped[User | None] = relationship(back_populates="profile")
+
+
+class User(Base):
+    """T1: an account."""
+
+    __tablename__ = "auth_users"
+    __table_args__ = (
+        PrimaryKeyConstraint("uuid", name="pk_auth_users", comment="One row per account. T1"),
+        UniqueConstraint("email", name="uq_auth_users_email", comment="One account per e-mail. C4"),
+        UniqueConstraint(
+            "profile_uuid", name="uq_auth_users_profile_uuid", comment="1:1 with a profile. C1 C4"
+        ),
+        ForeignKeyConstraint(
+            ["profile_uuid"],
+            ["user_profiles.uuid"],
+            name="fk_auth_users_profile_uuid_user_profiles",
+            ondelete="RESTRICT",
+            comment="A profile outlives nobody and leaves only with its user. C1",
+        ),
+        CheckConstraint(
+            r"email ~* '^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$'",
+            name="ck_auth_users_email",
+            comment="The e-mail looks like one. C5",
+        ),
+        CheckConstraint(
+            "role in ('admin', 'user')",
+            name="ck_auth_users_role",
+            comment="The role is one of the two, also if the enumeration grows. C5",
+        ),
+        CheckConstraint(
+            "case when password_hash_encrypted is null "
+            r"then password_hash ~ '^\$2a\$[0-3][0-9]\$[./A-Za-z0-9]{53}$' "
+            "else password_hash = '*' end",
+            name="ck_auth_users_password_hash",
+            comment="A bcrypt hash in the form that pgcrypto verifies, or * and the "
+            "encrypted one beside it. P1 P3",
+        ),
+        *(
+            CheckConstraint(
+                _DIGEST_RULE.format(token, expiry),
+                name=f"ck_auth_users_{token}",
+                comment="A token is stored as a SHA-256 digest and expires. P3",
+            )
+            for token, expiry in (
+                ("verification_token", "verification_expires"),
+                ("reset_token", "reset_token_expiry"),
+                ("refresh_token", "refresh_token_expires"),
+            )
+        ),
+        Index(
+            "idx_auth_users_email",
+            text("lower(email)"),
+            unique=True,
+            info={"comment": "Sign-in; no two e-mails that differ only by case. I1 I2 C4"},
+        ),
+        Index(
+            "idx_auth_users_role",
+            "role",
+            postgresql_where=text("role = 'admin'"),
+            info={"comment": "The few administrators. I1"},
+        ),
+        Index(
+            "idx_auth_users_active",
+            text("created_at DESC"),
+            postgresql_where=text("is_active"),
+            info={"comment": "Newest active accounts. I1"},
+        ),
+        *(
+            Index(
+                f"idx_auth_users_{name}",
+                column,
+                postgresql_where=text(f"{column} is not null"),
+                info={"comment": f"Looks a {column} up; most rows have none. I1"},
+            )
+            for name, column in (
+                ("verification", "verification_token"),
+                ("reset", "reset_token"),
+                ("refresh", "refresh_token"),
+            )
+        ),
+        {"comment": "Accounts: who may sign in, and how. T1"},
+    )
+
+    uuid: Mapped[uuid_module.UUID] = mapped_column(
+        UUID, server_default=text("gen_random_uuid()"), comment="The account's identity."
+    )
+    email: Mapped[str] = mapped_column(
+        String(255), comment="Address and sign-in name; unique, also ignoring case."
+    )
+    password_hash: Mapped[str] = deferred(
+        mapped_column(
+            String(255), comment="bcrypt in the $2a$ form; * when the hash is kept encrypted."
+        )
+    )
+    role: Mapped[UserRole] = mapped_column(
+        Enum(UserRole, name="userrole", create_type=False),
+        server_default=text("'user'"),
+        comment="What the account may do; changed by an administrator only.",
+    )
+    is_active: Mapped[bool] = mapped_column(
+        Boolean, server_default=text("true"), comment="False: no sign-in, no row security context."
+    )
+    is_verified: Mapped[bool] = mapped_column(
+        Boolean, server_default=text("false"), comment="The e-mail was proven to be the user's."
+    )
+    is_configured: Mapped[bool] = mapped_column(
+        Boolean, server_default=text("false"), comment="The user went through the first set-up."
+    )
+    verification_token: Mapped[str | None] = deferred(
+        mapped_column(Text, comment="SHA-256 of the token sent to verify the e-mail.")
+    )
+    verification_expires: Mapped[datetime | None] = mapped_column(
+        _MOMENT, comment="When the verification token expires."
+    )
+    reset_token: Mapped[str | None] = deferred(
+        mapped_column(Text, comment="SHA-256 of the token sent to reset the password.")
+    )
+    reset_token_expiry: Mapped[datetime | None] = mapped_column(
+        _MOMENT, comment="When the reset token expires."
+    )
+    refresh_token: Mapped[str | None] = deferred(
+        mapped_column(Text, comment="SHA-256 of the token that opens a new session.")
+    )
+    refresh_token_expires: Mapped[datetime | None] = mapped_column(
+        _MOMENT, comment="When the refresh token expires."
+    )
+    last_login_at: Mapped[datetime | None] = mapped_column(
+        _MOMENT, comment="When the user last signed in."
+    )
+    profile_uuid: Mapped[uuid_module.UUID | None] = mapped_column(
+        UUID, comment="The user's profile."
+    )
+    created_at: Mapped[datetime] = mapped_column(
+        _MOMENT, server_default=_NOW, comment="When the row was made."
+    )
+    updated_at: Mapped[datetime] = mapped_column(
+        _MOMENT, server_default=_NOW, comment="When the row was last changed; set by a trigger."
+    )
+    password_hash_encrypted: Mapped[bytes | None] = deferred(
+        mapped_column(
+            LargeBinary, comment="The bcrypt hash, encrypted with a key outside the database. P1"
+        )
+    )
+
+    profile: Mapped[UserProfile | None] = relationship(back_populates="user")
+    sessions: Mapped[list[Session]] = relationship(back_populates="user", passive_deletes="all")
+    audit_logs: Mapped[list[AuditLog]] = relationship(
+        primaryjoin="User.uuid == foreign(AuditLog.user_uuid)", viewonly=True
+    )
+
+
+class Session(Base):
+    """T4: an open session of a user."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (
+        PrimaryKeyConstraint("id", name="pk_sessions", comment="One row per session. T4"),
+        UniqueConstraint("token", name="uq_sessions_token", comment="A token opens one. T4"),
+        ForeignKeyConstraint(
+            ["user_uuid"],
+            ["auth_users.uuid"],
+            name="fk_sessions_user_uuid_auth_users",
+            ondelete="CASCADE",
+            comment="A deleted user's sessions go with it. C3",
+        ),
+        CheckConstraint(
+            "token ~ '^[0-9a-f]{64}$'",
+            name="ck_sessions_token",
+            comment="Only a SHA-256 digest is stored, never a token. T4",
+        ),
+        CheckConstraint(
+            "expires_at > created_at",
+            name="ck_sessions_expires_at",
+            comment="A session lasts for some time. T4",
+        ),
+        Index(
+            "idx_sessions_user_expires",
+            "user_uuid",
+            "expires_at",
+            info={"comment": "A user's sessions; also serves the foreign key. I1 C3"},
+        ),
+        Index(
+            "idx_sessions_expires",
+            "expires_at",
+            info={"comment": "Finds what the janitor deletes. I1 O3"},
+        ),
+        {"comment": "Open sessions; tokens as digests only. T4"},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), comment="The session's number.")
+    user_uuid: Mapped[uuid_module.UUID] = mapped_column(UUID, comment="Whose session it is.")
+    token: Mapped[str] = deferred(mapped_column(Text, comment="SHA-256 of the session token."))
+    expires_at: Mapped[datetime] = mapped_column(_MOMENT, comment="When it ends by itself.")
+    created_at: Mapped[datetime] = mapped_column(
+        _MOMENT, server_default=_NOW, comment="When the row was made."
+    )
+    ip_address: Mapped[str | None] = mapped_column(
+        INET, comment="The client's address, as the application stated it."
+    )
+    user_agent: Mapped[str | None] = mapped_column(
+        Text, comment="The client's user agent, as the application stated it."
+    )
+
+    user: Mapped[User] = relationship(back_populates="sessions")
+
+
+class _TrailColumns:
+    """The columns that the two tables of the trail share (T3, T5)."""
+
+    id: Mapped[int] = mapped_column(
+        BigInteger, Identity(always=True), comment="Number of the event; order of writing."
+    )
+    user_uuid: Mapped[uuid_module.UUID | None] = mapped_column(
+        UUID, comment="Who acted; kept when the user is deleted, so no foreign key. C2"
+    )
+    event_type: Mapped[str] = mapped_column(String(100), comment="What happened.")
+    timestamp: Mapped[datetime] = mapped_column(
+        _MOMENT, server_default=_NOW, comment="When the transaction began; the partition's key."
+    )
+    details: Mapped[dict[str, Any]] = mapped_column(
+        JSONB, server_default=text("'{}'"), comment="What exactly: subject, table, changed columns."
+    )
+    ip_address: Mapped[str | None] = mapped_column(
+        INET, comment="The client's address, as the application stated it."
+    )
+    user_agent: Mapped[str | None] = mapped_column(
+        Text, comment="The client's user agent, as the application stated it."
+    )
+    severity: Mapped[str] = mapped_column(
+        String(20), server_default=text("'info'"), comment="info, warning, error or critical."
+    )
+    epoch: Mapped[int] = mapped_column(
+        Integer, server_default=text("1"), comment="Epoch of the chain; a restore begins a new one."
+    )
+    tx: Mapped[int] = mapped_column(
+        Xid8,
+        server_default=text("pg_current_xact_id()"),
+        comment="The transaction that wrote it; the chain's order.",
+    )
+
+
+def _trail_arguments(table: str, row: str, comment: str) -> tuple[Any, ...]:
+    return (
+        PrimaryKeyConstraint(
+            "id", "timestamp", name=f"pk_{table}", comment=f"One row per event. {row}"
+        ),
+        CheckConstraint(
+            "severity in ('info', 'warning', 'error', 'critical')",
+            name=f"ck_{table}_severity",
+            comment=f"The four severities. {row}",
+        ),
+        CheckConstraint(
+            "jsonb_typeof(details) = 'object'",
+            name=f"ck_{table}_details",
+            comment=f"Details are a JSON object. {row}",
+        ),
+        Index(
+            f"idx_{table}_user_time",
+            "user_uuid",
+            text("timestamp DESC"),
+            info={"comment": "A user's newest events. I1 I3"},
+        ),
+        Index(
+            f"idx_{table}_event_time",
+            "event_type",
+            "timestamp",
+            info={"comment": "Events of a kind in a time: monitoring. I1 O1"},
+        ),
+        Index(
+            f"idx_{table}_time",
+            "timestamp",
+            info={"comment": "Everything in a time: monitoring, export. I1 O2"},
+        ),
+        {"comment": comment, "postgresql_partition_by": "RANGE (timestamp)"},
+    )
+
+
+class AuditLog(_TrailColumns, Base):
+    """T3: the audit trail."""
+
+    __tablename__ = "audit_logs"
+    __table_args__ = _trail_arguments(
+        "audit_logs", "T3", "The audit trail: append-only, one partition per month. T3 P5"
+    )
+
+
+class SecurityLog(_TrailColumns, Base):
+    """T5: the trail of what concerns security."""
+
+    __tablename__ = "security_logs"
+    __table_args__ = _trail_arguments(
+        "security_logs", "T5", "The trail of what concerns security: like audit_logs. T5 P5"
+    )
+
+
+class TrailRetention(Base):
+    """How long each table of the trail is kept."""
+
+    __tablename__ = "trail_retention"
+    __table_args__ = (
+        PrimaryKeyConstraint("log", name="pk_trail_retention", comment="One row per table. P5"),
+        CheckConstraint(
+            "log in ('audit_logs', 'security_logs')",
+            name="ck_trail_retention_log",
+            comment="The two tables of the trail. P5",
+        ),
+        CheckConstraint(
+            "months >= 1 and months_ahead >= 1",
+            name="ck_trail_retention_months",
+            comment="At least a month is kept, and one is made ahead. P5",
+        ),
+        {"comment": "How many months the trail is kept; owned by pandom_trail. P5"},
+    )
+
+    log: Mapped[str] = mapped_column(Text, comment="The table.")
+    months: Mapped[int] = mapped_column(
+        Integer, server_default=text("12"), comment="Whole months kept before a partition may go."
+    )
+    months_ahead: Mapped[int] = mapped_column(
+        Integer, server_default=text("3"), comment="Months made ahead by the janitor."
+    )
+
+
+def _duration(default: str, comment: str) -> Mapped[timedelta]:
+    return mapped_column(Interval, server_default=text(f"'{default}'"), comment=comment)
+
+
+def _number(default: int, comment: str) -> Mapped[int]:
+    return mapped_column(Integer, server_default=text(str(default)), comment=comment)
+
+
+def _the_only_row() -> Mapped[bool]:
+    return mapped_column(Boolean, server_default=text("true"), comment="Always true: one row.")
+
+
+class AccountSettings(Base):
+    """Settings of the account functions."""
+
+    __tablename__ = "account_settings"
+    __table_args__ = (
+        PrimaryKeyConstraint("only_row", name="pk_account_settings", comment="One row. P3"),
+        CheckConstraint(
+            "only_row", name="ck_account_settings_only_row", comment="There is one row. P3"
+        ),
+        CheckConstraint(
+            "bcrypt_cost between 4 and 16",
+            name="ck_account_settings_bcrypt_cost",
+            comment="What bcrypt allows, and a sign-in can bear. P3",
+        ),
+        CheckConstraint(
+            "failures_before_lock > 0 and failures_before_slow >= failures_before_lock "
+            "and suspicious_events_per_hour > 0 and session_lifetime > interval '0' "
+            "and refresh_lifetime > interval '0' and verification_lifetime > interval '0' "
+            "and reset_lifetime > interval '0' and lock_base > interval '0' "
+            "and lock_limit >= lock_base and slow_interval > interval '0'",
+            name="ck_account_settings_positive",
+            comment="Durations and thresholds that make sense. P3",
+        ),
+        {"comment": "Settings of the account functions and the monitoring views; one row. P3 O2"},
+    )
+
+    only_row: Mapped[bool] = _the_only_row()
+    bcrypt_cost: Mapped[int] = _number(12, "Cost of new hashes: 12 is some 200 ms of CPU.")
+    session_lifetime: Mapped[timedelta] = _duration("12:00:00", "How long a session lasts.")
+    refresh_lifetime: Mapped[timedelta] = _duration("30 days", "How long a refresh token lasts.")
+    verification_lifetime: Mapped[timedelta] = _duration(
+        "24:00:00", "How long a verification token lasts."
+    )
+    reset_lifetime: Mapped[timedelta] = _duration("01:00:00", "How long a reset token lasts.")
+    failures_before_lock: Mapped[int] = _number(
+        5, "Failed sign-ins by one address before it has to wait."
+    )
+    lock_base: Mapped[timedelta] = _duration("00:00:30", "The first wait; doubles each time.")
+    lock_limit: Mapped[timedelta] = _duration("00:15:00", "The longest wait.")
+    failures_before_slow: Mapped[int] = _number(
+        50, "Failed sign-ins by all addresses in a day before unknown ones are slowed down."
+    )
+    slow_interval: Mapped[timedelta] = _duration("00:00:30", "Time between slowed-down attempts.")
+    encrypt_password_hash: Mapped[bool] = mapped_column(
+        Boolean, server_default=text("false"), comment="Whether hashes are stored encrypted. P1"
+    )
+    suspicious_events_per_hour: Mapped[int] = _number(
+        100, "More events of a user in an hour are suspicious. O2"
+    )
+
+
+class Outbox(Base):
+    """Messages that the mailer sends; the only place of a token in clear."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        PrimaryKeyConstraint("id", name="pk_outbox", comment="One row per message. P3"),
+        CheckConstraint(
+            "kind in ('verify_email', 'already_registered', 'reset_password', "
+            "'confirm_new_email', 'email_changed', 'password_changed')",
+            name="ck_outbox_kind",
+            comment="The kinds of messages that the mailer knows. P3",
+        ),
+        Index(
+            "idx_outbox_expires",
+            "expires_at",
+            info={"comment": "Finds what the janitor deletes. O3"},
+        ),
+        {"comment": "Outgoing messages with tokens in clear; for pandom_mailer. P3"},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), comment="Its number.")
+    kind: Mapped[str] = mapped_column(String(40), comment="Which message.")
+    email: Mapped[str] = mapped_column(String(255), comment="To whom.")
+    token: Mapped[str | None] = mapped_column(Text, comment="The token in clear, if it has one.")
+    created_at: Mapped[datetime] = mapped_column(
+        _MOMENT, server_default=_NOW, comment="When it was put here."
+    )
+    expires_at: Mapped[datetime] = mapped_column(_MOMENT, comment="When it is worthless.")
+    claimed_until: Mapped[datetime | None] = mapped_column(
+        _MOMENT, comment="Until when a mailer is busy with it."
+    )
+
+
+class EmailChange(Base):
+    """A new e-mail that waits for its token."""
+
+    __tablename__ = "email_changes"
+    __table_args__ = (
+        PrimaryKeyConstraint("user_uuid", name="pk_email_changes", comment="One per user. P3"),
+        UniqueConstraint("token", name="uq_email_changes_token", comment="One per token. P3"),
+        ForeignKeyConstraint(
+            ["user_uuid"],
+            ["auth_users.uuid"],
+            name="fk_email_changes_user_uuid_auth_users",
+            ondelete="CASCADE",
+            comment="Goes with its user. P3",
+        ),
+        CheckConstraint(
+            "token ~ '^[0-9a-f]{64}$'",
+            name="ck_email_changes_token",
+            comment="Only a SHA-256 digest is stored. P3",
+        ),
+        {"comment": "New e-mails that wait for their token. P3"},
+    )
+
+    user_uuid: Mapped[uuid_module.UUID] = mapped_column(UUID, comment="Whose e-mail.")
+    new_email: Mapped[str] = mapped_column(String(255), comment="The new e-mail.")
+    token: Mapped[str] = mapped_column(Text, comment="SHA-256 of the token sent there.")
+    expires_at: Mapped[datetime] = mapped_column(_MOMENT, comment="When the token expires.")
+
+
+class SignInAttempt(Base):
+    """Failed and successful sign-ins per e-mail and address."""
+
+    __tablename__ = "sign_in_attempts"
+    __table_args__ = (
+        PrimaryKeyConstraint(
+            "email_digest",
+            "address",
+            name="pk_sign_in_attempts",
+            comment="One row per e-mail and address. P3",
+        ),
+        {"comment": "Failed sign-ins per e-mail and address, to limit guessing. P3"},
+    )
+
+    email_digest: Mapped[bytes] = mapped_column(
+        LargeBinary, comment="SHA-256 of the e-mail in lower case, existing or not."
+    )
+    address: Mapped[str] = mapped_column(INET, comment="The client's address; 0.0.0.0: none.")
+    failures: Mapped[int] = _number(0, "Failures since the last success.")
+    last_failed_at: Mapped[datetime | None] = mapped_column(_MOMENT, comment="The last failure.")
+    last_succeeded_at: Mapped[datetime | None] = mapped_column(
+        _MOMENT, comment="The last success; such an address is not slowed down by strangers."
+    )
+
+
+class ContextKey(Base):
+    """The key that signs contexts."""
+
+    __tablename__ = "context_key"
+    __table_args__ = (
+        PrimaryKeyConstraint("only_row", name="pk_context_key", comment="One row. P2"),
+        CheckConstraint("only_row", name="ck_context_key_only_row", comment="There is one. P2"),
+        CheckConstraint(
+            "octet_length(secret) = 32", name="ck_context_key_secret", comment="256 bits. P2"
+        ),
+        {"comment": "The key that signs contexts, and whether only signed ones count. P2"},
+    )
+
+    only_row: Mapped[bool] = _the_only_row()
+    secret: Mapped[bytes] = mapped_column(LargeBinary, comment="256 random bits.")
+    enforced: Mapped[bool] = mapped_column(
+        Boolean, server_default=text("false"), comment="Whether only signed contexts count."
+    )
+    created_at: Mapped[datetime] = mapped_column(
+        _MOMENT, server_default=_NOW, comment="When the key was made."
+    )

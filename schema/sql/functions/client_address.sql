@@ -1,0 +1,18 @@
+-- The client's address as the application stated it, or null (T3, T4).
+--
+-- A malformed value becomes null: a proxy's odd header must not stop a sign-in.
+set local role pandom_definer;
+
+create or replace function public.client_address()
+returns inet
+language sql
+stable
+parallel safe
+set search_path = ''
+return case
+    when pg_input_is_valid(current_setting('app.client_ip', true), 'inet')
+        then nullif(current_setting('app.client_ip', true), '')::inet
+end;
+
+comment on function public.client_address() is
+'The client''s address from app.client_ip; null when unset or malformed. T3';

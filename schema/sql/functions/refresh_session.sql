@@ -1,0 +1,39 @@
+-- Exchanges a refresh token for a new session and a new refresh token (P3).
+--
+-- Returns one row, or none when the token is unknown, used, expired, or its user
+-- inactive. A refresh token works once.
+set local role pandom_definer;
+
+create or replace function public.refresh_session(refresh_token text)
+returns table (
+    user_uuid uuid,
+    session_token text,
+    session_expires_at timestamptz,
+    new_refresh_token text,
+    refresh_expires_at timestamptz
+)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    owner uuid;
+begin
+    select u.uuid into owner
+    from public.auth_users as u
+    where u.refresh_token = public.token_digest(refresh_session.refresh_token)
+        and u.refresh_token_expires > current_timestamp
+        and u.is_active
+    for no key update;
+    if not found then
+        return;
+    end if;
+    perform public.write_event('audit_logs', owner, 'session_refreshed', 'info', '{}');
+    return query
+    select owner, o.* from public.open_session(owner) as o;
+end
+$$;
+
+comment on function public.refresh_session(text) is
+'Exchanges a refresh token, once, for a new session and refresh token. P3';

@@ -1,0 +1,10 @@
+-- The wide door of clients that cannot set a context (A3); exists with its role only.
+set local role pandom_trail;
+
+drop policy if exists service on public.security_logs;
+create policy service on public.security_logs
+for select to pandom_service
+using (true);
+
+comment on policy service on public.security_logs is
+'The opt-in login for clients without a context reaches every row. A3';

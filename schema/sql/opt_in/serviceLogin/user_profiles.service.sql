@@ -1,0 +1,11 @@
+-- The wide door of clients that cannot set a context (A3); exists with its role only.
+set local role pandom_owner;
+
+drop policy if exists service on public.user_profiles;
+create policy service on public.user_profiles
+for all to pandom_service
+using (true)
+with check (true);
+
+comment on policy service on public.user_profiles is
+'The opt-in login for clients without a context reaches every row. A3';

@@ -1,0 +1,11 @@
+-- The SECURITY DEFINER functions check for themselves; `true` leaves them every index (P3).
+set local role pandom_owner;
+
+drop policy if exists account_functions on public.user_profiles;
+create policy account_functions on public.user_profiles
+for all to pandom_definer
+using (true)
+with check (true);
+
+comment on policy account_functions on public.user_profiles is
+'The account functions reach every row and check for themselves. P3';
