@@ -1,0 +1,161 @@
+"""What the catalogs should say: schema/access.py and schema/catalog.json as facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from pandom.audit import recorded
+from pandom.audit.catalog import Observed
+from pandom.audit.facts import PUBLIC, Fact, Facts, listed, words
+from schema import access
+
+# The role that initdb makes; everything else that only it may do hangs on it.
+_SUPERUSER: Final = {
+    "superuser": "true",
+    "login": "true",
+    "inherit": "true",
+    "create role": "true",
+    "create database": "true",
+    "replication": "true",
+    "bypass row security": "true",
+    "connection limit": "-1",
+    "valid until": "always",
+}
+
+OWNERS: Final = tuple(sorted({entry.owner for entry in access.DEFAULT_PRIVILEGES}))
+
+# What PostgreSQL gives PUBLIC on objects made later, unless an entry says otherwise.
+_DEFAULTS: Final = {"function": "EXECUTE", "type": "USAGE"}
+
+
+def facts(observed: Observed, opt_in: frozenset[str]) -> Facts:
+    """Everything that should be seen in the observed database.
+
+    The database's name, and which months have a partition, are not declared; they
+    are taken from what was observed.
+    """
+    roles = frozenset(role.name for role in access.roles(opt_in))
+    partitions = recorded.partitions(observed)
+    found: Facts = {}
+    found.update(_roles(opt_in))
+    found.update(_memberships(roles))
+    found.update(_recorded(partitions, roles | {access.SUPERUSER, PUBLIC}))
+    found[Fact("owner", f"database {observed.database}", "owner")] = access.SUPERUSER
+    found.update(_privileges(_grants(observed, partitions, opt_in, roles), found))
+    found.update(_default_privileges())
+    return found
+
+
+def _roles(opt_in: frozenset[str]) -> Facts:
+    found = {Fact("role", access.SUPERUSER, key): value for key, value in _SUPERUSER.items()}
+    for role in access.roles(opt_in):
+        attributes = {
+            "superuser": "false",
+            "login": _flag(role.login),
+            "inherit": _flag(role.inherit),
+            "create role": "false",
+            "create database": "false",
+            "replication": "false",
+            "bypass row security": _flag(role.bypass_rls),
+            "connection limit": str(role.connection_limit),
+            "valid until": "always",
+        }
+        found.update((Fact("role", role.name, key), value) for key, value in attributes.items())
+        found.update(
+            (Fact("role setting", role.name, key), value) for key, value in role.settings.items()
+        )
+    return found
+
+
+def _flag(value: bool) -> str:
+    return str(value).lower()
+
+
+def _memberships(roles: frozenset[str]) -> Facts:
+    return {
+        Fact("membership", entry.group, entry.member): ", ".join(
+            word
+            for word, given in (
+                ("inherit", entry.inherit),
+                ("set", entry.set_role),
+                ("admin", entry.admin),
+            )
+            if given
+        )
+        for entry in access.MEMBERSHIPS
+        if entry.member in roles
+    }
+
+
+def _recorded(partitions: Mapping[str, str], roles: frozenset[str]) -> Facts:
+    """The recorded facts, once for each partition that exists."""
+    known = recorded.load()
+    # A policy for a role that does not exist here belongs to a setting that is off.
+    off = {
+        fact.object
+        for fact, value in known.items()
+        if fact.kind == "policy" and fact.detail == "to" and not words(value) <= roles
+    }
+    names: dict[str, list[str]] = {}
+    for name, parent in partitions.items():
+        names.setdefault(recorded.placeholder(parent), []).append(name)
+    found: Facts = {}
+    for fact, value in known.items():
+        if fact.kind == "policy" and fact.object in off:
+            continue
+        start, brace, end = fact.object.partition("{")
+        if not brace:
+            found[fact] = value
+            continue
+        for name in names.get(brace + end, ()):
+            found[fact._replace(object=start + name)] = value
+    return found
+
+
+def _grants(
+    observed: Observed,
+    partitions: Mapping[str, str],
+    opt_in: frozenset[str],
+    roles: frozenset[str],
+) -> Iterable[access.Grant]:
+    trail = tuple(name for name, parent in partitions.items() if parent in access.TRAIL_TABLES)
+    yield from access.object_grants(trail, opt_in)
+    yield from (
+        grant
+        for grant in (*access.database_grants(observed.database), *access.SCHEMA_GRANTS)
+        if grant.role in roles
+    )
+
+
+def _privileges(grants: Iterable[access.Grant], declared: Facts) -> Facts:
+    # The declaration calls a view a table, as GRANT does.
+    views = {
+        fact.object.removeprefix("view "): fact.object
+        for fact in declared
+        if fact.kind == "owner" and fact.object.startswith("view ")
+    }
+    found: Facts = {}
+    for grant in grants:
+        name = f"{grant.kind} {grant.name}"
+        if grant.kind == "table":
+            name = views.get(grant.name, name)
+        objects = [f"column {column} of {grant.name}" for column in grant.columns] or [name]
+        for one in objects:
+            fact = Fact("privilege", one, grant.role)
+            found[fact] = listed(words(found.get(fact, "")) | grant.privileges)
+    return found
+
+
+def _default_privileges() -> Facts:
+    """PostgreSQL's defaults for each declared owner, with the declaration laid over them."""
+    found = {
+        Fact("default privilege", f"{kind}s of {owner}", PUBLIC): privilege
+        for owner in OWNERS
+        for kind, privilege in _DEFAULTS.items()
+    }
+    for entry in access.DEFAULT_PRIVILEGES:
+        grantee = PUBLIC if entry.role == access.PUBLIC else entry.role
+        fact = Fact("default privilege", f"{entry.kind}s of {entry.owner}", grantee)
+        found[fact] = listed(entry.privileges)
+    return {fact: value for fact, value in found.items() if value}

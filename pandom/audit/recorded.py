@@ -1,0 +1,110 @@
+"""What a fresh database of ours looks like in the catalogs, as PostgreSQL prints it.
+
+Policies, triggers, functions and views are declared as SQL text (schema/sql), which
+PostgreSQL keeps in a form of its own: a comparison needs that form. So
+``schema/catalog.json`` holds the facts of a database that was just migrated; a test
+makes one and compares, and a diff of the file shows a reviewer what a change does.
+Privileges are not in it, except on what extensions make: schema/access.py has them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from functools import cache
+from typing import Final
+
+from pandom.audit.catalog import Observed
+from pandom.audit.facts import Fact, Facts
+from pandom.paths import ROOT
+
+FILE: Final = ROOT / "schema" / "catalog.json"
+
+_KINDS: Final = frozenset(
+    {
+        "connection rule",
+        "event trigger",
+        "extension",
+        "function",
+        "owner",
+        "policy",
+        "publication",
+        "row security",
+        "rule",
+        "setting",
+        "system privilege",
+        "trigger",
+        "view",
+    }
+)
+
+
+@cache
+def load() -> Facts:
+    """The recorded facts; names of partitions are placeholders (``placeholder``)."""
+    kinds = json.loads(FILE.read_text())
+    return {
+        Fact(kind, name, detail): value
+        for kind, objects in kinds.items()
+        for name, details in objects.items()
+        for detail, value in details.items()
+    }
+
+
+def placeholder(parent: str) -> str:
+    """What stands for the name of any partition of ``parent``: months come and go."""
+    return f"{{partition of {parent}}}"
+
+
+def partitions(observed: Observed) -> dict[str, str]:
+    """Every partition with its parent."""
+    return {
+        fact.object: parent for fact, parent in observed.facts.items() if fact.kind == "partition"
+    }
+
+
+def settings(observed: Observed, known: Collection[Fact] = ()) -> Facts:
+    """The settings that the server's configuration file fixes, and those in ``known``."""
+    return {
+        Fact("setting", name, "value"): setting.value
+        for name, setting in observed.settings.items()
+        if setting.source == "configuration file" or Fact("setting", name, "value") in known
+    }
+
+
+def record(observed: Observed) -> str:
+    """The file's text for a fresh database; partitions of one parent become one."""
+    names = {name: placeholder(parent) for name, parent in partitions(observed).items()}
+    by_extension = {
+        fact.object
+        for fact, value in observed.facts.items()
+        if fact.kind == "owner" and " by extension " in value
+    }
+    kinds: dict[str, dict[str, dict[str, str]]] = {}
+    for fact, value in sorted((observed.facts | settings(observed)).items()):
+        kept = fact.kind in _KINDS or (fact.kind == "privilege" and fact.object in by_extension)
+        if not kept or fact.object.startswith("database "):
+            continue
+        name = _replaced(fact.object, names)
+        kinds.setdefault(fact.kind, {}).setdefault(name, {})[fact.detail] = _replaced(value, names)
+    return _one_line_an_object(kinds)
+
+
+def _one_line_an_object(kinds: dict[str, dict[str, dict[str, str]]]) -> str:
+    """JSON in which a changed object is a changed line."""
+
+    def text(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+    blocks = []
+    for kind, objects in sorted(kinds.items()):
+        lines = [f"  {text(name)}: {text(details)}" for name, details in sorted(objects.items())]
+        blocks.append(f" {text(kind)}: {{\n" + ",\n".join(lines) + "\n }")
+    return "{\n" + ",\n".join(blocks) + "\n}\n"
+
+
+def _replaced(text: str, names: dict[str, str]) -> str:
+    for name, instead in names.items():
+        if text.endswith(name):
+            return text.removesuffix(name) + instead
+    return text
