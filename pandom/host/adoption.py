@@ -1,16 +1,20 @@
-"""Finds roles and databases that exist in the server but not in Pulumi's state.
+"""What only the server's superuser can see or mend before Pulumi looks at the server.
 
-A run killed between making a role and recording it leaves one; making it again
-fails with "already exists". The program imports those that are named to it.
+A run killed between making a role and recording it leaves one that the state does
+not know; making it again fails with "already exists". The program imports those
+that are named to it. And a role that gave itself a time-out with a unit makes the
+provider's refresh fail, so that nothing could be healed any more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import psycopg
+from psycopg import sql
 
 from pandom.host.state import DATABASE as DATABASE_TYPE
 from pandom.host.state import POSTGRESQL_PROVIDER, ROLE, State
@@ -19,6 +23,17 @@ from schema.access import DATABASE, roles
 # Read by stacks/program.py, which is not imported here: it would import Pulumi's SDK.
 ADOPT_VARIABLE: Final = "PANDOM_ADOPT"
 _SECRET_MARK: Final = "4dabf18193072939515e22adb298388d"  # noqa: S105 - Pulumi's marker of a secret
+
+# Read back by the provider as a number of milliseconds; it fails on anything else.
+_TIMEOUTS: Final = ("statement_timeout", "idle_in_transaction_session_timeout")
+_UNREADABLE: Final = """
+select r.rolname, split_part(c.setting, '=', 1)
+from pg_catalog.pg_roles as r
+cross join lateral unnest(r.rolconfig) as c (setting)
+where r.rolname = any(%(names)s)
+    and split_part(c.setting, '=', 1) = any(%(settings)s)
+    and split_part(c.setting, '=', 2) !~ '^[0-9]+$'
+"""
 
 _EXISTING: Final = """
 select rolname from pg_catalog.pg_roles where rolname = any(%(names)s)
@@ -42,20 +57,19 @@ def clear(value: Any) -> Any:
     return value
 
 
-def candidates(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:
-    """Names to adopt, asked from the server as its superuser.
+@contextlib.contextmanager
+def _superuser(exported: Mapping[str, Any]) -> Iterator[psycopg.Connection | None]:
+    """A connection with what the provider connects with; None if nobody answers.
 
-    ``exported`` holds secrets in clear and stays in memory. A server that does not
-    answer has nothing to adopt yet.
+    ``exported`` holds secrets in clear and stays in memory.
     """
-    state = State(exported)
-    names = missing(state, opt_in)
-    provider = next(state.of_type(POSTGRESQL_PROVIDER), None)
-    if not names or provider is None:
-        return []
+    provider = next(State(exported).of_type(POSTGRESQL_PROVIDER), None)
+    if provider is None:
+        yield None
+        return
     login = {key: clear(value) for key, value in provider.inputs.items()}
     try:
-        with psycopg.connect(
+        connection = psycopg.connect(
             host=login["host"],
             port=int(login["port"]),
             user=login["username"],
@@ -65,10 +79,44 @@ def candidates(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]
             sslrootcert=login.get("sslrootcert"),
             connect_timeout=5,
             application_name="pandom up",
-        ) as connection:
-            return [row[0] for row in connection.execute(_EXISTING, {"names": names})]
+        )
     except psycopg.OperationalError:
+        yield None
+        return
+    with connection:
+        yield connection
+
+
+def candidates(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:
+    """Roles and databases to adopt; a server that does not answer has none yet."""
+    names = missing(State(exported), opt_in)
+    if not names:
         return []
+    with _superuser(exported) as server:
+        if server is None:
+            return []
+        return [row[0] for row in server.execute(_EXISTING, {"names": names})]
+
+
+def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:
+    """Take back time-outs that the provider cannot read; it then sets the declared ones.
+
+    Returns the roles that had given themselves one (A5).
+    """
+    names = [role.name for role in roles(opt_in)]
+    with _superuser(exported) as server:
+        if server is None:
+            return []
+        found = server.execute(_UNREADABLE, {"names": names, "settings": list(_TIMEOUTS)})
+        changed = []
+        for role, setting in found.fetchall():
+            server.execute(
+                sql.SQL("alter role {} reset {}").format(
+                    sql.Identifier(role), sql.Identifier(setting)
+                )
+            )
+            changed.append(role)
+        return changed
 
 
 def variables(names: list[str]) -> dict[str, str]:

@@ -73,7 +73,8 @@ class Display:
             return
         name = component(event.urn)
         for other in [one for one in self._groups if one != name]:
-            if not self._groups[other].running:
+            # Half of a replacement is no result yet; its group waits for the other half.
+            if not self._groups[other].running and self._groups[other].done:
                 self._finish(other)
         group = self._groups.get(name)
         if group is None:

@@ -177,6 +177,14 @@ def _cut(text: str) -> str:
     return "\n".join(text.splitlines()[:20])
 
 
+def unreadable_setting(error: PulumiFailed) -> bool:
+    """Whether a role has a setting that the provider cannot read, so that it reads nothing."""
+    return any(
+        re.search(r"(?:statement|session)_timeout|invalid literal for int", one.message)
+        for one in error.said
+    )
+
+
 def already_there(error: PulumiFailed) -> bool:
     """Whether something exists in the server that the state does not know."""
     return any(re.search(r"(?:role|database) .*already exists", one.message) for one in error.said)

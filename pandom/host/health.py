@@ -21,6 +21,8 @@ from pandom.progress import say, shorten
 CONNECT_S: Final = 5
 SERVERS: Final = ("postgres", "minio", "janitor")
 WAIT_S: Final = 30.0  # for a server that is starting
+# What a job made or states, so that running the jobs again can mend it.
+_OF_JOBS: Final = frozenset({"roles", "tables", "head", "administrator", "partitions", "bucket"})
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Report:
     def wants_jobs(self) -> bool:
         """Whether running the jobs again could help: the servers are fine, the content is not."""
         failed = {check.name for check in self.checks if not check.ok}
-        return bool(failed) and failed <= {"schema", "bucket"}
+        return bool(failed) and failed <= _OF_JOBS
 
     def add(self, name: str, look: Callable[[], str]) -> bool:
         """Make one check; it fails by raising, whatever the library raises."""
@@ -95,7 +97,8 @@ def check(stack: Stack, engine: Engine, outputs: Mapping[str, Any]) -> Report:
     for part in SERVERS:
         report.add(f"container {part}", partial(_container, engine, part))
     report.add("login", lambda: _login(outputs))
-    report.add("schema", lambda: _schema(outputs))
+    report.add("roles", lambda: _roles(outputs))
+    _database(report, outputs)
     report.add("bucket", lambda: _bucket(outputs))
     return report
 
@@ -133,8 +136,55 @@ def _login(outputs: Mapping[str, Any]) -> str:
     return f"{outputs['db_username']} over TLS, PostgreSQL {version // 10000}.{version % 10000}"
 
 
-def _schema(outputs: Mapping[str, Any]) -> str:
-    return "pending"
+def _roles(outputs: Mapping[str, Any]) -> str:
+    """Settings that a role may change itself (A5) are as declared.
+
+    Pulumi sees the attributes but only some of the settings.
+    """
+    import psycopg
+
+    from schema.access import ROLES
+
+    with psycopg.connect(**connection(outputs, outputs["db_username"])) as client:
+        found = dict(
+            client.execute(
+                "select rolname, coalesce(rolconfig, '{}') from pg_catalog.pg_roles"
+            ).fetchall()
+        )
+    wrong = []
+    for role in ROLES:
+        if role.name in found:
+            wanted = {key: _plain(key, value) for key, value in role.settings.items()}
+            pairs = (line.split("=", 1) for line in found[role.name])
+            if {key: _plain(key, value) for key, value in pairs} != wanted:
+                wrong.append(role.name)
+    if wrong:
+        raise Failure(f"settings changed by hand: {', '.join(wrong)}")
+    return f"settings of {len(found.keys() & {role.name for role in ROLES})} roles as declared"
+
+
+def _plain(setting: str, value: str) -> str:
+    """Whole seconds and milliseconds compared as one: both forms are in use."""
+    if setting.endswith("_timeout") and value.endswith("s") and value[:-1].isdigit():
+        return f"{value[:-1]}000"
+    return value
+
+
+def _database(report: Report, outputs: Mapping[str, Any]) -> None:
+    """The database's own checks, each as one of ours."""
+    import psycopg
+
+    from pandom.database import health as database
+
+    def look() -> str:
+        with psycopg.connect(**connection(outputs, "pandom_user")) as client:
+            started = time.monotonic()
+            findings = database.check(client).findings
+        seconds = round((time.monotonic() - started) / len(findings), 3)
+        report.checks += [Check(one.name, one.ok, one.found, seconds) for one in findings]
+        return f"{len(findings)} checks as pandom_user"
+
+    report.add("database", look)
 
 
 def _bucket(outputs: Mapping[str, Any]) -> str:

@@ -127,9 +127,18 @@ class _Up:
         try:
             self._operate("", *repair.options((), replace))
         except PulumiFailed as error:
-            if not explain.already_there(error) or not self._adopt(settings, state):
+            if not self._mend(error, settings, state):
                 raise
-            self._operate("")
+            self._operate("", *repair.options((), replace))
+
+    def _mend(self, error: PulumiFailed, settings: Settings, state: State) -> bool:
+        """Remove what stopped Pulumi, if it is something that we know to remove."""
+        if explain.unreadable_setting(error):
+            found = adoption.reset_unreadable(self._pulumi.export(True), settings.opt_in)
+            if found:
+                say(f"  took back settings that roles gave themselves: {', '.join(found)}")
+            return bool(found)
+        return explain.already_there(error) and self._adopt(settings, state)
 
     def _operate(
         self, prefix: str, *options: str, variables: Mapping[str, str] | None = None

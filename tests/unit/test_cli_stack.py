@@ -302,14 +302,14 @@ def report(**checks: bool) -> health.Report:
 
 @pytest.mark.requirement("D2")
 def test_health_needs_every_check_and_at_least_one() -> None:
-    assert report(login=True, schema=True).healthy
-    assert not report(login=True, schema=False).healthy
+    assert report(login=True, tables=True).healthy
+    assert not report(login=True, tables=False).healthy
     assert not report().healthy
 
 
 def test_jobs_run_again_only_when_that_can_help() -> None:
-    assert report(login=True, schema=False).wants_jobs
-    assert not report(login=False, schema=False).wants_jobs
+    assert report(login=True, tables=False).wants_jobs
+    assert not report(login=False, tables=False).wants_jobs
     assert not report(login=True).wants_jobs
 
 
