@@ -41,21 +41,28 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         self._cancelled = threading.Event()
 
     def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Take the engine's address and say what this plugin understands."""
         self._engine_address = request.engine_address
         return language_pb2.LanguageHandshakeResponse()
 
     def GetPluginInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The version of the plugin that this one stands in for."""
         return plugin_pb2.PluginInfo(version=LANGUAGE_VERSION)
 
     def GetRequiredPlugins(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """None; see GetRequiredPackages."""
         return language_pb2.GetRequiredPluginsResponse()
 
     def GetRequiredPackages(self, request: Any, context: Any) -> Any:  # noqa: N802
-        # None on purpose: the engine would try to download them, and the SDKs ask for
-        # their plugin when the program first uses them.
+        """None on purpose.
+
+        The engine would try to download them, and the SDKs ask for their plugin when the
+        program first uses them.
+        """
         return language_pb2.GetRequiredPackagesResponse()
 
     def GetProgramDependencies(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The SDKs, for ``pulumi about``."""
         from importlib import metadata
 
         return language_pb2.GetProgramDependenciesResponse(
@@ -67,6 +74,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         )
 
     def About(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The Python that runs programs, for ``pulumi about``."""
         return language_pb2.AboutResponse(
             executable=sys.executable,
             version=".".join(map(str, sys.version_info[:3])),
@@ -74,15 +82,18 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         )
 
     def InstallDependencies(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Not here: ``make tools`` does it."""
         context.abort(
             grpc.StatusCode.UNIMPLEMENTED, "the stand-in installs nothing; run 'make tools'"
         )
 
     def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Abort everything that is running."""
         self.stop()
         return empty_pb2.Empty()
 
     def Run(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Run the program to its end."""
         refusal = refuse_production(request.project, request.stack, dict(request.config))
         if refusal is not None:
             self._show(refusal)

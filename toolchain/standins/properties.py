@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from toolchain.standins.values import (
     UNKNOWN,
@@ -135,13 +135,11 @@ def _check_block(
 
 
 def _check_value(
-    rule: Property, value: Value, owner: str, path: str, mistakes: list[Mistake]
+    rule: Property, value: Any, owner: str, path: str, mistakes: list[Mistake]
 ) -> Value:
     if is_unknown(value):
         return value
-    if not isinstance(value, _TYPES[rule.kind]) or (
-        rule.kind == "integer" and isinstance(value, bool)
-    ):
+    if not _fits(rule.kind, value):
         mistakes.append(
             Mistake(path, f"expected a {rule.kind}, found a {type(value).__name__}: {path}")
         )
@@ -162,6 +160,11 @@ def _check_value(
     return value
 
 
+def _fits(kind: Kind, value: Value) -> bool:
+    # To Python a boolean is an integer.
+    return isinstance(value, _TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+
+
 # --- state --------------------------------------------------------------------
 
 
@@ -177,6 +180,8 @@ def plan(table: Table, inputs: Values, old: Values | None = None) -> Values:
             state[name] = settle(rule, value)
         elif rule.output or rule.computed:
             state[name] = UNKNOWN if old is None else old.get(name)
+        elif old is not None and is_empty(old.get(name)):
+            state[name] = old.get(name)  # the server's way of saying nothing
         else:
             state[name] = _unset(rule, nested=False)
     return state

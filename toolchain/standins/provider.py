@@ -120,18 +120,18 @@ class Log:
 
     def status(self, message: str) -> None:
         """A line of progress beside the resource; the next one replaces it."""
-        self._send(message, engine_pb2.INFO, ephemeral=True)
+        self._send(message, ephemeral=True)
 
     def info(self, message: str) -> None:
         """A line that stays in the output."""
-        self._send(message, engine_pb2.INFO, ephemeral=False)
+        self._send(message, ephemeral=False)
 
-    def _send(self, message: str, severity: engine_pb2.LogSeverity, *, ephemeral: bool) -> None:
+    def _send(self, message: str, *, ephemeral: bool) -> None:
         if self.engine is None:
             return
         self.engine.Log(
             engine_pb2.LogRequest(
-                severity=severity, message=message, urn=self.urn, ephemeral=ephemeral
+                severity=engine_pb2.INFO, message=message, urn=self.urn, ephemeral=ephemeral
             )
         )
 
@@ -147,11 +147,12 @@ class Made:
 class ResourceType(abc.ABC):
     """One type of resource. ``state`` and ``inputs`` have the shape of the table."""
 
-    token: ClassVar[str]
+    pulumi_type: ClassVar[str]
     table: ClassVar[Table]
     # What the official plugin keeps beside the state; without it a state that moves to
     # the official plugin would be taken for one of an older schema and converted.
     meta: ClassVar[str | None] = None
+    # So wherever the old thing holds a name that the new one needs.
     delete_before_replace: ClassVar[bool] = False
 
     @abc.abstractmethod
@@ -178,7 +179,7 @@ class ResourceType(abc.ABC):
     @property
     def name(self) -> str:
         """The short name for messages."""
-        return self.token.rsplit(":", 1)[-1]
+        return self.pulumi_type.rsplit(":", 1)[-1]
 
     def check(self, given: Values, urn: str, log: Log) -> tuple[Values, list[Mistake]]:
         """Inputs with defaults, and what is wrong with them."""
@@ -222,7 +223,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     ) -> None:
         self._name = name
         self._version = version
-        self._types: Mapping[str, ResourceType] = {kind.token: kind for kind in types}
+        self._types: Mapping[str, ResourceType] = {kind.pulumi_type: kind for kind in types}
         self._config = config
         self._configure = configure
         self._interruption = interruption
@@ -236,6 +237,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         self._engine = engine_pb2_grpc.EngineStub(channel)
 
     def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Take the engine's address and say what this plugin understands."""
         if request.engine_address:
             self.connect_engine(request.engine_address)
         return provider_pb2.ProviderHandshakeResponse(
@@ -243,19 +245,23 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def Attach(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Take the engine's address."""
         self.connect_engine(request.address)
         return empty_pb2.Empty()
 
     def GetPluginInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The version of the plugin that this one stands in for."""
         return plugin_pb2.PluginInfo(version=self._version)
 
     def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Abort everything that is running."""
         self._interruption.happen()
         return empty_pb2.Empty()
 
     # -- the provider's own configuration --
 
     def CheckConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Refuse settings that the stand-in does not know."""
         given = _values(request.news)
         failures = [
             provider_pb2.CheckFailure(
@@ -269,6 +275,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
 
     def DiffConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Whether the provider's settings differ; they never replace anything."""
         old, new = _values(request.olds), _values(request.news)
         changed = sorted(
             key for key in {*old, *new} - {"version", "__internal"} if old.get(key) != new.get(key)
@@ -279,6 +286,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.DiffResponse(changes=some, diffs=changed)
 
     def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Take the provider's settings."""
         with _shown(context):
             self._configure(_values(request.args))
         return provider_pb2.ConfigureResponse(
@@ -288,6 +296,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     # -- resources --
 
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Inputs with defaults, and what is wrong with them."""
         with _shown(context):
             kind = self._type_of(request.urn)
             inputs, mistakes = kind.check(
@@ -302,6 +311,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             )
 
     def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """What the inputs change."""
         with _shown(context):
             kind = self._type_of(request.urn)
             changes = kind.diff(
@@ -321,6 +331,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             )
 
     def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Make a resource, or in a preview say what it would be."""
         with _shown(context):
             kind = self._type_of(request.urn)
             planned = kind.plan(_values(request.properties), None)
@@ -334,10 +345,12 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             )
 
     def Read(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The resource as it is now; an empty answer says that it is gone."""
         with _shown(context):
             kind = self._type_of(request.urn)
             self._interruption.check()
-            made = kind.read(request.id, _values(request.properties))
+            state = _values(request.properties)
+            made = kind.read(_identifier(request.id, state), state)
             if made is None:
                 return provider_pb2.ReadResponse()
             inputs = kind.refreshed_inputs(made.state, _values(request.inputs))
@@ -346,6 +359,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             )
 
     def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Change a resource in place, or in a preview say what it would be."""
         with _shown(context):
             kind = self._type_of(request.urn)
             old = _values(request.olds)
@@ -358,14 +372,18 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
                 return provider_pb2.UpdateResponse(properties=_struct(planned))
             self._interruption.check()
             with _remembered(context):
-                made = kind.update(request.id, old, planned, Log(self._engine, request.urn))
+                made = kind.update(
+                    _identifier(request.id, old), old, planned, Log(self._engine, request.urn)
+                )
             return provider_pb2.UpdateResponse(properties=_struct(_kept(kind, made)))
 
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Remove a resource."""
         with _shown(context):
             kind = self._type_of(request.urn)
             self._interruption.check()
-            kind.delete(request.id, _values(request.properties))
+            state = _values(request.properties)
+            kind.delete(_identifier(request.id, state), state)
             return empty_pb2.Empty()
 
     def _type_of(self, urn: str) -> ResourceType:
@@ -380,7 +398,12 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return kind
 
 
-def _kind(change: Change) -> provider_pb2.PropertyDiff.Kind:
+def _identifier(identifier: str, state: Values) -> str:
+    """The id as it is now: a rename changes it, and the engine keeps the first one."""
+    return str(state.get("id") or identifier)
+
+
+def _kind(change: Change) -> provider_pb2.PropertyDiff.Kind.ValueType:
     difference = provider_pb2.PropertyDiff
     plain, replacing = {
         "add": (difference.ADD, difference.ADD_REPLACE),

@@ -31,7 +31,7 @@ def _option(kind: properties.Kind, default: bool | int) -> Property:
 class RandomPassword(ResourceType):
     """A password that is made once and lives in the state, encrypted."""
 
-    token: ClassVar[str] = "random:index/randomPassword:RandomPassword"  # noqa: S105
+    pulumi_type: ClassVar[str] = "random:index/randomPassword:RandomPassword"
     meta: ClassVar[str | None] = '{"schema_version":"3"}'
     table: ClassVar[Table] = {
         "length": Property(kind="integer", required=True, replaces=True, least=1),
@@ -95,7 +95,7 @@ def _settings(state: Values) -> Values:
         if rule.output:
             continue
         value = state.get(name)
-        known = value is not None and not isinstance(value, str) or name == "overrideSpecial"
+        known = (value is not None and not isinstance(value, str)) or name == "overrideSpecial"
         settings[name] = value if known else rule.default
     return settings
 

@@ -7,10 +7,19 @@ modules do, and these get an empty parent package here.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import types
 from pathlib import Path
+from typing import Final
+
+MODULES: Final = {
+    "docker": "docker_provider",
+    "language": "language",
+    "postgresql": "postgresql_provider",
+    "random": "random_provider",
+}
 
 
 def provide_protocol_only() -> None:
@@ -29,26 +38,13 @@ def main() -> None:
     """Serve the plugin named by the first argument."""
     root = Path(__file__).resolve().parents[2]
     sys.path[0] = str(root)
-    provide_protocol_only()
     which, *arguments = sys.argv[1:]
-    if which == "language":
-        from toolchain.standins import language
-
-        language.main(arguments)
-    elif which == "docker":
-        from toolchain.standins import docker_provider
-
-        docker_provider.main(arguments)
-    elif which == "postgresql":
-        from toolchain.standins import postgresql_provider
-
-        postgresql_provider.main(arguments)
-    elif which == "random":
-        from toolchain.standins import random_provider
-
-        random_provider.main(arguments)
-    else:
-        sys.exit(f"no stand-in called {which!r}")
+    if arguments == ["--version"]:
+        versions = importlib.import_module("toolchain.standins")
+        print(getattr(versions, f"{which.upper()}_VERSION"), "(stand-in)")
+        return
+    provide_protocol_only()
+    importlib.import_module(f"toolchain.standins.{MODULES[which]}").main(arguments)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ CONTAINERS: Final[dict[str, Edit]] = {
     "network-mode": Edit({"network_mode": "none"}, {"network_mode": "bridge"}),
     "nothing": Edit({"hostname": "same", **_health()}, {"hostname": "same", **_health()}),
     "port-external": Edit(_port(), _port(external=18081)),
-    "port-ip": Edit(_port(), _port(ip="0.0.0.0")),
+    "port-ip": Edit(_port(), _port(ip="0.0.0.0")),  # noqa: S104
     "privileged": Edit({}, {"privileged": True}),
     "read-only": Edit({"read_only": True}, {"read_only": False}),
     "remove-volumes": Edit({"remove_volumes": True}, {"remove_volumes": False}),
@@ -193,7 +193,9 @@ GRANTS: Final[dict[str, Edit]] = {
 DEFAULT_PRIVILEGES: Final[dict[str, Edit]] = {
     "function": Edit(
         {"object_type": "function", "role": "public", "privileges": []},
-        {"object_type": "function", "role": "public", "privileges": ["EXECUTE"]},
+        # Nothing but this can be edited: EXECUTE for PUBLIC is the built-in default, for
+        # which the catalog holds no entry, and the official plugin takes that for "gone".
+        {"object_type": "function", "role": "c_reader", "privileges": ["EXECUTE"]},
     ),
     "table": Edit(
         {"object_type": "table", "privileges": ["SELECT"]},

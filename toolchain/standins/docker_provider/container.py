@@ -125,7 +125,7 @@ _LIVE: Final = (
 class Container(ResourceType):
     """A container."""
 
-    token: ClassVar[str] = "docker:index/container:Container"
+    pulumi_type: ClassVar[str] = "docker:index/container:Container"
     meta: ClassVar[str | None] = _META
     delete_before_replace: ClassVar[bool] = True
     table: ClassVar[Table] = {

@@ -193,7 +193,8 @@ def archive(root: Path, dockerfile: Path) -> tuple[IO[bytes], str]:
     ignore = Ignore.of(root, dockerfile)
     paths = [path for path, _ in _walk(root, ignore)]
     needed = [name for name in (".dockerignore", inside) if (root / name).is_file()]
-    file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)
+    # The caller closes it, after the build.
+    file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as packed:
         for path in sorted({*paths, *needed}):
             packed.add(root / path, arcname=path, recursive=False, filter=_owned_by_root)

@@ -37,7 +37,7 @@ _BUILD: Final[Table] = {
 class Image(ResourceType):
     """A local image; its ``repoDigest`` is the image's id, for it is pushed nowhere."""
 
-    token: ClassVar[str] = "docker:index/image:Image"
+    pulumi_type: ClassVar[str] = "docker:index/image:Image"
     table: ClassVar[Table] = {
         "imageName": Property(kind="string", required=True),
         "skipPush": Property(kind="boolean"),
@@ -185,7 +185,7 @@ def messages(stream: Iterator[bytes]) -> Iterator[dict[str, Any]]:
     rest = ""
     decoder = json.JSONDecoder()
     for chunk in stream:
-        rest += chunk.decode(errors="replace") if isinstance(chunk, bytes) else chunk
+        rest += chunk.decode(errors="replace")
         while rest := rest.lstrip():
             try:
                 message, end = decoder.raw_decode(rest)

@@ -32,8 +32,9 @@ _IPAM: Final[Table] = {
 class Network(ResourceType):
     """A network; every change replaces it."""
 
-    token: ClassVar[str] = "docker:index/network:Network"
+    pulumi_type: ClassVar[str] = "docker:index/network:Network"
     meta: ClassVar[str | None] = '{"schema_version":"1"}'
+    delete_before_replace: ClassVar[bool] = True
     table: ClassVar[Table] = {
         "name": Property(kind="string", required=True, replaces=True),
         "labels": Property(kind="block-set", items=labels.LABEL, replaces=True),

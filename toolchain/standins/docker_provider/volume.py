@@ -25,8 +25,9 @@ _REMOVE_POLL: Final = 0.5
 class Volume(ResourceType):
     """A named volume; every change replaces it."""
 
-    token: ClassVar[str] = "docker:index/volume:Volume"
+    pulumi_type: ClassVar[str] = "docker:index/volume:Volume"
     meta: ClassVar[str | None] = '{"schema_version":"1"}'
+    delete_before_replace: ClassVar[bool] = True
     table: ClassVar[Table] = {
         "name": Property(kind="string", required=True, replaces=True),
         "labels": Property(kind="block-set", items=labels.LABEL, replaces=True),

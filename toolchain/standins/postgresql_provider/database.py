@@ -29,7 +29,8 @@ where d.datname = %s
 class Database(ResourceType):
     """A database; name, owner and limits are changed in place, its locale replaces it."""
 
-    token: ClassVar[str] = "postgresql:index/database:Database"
+    pulumi_type: ClassVar[str] = "postgresql:index/database:Database"
+    delete_before_replace: ClassVar[bool] = True
     table: ClassVar[Table] = {
         "name": Property(kind="string", required=True),
         "owner": Property(kind="string", computed=True),
@@ -50,7 +51,7 @@ class Database(ResourceType):
     def create(self, state: Values, log: Log) -> Made:
         """Make the database, from template0 in UTF8 unless told otherwise."""
         given = {key: None if is_unknown(value) else value for key, value in state.items()}
-        name = given["name"]
+        name = str(state["name"])
         words = [
             f"owner {quoted(given['owner'] or self._server.username)}",
             f"template {_name_or_default(given['template'] or 'template0')}",

@@ -47,7 +47,7 @@ def _fixed(kind: Any, **rules: Any) -> Property:
 class DefaultPrivileges(ResourceType):
     """What objects that ``owner`` makes later grant to ``role``."""
 
-    token: ClassVar[str] = "postgresql:index/defaultPrivileges:DefaultPrivileges"
+    pulumi_type: ClassVar[str] = "postgresql:index/defaultPrivileges:DefaultPrivileges"
     table: ClassVar[Table] = {
         "role": _fixed("string", required=True),
         "database": _fixed("string", required=True),

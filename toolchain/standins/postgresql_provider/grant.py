@@ -72,7 +72,7 @@ def _fixed(kind: Any, **rules: Any) -> Property:
 class Grant(ResourceType):
     """All privileges of a role on something: what is not listed is revoked."""
 
-    token: ClassVar[str] = "postgresql:index/grant:Grant"
+    pulumi_type: ClassVar[str] = "postgresql:index/grant:Grant"
     delete_before_replace: ClassVar[bool] = True
     table: ClassVar[Table] = {
         "role": _fixed("string", required=True),

@@ -20,7 +20,7 @@ and pg_catalog.pg_get_userbyid(m.roleid) = %s
 class GrantRole(ResourceType):
     """``role`` becomes a member of ``grantRole``; every change replaces it."""
 
-    token: ClassVar[str] = "postgresql:index/grantRole:GrantRole"
+    pulumi_type: ClassVar[str] = "postgresql:index/grantRole:GrantRole"
     table: ClassVar[Table] = {
         "role": Property(kind="string", required=True, replaces=True),
         "grantRole": Property(kind="string", required=True, replaces=True),

@@ -65,7 +65,7 @@ def _off(**rules: Any) -> Property:
 class Role(ResourceType):
     """A role with its attributes, password and settings; changed in place, name included."""
 
-    token: ClassVar[str] = "postgresql:index/role:Role"
+    pulumi_type: ClassVar[str] = "postgresql:index/role:Role"
     table: ClassVar[Table] = {
         "name": Property(kind="string", required=True),
         "password": Property(kind="string"),

@@ -152,7 +152,7 @@ def run(connection: Connection[tuple[Any, ...]], statement: str, *values: Any) -
     """The rows of a statement, none if it gives none."""
     from psycopg import sql
 
-    cursor = connection.execute(sql.SQL(statement), values or None)  # type: ignore[arg-type]
+    cursor = connection.execute(sql.SQL(statement), values or None)
     return cursor.fetchall() if cursor.description else []
 
 
