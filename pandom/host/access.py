@@ -13,7 +13,6 @@ from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack, every_stack
 from pandom.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
-from pandom.paths import passphrase_file
 from toolchain import environment
 
 # What only one reader has: naming them says why the others cannot have them.
@@ -31,8 +30,7 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
             f"There is no stack {stack.name}; there are: {others}.\n"
             f"Next: `pandom up --stack {stack.name}`"
         )
-    if not passphrase_file().exists():
-        raise UserMistake(passphrase.lost(every_stack()))
+    passphrase.there()
     try:
         found = Pulumi(stack, environment.find().variables).outputs(secrets=True)
     except PulumiFailed as error:

@@ -33,7 +33,7 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
     if not stack.exists():
         there = ", ".join(every_stack()) or "none"
         raise UserMistake(f"There is no stack {name}; there are: {there}.")
-    passphrase.ensure()
+    passphrase.there()
     variables = toolchain_variables()
     with lock.of_stack(stack):
         if said := files.prepare_file(stack):

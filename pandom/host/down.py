@@ -36,7 +36,8 @@ def run(name: str, without_state: bool = False) -> None:
         if stack.exists() and not without_state:
             _destroy(stack, Pulumi(stack, variables), engine)
         elif without_state:
-            _confirm(stack, True)
+            # Whether it was protected stood in the state.
+            _confirm(stack, not stack.short_lived, " --without-state")
         _leftovers(engine)
         files.forget(stack)
         _verify(stack, engine)
@@ -46,12 +47,12 @@ def run(name: str, without_state: bool = False) -> None:
     )
 
 
-def _confirm(stack: Stack, protected: bool) -> None:
+def _confirm(stack: Stack, protected: bool, option: str = "") -> None:
     """Raise UserMistake, before anything is touched, unless the user means this stack."""
     if protected and os.environ.get("CONFIRM") != stack.name:
         raise UserMistake(
             f"Stack {stack.name} is protected, and its data would be gone. Nothing was touched.\n"
-            f"Next, if you mean it: CONFIRM={stack.name} {AGAIN} --stack {stack.name}"
+            f"Next, if you mean it: CONFIRM={stack.name} {AGAIN} --stack {stack.name}{option}"
         )
 
 

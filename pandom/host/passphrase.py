@@ -14,19 +14,27 @@ from pandom.errors import UserMistake
 from pandom.host.stack import every_stack
 
 
-def ensure() -> bool:
-    """Make the passphrase file if there is none yet; True if it was made now.
+def there() -> bool:
+    """Whether the passphrase exists.
 
-    Raises UserMistake when stacks exist whose passphrase is gone.
+    Raises UserMistake when it does not although there are stacks that need it.
     """
     place = paths.passphrase_file()
     if place.exists() and place.read_text().strip():
         if place.stat().st_mode & 0o077:
             place.chmod(0o600)
-        return False
+        return True
     stacks = every_stack()
     if stacks:
         raise UserMistake(lost(stacks))
+    return False
+
+
+def ensure() -> bool:
+    """Make the passphrase if there is none yet; True if it was made now."""
+    if there():
+        return False
+    place = paths.passphrase_file()
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as sink:
@@ -44,6 +52,6 @@ def lost(stacks: list[str]) -> str:
         f"nobody can read the secrets of the stacks that exist: {names}.\n"
         "Nothing was touched, and no new passphrase was made.\n"
         "Next: put the file back from your backup. If there is none, the data is still in\n"
-        "the volumes, but the stack must be given up: `pandom down --without-state --stack NAME`\n"
-        "removes its containers, volumes and state (docs/runbook.md, Lost passphrase)."
+        "the volumes, but the stack must be given up (docs/runbook.md, Lost passphrase):\n"
+        "  CONFIRM=NAME pandom down --without-state --stack NAME"
     )

@@ -47,9 +47,8 @@ def refuse_taken(stack: Stack, settings: Settings, engine: Engine) -> None:
     if problems:
         raise UserMistake(
             "\n".join(["Nothing was touched, because a port is taken:", *problems])
-            + f"\nNext: free it, or set another in stacks/{stack.file.name}:\n"
-            + f"  pulumi config set --stack {stack.qualified} {_KEYS[0]} 15432"
-            + "   (or edit the file)"
+            + f"\nNext: free it, or choose another in stacks/{stack.file.name}, such as:\n"
+            + f"  {PROJECT}:{_KEYS[0]}: 15432"
         )
 
 

@@ -68,7 +68,7 @@ class Stack:
     @property
     def short_lived(self) -> bool:
         """Whether the stack belongs to a test or to CI: its ports are reserved, not fixed."""
-        return self.name.startswith(("test-", "ci"))
+        return self.name == "ci" or self.name.startswith(("test-", "ci-"))
 
     @property
     def template(self) -> str:

@@ -97,6 +97,7 @@ class _Up:
 
     def _prepare(self) -> Settings:
         """The validated settings; writes this clone's file if it has none."""
+        passphrase.there()
         if said := files.prepare_file(self._stack, self._template):
             say(f"  {said}")
         settings = files.settings(self._stack)
