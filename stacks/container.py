@@ -48,7 +48,8 @@ class Health:
     """A health check; durations as Go prints them (``1m0s``), or refresh shows a change."""
 
     command: tuple[str, ...]
-    interval: str = "1s"
+    # Also how long `up` waits for the first verdict: this engine has no start interval.
+    interval: str = "2s"
     timeout: str = "5s"
     start_period: str = "30s"
     retries: int = 5
@@ -71,7 +72,7 @@ class ContainerArgs:
     tmpfs: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[Port, ...] = ()
     health: Health | None = None
-    health_wait_s: int = 90
+    health_wait_s: int = 90  # 0: made without waiting for the first verdict
     restart: str = "no"
     stop_s: int = 30
     shm_mb: int | None = None
@@ -135,8 +136,8 @@ def container(name: str, args: ContainerArgs, opts: pulumi.ResourceOptions) -> d
             start_period=args.health.start_period,
             retries=args.health.retries,
         ),
-        wait=args.health is not None,
-        wait_timeout=args.health_wait_s,
+        wait=args.health is not None and args.health_wait_s > 0,
+        wait_timeout=args.health_wait_s or None,
         capabilities=docker.ContainerCapabilitiesArgs(
             drops=["ALL"],
             adds=[f"CAP_{capability}" for capability in sorted(args.capabilities)] or None,

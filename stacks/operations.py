@@ -8,7 +8,7 @@ import pulumi
 import pulumi_docker as docker
 
 from pandom.naming import KEYS_MOUNT, UID_OPERATIONS
-from stacks.container import TMP, ContainerArgs, Mount, container
+from stacks.container import TMP, ContainerArgs, Health, Mount, container
 from stacks.job_settings import job_settings
 from stacks.keys import Keys
 from stacks.migration import Migration
@@ -48,6 +48,13 @@ class Operations(pulumi.ComponentResource):
                 envs={**job_settings(args.settings), "PANDOM_JANITOR_INTERVAL_S": "300"},
                 mounts=(Mount(args.keys.volumes["janitor"], str(KEYS_MOUNT)),),
                 tmpfs=TMP,
+                # The janitor touches the file after each good round; three missed
+                # rounds are a fault. Retention that silently never runs is the usual one.
+                health=Health(
+                    ("sh", "-c", 'test -n "$(find /tmp/janitor-alive -mmin -15)"'),
+                    interval="30s",
+                ),
+                health_wait_s=0,
                 restart=args.settings.profile.restart,
                 labels={"pandom.after": args.migration.job.then("migration")},
             ),
