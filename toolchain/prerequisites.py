@@ -35,11 +35,13 @@ def missing() -> list[tuple[str, str | None]]:
         found.append((f"venv and pip for {python}: not installed", f"{python}-venv"))
     purpose = go_needed()
     if purpose and golang.compiler() is None:
+        package = golang.debian_package()
         found.append(
             (
-                f"Go {pins.spell(pins.GO)} or newer, for {purpose}: not on PATH; "
-                "Debian's may be older: https://go.dev/dl",
-                None,
+                f"Go {pins.spell(pins.GO)}, or {pins.spell(pins.GO_FETCHING)} which fetches it,"
+                f" for {purpose}: not on PATH"
+                + ("" if package else ", and this Debian's is older: https://go.dev/dl"),
+                package,
             )
         )
     return found

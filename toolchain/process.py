@@ -72,7 +72,13 @@ def _tail(log: Path) -> str:
     return "".join(f"    {line}\n" for line in [*lines[-_TAIL_LINES:], f"(all of it: {log})"])
 
 
-def output(command: Sequence[str | Path], *, limit_s: float = 20.0) -> str | None:
+def output(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    limit_s: float = 20.0,
+) -> str | None:
     """Return what a program prints, or None if it cannot be run, fails or takes too long."""
     try:
         done = subprocess.run(
@@ -81,6 +87,8 @@ def output(command: Sequence[str | Path], *, limit_s: float = 20.0) -> str | Non
             text=True,
             timeout=limit_s,
             check=False,
+            cwd=cwd,
+            env={**os.environ, **(variables or {})},
             stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):

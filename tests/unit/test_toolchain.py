@@ -15,6 +15,7 @@ from toolchain import (
     cache,
     docker,
     environment,
+    golang,
     minio,
     network,
     pins,
@@ -410,12 +411,35 @@ def test_an_empty_machine_lacks_git_make_and_go(
 
     program(machine / "bin" / "git")
     program(machine / "bin" / "make")
-    program(machine / "bin" / "go", "go version go1.24.4 linux/amd64")
-    with pytest.raises(ToolMissing, match=r"Go 1\.25\.11 or newer"):
+    program(machine / "bin" / "go", "go version go1.19.8 linux/amd64")
+    with pytest.raises(ToolMissing, match=r"Go 1\.25\.11, or 1\.21 which fetches it"):
         prerequisites.check()
 
-    program(machine / "bin" / "go", f"go version go{pins.spell(pins.GO)} linux/amd64")
+    program(machine / "bin" / "go", "go version go1.24.4 linux/amd64")
     prerequisites.check()
+
+
+def test_an_older_go_is_told_to_fetch_the_wanted_one(machine: Path) -> None:
+    go = program(machine / "bin" / "go", "go version go1.24.4 linux/amd64")
+    found = golang.compiler()
+    assert found
+    assert found.variables["GOTOOLCHAIN"] == "go1.25.11"
+
+    program(go, "go version go1.26.8 linux/amd64")
+    found = golang.compiler()
+    assert found
+    assert "GOTOOLCHAIN" not in found.variables
+
+
+@pytest.mark.parametrize(
+    ("policy", "package"),
+    [("Candidate: 2:1.24~2", "golang-go"), ("Candidate: 2:1.19~1", None), ("", None)],
+)
+def test_debians_go_is_named_only_if_it_will_do(
+    machine: Path, policy: str, package: str | None
+) -> None:
+    program(machine / "bin" / "apt-cache", f"golang-go: {policy}")
+    assert golang.debian_package() == package
 
 
 def test_go_is_not_asked_for_when_nothing_is_built(machine: Path) -> None:
