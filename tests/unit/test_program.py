@@ -42,7 +42,9 @@ class Recorder(pulumi.runtime.Mocks):
             outputs["result"] = f"secret-of-{args.name}"
         return f"{args.name}-id", outputs
 
-    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+    def call(
+        self, args: pulumi.runtime.MockCallArgs
+    ) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         raise AssertionError(f"the program calls no function, found {args.token}")
 
     def of(self, kind: str) -> dict[str, dict[str, Any]]:
@@ -58,7 +60,7 @@ def run_program(
     pulumi.runtime.set_mocks(recorder, project="pandom-stack", stack="test-unit", preview=False)
     pulumi.runtime.set_all_config({f"pandom-stack:{key}": value for key, value in config.items()})
 
-    pulumi.runtime.test(lambda: runpy.run_path(str(ROOT / "__main__.py")) and None)()
+    pulumi.runtime.test(lambda: runpy.run_path(str(ROOT / "__main__.py")) and None)()  # type: ignore[no-untyped-call] # the SDK has no types there
 
 
 @pytest.fixture(scope="module")
