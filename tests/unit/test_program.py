@@ -60,7 +60,10 @@ def run_program(
     pulumi.runtime.set_mocks(recorder, project="pandom-stack", stack="test-unit", preview=False)
     pulumi.runtime.set_all_config({f"pandom-stack:{key}": value for key, value in config.items()})
 
-    pulumi.runtime.test(lambda: runpy.run_path(str(ROOT / "__main__.py")) and None)()  # type: ignore[no-untyped-call] # the SDK has no types there
+    def program() -> None:
+        runpy.run_path(str(ROOT / "__main__.py"))
+
+    pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]  # untyped in the SDK
 
 
 @pytest.fixture(scope="module")

@@ -108,11 +108,11 @@ def test_a_weak_administrator_password_is_refused_outside_the_ephemeral_profile(
     (problem,) = problems(adminPassword=password)
     assert problem.startswith("pandom-stack:adminPassword: expected ")
     assert password not in problem  # a secret is not shown, also when it is a bad one
-    assert load("ci", {"profile": "ephemeral", "adminPassword": password})
+    assert load("ci", {"profile": "ephemeral", "adminPassword": password}).overrides
 
 
 def test_a_strong_password_and_an_encrypted_one_pass() -> None:
-    assert load("dev", {"adminPassword": "Trombone-Lagoon-42"})
+    assert load("dev", {"adminPassword": "Trombone-Lagoon-42"}).overrides["adminPassword"]
     encrypted = load("dev", {"adminPassword": {"secure": "v1:x:y"}})
     assert encrypted.overrides["adminPassword"] is None
 
