@@ -40,6 +40,10 @@ env: ready ## print STACK's settings and secrets for a client (ROLE=pandom_app)
 preview: ready ## show what `up` would change
 	@$(PANDOM) preview --stack $(STACK)
 
+.PHONY: refresh
+refresh: ready ## compare the state with what is there
+	@$(PANDOM) refresh --stack $(STACK)
+
 .PHONY: shell
 shell: ready ## a shell with psql, pg_dump and the operator's login
 	@$(PANDOM) shell --stack $(STACK)
