@@ -40,7 +40,7 @@ def provider(name: str, version: str) -> Plugin:
     """Choose a provider: exactly this version on PATH, or installed, or the stand-in."""
     program = f"pulumi-resource-{name}"
     path = search.on_path(program)
-    if path and search.version(path, "--version") == pins.version(version):
+    if path and search.remembered(path, lambda: pulumi.plugin_version(path)) == version:
         return Plugin(name, version, "PATH", path)
     installed = pulumi.plugin_folder(name, version) / program
     if installed.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -173,6 +174,20 @@ def install_plugin(step: Step, name: str, version: str) -> bool:
         step.working(f"not downloaded: {error}")
         return False
     return True
+
+
+def plugin_version(path: Path) -> str:
+    """Ask a provider for its version, through its schema: not every one has ``--version``."""
+    cli = find()
+    if cli is None:
+        return ""
+    schema = process.output(
+        [cli[0], "package", "get-schema", path], variables={"PULUMI_SKIP_UPDATE_CHECK": "true"}
+    )
+    try:
+        return str(json.loads(schema or "{}").get("version", ""))
+    except (ValueError, AttributeError):
+        return ""
 
 
 def plugin_folder(name: str, version: str) -> Path:

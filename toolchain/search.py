@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +34,12 @@ def on_path(program: str, search: str | None = None) -> Path | None:
 
 
 def version(path: Path, *arguments: str) -> pins.Version | None:
-    """Ask a program for its version; the answer is kept until the file changes.
+    """Ask a program for its version."""
+    return pins.version(remembered(path, lambda: process.output([path, *arguments]) or ""))
+
+
+def remembered(path: Path, ask: Callable[[], str]) -> str:
+    """Return what was asked about a program; the answer is kept until the file changes.
 
     Starting the CLI takes 0.3 s, which every ``pandom`` command would pay.
     """
@@ -43,11 +48,10 @@ def version(path: Path, *arguments: str) -> pins.Version | None:
     answers = _answers()
     known = answers.get(str(path))
     if known and known[0] == stamp:
-        text = str(known[1])
-    else:
-        text = process.output([path, *arguments]) or ""
-        _keep({**answers, str(path): [stamp, text]})
-    return pins.version(text)
+        return str(known[1])
+    answer = ask()
+    _keep({**answers, str(path): [stamp, answer]})
+    return answer
 
 
 def _file() -> Path:

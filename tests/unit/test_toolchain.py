@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import threading
@@ -46,6 +47,14 @@ def program(path: Path, prints: str = "") -> Path:
     path.write_text(f"#!/bin/sh\necho '{prints}'\n")
     path.chmod(0o755)
     return path
+
+
+def official(machine: Path, name: str, version: str) -> Path:
+    """A provider on PATH whose schema says ``version``, and a CLI that asks it."""
+    cli = cached(pulumi._built(), "pulumi") / "pulumi"
+    cli.write_text('#!/bin/sh\n[ "$1" = package ] && exec "$3"\n')
+    text = json.dumps({"name": name, "version": version})
+    return program(machine / "bin" / f"pulumi-resource-{name}", text)
 
 
 def cached(folder: Path, *programs: str) -> Path:
@@ -176,11 +185,11 @@ def test_a_provider_is_official_only_in_the_pinned_version(machine: Path) -> Non
     assert (chosen.path, chosen.standin, chosen.linked) == (installed, False, False)
 
     # Pulumi takes any version that is on PATH, so the right one must come before it.
-    on_path = program(machine / "bin" / name, "5.2.0")
+    official(machine, "docker", "5.2.0")
     chosen = plugins.provider("docker", "5.1.0")
     assert (chosen.path, chosen.linked) == (installed, True)
 
-    program(on_path, "5.1.0")
+    on_path = official(machine, "docker", "5.1.0")
     chosen = plugins.provider("docker", "5.1.0")
     assert (chosen.path, chosen.origin, chosen.linked) == (on_path, "PATH", False)
 
@@ -197,8 +206,8 @@ def test_the_host_beside_the_cli_is_taken_before_one_on_path(machine: Path) -> N
 
 
 def test_links_hold_just_what_pulumi_would_not_find(machine: Path) -> None:
-    cli = cached(pulumi._built(), "pulumi") / "pulumi"
-    program(machine / "bin" / "pulumi-resource-docker", "5.1.0")
+    official(machine, "docker", "5.1.0")
+    cli = pulumi._built() / "pulumi"
     chosen = (plugins.provider("docker", "5.1.0"), plugins.provider("random", "4.21.4"))
     folder = plugins.links(cli, chosen)
     assert {link.name: link.readlink() for link in folder.iterdir()} == {
@@ -255,10 +264,12 @@ def test_no_stand_in_is_used_when_all_is_official(
 ) -> None:
     monkeypatch.setattr(venv, "LINK", machine / ".venv")
     program(machine / ".venv" / "bin" / "pandom")
-    for name, prints in (("pulumi", pins.pulumi()), (pulumi.HOST, ""), (pulumi.EXEC, "")):
-        program(machine / "bin" / name, prints)
-    for name, prints in pins.plugins().items():
-        program(machine / "bin" / f"pulumi-resource-{name}", prints)
+    for name, version in pins.plugins().items():
+        official(machine, name, version)
+    for name in (pulumi.HOST, pulumi.EXEC):
+        program(machine / "bin" / name)
+    theirs = program(machine / "bin" / "pulumi")
+    theirs.write_text(f'#!/bin/sh\n[ "$1" = version ] && echo v{pins.pulumi()} || exec "$3"\n')
     found = environment.find()
     assert not found.standins
     assert {origin.origin for origin in found.origins} == {"PATH"}
