@@ -334,8 +334,23 @@ def _function_grants() -> tuple[Grant, ...]:
             "public.sign_out(text)",
             "public.request_password_reset(text)",
             "public.complete_password_reset(text, text, text)",
+            "public.change_password(text, text, text)",
+            "public.request_email_change(text, text, text)",
+            "public.sign_out_everywhere()",
+            "public.deactivate_account(text, text)",
+            "public.delete_account(text, text)",
             "public.record_event(text, jsonb)",
         ),
+        *_execute(
+            "pandom_admin",
+            "public.admin_set_active(uuid, boolean)",
+            "public.admin_set_role(uuid, public.userrole)",
+            "public.admin_delete_user(uuid)",
+            "public.admin_find_by_tag(text, integer)",
+            "public.admin_find_by_metadata(jsonb, integer)",
+            "public.admin_find_by_email(text, integer)",
+        ),
+        *_execute("pandom_user", "public.rotate_context_key()"),
         # Internal: one owner's function calls another's.
         *_execute("pandom_definer", "public.write_event(text, uuid, text, text, jsonb)"),
         # Creating a trigger needs EXECUTE on its function; firing it needs nothing.
@@ -343,11 +358,17 @@ def _function_grants() -> tuple[Grant, ...]:
             "pandom_owner",
             "public.audit_trigger_function()",
             "public.delete_profile_of_user()",
+            "public.watch_account()",
         ),
         *_execute(
             "pandom_janitor",
             "public.delete_expired(integer)",
             "public.ensure_partitions(timestamp with time zone)",
+            "public.drain_default(text)",
+            "public.expired_partitions(timestamp with time zone)",
+            "public.read_partition(text)",
+            "public.partition_digest(text)",
+            "public.drop_partition(text, bigint, text)",
         ),
         *_execute(
             "pandom_mailer",
@@ -361,6 +382,8 @@ OBJECT_GRANTS: Final[tuple[Grant, ...]] = (
     *_table_grants(),
     *_sequence_grants(),
     *_function_grants(),
+    # Functions with the enumeration in their signature; reading a column needs nothing.
+    Grant("type", "public.userrole", "pandom_definer", _USAGE),
 )
 
 # Each partition of a trail table: reached through its parent, except by the dump.

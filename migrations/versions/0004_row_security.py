@@ -13,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    run(revision, "row_security", "policies", "triggers")
+    run(revision, "row_security", "policies", "partitions", "triggers")
 
 
 def downgrade() -> None:

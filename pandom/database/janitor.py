@@ -16,6 +16,7 @@ import psycopg
 from pandom.database.connect import Target, connect, target_from_environment, value
 from pandom.errors import Failure, UserMistake
 from pandom.jobs.inputs import secret
+from schema import access
 
 ROLE: Final = "pandom_janitor"
 INTERVAL_S: Final = 300
@@ -52,8 +53,15 @@ def _expired(connection: psycopg.Connection) -> list[str]:
 
 
 def _partitions(connection: psycopg.Connection) -> list[str]:
+    """Months ahead; first empties the default partitions, whose rows would be in the way."""
+    done: list[str] = []
+    for table in access.TRAIL_TABLES:
+        log = table.removeprefix("public.")
+        moved = value(connection, "select public.drain_default(%s)", log)
+        if moved:
+            done.append(f"{moved} rows moved out of {log}_default")
     rows = connection.execute("select public.ensure_partitions()").fetchall()
-    return [f"partition {name} made" for (name,) in rows]
+    return done + [f"partition {name} made" for (name,) in rows]
 
 
 def once(target: Target, password: str) -> list[str]:

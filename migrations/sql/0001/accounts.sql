@@ -40,33 +40,33 @@ create table public.auth_users (
     constraint uq_auth_users_email unique (email),
     constraint uq_auth_users_profile_uuid unique (profile_uuid),
     constraint fk_auth_users_profile_uuid_user_profiles
-    foreign key (profile_uuid) references public.user_profiles (uuid) on delete restrict,
+        foreign key (profile_uuid) references public.user_profiles(uuid) on delete restrict,
     constraint ck_auth_users_email
-    check (email ~* '^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$'),
+        check (email ~* '^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$'),
     constraint ck_auth_users_role check (role in ('admin', 'user')),
     constraint ck_auth_users_password_hash
-    check (
-        case
-            when password_hash_encrypted is null
-                then password_hash ~ '^\$2a\$[0-3][0-9]\$[./A-Za-z0-9]{53}$'
-            else password_hash = '*'
-        end
-    ),
+        check (
+            case
+                when password_hash_encrypted is null
+                    then password_hash ~ '^\$2a\$[0-3][0-9]\$[./A-Za-z0-9]{53}$'
+                else password_hash = '*'
+            end
+        ),
     constraint ck_auth_users_verification_token
-    check (
-        verification_token is null
-        or (verification_token ~ '^[0-9a-f]{64}$' and verification_expires is not null)
-    ),
+        check (
+            verification_token is null
+            or (verification_token ~ '^[0-9a-f]{64}$' and verification_expires is not null)
+        ),
     constraint ck_auth_users_reset_token
-    check (
-        reset_token is null
-        or (reset_token ~ '^[0-9a-f]{64}$' and reset_token_expiry is not null)
-    ),
+        check (
+            reset_token is null
+            or (reset_token ~ '^[0-9a-f]{64}$' and reset_token_expiry is not null)
+        ),
     constraint ck_auth_users_refresh_token
-    check (
-        refresh_token is null
-        or (refresh_token ~ '^[0-9a-f]{64}$' and refresh_token_expires is not null)
-    )
+        check (
+            refresh_token is null
+            or (refresh_token ~ '^[0-9a-f]{64}$' and refresh_token_expires is not null)
+        )
 );
 
 create unique index idx_auth_users_email on public.auth_users (lower(email));
@@ -90,7 +90,7 @@ create table public.sessions (
     constraint pk_sessions primary key (id),
     constraint uq_sessions_token unique (token),
     constraint fk_sessions_user_uuid_auth_users
-    foreign key (user_uuid) references public.auth_users (uuid) on delete cascade,
+        foreign key (user_uuid) references public.auth_users(uuid) on delete cascade,
     constraint ck_sessions_token check (token ~ '^[0-9a-f]{64}$'),
     constraint ck_sessions_expires_at check (expires_at > created_at)
 );

@@ -2,6 +2,7 @@
 -- changes, failed attempts and the key that signs contexts.
 set local role pandom_owner;
 grant references (uuid) on public.auth_users to pandom_definer;
+grant usage on type public.userrole to pandom_definer;
 
 set local role pandom_definer;
 
@@ -32,7 +33,7 @@ create table public.email_changes (
     constraint pk_email_changes primary key (user_uuid),
     constraint uq_email_changes_token unique (token),
     constraint fk_email_changes_user_uuid_auth_users
-    foreign key (user_uuid) references public.auth_users (uuid) on delete cascade,
+        foreign key (user_uuid) references public.auth_users(uuid) on delete cascade,
     constraint ck_email_changes_token check (token ~ '^[0-9a-f]{64}$')
 );
 

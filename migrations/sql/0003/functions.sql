@@ -125,6 +125,220 @@ $$;
 comment on function public.stored_password_hash(public.auth_users, text) is
 'A user''s bcrypt hash, decrypted where it is stored encrypted. P1';
 
+-- Deletes a user on behalf of an administrator (P3); the trail keeps its name.
+--
+-- Returns whether there was such a user. Errors: the caller is no administrator, or
+-- would delete itself.
+set local role pandom_definer;
+
+create or replace function public.admin_delete_user(user_uuid uuid)
+returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    actor constant uuid := public.require_admin();
+begin
+    if actor = admin_delete_user.user_uuid then
+        raise exception 'an administrator cannot delete itself here; use delete_account()'
+            using errcode = 'invalid_parameter_value';
+    end if;
+    delete from public.auth_users as u where u.uuid = admin_delete_user.user_uuid;
+    if not found then
+        return false;
+    end if;
+    perform public.write_event(
+        'security_logs', actor, 'user_deleted', 'warning',
+        jsonb_build_object('subject', admin_delete_user.user_uuid)
+    );
+    return true;
+end
+$$;
+
+comment on function public.admin_delete_user(uuid) is
+'Deletes a user on behalf of an administrator. P3';
+
+-- Finds users by e-mail, ignoring case, for an administrator (I4, P3).
+--
+-- The index on lower(email) serves it here, where the definer's policy is `true`.
+-- Newest first, at most row_limit. Error: the caller is no administrator.
+set local role pandom_definer;
+
+create or replace function public.admin_find_by_email(wanted text, row_limit integer default 100)
+returns table (
+    uuid uuid,
+    email text,
+    role public.userrole,
+    is_active boolean,
+    is_verified boolean,
+    created_at timestamptz,
+    last_login_at timestamptz,
+    tags text[],
+    metadata jsonb
+)
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    perform public.require_admin();
+    return query
+    select
+        u.uuid, u.email::text, u.role, u.is_active, u.is_verified, u.created_at,
+        u.last_login_at, p.tags, p.metadata
+    from public.auth_users as u
+    left join public.user_profiles as p on u.profile_uuid = p.uuid
+    where lower(u.email) = lower(admin_find_by_email.wanted)
+    order by u.created_at desc
+    limit admin_find_by_email.row_limit;
+end
+$$;
+
+comment on function public.admin_find_by_email(text, integer) is
+'Finds users by e-mail, ignoring case, for an administrator. I4 P3';
+
+-- Finds users whose metadata contain an object, for an administrator (I4, P3).
+--
+-- The GIN index on metadata serves @> here, where the definer's policy is `true`.
+-- Newest first, at most row_limit. Error: the caller is no administrator.
+set local role pandom_definer;
+
+create or replace function public.admin_find_by_metadata(
+    wanted jsonb, row_limit integer default 100
+)
+returns table (
+    uuid uuid,
+    email text,
+    role public.userrole,
+    is_active boolean,
+    is_verified boolean,
+    created_at timestamptz,
+    last_login_at timestamptz,
+    tags text[],
+    metadata jsonb
+)
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    perform public.require_admin();
+    return query
+    select
+        u.uuid, u.email::text, u.role, u.is_active, u.is_verified, u.created_at,
+        u.last_login_at, p.tags, p.metadata
+    from public.auth_users as u
+    inner join public.user_profiles as p on u.profile_uuid = p.uuid
+    where p.metadata @> admin_find_by_metadata.wanted
+    order by u.created_at desc
+    limit admin_find_by_metadata.row_limit;
+end
+$$;
+
+comment on function public.admin_find_by_metadata(jsonb, integer) is
+'Finds users whose metadata contain an object, for an administrator. I4 P3';
+
+-- Finds users who carry a tag, for an administrator (I4, P3).
+--
+-- The GIN index on tags serves @>; under the administrators' policy it could not, for
+-- only leakproof operators pass a policy that is not `true`.
+-- Newest first, at most row_limit. Error: the caller is no administrator.
+set local role pandom_definer;
+
+create or replace function public.admin_find_by_tag(wanted text, row_limit integer default 100)
+returns table (
+    uuid uuid,
+    email text,
+    role public.userrole,
+    is_active boolean,
+    is_verified boolean,
+    created_at timestamptz,
+    last_login_at timestamptz,
+    tags text[],
+    metadata jsonb
+)
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    perform public.require_admin();
+    return query
+    select
+        u.uuid, u.email::text, u.role, u.is_active, u.is_verified, u.created_at,
+        u.last_login_at, p.tags, p.metadata
+    from public.auth_users as u
+    inner join public.user_profiles as p on u.profile_uuid = p.uuid
+    where p.tags @> array[admin_find_by_tag.wanted]
+    order by u.created_at desc
+    limit admin_find_by_tag.row_limit;
+end
+$$;
+
+comment on function public.admin_find_by_tag(text, integer) is
+'Finds users who carry a tag, for an administrator. I4 P3';
+
+-- Activates or deactivates a user on behalf of an administrator (P3).
+--
+-- Returns whether there is such a user. Errors: the caller is no administrator, or
+-- would deactivate itself.
+set local role pandom_definer;
+
+create or replace function public.admin_set_active(user_uuid uuid, active boolean)
+returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    if public.require_admin() = admin_set_active.user_uuid and not admin_set_active.active then
+        raise exception 'an administrator cannot deactivate itself'
+            using errcode = 'invalid_parameter_value';
+    end if;
+    update public.auth_users as u
+    set is_active = admin_set_active.active
+    where u.uuid = admin_set_active.user_uuid;
+    return found;
+end
+$$;
+
+comment on function public.admin_set_active(uuid, boolean) is
+'Activates or deactivates a user on behalf of an administrator. P3';
+
+-- Changes a user's role on behalf of an administrator (P3).
+--
+-- Returns whether there is such a user. Errors: the caller is no administrator, or
+-- would take its own role away, so that at least one administrator remains.
+set local role pandom_definer;
+
+create or replace function public.admin_set_role(user_uuid uuid, role public.userrole)
+returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    if public.require_admin() = admin_set_role.user_uuid and admin_set_role.role <> 'admin' then
+        raise exception 'an administrator cannot take its own role away'
+            using errcode = 'invalid_parameter_value';
+    end if;
+    update public.auth_users as u
+    set role = admin_set_role.role
+    where u.uuid = admin_set_role.user_uuid;
+    return found;
+end
+$$;
+
+comment on function public.admin_set_role(uuid, public.userrole) is
+'Changes a user''s role on behalf of an administrator. P3';
+
 -- Writes one event for each changed row of the account tables (P4).
 --
 -- Runs once per statement on its transition tables: for a thousand rows that
@@ -338,6 +552,43 @@ $$;
 comment on function public.begin_context(text) is
 'Opens the transaction''s context for the holder of a session token, signed. P2';
 
+-- Changes the current user's password (P3).
+--
+-- Returns false without a context, for a wrong password and for a throttled attempt.
+-- Ends all sessions of the user, this one included. Error: a new password out of bounds.
+set local role pandom_definer;
+
+create or replace function public.change_password(
+    password text, new_password text, hash_key text default null
+)
+returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    proof constant record := public.confirm_password(
+        change_password.password, change_password.hash_key
+    );
+    account constant public.auth_users := proof.account;
+begin
+    if not proof.confirmed then
+        return false;
+    end if;
+    perform public.set_password(
+        account.uuid, change_password.new_password, change_password.hash_key
+    );
+    perform public.send_message('password_changed', account.email, null, interval '7 days');
+    perform public.write_event(
+        'security_logs', account.uuid, 'password_changed', 'warning', '{}'
+    );
+    return true;
+end
+$$;
+
+comment on function public.change_password(text, text, text) is
+'Changes the current user''s password and ends its sessions. P3';
+
 -- Hands outgoing messages, with their tokens in clear, to the mailer (P3).
 --
 -- A claimed message is hidden for five minutes; finish_message() removes it. One
@@ -352,15 +603,17 @@ set search_path = ''
 begin atomic
     update public.outbox as o
     set claimed_until = current_timestamp + interval '5 minutes'
-    where o.id in (
-        select e.id
-        from public.outbox as e
-        where e.expires_at > current_timestamp
-            and (e.claimed_until is null or e.claimed_until < current_timestamp)
-        order by e.id
-        limit claim_messages.batch_size
-        for update skip locked
-    )
+    where
+        o.id in (
+            select e.id
+            from public.outbox as e
+            where
+                e.expires_at > current_timestamp
+                and (e.claimed_until is null or e.claimed_until < current_timestamp)
+            order by e.id
+            limit claim_messages.batch_size
+            for update skip locked
+        )
     returning o.id, o.kind::text, o.email::text, o.token, o.expires_at;
 end;
 
@@ -412,6 +665,52 @@ $$;
 comment on function public.complete_password_reset(text, text, text) is
 'Sets a new password by a reset token; whether the token was good. P3';
 
+-- Whether the current user knows its password; failures count as failed sign-ins (P3).
+--
+-- A stolen session must not be a way to guess the password without limit. Sets
+-- account to the user's row, which stays empty without a context.
+set local role pandom_definer;
+
+create or replace function public.confirm_password(
+    password text, hash_key text, out account public.auth_users, out confirmed boolean
+)
+language plpgsql
+set search_path = ''
+as $$
+declare
+    digest bytea;
+    address constant inet := coalesce(public.client_address(), '0.0.0.0'::inet);
+begin
+    select u.* into account
+    from public.auth_users as u
+    where u.uuid = (select public.current_user_id())
+    for no key update;
+    if not found then
+        confirmed := false;
+        return;
+    end if;
+    digest := sha256(convert_to(lower(account.email), 'UTF8'));
+    if public.sign_in_locked(digest, address) then
+        perform public.write_event('audit_logs', account.uuid, 'login_throttled', 'warning', '{}');
+        confirmed := false;
+        return;
+    end if;
+    confirmed := public.password_matches(
+        account, confirm_password.password, confirm_password.hash_key
+    );
+    if not confirmed then
+        perform public.note_failed_attempt(digest, address);
+        perform public.write_event(
+            'audit_logs', account.uuid, 'login_failed', 'warning',
+            jsonb_build_object('subject', account.uuid, 'reason', 'confirmation')
+        );
+    end if;
+end
+$$;
+
+comment on function public.confirm_password(text, text) is
+'Whether the current user knows its password; failures count as failed sign-ins. P3';
+
 -- Makes one month's partition of the trail, or returns null where it exists (T3).
 --
 -- It is made apart and attached, so that writers of other months do not wait for
@@ -448,6 +747,9 @@ begin
     execute format(
         'alter table public.%I attach partition public.%I for values from (%L) to (%L)',
         create_partition.log, name, create_partition.month, upper_bound
+    );
+    perform public.write_event(
+        'security_logs', null, 'partition_created', 'info', jsonb_build_object('partition', name)
     );
     return name;
 end
@@ -557,6 +859,66 @@ $$;
 comment on function public.current_user_is_admin() is
 'Whether the current user is an active administrator; policies of pandom_admin ask it. P2';
 
+-- Deactivates the current user's account (P3); the trigger ends its sessions.
+--
+-- Returns false without a context, for a wrong password and for a throttled attempt.
+set local role pandom_definer;
+
+create or replace function public.deactivate_account(password text, hash_key text default null)
+returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    proof constant record := public.confirm_password(
+        deactivate_account.password, deactivate_account.hash_key
+    );
+    account constant public.auth_users := proof.account;
+begin
+    if not proof.confirmed then
+        return false;
+    end if;
+    update public.auth_users as u set is_active = false where u.uuid = account.uuid;
+    return true;
+end
+$$;
+
+comment on function public.deactivate_account(text, text) is
+'Deactivates the current user''s account and ends its sessions. P3';
+
+-- Deletes the current user's account, profile and sessions (P3); the trail keeps its name.
+--
+-- Returns false without a context, for a wrong password and for a throttled attempt.
+set local role pandom_definer;
+
+create or replace function public.delete_account(password text, hash_key text default null)
+returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    proof constant record := public.confirm_password(
+        delete_account.password, delete_account.hash_key
+    );
+    account constant public.auth_users := proof.account;
+begin
+    if not proof.confirmed then
+        return false;
+    end if;
+    perform public.write_event(
+        'security_logs', account.uuid, 'user_deleted', 'warning',
+        jsonb_build_object('subject', account.uuid)
+    );
+    delete from public.auth_users as u where u.uuid = account.uuid;
+    return true;
+end
+$$;
+
+comment on function public.delete_account(text, text) is
+'Deletes the current user''s account, profile and sessions. P3';
+
 -- Deletes what has expired: sessions, messages, e-mail changes, old attempts (O3).
 --
 -- At most batch_size rows of each kind, so that no lock lasts; the janitor repeats
@@ -626,6 +988,115 @@ $$;
 comment on function public.delete_profile_of_user() is
 'Trigger: deletes the profile of a deleted user. C1';
 
+-- Moves what the default partition caught into partitions of its months (T3).
+--
+-- Locks the default partition against writers while it moves; writers of months that
+-- have a partition go on. Returns how many rows it moved.
+set local role pandom_trail;
+
+create or replace function public.drain_default(log text)
+returns bigint
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    default_name constant text := drain_default.log || '_default';
+    month timestamptz;
+    name text;
+    upper_bound timestamptz;
+    moved bigint;
+    total bigint := 0;
+begin
+    if drain_default.log not in ('audit_logs', 'security_logs') then
+        raise exception 'the trail has no table %', drain_default.log
+            using errcode = 'invalid_parameter_value';
+    end if;
+    execute format('lock table public.%I in share row exclusive mode', default_name);
+    for month in execute format(
+        'select distinct date_trunc(''month'', timestamp, ''UTC'') from public.%I order by 1',
+        default_name
+    )
+    loop
+        name := drain_default.log || to_char(month at time zone 'UTC', '"_y"YYYY"m"MM');
+        upper_bound := (month at time zone 'UTC' + interval '1 month') at time zone 'UTC';
+        execute format(
+            'create table public.%I (like public.%I including defaults including constraints)',
+            name, drain_default.log
+        );
+        execute format(
+            'with moved as (delete from public.%I where timestamp >= $1 and timestamp < $2 '
+            'returning *) insert into public.%I select * from moved', default_name, name
+        ) using month, upper_bound;
+        get diagnostics moved = row_count;
+        total := total + moved;
+        perform public.protect_partition(drain_default.log, name);
+        execute format(
+            'alter table public.%I attach partition public.%I for values from (%L) to (%L)',
+            drain_default.log, name, month, upper_bound
+        );
+        perform public.write_event(
+            'security_logs', null, 'partition_drained', 'warning',
+            jsonb_build_object('partition', name, 'rows', moved)
+        );
+    end loop;
+    return total;
+end
+$$;
+
+comment on function public.drain_default(text) is
+'Moves what the default partition caught into partitions of its months. T3';
+
+-- Drops a month of the trail that retention no longer keeps and that was exported (P5).
+--
+-- The caller states what its export holds; the function recomputes and refuses a
+-- difference. Errors: no such partition, still kept, other rows than stated.
+set local role pandom_trail;
+
+create or replace function public.drop_partition(name text, row_count bigint, sha256 text)
+returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    log text;
+    digest record;
+begin
+    select t.log into log from public.trail_partition(drop_partition.name) as t;
+    if not exists (
+        select from public.expired_partitions() as e where e = drop_partition.name
+    ) then
+        raise exception 'partition % is within its retention', drop_partition.name
+            using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    -- Nobody can add a row between the count and the drop.
+    execute format('lock table public.%I in share row exclusive mode', drop_partition.name);
+    select d.row_count, d.sha256 into digest
+    from public.partition_digest(drop_partition.name) as d;
+    if digest.row_count is distinct from drop_partition.row_count
+        or digest.sha256 is distinct from drop_partition.sha256
+    then
+        raise exception 'partition % is not what was exported: it has % rows, digest %',
+            drop_partition.name, digest.row_count, digest.sha256
+            using errcode = 'data_exception';
+    end if;
+    perform public.write_event(
+        'security_logs', null, 'partition_dropped', 'warning',
+        jsonb_build_object(
+            'partition', drop_partition.name,
+            'rows', digest.row_count,
+            'sha256', digest.sha256
+        )
+    );
+    execute format('alter table public.%I detach partition public.%I', log, drop_partition.name);
+    execute format('drop table public.%I', drop_partition.name);
+end
+$$;
+
+comment on function public.drop_partition(text, bigint, text) is
+'Drops an expired, exported month of the trail; recomputes what was exported. P5';
+
 -- Makes the partitions of the trail for this month and the months ahead (T3, T5).
 --
 -- Bounds are months of UTC, whatever the session's time zone. A new partition gets
@@ -668,6 +1139,37 @@ $$;
 
 comment on function public.ensure_partitions(timestamptz) is
 'Makes the trail''s partitions for this month and the months ahead. T3 T5';
+
+-- The partitions that retention no longer keeps, oldest first (P5).
+set local role pandom_trail;
+
+create or replace function public.expired_partitions(as_of timestamptz default current_timestamp)
+returns setof text
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+begin
+    return query
+    select c.relname::text
+    from public.trail_retention as r
+    inner join pg_catalog.pg_class as p on p.relname = r.log
+    inner join pg_catalog.pg_inherits as i on i.inhparent = p.oid
+    inner join pg_catalog.pg_class as c on i.inhrelid = c.oid
+    where p.relnamespace = 'public'::regnamespace
+        and c.relname ~ '_y[0-9]{4}m[0-9]{2}$'
+        and (select t.upper_bound from public.trail_partition(c.relname) as t)
+        <= (
+            date_trunc('month', as_of, 'UTC') at time zone 'UTC'
+            - make_interval(months => r.months)
+        ) at time zone 'UTC'
+    order by right(c.relname, 8), c.relname;
+end
+$$;
+
+comment on function public.expired_partitions(timestamptz) is
+'The partitions that retention no longer keeps, oldest first. P5';
 
 -- Removes a message that the mailer has sent (P3).
 set local role pandom_definer;
@@ -777,6 +1279,25 @@ $$;
 comment on function public.normalise_password_hash() is
 'Trigger: writes bcrypt hashes in the form that pgcrypto verifies. P3';
 
+-- Counts a failed sign-in of an e-mail, existing or not, from an address (P3).
+set local role pandom_definer;
+
+create or replace function public.note_failed_attempt(email_digest bytea, address inet)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    insert into public.sign_in_attempts as a (email_digest, address, failures, last_failed_at)
+    values (note_failed_attempt.email_digest, note_failed_attempt.address, 1, clock_timestamp())
+    on conflict on constraint pk_sign_in_attempts do update
+        set failures = a.failures + 1, last_failed_at = excluded.last_failed_at;
+end
+$$;
+
+comment on function public.note_failed_attempt(bytea, inet) is
+'Counts a failed sign-in of an e-mail, existing or not, from an address. P3';
+
 -- Opens a session and a refresh token for a user (T4, P3).
 --
 -- Both tokens leave the database here, once, in clear; it keeps their digests.
@@ -816,6 +1337,33 @@ $$;
 
 comment on function public.open_session(uuid) is
 'Opens a session and a refresh token; the tokens leave the database once. T4 P3';
+
+-- How many rows a partition has, and the digest of what read_partition() gives (P5).
+--
+-- The digest is the SHA-256 of the lines' SHA-256 digests in order: a plain one over
+-- all lines would need the whole partition as one text, and that ends at 1 GB.
+set local role pandom_trail;
+
+create or replace function public.partition_digest(
+    name text, out row_count bigint, out sha256 text
+)
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+begin
+    select count(*), encode(pg_catalog.sha256(coalesce(
+        string_agg(pg_catalog.sha256(convert_to(r.line, 'UTF8')), ''::bytea order by r.number),
+        ''::bytea
+    )), 'hex')
+    into row_count, sha256
+    from public.read_partition(partition_digest.name) with ordinality as r (line, number);
+end
+$$;
+
+comment on function public.partition_digest(text) is
+'Rows of a partition and the digest of its export. P5';
 
 -- Whether a password belongs to an account; an absent account costs the same (P3).
 --
@@ -881,6 +1429,31 @@ $$;
 
 comment on function public.protect_partition(text, text) is
 'Gives a partition row security, FORCE, policies, grants and a comment. P2';
+
+-- A partition's rows as JSON lines, in the order of their numbers, for export (P5).
+--
+-- The text is canonical: times in UTC, whatever the session's settings.
+set local role pandom_trail;
+
+create or replace function public.read_partition(name text)
+returns setof text
+language plpgsql
+stable
+security definer
+set search_path = ''
+set timezone = 'UTC'
+set datestyle = 'ISO, YMD'
+as $$
+begin
+    perform public.trail_partition(read_partition.name);
+    return query execute format(
+        'select to_jsonb(t)::text from public.%I as t order by t.id', read_partition.name
+    );
+end
+$$;
+
+comment on function public.read_partition(text) is
+'A partition''s rows as canonical JSON lines, for export. P5';
 
 -- How an application records an event of its own (P5).
 --
@@ -1031,6 +1604,70 @@ $$;
 comment on function public.register(text, text, text[], jsonb, text) is
 'Registers a user and sends a verification token; says nothing about who exists. P3';
 
+-- Sends a token to the new e-mail that the current user asks for (P3).
+--
+-- The e-mail changes when verify_email() gets that token. Returns false without a
+-- context, for a wrong password and for a throttled attempt; the same true whether or
+-- not the new e-mail is taken: its holder gets a message that says so.
+set local role pandom_definer;
+
+create or replace function public.request_email_change(
+    password text, new_email text, hash_key text default null
+)
+returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    proof constant record := public.confirm_password(
+        request_email_change.password, request_email_change.hash_key
+    );
+    account constant public.auth_users := proof.account;
+    token constant text := public.new_token();
+    lifetime interval;
+    taken text;
+begin
+    if not proof.confirmed then
+        return false;
+    end if;
+    if request_email_change.new_email is null or length(request_email_change.new_email) > 255
+        or request_email_change.new_email
+        !~* '^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$'
+    then
+        raise exception 'this is not an e-mail address'
+            using errcode = 'invalid_parameter_value';
+    end if;
+    select s.verification_lifetime into strict lifetime from public.account_settings as s;
+    select u.email into taken
+    from public.auth_users as u
+    where lower(u.email) = lower(request_email_change.new_email) and u.uuid <> account.uuid;
+    insert into public.email_changes as c (user_uuid, new_email, token, expires_at)
+    values (
+        account.uuid, request_email_change.new_email, public.token_digest(token),
+        current_timestamp + lifetime
+    )
+    on conflict on constraint pk_email_changes do update
+        set new_email = excluded.new_email,
+            token = excluded.token,
+            expires_at = excluded.expires_at;
+    if taken is null then
+        perform public.send_message(
+            'confirm_new_email', request_email_change.new_email, token, lifetime
+        );
+    else
+        perform public.send_message('already_registered', taken, null, lifetime);
+    end if;
+    perform public.write_event(
+        'security_logs', account.uuid, 'email_change_requested', 'info', '{}'
+    );
+    return true;
+end
+$$;
+
+comment on function public.request_email_change(text, text, text) is
+'Sends a token to the new e-mail of the current user; verify_email() takes it. P3';
+
 -- Sends a reset token to the holder of an e-mail (P3).
 --
 -- Returns nothing, whether or not the e-mail exists. A second request within a
@@ -1071,6 +1708,51 @@ $$;
 
 comment on function public.request_password_reset(text) is
 'Sends a reset token to the holder of an e-mail; says nothing about who exists. P3';
+
+-- Stops everybody but an active administrator (P2); the first line of admin_* functions.
+--
+-- Returns who it is. Error: insufficient_privilege.
+set local role pandom_definer;
+
+create or replace function public.require_admin()
+returns uuid
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    if not public.current_user_is_admin() then
+        raise exception 'only an active administrator may do this'
+            using errcode = 'insufficient_privilege';
+    end if;
+    return public.current_user_id();
+end
+$$;
+
+comment on function public.require_admin() is
+'Stops everybody but an active administrator; returns who it is. P2';
+
+-- Makes a new key for signing contexts (P2); open transactions lose their context.
+set local role pandom_definer;
+
+create or replace function public.rotate_context_key()
+returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    update public.context_key as k
+    set secret = public.gen_random_bytes(32), created_at = current_timestamp
+    where k.only_row;
+    perform public.write_event(
+        'security_logs', null, 'context_key_rotated', 'warning', '{}'
+    );
+end
+$$;
+
+comment on function public.rotate_context_key() is
+'Makes a new key for signing contexts; for the operator. P2';
 
 -- Puts a message into the outbox, in place of an older one of its kind (P3).
 set local role pandom_definer;
@@ -1189,10 +1871,7 @@ begin
         when not account.is_verified then 'unverified'
     end;
     if refusal is not null then
-        insert into public.sign_in_attempts as a (email_digest, address, failures, last_failed_at)
-        values (digest, address, 1, clock_timestamp())
-        on conflict (email_digest, address) do update
-            set failures = a.failures + 1, last_failed_at = excluded.last_failed_at;
+        perform public.note_failed_attempt(digest, address);
         perform public.write_event(
             'audit_logs', null, 'login_failed', 'warning',
             jsonb_build_object('subject', account.uuid, 'reason', refusal)
@@ -1201,7 +1880,7 @@ begin
     end if;
     insert into public.sign_in_attempts as a (email_digest, address, last_succeeded_at)
     values (digest, address, clock_timestamp())
-    on conflict (email_digest, address) do update
+    on conflict on constraint pk_sign_in_attempts do update
         set failures = 0, last_succeeded_at = excluded.last_succeeded_at;
     perform public.write_event('audit_logs', account.uuid, 'login_succeeded', 'info', '{}');
     return query
@@ -1296,6 +1975,77 @@ $$;
 comment on function public.sign_out(text) is
 'Ends the session of a token; whether there was one. P3';
 
+-- Ends every session of the current user, and its refresh token (P3).
+--
+-- Returns how many sessions there were.
+set local role pandom_definer;
+
+create or replace function public.sign_out_everywhere()
+returns bigint
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    actor constant uuid := public.current_user_id();
+    ended bigint;
+begin
+    if actor is null then
+        return 0;
+    end if;
+    delete from public.sessions as s where s.user_uuid = actor;
+    get diagnostics ended = row_count;
+    update public.auth_users as u
+    set refresh_token = null, refresh_token_expires = null
+    where u.uuid = actor and u.refresh_token is not null;
+    perform public.write_event(
+        'audit_logs', actor, 'session_ended', 'info', jsonb_build_object('sessions', ended)
+    );
+    return ended;
+end
+$$;
+
+comment on function public.sign_out_everywhere() is
+'Ends every session of the current user; how many there were. P3';
+
+-- The table and bounds of a month's partition of the trail (P5).
+--
+-- Error: there is no such partition, or it is the default one.
+set local role pandom_trail;
+
+create or replace function public.trail_partition(
+    name text, out log text, out lower_bound timestamptz, out upper_bound timestamptz
+)
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    select
+        p.relname,
+        make_timestamptz(
+            substr(c.relname, length(p.relname) + 3, 4)::integer,
+            substr(c.relname, length(p.relname) + 8, 2)::integer,
+            1, 0, 0, 0, 'UTC'
+        )
+    into log, lower_bound
+    from pg_catalog.pg_inherits as i
+    inner join pg_catalog.pg_class as c on i.inhrelid = c.oid
+    inner join pg_catalog.pg_class as p on i.inhparent = p.oid
+    where p.oid in ('public.audit_logs'::regclass, 'public.security_logs'::regclass)
+        and c.relname = trail_partition.name
+        and c.relname ~ '_y[0-9]{4}m[0-9]{2}$';
+    if not found then
+        raise exception 'the trail has no partition %', trail_partition.name
+            using errcode = 'invalid_parameter_value';
+    end if;
+    upper_bound := (lower_bound at time zone 'UTC' + interval '1 month') at time zone 'UTC';
+end
+$$;
+
+comment on function public.trail_partition(text) is
+'The table and bounds of a month''s partition of the trail. P5';
+
 -- Verifies an account, or a new e-mail of one, by the token sent there (P3).
 --
 -- Returns whether the token was good. A token works once and expires.
@@ -1351,6 +2101,44 @@ $$;
 
 comment on function public.verify_email(text) is
 'Verifies an account, or its new e-mail, by the token sent there. P3';
+
+-- Whoever changes a role or deactivates an account leaves a trace and ends sessions (T5, P3).
+set local role pandom_definer;
+
+create or replace function public.watch_account()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    actor constant uuid := public.current_user_id();
+begin
+    if old.role is distinct from new.role then
+        perform public.write_event(
+            'security_logs', actor, 'role_changed', 'warning',
+            jsonb_build_object('subject', new.uuid, 'role', array[old.role, new.role])
+        );
+    end if;
+    if old.is_active is distinct from new.is_active then
+        perform public.write_event(
+            'security_logs', actor,
+            case when new.is_active then 'user_reactivated' else 'user_deactivated' end,
+            'warning', jsonb_build_object('subject', new.uuid)
+        );
+    end if;
+    if not new.is_active and old.is_active then
+        delete from public.sessions as s where s.user_uuid = new.uuid;
+        update public.auth_users as u
+        set refresh_token = null, refresh_token_expires = null
+        where u.uuid = new.uuid and u.refresh_token is not null;
+    end if;
+    return null;
+end
+$$;
+
+comment on function public.watch_account() is
+'Trigger: traces role changes and deactivations, ends the sessions of the latter. T5 P3';
 
 -- Writes one event of the database's own into the trail (P4, P5, T5).
 --

@@ -48,6 +48,9 @@ drop trigger set_auth_users_updated_at on public.auth_users;
 set local role pandom_owner;
 drop trigger set_user_profiles_updated_at on public.user_profiles;
 
+set local role pandom_owner;
+drop trigger watch_auth_users on public.auth_users;
+
 set local role pandom_trail;
 drop policy administrator on public.audit_logs;
 

@@ -12,15 +12,17 @@ set search_path = ''
 begin atomic
     update public.outbox as o
     set claimed_until = current_timestamp + interval '5 minutes'
-    where o.id in (
-        select e.id
-        from public.outbox as e
-        where e.expires_at > current_timestamp
-            and (e.claimed_until is null or e.claimed_until < current_timestamp)
-        order by e.id
-        limit claim_messages.batch_size
-        for update skip locked
-    )
+    where
+        o.id in (
+            select e.id
+            from public.outbox as e
+            where
+                e.expires_at > current_timestamp
+                and (e.claimed_until is null or e.claimed_until < current_timestamp)
+            order by e.id
+            limit claim_messages.batch_size
+            for update skip locked
+        )
     returning o.id, o.kind::text, o.email::text, o.token, o.expires_at;
 end;
 

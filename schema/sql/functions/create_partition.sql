@@ -35,6 +35,9 @@ begin
         'alter table public.%I attach partition public.%I for values from (%L) to (%L)',
         create_partition.log, name, create_partition.month, upper_bound
     );
+    perform public.write_event(
+        'security_logs', null, 'partition_created', 'info', jsonb_build_object('partition', name)
+    );
     return name;
 end
 $$;

@@ -41,10 +41,7 @@ begin
         when not account.is_verified then 'unverified'
     end;
     if refusal is not null then
-        insert into public.sign_in_attempts as a (email_digest, address, failures, last_failed_at)
-        values (digest, address, 1, clock_timestamp())
-        on conflict (email_digest, address) do update
-            set failures = a.failures + 1, last_failed_at = excluded.last_failed_at;
+        perform public.note_failed_attempt(digest, address);
         perform public.write_event(
             'audit_logs', null, 'login_failed', 'warning',
             jsonb_build_object('subject', account.uuid, 'reason', refusal)
@@ -53,7 +50,7 @@ begin
     end if;
     insert into public.sign_in_attempts as a (email_digest, address, last_succeeded_at)
     values (digest, address, clock_timestamp())
-    on conflict (email_digest, address) do update
+    on conflict on constraint pk_sign_in_attempts do update
         set failures = 0, last_succeeded_at = excluded.last_succeeded_at;
     perform public.write_event('audit_logs', account.uuid, 'login_succeeded', 'info', '{}');
     return query

@@ -5,7 +5,8 @@ create or replace view public.failed_logins_last_hour
 with (security_invoker = true) as
 select count(*) as failed_logins
 from public.audit_logs
-where event_type = 'login_failed'
+where
+    event_type = 'login_failed'
     and timestamp > now() - interval '1 hour';
 
 comment on view public.failed_logins_last_hour is

@@ -1,0 +1,41 @@
+-- Finds users who carry a tag, for an administrator (I4, P3).
+--
+-- The GIN index on tags serves @>; under the administrators' policy it could not, for
+-- only leakproof operators pass a policy that is not `true`.
+-- Newest first, at most row_limit. Error: the caller is no administrator.
+set local role pandom_definer;
+
+create or replace function public.admin_find_by_tag(wanted text, row_limit integer default 100)
+returns table (
+    uuid uuid,
+    email text,
+    role public.userrole,
+    is_active boolean,
+    is_verified boolean,
+    created_at timestamptz,
+    last_login_at timestamptz,
+    tags text[],
+    metadata jsonb
+)
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    perform public.require_admin();
+    return query
+    select
+        u.uuid, u.email::text, u.role, u.is_active, u.is_verified, u.created_at,
+        u.last_login_at, p.tags, p.metadata
+    from public.auth_users as u
+    inner join public.user_profiles as p on u.profile_uuid = p.uuid
+    where p.tags @> array[admin_find_by_tag.wanted]
+    order by u.created_at desc
+    limit admin_find_by_tag.row_limit;
+end
+$$;
+
+comment on function public.admin_find_by_tag(text, integer) is
+'Finds users who carry a tag, for an administrator. I4 P3';
