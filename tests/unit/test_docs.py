@@ -73,3 +73,10 @@ def test_links_lead_somewhere() -> None:
 def test_decisions_are_numbered_without_a_gap() -> None:
     names = sorted(path.name for path in (ROOT / "docs" / "adr").glob("*.md"))
     assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
+
+
+@pytest.mark.requirement("T8")
+def test_that_there_is_no_cache_is_a_recorded_decision() -> None:
+    decision = (ROOT / "docs" / "adr" / "0006-no-cache.md").read_text()
+    assert "Nothing is built" in decision
+    assert not [path for path in (ROOT / "stacks").glob("*.py") if "cache" in path.stem]
