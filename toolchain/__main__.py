@@ -14,6 +14,7 @@ from pandom import paths
 from pandom.errors import DONE, INTERRUPTED, PandomError
 from toolchain import (
     base_image,
+    cache,
     clean,
     docker,
     environment,
@@ -43,23 +44,26 @@ def provide(quiet: bool) -> None:
     if install:
         with report.step("Debian packages") as step:
             prerequisites.install(step, install)
-    # The builds keep the processors busy, the rest waits for the network: side by side.
-    _side_by_side(
-        report,
-        [
-            ("Pulumi CLI", pulumi.provide),
-            ("Pulumi's Python launcher", pulumi.provide_exec),
-            ("MinIO", minio.provide),
-        ],
-        [
-            ("Docker engine", docker.provide),
-            ("base image", base_image.provide),
-            ("Python packages", venv.provide),
-            ("wheels for the image", wheels.provide),
-        ],
-    )
-    with report.step("plugins") as step:
-        plugins.provide(step)
+    # `make up` and `make test` may run in one clone at a time; what is cached has its own locks.
+    clone = paths.cache_home() / "locks" / f"clone-{cache.key(str(paths.ROOT))}.lock"
+    with cache.locked(clone, "tools"):
+        # The builds keep the processors busy, the rest waits for the network: side by side.
+        _side_by_side(
+            report,
+            [
+                ("Pulumi CLI", pulumi.provide),
+                ("Pulumi's Python launcher", pulumi.provide_exec),
+                ("MinIO", minio.provide),
+            ],
+            [
+                ("Docker engine", docker.provide),
+                ("base image", base_image.provide),
+                ("Python packages", venv.provide),
+                ("wheels for the image", wheels.provide),
+            ],
+        )
+        with report.step("plugins") as step:
+            plugins.provide(step)
     paths.backend().mkdir(parents=True, exist_ok=True, mode=0o700)
     found = environment.find()
     if not quiet:

@@ -12,13 +12,14 @@ from pandom.paths import ROOT, cache_home
 from toolchain import process, venv
 from toolchain.report import say
 
+# All entrypoints of app_image/ begin so: pandom, pandom-postgres, pandom-minio.
+_ENTRYPOINT: Final = "/usr/local/bin/pandom"
 _CACHES: Final = (".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis")
 
 
 def clone() -> None:
     """Remove the project's images and this clone's caches; stacks and their state stay."""
-    listing = process.output(["docker", "image", "ls", "--quiet", f"{PROJECT}/*"]) or ""
-    for image in sorted(set(listing.split())):
+    for image in (*_tagged(), *_superseded()):
         _remove_image(image)
     if venv.LINK.is_symlink():
         venv.LINK.unlink()
@@ -36,6 +37,25 @@ def tools() -> None:
         _remove_image(BASE_IMAGE)
 
 
+def _tagged() -> list[str]:
+    names = ["--format={{.Repository}}:{{.Tag}}", f"{PROJECT}/*"]
+    return (process.output(["docker", "image", "ls", *names]) or "").split()
+
+
+def _superseded() -> list[str]:
+    """Images of ours that lost their tag to a newer build; known by their entrypoint."""
+    images = (
+        process.output(["docker", "image", "ls", "--quiet", "--filter=dangling=true"]) or ""
+    ).split()
+    form = "--format={{.Id}} {{range .Config.Entrypoint}}{{.}}{{end}}"
+    shown = process.output(["docker", "image", "inspect", form, *images]) if images else ""
+    return [
+        line.split()[0]
+        for line in (shown or "").splitlines()
+        if line.split()[1:2] and line.split()[1].startswith(_ENTRYPOINT)
+    ]
+
+
 def _bytecode() -> list[Path]:
     return [
         Path(folder) / "__pycache__"
@@ -51,5 +71,6 @@ def _remove_folder(folder: Path) -> None:
 
 
 def _remove_image(image: str) -> None:
-    done = process.output(["docker", "image", "rm", "--force", image])
+    # Not by force, which would take images away under stopped containers.
+    done = process.output(["docker", "image", "rm", image])
     say(f"removed image {image}" if done else f"kept image {image}: a container uses it")

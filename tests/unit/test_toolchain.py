@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pty
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 from pandom import paths
 from toolchain import (
     cache,
+    clean,
     docker,
     environment,
     golang,
@@ -465,6 +469,47 @@ def test_system_changes_are_listed() -> None:
     assert "apt-get install docker.io iptables" in text
     assert "start a Docker engine" in text
     assert "apt-get" not in prerequisites.question([], start=True)
+
+
+@pytest.mark.parametrize(("answer", "agreed"), [("y\n", True), ("\n", False), ("no\n", False)])
+def test_system_changes_are_asked_for_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, answer: str, agreed: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    os.write(ours, answer.encode())
+    with os.fdopen(theirs, "r+b", buffering=0) as terminal:
+        monkeypatch.delenv("YES", raising=False)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(terminal))
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(terminal, write_through=True))
+        if agreed:
+            prerequisites.consent("changes")
+        else:
+            with pytest.raises(ToolMissing, match="Nothing was changed"):
+                prerequisites.consent("changes")
+        monkeypatch.setenv("YES", "1")
+        prerequisites.consent("changes")
+    os.close(ours)
+
+
+def test_without_a_terminal_nobody_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("YES", raising=False)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    prerequisites.consent("these changes")
+    assert capsys.readouterr().err == "these changes\n"
+
+
+def test_only_our_own_untagged_images_are_cleaned(machine: Path) -> None:
+    docker_client = program(machine / "bin" / "docker")
+    docker_client.write_text(
+        "#!/bin/sh\n"
+        'case "$2" in\n'
+        "ls) echo aaa bbb ccc ;;\n"
+        "inspect) echo 'aaa /usr/local/bin/pandom'; echo 'bbb /usr/bin/other'; echo 'ccc ' ;;\n"
+        "esac\n"
+    )
+    assert clean._superseded() == ["aaa"]
 
 
 def test_an_engine_that_the_user_named_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
