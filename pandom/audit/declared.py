@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -44,7 +45,7 @@ def facts(observed: Observed, opt_in: frozenset[str]) -> Facts:
     found[Fact("owner", f"database {observed.database}", "owner")] = access.SUPERUSER
     found.update(_privileges(_grants(observed, partitions, opt_in, roles), found))
     found.update(_default_privileges())
-    return found
+    return comparable(found)
 
 
 def _roles(opt_in: frozenset[str]) -> Facts:
@@ -66,6 +67,23 @@ def _roles(opt_in: frozenset[str]) -> Facts:
             (Fact("role setting", role.name, key), value) for key, value in role.settings.items()
         )
     return found
+
+
+def comparable(found: Facts) -> Facts:
+    """The facts with times of role settings in milliseconds: 30s and 30000 are the same."""
+    return {
+        fact: _milliseconds(value) if fact.kind == "role setting" else value
+        for fact, value in found.items()
+    }
+
+
+_TIME: Final = re.compile(r"(\d+)(ms|s|min|h|d)")
+_UNITS: Final = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def _milliseconds(value: str) -> str:
+    matched = _TIME.fullmatch(value)
+    return str(int(matched[1]) * _UNITS[matched[2]]) if matched else value
 
 
 def _flag(value: bool) -> str:

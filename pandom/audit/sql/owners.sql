@@ -15,6 +15,13 @@ with objects (class, oid, name, owner) as (
     from pg_catalog.pg_class as c
     where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.oid >= 16384
         and c.relpersistence <> 't'
+        -- The sequence of an identity column is its table's.
+        and not exists (
+            select
+            from pg_catalog.pg_depend as i
+            where c.relkind = 'S' and i.classid = 'pg_catalog.pg_class'::regclass
+                and i.objid = c.oid and i.deptype = 'i'
+        )
     union all
     select
         'pg_catalog.pg_proc'::regclass,

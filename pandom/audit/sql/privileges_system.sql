@@ -58,21 +58,29 @@ entries as (
     where a.grantee <> c.owner
 ),
 
-lists (name, lists) as (
+lists (name, before, now) as (
     select
         c.name,
-        coalesce(string_agg(e.entry, ', ' order by e.entry) filter (where e.state = 'before'), 'nobody')
-        || ' -> '
-        || coalesce(string_agg(e.entry, ', ' order by e.entry) filter (where e.state = 'now'), 'nobody')
+        coalesce(
+            string_agg(e.entry, ', ' order by e.entry) filter (where e.state = 'before'), 'nobody'
+        ),
+        coalesce(
+            string_agg(e.entry, ', ' order by e.entry) filter (where e.state = 'now'), 'nobody'
+        )
     from changed as c
     left join entries as e on c.name = e.name
     group by c.name
 )
 
 -- PostgreSQL opens information_schema to all without noting it as its own doing.
-select 'system privilege' as kind, l.name as object, 'privileges' as detail, l.lists as value
+select
+    'system privilege' as kind,
+    l.name as object,
+    'privileges' as detail,
+    l.before || ' -> ' || l.now as value
 from lists as l
-where not (
-    l.name ~ '^(table|schema) information_schema'
-    and l.lists in ('nobody -> PUBLIC SELECT', 'nobody -> PUBLIC USAGE')
-);
+where l.before <> l.now
+    and not (
+        l.name ~ '^(table|schema) information_schema' and l.before = 'nobody'
+        and l.now in ('PUBLIC SELECT', 'PUBLIC USAGE')
+    );

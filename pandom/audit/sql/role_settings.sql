@@ -2,6 +2,7 @@
 select
     'role setting' as kind,
     case
+        when s.setrole = 0 and s.setdatabase = 0 then 'every role'
         when s.setrole = 0 then 'database ' || quote_ident(d.datname)
         when s.setdatabase = 0 then quote_ident(r.rolname)
         else quote_ident(r.rolname) || ' in database ' || quote_ident(d.datname)

@@ -11,6 +11,6 @@ cross join lateral (
     ('replication', r.rolreplication::text),
     ('bypass row security', r.rolbypassrls::text),
     ('connection limit', r.rolconnlimit::text),
-    ('valid until', coalesce(r.rolvaliduntil::text, 'always'))
+    ('valid until', coalesce(nullif(r.rolvaliduntil, 'infinity')::text, 'always'))
 ) as a (detail, value)
 where r.oid >= 16384 or r.rolname !~ '^pg_';

@@ -1,0 +1,154 @@
+"""Where the catalogs and the declaration differ, one difference for each thing that is wrong.
+
+A new table is one difference, not one for its owner, one for its row security and
+one for each privilege on it: what only follows from something else that is wrong is
+folded into that (``because``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from pandom.audit.facts import Fact, Facts
+
+Status = Literal["extra", "missing", "different"]
+
+# Kinds whose details belong together: a policy is one thing, whatever is wrong with it.
+_WHOLE: Final = frozenset({"role", "policy", "trigger", "function", "view", "row security"})
+
+# Seen, but never wrong in themselves.
+_CONTEXT: Final = frozenset({"partition"})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Expected against actual, for one object or one detail of it.
+
+    ``expected`` and ``actual`` hold only details that differ; both hold all details
+    when the whole object is extra or missing. ``because`` has the differences that
+    follow from this one.
+    """
+
+    kind: str
+    object: str
+    detail: str
+    status: Status
+    expected: Mapping[str, str]
+    actual: Mapping[str, str]
+    because: tuple[Difference, ...] = field(default=(), repr=False)
+
+    @property
+    def id(self) -> str:
+        """Stable as long as the same thing is wrong; the status is part of it."""
+        parts = (self.kind.replace(" ", "-") + "-" + self.status, self.object, self.detail)
+        return ":".join(part for part in parts if part)
+
+
+def differences(expected: Facts, actual: Facts) -> list[Difference]:
+    """All of them, in a stable order, consequences folded into their causes."""
+    found = list(_single(expected, actual))
+    causes = {cause: one for one in found for cause in _causes(one)}
+    folded: dict[str, list[Difference]] = {}
+    kept = []
+    for one in found:
+        reason = next(
+            (
+                causes[key]
+                for key in _depends_on(one, expected, actual)
+                if key in causes and causes[key] is not one
+            ),
+            None,
+        )
+        if reason is None:
+            kept.append(one)
+        else:
+            folded.setdefault(reason.id, []).append(one)
+    return [_with(one, folded) for one in kept]
+
+
+def _with(one: Difference, folded: Mapping[str, list[Difference]]) -> Difference:
+    because = tuple(_with(child, folded) for child in folded.get(one.id, ()))
+    return Difference(
+        one.kind, one.object, one.detail, one.status, one.expected, one.actual, because
+    )
+
+
+def _single(expected: Facts, actual: Facts) -> Iterable[Difference]:
+    groups: dict[tuple[str, str, str], list[Fact]] = {}
+    for fact in sorted(expected.keys() | actual.keys()):
+        if fact.kind not in _CONTEXT:
+            detail = "" if fact.kind in _WHOLE else fact.detail
+            groups.setdefault((fact.kind, fact.object, detail), []).append(fact)
+    for (kind, name, detail), facts in groups.items():
+        if all(expected.get(fact) == actual.get(fact) for fact in facts):
+            continue
+        wanted = {fact.detail: expected[fact] for fact in facts if fact in expected}
+        found = {fact.detail: actual[fact] for fact in facts if fact in actual}
+        status: Status = "different"
+        if not wanted:
+            status = "extra"
+        elif not found:
+            status = "missing"
+        else:
+            same = {key for key in wanted if wanted[key] == found.get(key)}
+            wanted = {key: value for key, value in wanted.items() if key not in same}
+            found = {key: value for key, value in found.items() if key not in same}
+        # What is owned by one role or another has one owner: the detail says nothing.
+        yield Difference(kind, name, "" if detail == kind else detail, status, wanted, found)
+
+
+def _causes(one: Difference) -> Iterable[tuple[str, str]]:
+    """What this difference explains: a whole object, or what its new owner holds as such."""
+    if one.kind == "owner" and one.status == "different":
+        yield "owned", f"{one.object} by {next(iter(one.actual.values()))}"
+    if one.status == "different":
+        return
+    if one.kind == "owner":
+        yield "object", one.object
+    elif one.kind == "role":
+        yield "role", one.object
+    elif one.kind == "extension":
+        yield "extension", one.object
+
+
+def _depends_on(one: Difference, expected: Facts, actual: Facts) -> Iterable[tuple[str, str]]:
+    """What could explain this difference, most telling first."""
+    for name in _objects(one):
+        for facts in (expected, actual):
+            owner = facts.get(Fact("owner", name, "owner"), "")
+            if " by extension " in owner:
+                yield "extension", owner.partition(" by extension ")[2]
+        yield "object", name
+        yield "owned", f"{name} by {one.detail}"
+    if one.kind == "role setting":
+        yield "role", one.object.partition(" in database ")[0]
+    elif one.kind == "membership":
+        yield "role", one.object
+        yield "role", one.detail.partition(" by ")[0]
+    elif one.kind == "privilege":
+        yield "role", one.detail
+    elif one.kind == "default privilege":
+        yield "role", one.detail
+        yield "role", one.object.partition(" of ")[2].partition(" in schema ")[0]
+
+
+def _objects(one: Difference) -> Iterable[str]:
+    """The object, in the form of an owner's fact, that this difference is about."""
+    if one.kind in ("owner", "row security", "privilege"):
+        yield one.object
+        if one.object.startswith("column "):
+            table = one.object.partition(" of ")[2]
+            yield f"table {table}"
+            yield f"view {table}"
+    elif one.kind in ("policy", "trigger", "rule"):
+        table = one.object.rpartition(" on ")[2]
+        yield f"table {table}"
+        yield f"view {table}"
+    elif one.kind == "function":
+        yield from (f"{word} {one.object}" for word in ("function", "procedure"))
+    elif one.kind == "view":
+        yield from (f"{word} {one.object}" for word in ("view", "materialized view"))
+    elif one.kind in ("event trigger", "publication"):
+        yield f"{one.kind} {one.object}"

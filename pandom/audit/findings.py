@@ -1,0 +1,305 @@
+"""Findings: a difference with its weight, the reason why it matters, and what heals it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from pandom.audit import heal
+from pandom.audit.differences import Difference
+from pandom.audit.facts import PUBLIC, Facts, words
+from schema import access
+
+Severity = Literal["critical", "high", "medium", "low"]
+SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "high", "medium", "low")
+
+_READING: Final = frozenset({"SELECT", "USAGE", "CONNECT", "EXECUTE", "REFERENCES"})
+_POWERS: Final = ("superuser", "bypass row security", "create role", "replication")
+
+_BY_HAND: Final = {
+    "connection rule": "The rules are part of the server's image: `make up` brings them back.",
+    "setting": "The setting is part of the server's image: `make up` brings it back.",
+    "owner": "Restore it from a backup, or let `make up` migrate an empty database.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something an auditor should look at.
+
+    ``expected`` and ``actual`` are texts for people; "" means nothing. ``sql`` heals
+    it when a superuser runs it; without one, ``advice`` says what to do.
+    """
+
+    id: str
+    kind: str
+    severity: Severity
+    object: str
+    title: str
+    expected: str
+    actual: str
+    why: str
+    sql: str | None = None
+    advice: str = ""
+    order: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+
+
+def findings(found: Iterable[Difference], expected: Facts) -> list[Finding]:
+    """The differences as findings, the gravest first."""
+    made = [_finding(one, expected) for one in found]
+    return sorted(made, key=lambda one: (SEVERITIES.index(one.severity), one.id))
+
+
+def script(found: Iterable[Finding]) -> str:
+    """The SQL of all findings, in the order in which it must run."""
+    healed = sorted((one for one in found if one.sql), key=lambda one: one.order)
+    return "".join(f"-- {one.id}\n{one.sql}\n" for one in healed)
+
+
+def _finding(one: Difference, expected: Facts) -> Finding:
+    sql = heal.sql(one, expected)
+    severity, why = _weight(one)
+    also = [f"{child.kind} {child.object}".strip() for child in one.because]
+    actual = _text(one.actual)
+    if one.status == "extra" and also:
+        actual += f" (with {len(also)} more that follow from it)"
+    return Finding(
+        id=one.id,
+        kind=one.kind,
+        severity=severity,
+        object=one.object,
+        title=_title(one),
+        expected=_text(one.expected),
+        actual=actual,
+        why=why,
+        sql=sql,
+        advice="" if sql else _BY_HAND.get(one.kind, "`make up` brings it back."),
+        order=heal.rank(one),
+    )
+
+
+def _text(values: Mapping[str, str]) -> str:
+    if len(values) == 1:
+        return next(iter(values.values()))
+    return "; ".join(f"{detail}: {value or 'none'}" for detail, value in values.items())
+
+
+_TITLES: Final[Mapping[tuple[str, str], str]] = {
+    ("role", "extra"): "a role that is not declared",
+    ("role", "missing"): "a declared role does not exist",
+    ("role", "different"): "a role's attributes are not as declared",
+    ("role setting", "extra"): "a setting that is not declared",
+    ("role setting", "missing"): "a declared setting is gone",
+    ("role setting", "different"): "a setting has another value",
+    ("membership", "extra"): "a membership that is not declared",
+    ("membership", "missing"): "a declared membership is gone",
+    ("membership", "different"): "a membership has other options",
+    ("owner", "extra"): "an object that is not declared",
+    ("owner", "missing"): "a declared object is gone",
+    ("owner", "different"): "an object has another owner",
+    ("row security", "different"): "row security is not as declared",
+    ("policy", "extra"): "a policy that is not declared",
+    ("policy", "missing"): "a declared policy is gone",
+    ("policy", "different"): "a policy is not as declared",
+    ("trigger", "extra"): "a trigger that is not declared",
+    ("trigger", "missing"): "a declared trigger is gone",
+    ("trigger", "different"): "a trigger is not as declared",
+    ("rule", "extra"): "a rule that is not declared",
+    ("function", "different"): "a function is not as declared",
+    ("view", "different"): "a view is not as declared",
+    ("extension", "extra"): "an extension that is not declared",
+    ("extension", "missing"): "a declared extension is gone",
+    ("extension", "different"): "an extension is in another schema",
+    ("privilege", "extra"): "privileges that are not declared",
+    ("privilege", "missing"): "declared privileges are gone",
+    ("privilege", "different"): "other privileges than declared",
+    ("default privilege", "extra"): "objects made later will grant more than declared",
+    ("default privilege", "missing"): "objects made later will grant less than declared",
+    ("default privilege", "different"): "objects made later will grant something else",
+    ("system privilege", "extra"): "privileges on a part of PostgreSQL were changed",
+    ("system privilege", "missing"): "declared privileges on a part of PostgreSQL are gone",
+    ("system privilege", "different"): "privileges on a part of PostgreSQL were changed",
+    ("event trigger", "different"): "an event trigger is not as declared",
+    ("connection rule", "extra"): "a connection rule that is not declared",
+    ("connection rule", "missing"): "a declared connection rule is gone",
+    ("connection rule", "different"): "another connection rule than declared",
+    ("setting", "extra"): "the server's file fixes a setting that is not declared",
+    ("setting", "different"): "a setting has another value than declared",
+    ("setting", "missing"): "a declared setting is not there",
+}
+
+
+def _title(one: Difference) -> str:
+    return _TITLES.get((one.kind, one.status), f"{one.kind} is {one.status}")
+
+
+def _weight(one: Difference) -> tuple[Severity, str]:
+    if (one.kind, one.status) in _FIXED:
+        return _FIXED[one.kind, one.status]
+    return _JUDGED[one.kind](one)
+
+
+_FIXED: Final[Mapping[tuple[str, str], tuple[Severity, str]]] = {
+    ("role", "missing"): (
+        "medium",
+        "What should run as this role cannot; it is often a half-finished restore.",
+    ),
+    ("membership", "missing"): ("medium", "What should run as the group's role cannot."),
+    ("owner", "extra"): (
+        "high",
+        "Nobody declared it, so nobody reviewed it: it may hold a copy of protected rows, or run "
+        "with its owner's rights.",
+    ),
+    ("owner", "missing"): ("high", "What uses it fails; if it held rows, they may be lost."),
+    ("owner", "different"): (
+        "critical",
+        "An owner may do anything with its object: drop it, switch off its triggers and row "
+        "security, and grant itself the rest.",
+    ),
+    ("row security", "different"): (
+        "critical",
+        "Without row security every row is visible to whoever may select; without FORCE, to the "
+        "owner; a partition inherits neither from its parent.",
+    ),
+    ("policy", "missing"): (
+        "high",
+        "Rows that it admitted are invisible now: the fault is closed.",
+    ),
+    ("trigger", "extra"): ("high", "It runs code in other people's statements."),
+    ("rule", "extra"): (
+        "critical",
+        "It replaces what a statement does, without a trace in the statement itself.",
+    ),
+    ("view", "different"): (
+        "high",
+        "A view without security_invoker reads with its owner's rights, past the reader's row "
+        "security.",
+    ),
+    ("extension", "extra"): ("high", "It brings functions, often with rights of a superuser."),
+    ("extension", "missing"): ("high", "What uses its functions fails: sign-in, among others."),
+    ("extension", "different"): ("medium", "Functions that name its schema do not find it."),
+    ("privilege", "missing"): ("medium", "What needs the privilege fails; nothing is open."),
+    ("default privilege", "missing"): ("low", "What is made later grants less; nothing is open."),
+    ("event trigger", "different"): ("high", "Event triggers record or guard everybody's DDL."),
+    ("setting", "extra"): ("medium", "It may change what is logged or how clients are let in."),
+}
+
+
+def _role(one: Difference) -> tuple[Severity, str]:
+    powers = [key for key in _POWERS if one.actual.get(key) == "true"]
+    if powers:
+        return "critical", f"It has a power that bypasses everything else: {', '.join(powers)}."
+    if one.status == "extra":
+        return (
+            "critical" if one.actual.get("login") == "true" else "high",
+            "Nobody declared it, so nobody watches its password or takes it away again.",
+        )
+    return "medium", "Attributes limit what a stolen password is worth."
+
+
+def _role_setting(one: Difference) -> tuple[Severity, str]:
+    weight: Severity = "medium"
+    if one.detail in ("search_path", "row_security", "session_replication_role", "role"):
+        weight = "high"
+    return weight, "Settings of a role hold in all of its sessions, before it can say anything."
+
+
+def _membership(one: Difference) -> tuple[Severity, str]:
+    declared_groups = {entry.group for entry in access.MEMBERSHIPS} | {access.SUPERUSER}
+    grave = one.object in declared_groups or one.object.startswith("pg_")
+    return (
+        "critical" if grave else "high",
+        "INHERIT uses the group's rights at once, SET becomes the group, ADMIN hands it on: each "
+        "opens what the group can reach.",
+    )
+
+
+def _policy(one: Difference) -> tuple[Severity, str]:
+    return (
+        "critical",
+        "Permissive policies are ORed: one that admits every row makes the others worthless.",
+    )
+
+
+def _trigger(one: Difference) -> tuple[Severity, str]:
+    return (
+        "critical" if one.object.startswith(("audit_", "foreign key ")) else "high",
+        "A trigger that does not fire leaves no trace: changes go unrecorded, or references "
+        "unchecked.",
+    )
+
+
+def _function(one: Difference) -> tuple[Severity, str]:
+    return (
+        "critical",
+        "A SECURITY DEFINER function acts with its owner's rights: without a pinned search_path, "
+        "or with another body, its caller may choose what it does.",
+    )
+
+
+def _privilege(one: Difference) -> tuple[Severity, str]:
+    held = {
+        word.partition("/")[0].removesuffix("*") for word in words(one.actual.get(one.detail, ""))
+    }
+    extra = held - words(one.expected.get(one.detail, ""))
+    if one.detail == PUBLIC:
+        return "critical", "PUBLIC is every login that exists now or later."
+    if any(table in one.object for table in access.TRAIL_TABLES) and extra - _READING:
+        return "critical", "The trail is evidence only while no login can write to it."
+    if one.detail == "the owner":
+        return "medium", "What the owner's functions and migrations do may fail."
+    if extra - _READING:
+        return "high", "It can change what it should at most read."
+    if extra:
+        return "high", "It can read or run what nobody decided it should."
+    return "medium", "A grant option, or a grant by another than the owner, spreads by itself."
+
+
+def _default_privilege(one: Difference) -> tuple[Severity, str]:
+    return (
+        "critical" if one.detail == PUBLIC else "high",
+        "It opens every object made from now on, at the moment it is made.",
+    )
+
+
+def _system_privilege(one: Difference) -> tuple[Severity, str]:
+    return (
+        "high",
+        "Parts of PostgreSQL read files, end sessions or show other people's statements; whoever "
+        "may use them needs nothing else.",
+    )
+
+
+def _connection_rule(one: Difference) -> tuple[Severity, str]:
+    return (
+        "critical",
+        "The first rule that fits decides who may connect, from where, with what proof.",
+    )
+
+
+def _setting(one: Difference) -> tuple[Severity, str]:
+    return "high", "It decides what is encrypted, logged or checked for everybody."
+
+
+_JUDGED: Final[Mapping[str, Callable[[Difference], tuple[Severity, str]]]] = {
+    "role": _role,
+    "role setting": _role_setting,
+    "membership": _membership,
+    "policy": _policy,
+    "trigger": _trigger,
+    "function": _function,
+    "privilege": _privilege,
+    "default privilege": _default_privilege,
+    "system privilege": _system_privilege,
+    "connection rule": _connection_rule,
+    "setting": _setting,
+    "view": lambda one: _FIXED["view", "different"],
+    "rule": lambda one: _FIXED["rule", "extra"],
+    "row security": lambda one: _FIXED["row security", "different"],
+    "event trigger": lambda one: _FIXED["event trigger", "different"],
+    "publication": lambda one: (
+        "high",
+        "What is published leaves the database, row security or not.",
+    ),
+}

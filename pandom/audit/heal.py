@@ -1,0 +1,423 @@
+"""The SQL that takes one difference back; for a superuser, in the order of ``rank``.
+
+What no statement can heal (a rule of pg_hba, a setting of the image, a table that is
+gone) has none: the finding then says what to do instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from pandom.audit.differences import Difference
+from pandom.audit.facts import PUBLIC, Fact, Facts, words
+from pandom.paths import ROOT
+from schema import access
+
+_SQL: Final = ROOT / "schema" / "sql"
+_PLAIN: Final = re.compile(r"[a-z_][a-z0-9_]*")
+# Words that name something else when they stand where a role's or column's name does.
+_RESERVED_WORDS: Final = """
+    all any array as case cast check column current_role current_user default desc distinct do
+    else end except false for foreign from grant group having in into limit none not null on
+    only or order primary public references select session_user table then to true union
+    unique user using when where with
+"""
+_RESERVED: Final = frozenset(_RESERVED_WORDS.split())
+
+# Causes before consequences: a role must exist before it is granted anything, an
+# owner must be right before its privileges are, columns follow their table.
+_ORDER: Final = (
+    "extension",
+    "role",
+    "role setting",
+    "membership",
+    "owner",
+    "function",
+    "view",
+    "rule",
+    "trigger",
+    "row security",
+    "policy",
+    "event trigger",
+    "publication",
+    "default privilege",
+    "system privilege",
+    "privilege",
+)
+# A view before the table it reads, a mapping before its server.
+_DROPPED: Final = (
+    "event trigger",
+    "publication",
+    "subscription",
+    "view",
+    "materialized view",
+    "user mapping",
+    "foreign table",
+    "foreign server",
+    "foreign data wrapper",
+    "table",
+)
+
+
+def rank(one: Difference) -> tuple[int, int, int, str]:
+    """Sorts differences into the order in which their SQL must run."""
+    kind = _ORDER.index(one.kind) if one.kind in _ORDER else len(_ORDER)
+    drop = next(
+        (place for place, word in enumerate(_DROPPED, 1) if one.object.startswith(word + " ")), 50
+    )
+    column = one.object.startswith("column ")
+    return kind, drop if one.status == "extra" else 0, int(column), one.id
+
+
+def sql(one: Difference, expected: Facts) -> str | None:
+    """The statements for one difference and its consequences; None if there are none."""
+    maker = _MAKERS.get(one.kind)
+    own = list(maker(one, expected)) if maker else []
+    if not own:
+        return None
+    if one.status != "extra":
+        # What an extra object brought along goes with it; the others need everything.
+        for child in sorted(one.because, key=rank):
+            if text := sql(child, expected):
+                own.append(text)
+    return "\n".join(dict.fromkeys(own))
+
+
+def ident(name: str) -> str:
+    """A name as SQL wants it."""
+    if _PLAIN.fullmatch(name) and name not in _RESERVED:
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A string as SQL wants it (standard_conforming_strings)."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _grantee(name: str) -> str:
+    return "public" if name == PUBLIC else ident(name)
+
+
+# -- roles ------------------------------------------------------------------------------
+
+_ATTRIBUTES: Final = {
+    "superuser": "superuser",
+    "login": "login",
+    "inherit": "inherit",
+    "create role": "createrole",
+    "create database": "createdb",
+    "replication": "replication",
+    "bypass row security": "bypassrls",
+}
+
+
+def _attribute(detail: str, value: str) -> str:
+    if detail == "connection limit":
+        return f"connection limit {value}"
+    if detail == "valid until":
+        return f"valid until {literal('infinity' if value == 'always' else value)}"
+    return ("" if value == "true" else "no") + _ATTRIBUTES[detail]
+
+
+def _role(one: Difference, _expected: Facts) -> Iterable[str]:
+    name = ident(one.object)
+    if one.status == "extra":
+        yield f"reassign owned by {name} to {access.SUPERUSER};"
+        yield f"drop owned by {name};"
+        yield f"drop role {name};"
+        return
+    attributes = " ".join(_attribute(detail, value) for detail, value in one.expected.items())
+    if one.status == "missing":
+        yield f"create role {name} {attributes.replace(' valid until ' + literal('infinity'), '')};"
+        comment = next((role.comment for role in access.ROLES if role.name == one.object), "")
+        yield f"comment on role {name} is {literal(comment)};"
+    else:
+        yield f"alter role {name} {attributes};"
+
+
+def _role_setting(one: Difference, _expected: Facts) -> Iterable[str]:
+    if one.object == "every role":
+        target = "role all"
+    elif one.object.startswith("database "):
+        target = one.object
+    else:
+        target = f"role {one.object}"
+    for detail in one.expected.keys() | one.actual.keys():
+        if detail in one.expected:
+            yield f"alter {target} set {ident(detail)} = {literal(one.expected[detail])};"
+        else:
+            parameter = ".".join(ident(part) for part in detail.split("."))
+            yield f"alter {target} reset {parameter};"
+
+
+def _membership(one: Difference, _expected: Facts) -> Iterable[str]:
+    group = ident(one.object)
+    member, _, grantor = one.detail.partition(" by ")
+    if one.status == "extra":
+        by = f" granted by {ident(grantor)}" if grantor else ""
+        yield f"revoke {group} from {ident(member)}{by} cascade;"
+        return
+    wanted = words(one.expected[one.detail])
+    if "admin" in words(one.actual.get(one.detail, "")) - wanted:
+        yield f"revoke admin option for {group} from {ident(member)} cascade;"
+    options = ", ".join(
+        f"{key} {str(key in wanted).lower()}" for key in ("inherit", "set", "admin")
+    )
+    yield f"grant {group} to {ident(member)} with {options};"
+
+
+# -- objects ----------------------------------------------------------------------------
+
+
+def _owner(one: Difference, expected: Facts) -> Iterable[str]:
+    target = one.object.replace("foreign server ", "server ", 1)
+    if one.status == "extra":
+        if target.startswith("user mapping "):
+            yield f"drop {target};"
+        elif target.startswith("large object "):
+            yield f"select pg_catalog.lo_unlink({target.removeprefix('large object ')});"
+        else:
+            cascade = " cascade" if target.startswith(("foreign data", "server ")) else ""
+            yield f"drop {target}{cascade};"
+    elif one.status == "different":
+        owner = next(iter(one.expected.values()))
+        if " by extension " not in owner:
+            yield f"alter {target} owner to {ident(owner)};"
+    else:
+        word, _, name = one.object.partition(" ")
+        if word in ("function", "view"):
+            yield from _file(word + "s", name)
+
+
+def _file(folder: str, name: str) -> Iterable[str]:
+    """The declared text of a function or view, as the owner that its file names."""
+    stem = name.partition("(")[0].removeprefix(f"{access.SCHEMA}.")
+    path = _SQL / folder / f"{stem}.sql"
+    if path.is_file():
+        yield f"begin;\n{path.read_text().strip()}\ncommit;"
+
+
+def _function(one: Difference, _expected: Facts) -> Iterable[str]:
+    return _file("functions", one.object)
+
+
+def _view(one: Difference, _expected: Facts) -> Iterable[str]:
+    return _file("views", one.object)
+
+
+def _extension(one: Difference, _expected: Facts) -> Iterable[str]:
+    if one.status == "extra":
+        yield f"drop extension {one.object} cascade;"
+    elif one.status == "missing":
+        yield (_SQL / "cluster" / "extensions.sql").read_text().strip()
+    else:
+        yield f"alter extension {one.object} set schema {one.expected[one.detail]};"
+
+
+def _row_security(one: Difference, _expected: Facts) -> Iterable[str]:
+    verbs = {
+        ("enabled", "true"): "enable",
+        ("enabled", "false"): "disable",
+        ("forced", "true"): "force",
+        ("forced", "false"): "no force",
+    }
+    for detail, value in one.expected.items():
+        yield f"alter {one.object} {verbs[detail, value]} row level security;"
+
+
+def _policy(one: Difference, expected: Facts) -> Iterable[str]:
+    if one.status == "extra":
+        yield f"drop policy {one.object};"
+        return
+    whole = {
+        fact.detail: value
+        for fact, value in expected.items()
+        if fact.kind == "policy" and fact.object == one.object
+    }
+    roles = ", ".join(_grantee(role) for role in sorted(words(whole["to"])))
+    using = f" using ({whole['using']})" if whole["using"] else ""
+    check = f" with check ({whole['with check']})" if whole["with check"] else ""
+    # An expression cannot be altered away, and neither can what a policy is for.
+    lost = [key for key in ("using", "with check") if one.actual.get(key) and not whole[key]]
+    if one.status == "different" and not (lost or one.expected.keys() & {"as", "for"}):
+        yield f"alter policy {one.object} to {roles}{using}{check};"
+        return
+    if one.status == "different":
+        yield f"drop policy {one.object};"
+    yield (
+        f"create policy {one.object} as {whole['as']} for {whole['for']} to {roles}{using}{check};"
+    )
+
+
+_FIRES: Final = {
+    "normally": "enable",
+    "always": "enable always",
+    "in replicas only": "enable replica",
+    "never": "disable",
+}
+
+
+def _trigger(one: Difference, expected: Facts) -> Iterable[str]:
+    name, _, table = one.object.removeprefix("foreign key ").rpartition(" on ")
+    if one.object.startswith("foreign key "):
+        yield f"alter table {table} enable trigger {name};"
+        return
+    if one.status == "extra":
+        yield f"drop trigger {one.object};"
+        return
+    fires = expected[Fact("trigger", one.object, "fires")]
+    if "definition" in one.expected:
+        if one.status == "different":
+            yield f"drop trigger {one.object};"
+        yield one.expected["definition"] + ";"
+        if fires == "normally":
+            return
+    yield f"alter table {table} {_FIRES[fires]} trigger {name};"
+
+
+def _rule(one: Difference, _expected: Facts) -> Iterable[str]:
+    if one.actual:
+        yield f"drop rule {one.object};"
+    yield from one.expected.values()
+
+
+def _event_trigger(one: Difference, _expected: Facts) -> Iterable[str]:
+    wanted = one.expected.get(one.detail, "")
+    if one.status == "different":
+        verb = {"disabled": "disable", "enabled": "enable"}.get(wanted.split()[-1], "enable always")
+        yield f"alter event trigger {one.object} {verb};"
+
+
+# -- privileges -------------------------------------------------------------------------
+
+_GRANT_WORDS: Final = {
+    "view ": "table ",
+    "materialized view ": "table ",
+    "foreign table ": "table ",
+    "aggregate ": "function ",
+    "foreign server ": "foreign server ",
+}
+
+
+def _statement(verb: str, privileges: Iterable[str], name: str, role: str) -> str:
+    """GRANT or REVOKE with the object in the form that both want."""
+    what = ", ".join(sorted(privilege.lower() for privilege in privileges))
+    if name.startswith("column "):
+        column, _, table = name.removeprefix("column ").rpartition(" of ")
+        what, name = f"{what} ({column})", f"table {table}"
+    for word, instead in _GRANT_WORDS.items():
+        if name.startswith(word):
+            name = instead + name.removeprefix(word)
+    preposition = "to" if verb == "grant" else "from"
+    end = "" if verb == "grant" else " cascade"
+    return f"{verb} {what} on {name} {preposition} {_grantee(role)}{end};"
+
+
+def _privilege(one: Difference, expected: Facts) -> Iterable[str]:
+    name, role = one.object, one.detail
+    wanted = words(one.expected.get(role, ""))
+    if role == "the owner":
+        owner = expected.get(Fact("owner", name, "owner"), access.SUPERUSER)
+        lacking = words(one.actual[role].removeprefix("without "))
+        yield _statement("grant", lacking, name, owner)
+        return
+    held: set[str] = set()
+    options: set[str] = set()
+    foreign: dict[str, set[str]] = {}
+    for word in words(one.actual.get(role, "")):
+        text, _, grantor = word.partition("/")
+        privilege = text.removesuffix("*")
+        if grantor:
+            foreign.setdefault(grantor, set()).add(privilege)
+            continue
+        held.add(privilege)
+        if text.endswith("*"):
+            options.add(privilege)
+    for grantor, privileges in sorted(foreign.items()):
+        # Only the grantor takes its own grant back, superuser or not.
+        yield f"set role {ident(grantor)};"
+        yield _statement("revoke", privileges, name, role)
+        yield "reset role;"
+    if extra := held - wanted:
+        yield _statement("revoke", extra, name, role)
+        yield from _columns_again(name, role, extra, expected)
+    if too_much := options & wanted:
+        yield _statement("revoke grant option for", too_much, name, role)
+    if missing := wanted - held:
+        yield _statement("grant", missing, name, role)
+
+
+def _columns_again(name: str, role: str, privileges: set[str], expected: Facts) -> Iterable[str]:
+    """Revoking from a table takes the same privilege from its columns, declared or not."""
+    table = name.partition(" ")[2]
+    for fact, value in sorted(expected.items()):
+        if (
+            fact.kind == "privilege"
+            and fact.detail == role
+            and fact.object.startswith("column ")
+            and fact.object.endswith(f" of {table}")
+            and (again := words(value) & privileges)
+        ):
+            yield _statement("grant", again, fact.object, role)
+
+
+def _system_privilege(one: Difference, _expected: Facts) -> Iterable[str]:
+    wanted = one.expected.get(one.detail, "")
+    found = one.actual.get(one.detail, "")
+    start = (wanted or found).partition(" -> ")[0]
+    target = _entries(wanted.partition(" -> ")[2] if wanted else start)
+    holds = _entries(found.partition(" -> ")[2] if found else start)
+    for role, privilege in sorted(holds - target):
+        yield _statement("revoke", [privilege.removesuffix("*")], one.object, role)
+    for role, privilege in sorted(target - holds):
+        yield _statement("grant", [privilege], one.object, role)
+
+
+def _entries(text: str) -> set[tuple[str, str]]:
+    """The pairs (role, privilege) of a list such as ``PUBLIC EXECUTE, app SELECT*``."""
+    pairs = (entry.rpartition(" ") for entry in words(text) if entry != "nobody")
+    return {(role, privilege) for role, _, privilege in pairs}
+
+
+def _default_privilege(one: Difference, _expected: Facts) -> Iterable[str]:
+    kinds, _, owner = one.object.partition(" of ")
+    owner, _, schema = owner.partition(" in schema ")
+    place = f"for role {ident(owner)}" + (f" in schema {schema}" if schema else "")
+    wanted = words(one.expected.get(one.detail, ""))
+    held = {word.removesuffix("*") for word in words(one.actual.get(one.detail, ""))}
+    options = {
+        word.removesuffix("*") for word in words(one.actual.get(one.detail, "")) if "*" in word
+    }
+    role = _grantee(one.detail)
+    for verb, privileges, preposition in (
+        ("revoke", held - wanted, "from"),
+        ("revoke grant option for", options & wanted, "from"),
+        ("grant", wanted - held, "to"),
+    ):
+        if privileges:
+            what = ", ".join(sorted(privilege.lower() for privilege in privileges))
+            yield (
+                f"alter default privileges {place} {verb} {what} on {kinds} {preposition} {role};"
+            )
+
+
+_MAKERS: Final[dict[str, Callable[[Difference, Facts], Iterable[str]]]] = {
+    "role": _role,
+    "role setting": _role_setting,
+    "membership": _membership,
+    "owner": _owner,
+    "function": _function,
+    "view": _view,
+    "extension": _extension,
+    "row security": _row_security,
+    "policy": _policy,
+    "trigger": _trigger,
+    "rule": _rule,
+    "event trigger": _event_trigger,
+    "privilege": _privilege,
+    "system privilege": _system_privilege,
+    "default privilege": _default_privilege,
+}

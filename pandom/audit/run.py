@@ -1,0 +1,70 @@
+"""One audit: read, compare, judge. Everything that prints gets its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import psycopg
+
+from pandom.audit import accepted, catalog, declared, recorded
+from pandom.audit.accepted import Acceptance
+from pandom.audit.catalog import Observed
+from pandom.audit.differences import differences
+from pandom.audit.facts import Facts
+from pandom.audit.findings import Finding, findings
+from pandom.errors import DONE, FAILED, USER_MISTAKE
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one audit found. ``accepted`` are findings that someone answers for."""
+
+    observed: Observed
+    expected: Facts
+    findings: tuple[Finding, ...]
+    accepted: tuple[tuple[Finding, Acceptance], ...]
+    stale: tuple[Acceptance, ...]
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What is inside the scope of this run and could not be seen."""
+        return self.observed.unknown
+
+    @property
+    def exit_code(self) -> int:
+        """2 drift, 1 could not tell, 0 clean."""
+        if self.findings:
+            return USER_MISTAKE
+        return FAILED if self.unknown else DONE
+
+
+def run(
+    connection: psycopg.Connection,
+    opt_in: frozenset[str] = frozenset(),
+    acceptances: tuple[Acceptance, ...] | None = None,
+    today: date | None = None,
+) -> Report:
+    """Audit the connection's database. ``today`` decides which acceptances still hold."""
+    observed = catalog.read(connection, declared.OWNERS)
+    expected = declared.facts(observed, opt_in)
+    actual = declared.comparable(observed.facts) | recorded.settings(observed, expected)
+    expected = _visible(expected, observed)
+    found = findings(differences(expected, actual), expected)
+    given = accepted.load() if acceptances is None else acceptances
+    kept, excused, stale = accepted.divide(found, given, today or datetime.now(UTC).date())
+    return Report(observed, expected, tuple(kept), tuple(excused), tuple(stale))
+
+
+def _visible(expected: Facts, observed: Observed) -> Facts:
+    """Without what this login cannot see: that is unknown, and no finding."""
+    blind = set()
+    if any(reason.startswith("connection rules") for reason in observed.unknown):
+        blind.add("connection rule")
+    hidden = any(reason.startswith("settings") for reason in observed.unknown)
+    return {
+        fact: value
+        for fact, value in expected.items()
+        if fact.kind not in blind
+        and not (hidden and fact.kind == "setting" and fact.object not in observed.settings)
+    }
