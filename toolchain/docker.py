@@ -85,6 +85,7 @@ def start(step: Step) -> None:
         step.working("systemctl start docker")
         process.run("Docker engine", ["systemctl", "start", "docker"], hint=_hint())
         _await_ready(None, _log())
+        say("  Docker engine: started by systemd; stop it with: systemctl stop docker")
         return
     for stale in ("docker.pid", "docker/containerd/containerd.pid"):
         _remove_stale(_RUN / stale)
