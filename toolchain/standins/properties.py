@@ -41,6 +41,9 @@ _TYPES: Final[Mapping[Kind, tuple[type, ...]]] = {
 }
 
 
+_ZEROS: Final[Mapping[Kind, Value]] = {"string": "", "integer": 0, "boolean": False}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Property:
     """One property of a resource type or of a block inside it.
@@ -180,8 +183,10 @@ def plan(table: Table, inputs: Values, old: Values | None = None) -> Values:
             state[name] = settle(rule, value)
         elif rule.output or rule.computed:
             state[name] = UNKNOWN if old is None else old.get(name)
-        elif old is not None and is_empty(old.get(name)):
+        elif old is not None and rule.default is None and not old.get(name):
             state[name] = old.get(name)  # the server's way of saying nothing
+        elif old is not None and rule.default is None and rule.kind in _ZEROS:
+            state[name] = _ZEROS[rule.kind]  # taken away
         else:
             state[name] = _unset(rule, nested=False)
     return state
@@ -244,18 +249,13 @@ def inputs_of(table: Table, state: Values, old_inputs: Values) -> Values:
 
 
 def imported_inputs(table: Table, state: Values) -> Values:
-    """The inputs that describe a resource found by its id."""
-    inputs: Values = {}
-    defaults: list[str] = []
-    for name, rule in table.items():
-        value = state.get(name)
-        if rule.output or is_empty(value):
-            continue
-        inputs[name] = value
-        if rule.default is not None and value == rule.default:
-            defaults.append(name)
-    inputs[DEFAULTS] = sorted(defaults)
-    return inputs
+    """The inputs that describe a resource found by its id: what is no default."""
+    inputs = {
+        name: state[name]
+        for name, rule in table.items()
+        if not rule.output and not is_empty(state.get(name)) and state[name] != rule.default
+    }
+    return {**inputs, DEFAULTS: []}
 
 
 # --- differences --------------------------------------------------------------

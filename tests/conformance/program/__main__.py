@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import edits
+from typing import Any
+
+import edits  # type: ignore[import-not-found] # beside this file, where Pulumi runs it
 import pulumi
 import pulumi_docker as docker
 import pulumi_postgresql as postgresql
@@ -14,7 +16,7 @@ port = config.require_int("port")
 edited = bool(config.get_bool("edited"))
 
 
-def arguments(edit: edits.Edit) -> dict[str, object]:
+def arguments(edit: edits.Edit) -> dict[str, Any]:
     """The side of the edit that this run shows."""
     return dict(edit.after if edited else edit.before)
 
@@ -135,6 +137,22 @@ for name, edit in edits.ROLES.items():
         **{"name": f"c_{name.replace('-', '_')}", **options},
         opts=on_server,
     )
+
+# Made by hand before the first run, as a run leaves them that was killed before it wrote its
+# state. A password cannot be read back, so an import that sets it is refused.
+postgresql.Role(
+    "adopted-role",
+    name="c_adopted",
+    login=True,
+    password="adopted",
+    connection_limit=7,
+    opts=pulumi.ResourceOptions(provider=server, import_="c_adopted", ignore_changes=["password"]),
+)
+postgresql.Database(
+    "adopted-database",
+    name="c_adopted",
+    opts=pulumi.ResourceOptions(provider=server, import_="c_adopted"),
+)
 
 database = postgresql.Database("database", name="c_database", owner="postgres", opts=after_roles)
 previous: list[pulumi.Resource] = [database]

@@ -95,7 +95,7 @@ class Database(ResourceType):
                 "isTemplate": row[8],
                 # Where it was copied from is written down nowhere.
                 "template": template if template and not is_unknown(template) else "template0",
-                "alterObjectOwnership": state.get("alterObjectOwnership") or False,
+                "alterObjectOwnership": state.get("alterObjectOwnership"),
             },
         )
 
