@@ -185,7 +185,7 @@ def make_user(endpoint: Endpoint, admin: MinioAdmin, bucket: str, user: Account)
         )
     admin.policy_add(policy_name=POLICY_NAME, policy=policy(bucket))
     others = users(admin)
-    if others.pop(user.access_key, None) != _USER_ENTRY or not _signs_in(endpoint, bucket, user):
+    if others.pop(user.access_key, None) != _USER_ENTRY or not signs_in(endpoint, bucket, user):
         admin.user_add(access_key=user.access_key, secret_key=user.secret_key)
         admin.policy_set(policy_name=POLICY_NAME, user=user.access_key)
     for name in [name for name, entry in others.items() if entry.get("policyName") == POLICY_NAME]:
@@ -197,7 +197,8 @@ def make_user(endpoint: Endpoint, admin: MinioAdmin, bucket: str, user: Account)
     return sorted(others)
 
 
-def _signs_in(endpoint: Endpoint, bucket: str, user: Account) -> bool:
+def signs_in(endpoint: Endpoint, bucket: str, user: Account) -> bool:
+    """Whether the user's secret is right and it sees its bucket."""
     from minio.error import S3Error
 
     try:
@@ -247,6 +248,9 @@ def differences(s3: Minio, admin: MinioAdmin, bucket: str, access_key: str) -> l
     if not BUCKET.public and bucket_policy(s3, bucket) is not None:
         found.append(f"bucket {bucket}: has a policy of its own, expected none (private)")
 
+    # Listing users makes a server load them and their policies, if it has just started:
+    # it calls itself healthy before it has.
+    entry = users(admin).get(access_key)
     try:
         document = json.loads(admin.policy_info(POLICY_NAME))
         # Newer servers wrap the document.
@@ -255,9 +259,7 @@ def differences(s3: Minio, admin: MinioAdmin, bucket: str, access_key: str) -> l
     except MinioAdminException:
         found.append(f"policy {POLICY_NAME}: does not exist")
 
-    try:
-        entry = json.loads(admin.user_info(access_key))
-    except MinioAdminException:
+    if entry is None:
         return [*found, f"user {access_key}: does not exist"]
     policy_name, status = entry.get("policyName") or "none", entry.get("status")
     if (policy_name, status) != (POLICY_NAME, "enabled"):

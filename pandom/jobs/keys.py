@@ -44,6 +44,10 @@ _CERTIFICATE_FILES: Final = {
     "minio": ("certs/public.crt", "certs/private.key"),
 }
 
+# Older MinIO servers encrypt users and policies with the root password: after a change
+# they need the one before, once, to read them.
+_PREVIOUS: Final = {"root_password": "root_password.previous"}
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -278,9 +282,25 @@ def _write_reader(folder: Path, reader: Reader, authority: Authority) -> None:
         if found is None or not _good(found[1], reader.sans, authority):
             texts = _new_certificate(reader.sans, authority)
         wanted.update(zip(paths, texts, strict=True))
-    for path, content in wanted.items():
+    for path, content in (_previous(wanted) | wanted).items():
         _write(path, content, reader.uid)
+    wanted.update(_previous(wanted))
     _seal(folder, set(wanted), reader.uid)
+
+
+def _previous(wanted: Mapping[Path, bytes]) -> dict[Path, bytes]:
+    """What the secrets were that a server needs once more after they changed; written
+    before the new ones, so that a kill between the two loses neither."""
+    found = {}
+    for path in wanted:
+        kept = path.with_name(_PREVIOUS.get(path.name, path.name))
+        if kept == path or not path.exists():
+            continue
+        if (content := path.read_bytes()) != wanted[path]:
+            found[kept] = content
+        elif kept.exists():
+            found[kept] = kept.read_bytes()
+    return found
 
 
 def _write(path: Path, content: bytes, uid: int) -> None:

@@ -168,7 +168,10 @@ class SpareKeys:
 
 
 def write_keys(
-    spare: Spare, volumes: Mapping[str, str], password: str = SPARE_PASSWORD
+    spare: Spare,
+    volumes: Mapping[str, str],
+    password: str = SPARE_PASSWORD,
+    root_password: str = SPARE_PASSWORD,
 ) -> tuple[int, str]:
     """Run the keys job on spare volumes: its exit code and output."""
     request = {
@@ -181,7 +184,7 @@ def write_keys(
             },
             "minio": {
                 "uid": UID_MINIO,
-                "files": {"root_user": "spare-root", "root_password": SPARE_PASSWORD},
+                "files": {"root_user": "spare-root", "root_password": root_password},
                 "certificate": "minio",
             },
         },

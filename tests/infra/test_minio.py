@@ -35,7 +35,7 @@ from pandom.objectstore import (
 )
 from schema.storage import POLICY_NAME
 from tests.fixtures.stack import RunningStack
-from tests.infra.conftest import SPARE_PASSWORD, Spare, SpareKeys
+from tests.infra.conftest import SPARE_PASSWORD, Spare, SpareKeys, write_keys
 
 pytestmark = pytest.mark.requirement("B3", "B4")
 
@@ -236,17 +236,19 @@ def test_root_may_what_the_user_may_not(store: Store, document: tuple[str, str])
 # -- a store that is wrong, on a server of its own --------------------------------------------
 
 
+def spare_store(spare: Spare, mounts: dict[str, Any], password: str, ca: Path) -> Store:
+    server = spare.start("minio", volumes=mounts, ports={"9000/tcp": ("127.0.0.1", None)})
+    server.reload()
+    endpoint = Endpoint("127.0.0.1", int(server.ports["9000/tcp"][0]["HostPort"]), ca)
+    user = Account("media", "first-secret-of-media")
+    return Store(endpoint, Account("spare-root", password), user, "media-bucket")
+
+
 @pytest.fixture
 def wrong(spare: Spare, spare_keys: SpareKeys, tmp_path: Path) -> Store:
-    server = spare.start(
-        "minio", volumes=spare_keys.mount("minio"), ports={"9000/tcp": ("127.0.0.1", None)}
-    )
-    server.reload()
     ca = tmp_path / "ca.crt"
     ca.write_text(spare_keys.ca)
-    endpoint = Endpoint("127.0.0.1", int(server.ports["9000/tcp"][0]["HostPort"]), ca)
-    root, user = Account("spare-root", SPARE_PASSWORD), Account("media", "first-secret-of-media")
-    return Store(endpoint, root, user, "media-bucket")
+    return spare_store(spare, spare_keys.mount("minio"), SPARE_PASSWORD, ca)
 
 
 def test_what_is_not_as_declared_is_seen_and_healed(wrong: Store) -> None:
@@ -312,3 +314,25 @@ def test_what_is_not_as_declared_is_seen_and_healed(wrong: Store) -> None:
     wrong.admin.user_add(access_key="stranger", secret_key="secret-of-a-stranger")
     assert converge(Account("files", "third-secret-of-media")) == ["stranger"]
     assert set(users(wrong.admin)) == {"files", "stranger"}
+
+
+def test_users_and_policies_outlive_a_new_root_password(spare: Spare, tmp_path: Path) -> None:
+    """As after a lost state, when secrets are made anew and the volumes are still there."""
+    keys = {name: spare.volume() for name in ("ca", "postgres", "minio")}
+    mounts = {
+        spare.volume(): {"bind": "/data"},
+        keys["minio"]: {"bind": str(KEYS_MOUNT), "mode": "ro"},
+    }
+    ca = tmp_path / "ca.crt"
+    for password in ("first-root-password", "second-root-password"):
+        code, output = write_keys(spare, keys, root_password=password)
+        assert code == 0, output
+        ca.write_text(output)
+        store = spare_store(spare, mounts, password, ca)
+        users(store.admin)  # a server that has just started loads them now
+        if password.startswith("first"):
+            make_bucket(store.s3, store.bucket)
+            make_user(store.endpoint, store.admin, store.bucket, store.user)
+        assert store.differences() == []
+        assert store.limited.bucket_exists(bucket_name=store.bucket)
+        spare.containers[-1].stop()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import testinfra
 from docker.models.containers import Container
 from testinfra.host import Host
 
@@ -106,23 +108,60 @@ def test_the_user_is_the_image_s_own(inside: Callable[[str], Host]) -> None:
     assert (user.uid, user.gid, user.shell) == (UID_POSTGRES, UID_POSTGRES, "/usr/sbin/nologin")
 
 
-@pytest.mark.parametrize("name", ["superuser_password", "server.key", "server.crt", "ca.crt"])
-def test_secrets_are_the_reader_s_alone(inside: Callable[[str], Host], name: str) -> None:
-    file = inside("postgres").file(f"{KEYS_MOUNT}/{name}")
-    assert (file.user, file.group, oct(file.mode)) == ("postgres", "postgres", "0o400")
-    assert file.size > 0
+KEY_FILES = {"superuser_password", "server.key", "server.crt", "ca.crt"}
 
 
-def test_nothing_else_lies_with_the_secrets(inside: Callable[[str], Host]) -> None:
-    host = inside("postgres")
-    assert set(host.file(str(KEYS_MOUNT)).listdir()) == {
-        "superuser_password",
-        "server.key",
-        "server.crt",
-        "ca.crt",
-    }
-    assert oct(host.file(str(KEYS_MOUNT)).mode) == "0o500"
-    assert host.run(f"touch {KEYS_MOUNT}/x").failed
+def key_problems(host: Host) -> list[str]:
+    """What is wrong with the reader's files, folder and mount."""
+    folder = host.file(str(KEYS_MOUNT))
+    found = [f"unexpected {name}" for name in sorted(set(folder.listdir()) - KEY_FILES)]
+    for name in (".", *sorted(KEY_FILES)):
+        file = host.file(f"{KEYS_MOUNT}/{name}")
+        mode = "0o500" if name == "." else "0o400"
+        if (file.user, file.group) != ("postgres", "postgres"):
+            found.append(f"{name} belongs to {file.user}:{file.group}")
+        if oct(file.mode) != mode:
+            found.append(f"{name} has mode {oct(file.mode)}")
+    if host.run(f"test -w {KEYS_MOUNT}").succeeded:
+        found.append("may be written")
+    return found
+
+
+def test_secrets_are_the_reader_s_alone(inside: Callable[[str], Host]) -> None:
+    assert key_problems(inside("postgres")) == []
+
+
+def test_loose_secrets_would_be_seen(spare: Spare, spare_keys: SpareKeys) -> None:
+    script = (
+        f"cd {KEYS_MOUNT} && cp -rp /good/. . && chmod 644 server.key && touch extra"
+        " && chgrp root ca.crt && chmod 755 . && touch /tmp/ready && exec sleep 60"
+    )
+    made = spare.create(
+        "postgres",
+        ["-c", script],
+        entrypoint="bash",
+        user="0:0",
+        cap_add=["CHOWN", "FOWNER", "DAC_OVERRIDE"],
+        volumes={spare_keys.postgres: {"bind": "/good", "mode": "ro"}},
+        tmpfs={str(KEYS_MOUNT): "mode=0700", "/tmp": "mode=1777"},  # noqa: S108
+    )
+    made.start()
+    host = testinfra.get_host(f"docker://{made.name}")
+    await_file(host, "/tmp/ready")  # noqa: S108 - of the container
+    assert key_problems(host) == [
+        "unexpected extra",
+        ". has mode 0o755",
+        "ca.crt belongs to postgres:root",
+        "server.key has mode 0o644",
+        "may be written",
+    ]
+
+
+def await_file(host: Host, path: str) -> None:
+    end = time.monotonic() + 10
+    while not host.file(path).exists:
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.1)
 
 
 def test_configuration_belongs_to_root_and_data_to_the_server(

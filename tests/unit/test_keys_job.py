@@ -145,6 +145,21 @@ def test_a_changed_secret_changes_only_its_file(volumes: Volumes) -> None:
     }
 
 
+def test_the_object_store_keeps_the_root_password_before(volumes: Volumes) -> None:
+    files = volumes.request["readers"]["minio"]["files"]
+    previous = volumes.root / "minio" / "root_password.previous"
+    volumes.run()
+    assert not previous.exists()
+    first, files["root_password"] = files["root_password"], "second" * 6
+    for _ in range(2):  # a run that changes nothing keeps it
+        volumes.run()
+        assert previous.read_text() == first
+        assert (previous.stat().st_uid, stat.S_IMODE(previous.stat().st_mode)) == (9000, 0o400)
+    files["root_password"] = "third" * 6
+    volumes.run()
+    assert previous.read_text() == "second" * 6
+
+
 def test_files_no_longer_declared_are_removed(volumes: Volumes) -> None:
     volumes.request["readers"]["operator"]["files"]["old_password"] = "o" * 32
     volumes.request["readers"]["operator"]["certificate"] = "minio"
