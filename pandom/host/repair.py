@@ -18,7 +18,8 @@ from pandom.naming import LABEL_PART
 from pandom.progress import say, step
 
 # What must be there before the server can be asked anything.
-_FOUNDATION = ("postgres", "minio", "keys")
+_SERVERS = ("postgres", "minio")
+_FOUNDATION = (*_SERVERS, "keys")
 
 
 def remove_unknown(engine: Engine, state: State) -> int:
@@ -77,7 +78,11 @@ def examine(engine: Engine, state: State) -> Findings:
         bool(images)
         or missing_volume
         or any(one.id not in networks for one in state.of_type(NETWORK))
-        or any(_off(containers.get(one.id)) for one in state.of_type(CONTAINER) if not one.one_shot)
+        or any(
+            _off(containers.get(one.id))
+            for one in state.of_type(CONTAINER)
+            if one.label.get(LABEL_PART) in _SERVERS
+        )
     )
     findings.replace += images
     if missing_volume:

@@ -115,7 +115,7 @@ class _Up:
         findings = repair.examine(engine, state)
         replace = findings.replace
         if findings.targets:
-            self._operate("foundation: ", *repair.options(findings.targets, findings.replace))
+            self._foundation(engine, findings)
             state = State(self._pulumi.export())
             known = {one.urn for one in state.resources}
             replace = [urn for urn in state.jobs if urn in findings.replace and urn in known]
@@ -131,6 +131,19 @@ class _Up:
             if not self._mend(error, settings, state):
                 raise
             self._operate("", *repair.options((), replace))
+
+    def _foundation(self, engine: Engine, findings: repair.Findings) -> None:
+        """Bring up what is off in Docker, before the server's content is looked at.
+
+        Jobs are not among it, but one that failed in an earlier run makes the program
+        fail; what counts here is whether the server is there afterwards.
+        """
+        try:
+            self._operate("foundation: ", *repair.options(findings.targets, findings.replace))
+        except PulumiFailed:
+            found = engine.wait_good("postgres", READY_S)
+            if found is None or not found.good:
+                raise
 
     def _mend(self, error: PulumiFailed, settings: Settings, state: State) -> bool:
         """Remove what stopped Pulumi, if it is something that we know to remove."""
