@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pulumi
 import pulumi_docker as docker
@@ -52,7 +52,12 @@ class Job(pulumi.ComponentResource):
         that the plan is readable before anything runs."""
         if pulumi.runtime.is_dry_run():
             return value
-        return self.succeeded.apply(lambda _: value)
+        verdict = self.succeeded.apply(lambda _: value)
+        # Without the job as its dependency: Pulumi deletes before a replacement whatever
+        # takes an input from it, so each change of the jobs' image would restart the
+        # servers, and a job that fails would leave the janitor deleted.
+        future = cast(Awaitable[T], verdict.future())
+        return pulumi.Output(set(), future, verdict.is_known(), verdict.is_secret())
 
 
 def check_exit(stack: str, part: str, code: int | None, logs: str) -> bool:
