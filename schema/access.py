@@ -288,6 +288,7 @@ def _table_grants() -> tuple[Grant, ...]:
             for grant in _select(name, *readers, "pandom_auditor", "pandom_user")
         ),
         *_select("public.trail_retention", "pandom_auditor", "pandom_user"),
+        *_select("public.trail_blocks", "pandom_auditor", "pandom_user"),
         *_select("public.failed_logins_last_hour", "pandom_auditor"),
         *_select("public.suspicious_activity", "pandom_auditor"),
         # A dump is complete, or it is no backup (D3).
@@ -369,6 +370,7 @@ def _function_grants() -> tuple[Grant, ...]:
             "public.read_partition(text)",
             "public.partition_digest(text)",
             "public.drop_partition(text, bigint, text)",
+            "public.seal_trail(integer)",
         ),
         *_execute(
             "pandom_mailer",

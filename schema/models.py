@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 import uuid as uuid_module
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -22,6 +22,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
+    Date,
     DateTime,
     Enum,
     ForeignKeyConstraint,
@@ -387,6 +388,13 @@ def _trail_arguments(table: str, row: str, comment: str) -> tuple[Any, ...]:
             "timestamp",
             info={"comment": "Everything in a time: monitoring, export. I1 O2"},
         ),
+        Index(
+            f"idx_{table}_chain",
+            "epoch",
+            "tx",
+            "id",
+            info={"comment": "The order in which rows are sealed and verified. P5"},
+        ),
         {"comment": comment, "postgresql_partition_by": "RANGE (timestamp)"},
     )
 
@@ -434,6 +442,76 @@ class TrailRetention(Base):
     )
     months_ahead: Mapped[int] = mapped_column(
         Integer, server_default=text("3"), comment="Months made ahead by the janitor."
+    )
+
+
+class TrailBlock(Base):
+    """P5: a sealed block of the trail; ``row_marks`` name rows, the hashes prove them."""
+
+    __tablename__ = "trail_blocks"
+    __table_args__ = (
+        PrimaryKeyConstraint(
+            "log", "number", name="pk_trail_blocks", comment="One block a place in a chain. P5"
+        ),
+        UniqueConstraint(
+            "log",
+            "previous_hash",
+            name="uq_trail_blocks_previous",
+            comment="A chain does not fork. P5",
+        ),
+        CheckConstraint(
+            "log in ('audit_logs', 'security_logs')",
+            name="ck_trail_blocks_log",
+            comment="The two tables of the trail. P5",
+        ),
+        CheckConstraint(
+            "number >= 1 and row_count >= 1",
+            name="ck_trail_blocks_number",
+            comment="Places count from 1, and no block is empty. P5",
+        ),
+        CheckConstraint(
+            "octet_length(rows_digest) = 32 and octet_length(previous_hash) = 32 "
+            "and octet_length(hash) = 32 and octet_length(row_marks) = 16 * row_count",
+            name="ck_trail_blocks_hashes",
+            comment="Hashes are SHA-256; a mark has 16 bytes. P5",
+        ),
+        {"comment": "Sealed blocks of the trail, a hash chain for each table: append-only. P5"},
+    )
+
+    log: Mapped[str] = mapped_column(Text, comment="audit_logs or security_logs.")
+    number: Mapped[int] = mapped_column(
+        BigInteger,
+        autoincrement=False,
+        comment="The block's place in its chain, from 1 without a gap.",
+    )
+    month: Mapped[date] = mapped_column(
+        Date,
+        comment="The month (UTC) of all of its rows, so that a month can be archived with its "
+        "blocks.",
+    )
+    first_epoch: Mapped[int] = mapped_column(Integer, comment="Epoch of the first row.")
+    first_tx: Mapped[int] = mapped_column(Xid8, comment="Transaction of the first row.")
+    first_id: Mapped[int] = mapped_column(BigInteger, comment="Number of the first row.")
+    last_epoch: Mapped[int] = mapped_column(Integer, comment="Epoch of the last row.")
+    last_tx: Mapped[int] = mapped_column(Xid8, comment="Transaction of the last row.")
+    last_id: Mapped[int] = mapped_column(BigInteger, comment="Number of the last row.")
+    row_count: Mapped[int] = mapped_column(Integer, comment="How many rows it seals.")
+    rows_digest: Mapped[bytes] = mapped_column(
+        LargeBinary, comment="SHA-256 over the text of its rows in the order (epoch, tx, id)."
+    )
+    row_marks: Mapped[bytes] = mapped_column(
+        LargeBinary,
+        comment="For each row its id and a short hash: names the row when the digest is wrong; "
+        "no proof.",
+    )
+    previous_hash: Mapped[bytes] = mapped_column(
+        LargeBinary, comment="The hash of the block before; 32 zero bytes in the first."
+    )
+    hash: Mapped[bytes] = mapped_column(
+        LargeBinary, comment="SHA-256 over the block's columns and previous_hash."
+    )
+    sealed_at: Mapped[datetime] = mapped_column(
+        _MOMENT, server_default=_NOW, comment="When it was sealed."
     )
 
 

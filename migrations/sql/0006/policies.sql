@@ -1,0 +1,24 @@
+-- Who reaches the chain, as schema/sql/policies had it at this revision.
+
+-- The auditor reads the chain, and nothing else of users (A7).
+set local role pandom_trail;
+
+drop policy if exists evidence on public.trail_blocks;
+create policy evidence on public.trail_blocks
+for select to pandom_auditor
+using (true);
+
+comment on policy evidence on public.trail_blocks is
+'The auditor reads the chain. A7';
+
+-- The sealer adds blocks; FORCE puts its owner under row security too (P5).
+set local role pandom_trail;
+
+drop policy if exists trail_maintenance on public.trail_blocks;
+create policy trail_maintenance on public.trail_blocks
+for all to pandom_trail
+using (true)
+with check (true);
+
+comment on policy trail_maintenance on public.trail_blocks is
+'The sealer adds blocks. P5';

@@ -1,0 +1,33 @@
+-- The rows of one table as they are now, against the blocks that sealed them.
+--
+-- Only blocks that do not fit are returned. The text of a row is the same as in
+-- seal_trail().
+select
+    b.number,
+    b.month,
+    b.row_count,
+    r.row_count as found
+from public.trail_blocks as b
+cross join lateral (
+    select
+        count(*) as row_count,
+        sha256(convert_to(string_agg(s.line, E'\n' order by s.epoch, s.tx, s.id), 'UTF8')) as digest
+    from (
+        select
+            t.epoch,
+            t.tx,
+            t.id,
+            row(
+                t.id, t.user_uuid, t.event_type, t.timestamp, t.details,
+                t.ip_address, t.user_agent, t.severity, t.epoch, t.tx
+            )::text as line
+        from public.{log} as t
+        where t.timestamp >= b.month::timestamptz
+            and t.timestamp < b.month::timestamptz + interval '1 month'
+            and (t.epoch, t.tx, t.id) >= (b.first_epoch, b.first_tx, b.first_id)
+            and (t.epoch, t.tx, t.id) <= (b.last_epoch, b.last_tx, b.last_id)
+    ) as s
+) as r
+where b.log = %(log)s
+    and (r.row_count <> b.row_count or r.digest is distinct from b.rows_digest)
+order by b.number;

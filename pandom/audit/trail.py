@@ -1,0 +1,258 @@
+"""Was the trail touched? The hash chain of audit_logs and security_logs, verified (P5).
+
+``seal_trail()`` in the database chains blocks of rows; this reads rows and blocks as
+pandom_auditor, in one snapshot, and computes everything again. A chain alone cannot
+show that somebody with all rights wrote all of it anew, or put back an old backup:
+for that its head is kept elsewhere (``anchors``), and compared.
+
+What is not sealed yet is not proven: rows of the last minutes, or more when a
+transaction stays open; the report says how many and for how long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg.rows import dict_row
+
+from pandom.audit.anchors import Head
+from pandom.audit.catalog import query
+from pandom.errors import DONE, FAILED, USER_MISTAKE, Failure
+
+LOGS: Final[tuple[LiteralString, ...]] = ("audit_logs", "security_logs")
+
+# Rows named in one problem; an edit of a whole month must not fill a screen.
+_NAMED: Final = 10
+_MARK: Final = 16
+_ID: Final = 8
+# Sealing happens every few minutes; beyond this someone should look.
+_WAITING_S: Final = 3600
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Evidence that the trail is not what was sealed. ``kind`` is a stable word."""
+
+    kind: str
+    log: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was verified, and what was found."""
+
+    heads: tuple[Head, ...]
+    problems: tuple[Problem, ...]
+    rows: int
+    blocks: int
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    archived: Mapping[str, int] = field(default_factory=dict)
+    late: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """2 touched, 1 could not tell, 0 intact."""
+        if self.problems:
+            return USER_MISTAKE
+        return FAILED if self.late else DONE
+
+
+def verify(connection: psycopg.Connection, anchors: Sequence[Head] = ()) -> Verdict:
+    """Verify both chains against their rows, and against heads kept elsewhere.
+
+    Raises Failure when the login may not read the trail or there is no chain.
+    """
+    try:
+        with connection.cursor(row_factory=dict_row) as cursor:
+            # The text of a row depends on these two; the sealer fixes the same.
+            cursor.execute("set local timezone = 'UTC'")
+            cursor.execute("set local datestyle = 'ISO, YMD'")
+            cursor.execute("set local statement_timeout = 0")
+            return _verify(cursor, anchors)
+    except psycopg.Error as error:
+        reason = error.diag.message_primary or str(error).strip()
+        raise Failure(f"The trail could not be read: {reason}") from error
+    finally:
+        if not connection.closed:
+            connection.rollback()
+
+
+def _verify(cursor: psycopg.Cursor[dict[str, Any]], anchors: Sequence[Head]) -> Verdict:
+    problems: list[Problem] = []
+    heads: list[Head] = []
+    waiting, archived = {}, {}
+    late: list[str] = []
+    rows = blocks = 0
+    database = cursor.execute("select current_database()::text as name").fetchall()[0]["name"]
+    for log in LOGS:
+        chain = _ask(cursor, "trail_blocks", log)
+        problems += _links(log, chain)
+        gone = _gone(cursor, log, chain)
+        problems += _months(log, gone)
+        dropped = {month for month, known in gone.items() if known}
+        kept = [block for block in chain if block["month"] not in gone]
+        problems += _rows(cursor, log, gone)
+        counts = _ask(cursor, "trail_counts", log)[0]
+        sealed = sum(block["row_count"] for block in kept)
+        problems += _strays(log, counts["within"], sealed, problems)
+        waiting[log] = counts["waiting"]
+        if counts["waiting"] and counts["waiting_s"] > _WAITING_S:
+            late.append(
+                f"{log}: {counts['waiting']} rows wait to be sealed, the oldest for "
+                f"{counts['waiting_s'] / 3600:.0f} h; look for a long transaction or a stopped "
+                "janitor"
+            )
+        archived[log] = sum(block["row_count"] for block in chain if block["month"] in dropped)
+        rows, blocks = rows + sealed, blocks + len(chain)
+        if chain:
+            heads.append(
+                Head(
+                    database=database,
+                    log=log,
+                    number=chain[-1]["number"],
+                    hash=chain[-1]["hash"],
+                    rows=sum(block["row_count"] for block in chain),
+                    sealed_at=chain[-1]["sealed_at"].isoformat(),
+                )
+            )
+        problems += _against(log, chain, [one for one in anchors if one.log == log])
+    return Verdict(tuple(heads), tuple(problems), rows, blocks, waiting, archived, tuple(late))
+
+
+def _ask(
+    cursor: psycopg.Cursor[dict[str, Any]], name: str, log: LiteralString, **more: object
+) -> list[dict[str, Any]]:
+    text = query(name).replace("{log}", log).replace("{{", "{").replace("}}", "}")
+    return cursor.execute(text, {"log": log, **more}).fetchall()
+
+
+def _links(log: str, chain: Iterable[Mapping[str, Any]]) -> Iterable[Problem]:
+    """The chain in itself: nothing missing between two blocks, nothing edited in one."""
+    for block in chain:
+        place = f"{log}, block {block['number']}"
+        if not block["consecutive"]:
+            yield Problem("block missing", log, f"{place}: the block before it is missing")
+        elif not block["linked"]:
+            yield Problem(
+                "chain broken", log, f"{place}: it does not follow from the block before it"
+            )
+        if not block["genuine"]:
+            yield Problem("block edited", log, f"{place}: its hash is not that of its columns")
+        if not block["ascending"]:
+            yield Problem("block order", log, f"{place}: it is not later than the block before it")
+
+
+def _gone(
+    cursor: psycopg.Cursor[dict[str, Any]], log: LiteralString, chain: Iterable[Mapping[str, Any]]
+) -> dict[date, bool]:
+    """Sealed months without a partition; True where the trail itself says that it was dropped.
+
+    Rows of a month without a partition of its own stand in the default partition, so
+    a month is gone only if none of its rows is there.
+    """
+    months = _ask(cursor, "trail_months", log)
+    present = {date(m["year"], m["month"], 1) for m in months if m["state"] == "present"}
+    dropped = {date(m["year"], m["month"], 1) for m in months if m["state"] == "dropped"}
+    gone = {}
+    for month in sorted({block["month"] for block in chain} - present):
+        left = cursor.execute(
+            f"select exists (select from public.{log} where timestamp >= %(month)s "  # noqa: S608
+            "and timestamp < %(month)s + interval '1 month') as some",
+            {"month": month},
+        ).fetchall()[0]["some"]
+        if not left:
+            gone[month] = month in dropped
+    return gone
+
+
+def _months(log: str, gone: Mapping[date, bool]) -> Iterable[Problem]:
+    for month, known in gone.items():
+        if not known:
+            yield Problem(
+                "month missing",
+                log,
+                f"{log}: all rows of {month:%Y-%m} are gone, and no partition_dropped event "
+                "says that retention took them",
+            )
+
+
+def _rows(
+    cursor: psycopg.Cursor[dict[str, Any]], log: LiteralString, gone: Mapping[date, bool]
+) -> Iterable[Problem]:
+    """Rows against the blocks that sealed them."""
+    for block in _ask(cursor, "trail_rows", log):
+        if block["month"] in gone:
+            continue
+        marks = _ask(cursor, "trail_marks", log, number=block["number"])[0]
+        yield _named(log, block, _marks(marks["sealed"]), _marks(marks["found"]))
+
+
+def _marks(text: bytes) -> dict[int, bytes]:
+    pieces = (text[start : start + _MARK] for start in range(0, len(text), _MARK))
+    return {int.from_bytes(mark[:_ID], "big", signed=True): mark[_ID:] for mark in pieces}
+
+
+def _named(
+    log: str, block: Mapping[str, Any], sealed: Mapping[int, bytes], found: Mapping[int, bytes]
+) -> Problem:
+    """What happened to the rows of a block, as far as their marks tell."""
+    place = f"{log}, block {block['number']} ({block['month']:%Y-%m})"
+    deleted = sorted(sealed.keys() - found.keys())
+    added = sorted(found.keys() - sealed.keys())
+    edited = sorted(key for key in sealed.keys() & found.keys() if sealed[key] != found[key])
+    kind = "row edited"
+    if deleted and not added:
+        kind = "row deleted"
+    elif added and not deleted:
+        kind = "row inserted"
+    elif deleted and added:
+        kind = "row replaced"
+    parts = [
+        f"{len(ids)} {word} (id {_ids(ids)})"
+        for word, ids in (("deleted", deleted), ("inserted", added), ("edited", edited))
+        if ids
+    ]
+    return Problem(kind, log, f"{place}: {', '.join(parts) or 'its rows are not those sealed'}")
+
+
+def _ids(ids: Sequence[int]) -> str:
+    text = ", ".join(map(str, ids[:_NAMED]))
+    return text + (", …" if len(ids) > _NAMED else "")
+
+
+def _strays(log: str, within: int, sealed: int, known: Iterable[Problem]) -> Iterable[Problem]:
+    """Rows that claim to be as old as sealed ones, but were in no block."""
+    excess = within - sealed
+    if excess > 0 and not any(one.log == log and one.kind.startswith("row") for one in known):
+        yield Problem(
+            "row inserted",
+            log,
+            f"{log}: {excess} rows are older than the head of the chain, and no block has them",
+        )
+
+
+def _against(
+    log: str, chain: Sequence[Mapping[str, Any]], anchors: Iterable[Head]
+) -> Iterable[Problem]:
+    """The chain against heads that were kept where the database cannot reach them."""
+    hashes = {block["number"]: block["hash"] for block in chain}
+    for anchor in anchors:
+        if anchor.number not in hashes:
+            yield Problem(
+                "older than its anchor",
+                log,
+                f"{log}: an anchor of {anchor.sealed_at} knows block {anchor.number}, the chain "
+                f"ends at {max(hashes, default=0)}: its tail was cut, or an old backup put back",
+            )
+        elif hashes[anchor.number] != anchor.hash:
+            yield Problem(
+                "chain rewritten",
+                log,
+                f"{log}: block {anchor.number} is not the one that was anchored at "
+                f"{anchor.sealed_at}: the history before it was written anew",
+            )
