@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
-from subprocess import Popen
 
 import pytest
 
@@ -28,18 +26,6 @@ def unborn() -> Iterator[RunningStack]:
     yield made
     remove(made.name, made.pandom)
     assert left_in_docker(made.name) == []
-
-
-def read_until(process: Popen[str], pattern: str, limit_s: float = 120.0) -> str:
-    """What the process said up to a line that matches; the test's own limit ends a silence."""
-    assert process.stdout is not None
-    said, deadline = "", time.monotonic() + limit_s
-    for line in process.stdout:
-        said += line
-        if re.search(pattern, line):
-            return said
-        assert time.monotonic() < deadline, said
-    raise AssertionError(f"ended with {process.wait()} before {pattern!r}:\n{said}")
 
 
 @pytest.fixture
