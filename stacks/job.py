@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import TypeVar, cast
 
@@ -74,8 +74,3 @@ def check_exit(stack: str, part: str, code: int | None, logs: str) -> bool:
         f"Mend the cause and run `make up` again; all of it: "
         f"docker logs {resource_name(stack, part)}"
     )
-
-
-def settled(job: Job, value: Callable[[], T]) -> pulumi.Output[T]:
-    """``value()`` once the job has succeeded, also in a preview."""
-    return job.succeeded.apply(lambda _: value())
