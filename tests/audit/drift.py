@@ -397,6 +397,11 @@ DRIFT: Final[tuple[Drift, ...]] = (
     _d(
         "large objects opened again",
         "grant execute on function pg_catalog.lo_creat(integer) to public;",
+        "system-privilege-missing:function lo_creat(integer):privileges",
+    ),
+    _d(
+        "large objects opened to one login",
+        "grant execute on function pg_catalog.lo_creat(integer) to pandom_app;",
         "system-privilege-different:function lo_creat(integer):privileges",
     ),
     _d(
