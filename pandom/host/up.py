@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pandom.errors import Failure
-from pandom.host import adoption, explain, health, lock, passphrase, ports, repair
+from pandom.host import explain, health, lock, passphrase, ports, repair, superuser
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
@@ -79,6 +79,9 @@ class _Up:
             self._reconcile(engine, state, settings)
             outputs = self._pulumi.outputs(secrets=True)
             report = health.check(self._stack, engine, outputs)
+            if refused := report.refused_logins:
+                self._set_passwords(refused)
+                report = health.check(self._stack, engine, outputs)
             if not report.healthy and report.wants_jobs:
                 self._rerun_jobs(engine)
                 report = health.check(self._stack, engine, outputs)
@@ -148,7 +151,7 @@ class _Up:
     def _mend(self, error: PulumiFailed, settings: Settings, state: State) -> bool:
         """Remove what stopped Pulumi, if it is something that we know to remove."""
         if explain.unreadable_setting(error):
-            found = adoption.reset_unreadable(self._pulumi.export(True), settings.opt_in)
+            found = superuser.reset_unreadable(self._pulumi.export(True), settings.opt_in)
             if found:
                 say(f"  took back settings that roles gave themselves: {', '.join(found)}")
             return bool(found)
@@ -174,14 +177,21 @@ class _Up:
 
     def _adopt(self, settings: Settings, state: State) -> bool:
         """Take roles and databases into the state that an interrupted run left out of it."""
-        if not adoption.missing(state, settings.opt_in):
+        if not superuser.missing(state, settings.opt_in):
             return False
-        names = adoption.candidates(self._pulumi.export(secrets=True), settings.opt_in)
+        names = superuser.candidates(self._pulumi.export(secrets=True), settings.opt_in)
         if not names:
             return False
         say(f"  adopting what an interrupted run left: {', '.join(names)}")
-        self._operate("adopt: ", variables=adoption.variables(names))
+        self._operate("adopt: ", variables=superuser.variables(names))
         return True
+
+    def _set_passwords(self, roles: list[str]) -> None:
+        """Roles may change their own password; the state's is the one that counts."""
+        changed = superuser.set_passwords(self._pulumi.export(secrets=True), roles)
+        self._changed += len(changed)
+        if changed:
+            say(f"  set passwords that were changed by hand: {', '.join(changed)}")
 
     def _rerun_jobs(self, engine: Engine) -> None:
         """The state says that the jobs ran, the server says that their work is gone."""

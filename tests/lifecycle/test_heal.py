@@ -31,13 +31,17 @@ def urn(stack: RunningStack, ending: str) -> str:
     return next(one.urn for one in state.resources if one.urn.endswith(f"::{ending}"))
 
 
-def as_superuser(stack: RunningStack, *statements: str) -> list[tuple[object, ...]]:
+def as_role(stack: RunningStack, role: str, *statements: str) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
-    with server_of(stack).connect("postgres") as client:
+    with server_of(stack).connect(role) as client:
         for statement in statements:
             cursor = client.execute(statement)
             rows = cursor.fetchall() if cursor.description else []
     return rows
+
+
+def as_superuser(stack: RunningStack, *statements: str) -> list[tuple[object, ...]]:
+    return as_role(stack, "postgres", *statements)
 
 
 def preview(stack: RunningStack, code: int) -> None:
@@ -63,12 +67,20 @@ def test_what_is_changed_in_the_server_is_seen_and_healed(own: RunningStack) -> 
         "revoke pandom_owner from pandom_user",
     )
     preview(own, 2)
-    assert "nothing changed" not in own.pandom("up", "--stack", own.name).stderr
+    # What PostgreSQL lets any role do to itself; the provider sees the one never and
+    # fails on the other.
+    as_role(own, "pandom_mailer", "alter role pandom_mailer password 'chosen by itself'")
+    as_role(own, "pandom_app", "alter role pandom_app set statement_timeout = '5min'")
+    as_role(own, "pandom_app", "alter role pandom_app set search_path = pg_catalog")
+    said = own.pandom("up", "--stack", own.name).stderr
+    assert "nothing changed" not in said
+    assert "set passwords that were changed by hand: pandom_mailer" in said
     preview(own, 0)
     assert as_superuser(
         own,
-        "select rolbypassrls, rolconnlimit from pg_catalog.pg_roles where rolname = 'pandom_app'",
-    ) == [(False, 100)]
+        "select rolbypassrls, rolconnlimit, array_to_string(rolconfig, ' ') ~ '5min|search_path'"
+        " from pg_catalog.pg_roles where rolname = 'pandom_app'",
+    ) == [(False, 100, False)]
     assert as_superuser(
         own,
         "select has_schema_privilege('pandom_auditor', 'public', 'usage'),"

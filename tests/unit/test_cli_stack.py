@@ -10,7 +10,7 @@ import pytest
 
 from pandom import paths
 from pandom.errors import UserMistake
-from pandom.host import adoption, health, passphrase, repair, stack
+from pandom.host import health, passphrase, repair, stack, superuser
 from pandom.host.access import dotenv
 from pandom.host.engine import Container
 from pandom.host.stack import Stack
@@ -248,14 +248,14 @@ def test_adoption_asks_for_what_the_state_lacks() -> None:
     role_type = "postgresql:index/role:Role"
     known = [resource(role_type, name) for name in every if name != "pandom_app"]
     state = State(exported(*known))
-    assert adoption.missing(state, frozenset()) == ["pandom_app", DATABASE]
-    assert adoption.variables(["b", "a"]) == {program.ADOPT_VARIABLE: '["a", "b"]'}
+    assert superuser.missing(state, frozenset()) == ["pandom_app", DATABASE]
+    assert superuser.variables(["b", "a"]) == {program.ADOPT_VARIABLE: '["a", "b"]'}
 
 
 def test_a_secret_of_an_export_is_unwrapped() -> None:
     secret = {"4dabf18193072939515e22adb298388d": "1b47", "plaintext": json.dumps("s3cret")}
-    assert adoption.clear(secret) == "s3cret"
-    assert adoption.clear("plain") == "plain"
+    assert superuser.clear(secret) == "s3cret"
+    assert superuser.clear("plain") == "plain"
 
 
 # -- what people read ---------------------------------------------------------------------
@@ -298,6 +298,12 @@ def test_the_migrator_and_the_superuser_are_not_handed_out(role: str) -> None:
 def report(**checks: bool) -> health.Report:
     made = [health.Check(name, ok, "d", 0.0) for name, ok in checks.items()]
     return health.Report("dev", made)
+
+
+def test_a_changed_password_is_told_from_a_silent_server() -> None:
+    refused = health.Check("login pandom_app", False, "FATAL: password authentication failed", 0.0)
+    silent = health.Check("login pandom_user", False, "connection refused", 0.0)
+    assert health.Report("dev", [refused, silent]).refused_logins == ["pandom_app"]
 
 
 @pytest.mark.requirement("D2")

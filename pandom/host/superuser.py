@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import psycopg
@@ -117,6 +117,33 @@ def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> lis
             )
             changed.append(role)
         return changed
+
+
+def set_passwords(exported: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Give roles the password that the state holds; one that it made itself is gone (A5).
+
+    The server gets the verifier, not the password. Returns the roles.
+    """
+    passwords = {
+        one.name: clear(one.inputs["password"])
+        for one in State(exported).of_type(ROLE)
+        if one.inputs.get("password")
+    }
+    changed = []
+    with _superuser(exported) as server:
+        if server is None:
+            return []
+        for role in sorted(set(names) & set(passwords)):
+            verifier = server.pgconn.encrypt_password(
+                passwords[role].encode(), role.encode(), b"scram-sha-256"
+            )
+            server.execute(
+                sql.SQL("alter role {} password {}").format(
+                    sql.Identifier(role), sql.Literal(verifier.decode())
+                )
+            )
+            changed.append(role)
+    return changed
 
 
 def variables(names: list[str]) -> dict[str, str]:
