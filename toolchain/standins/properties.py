@@ -294,6 +294,9 @@ def _compare(rule: Property, path: str, old: Value, new: Value) -> list[Change]:
     if holds_unknown(new) and rule.items is None:
         return [Change(path, "update", rule.replaces)]
     if new is None:
+        if rule.computed and rule.kind == "list" and old is None:
+            # The server never filled it in: what was being made did not get ready.
+            return [Change(path, "add", rule.replaces)]
         if rule.computed or rule.kept_when_empty:
             return []
         new = rule.default

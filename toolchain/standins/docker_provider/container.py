@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from toolchain.standins.docker_provider import durations, labels
-from toolchain.standins.docker_provider.engine import Engine, explained
+from toolchain.standins.docker_provider.engine import Engine, explained, watched
 from toolchain.standins.properties import Property, Table
 from toolchain.standins.provider import (
-    Cancelled,
     Interruption,
     Log,
     Made,
@@ -210,8 +209,7 @@ class Container(ResourceType):
         name = state["name"]
         if not state["image"]:
             raise OperationFailed(f"container {name} has an empty image")
-        with explained(f"Unable to create container with image {state['image']}"):
-            client.inspect_image(state["image"])
+        self._require_image(state["image"])
         with explained("Unable to create container"):
             answer = client.create_container_from_config(description(state), name)
         identifier = str(answer["Id"])
@@ -219,10 +217,8 @@ class Container(ResourceType):
             self._connect(identifier, state)
             self._upload(identifier, state)
             logs = self._run(identifier, state)
-        except Cancelled as error:
-            raise PartlyDone(identifier, self._shown(identifier, state), str(error)) from error
         except OperationFailed as error:
-            raise PartlyDone(identifier, self._shown(identifier, state), str(error)) from error
+            raise PartlyDone(identifier, self._unready(identifier, state), str(error)) from error
         if logs is not None:
             state = {**state, "containerLogs": logs}
         made = self.read(identifier, state)
@@ -230,12 +226,29 @@ class Container(ResourceType):
             raise OperationFailed(f"container {name} vanished while it was made")
         return made
 
-    def _shown(self, identifier: str, state: Values) -> Values:
-        """The state of a container that was made but did not get ready."""
-        made = self.read(identifier, state)
+    def _require_image(self, image: str) -> None:
+        """The official plugin would pull it; images of ours are made here, or not at all."""
+        from docker.errors import ImageNotFound
+
+        with explained(f"Unable to look for image {image}"):
+            try:
+                self._engine.client.inspect_image(image)
+            except ImageNotFound:
+                raise OperationFailed(
+                    f"there is no image {image} on this engine, and the stand-in pulls none"
+                ) from None
+
+    def _unready(self, identifier: str, state: Values) -> Values:
+        """The state of a container that was made but did not get ready.
+
+        What the engine would have filled in stays empty, as officially: that is what makes
+        the next ``up`` replace the container and wait for it again.
+        """
         kept = {
-            key: None if is_unknown(value) else value
-            for key, value in (made.state if made else state).items()
+            name: ([] if self.table[name].kind in ("set", "block-set") else None)
+            if is_unknown(value)
+            else value
+            for name, value in state.items()
         }
         return {**kept, "__meta": _META, "id": identifier}
 
@@ -282,30 +295,20 @@ class Container(ResourceType):
                 self._wait_healthy(identifier, state)
         if not state["attach"]:
             return None
-        # A connection of its own without a time limit: a job may take as long as it likes,
-        # and closing the connection is what ends the wait when the user interrupts.
-        client = self._engine.another_client()
-        try:
-            with (
-                self._interruption.aborting(client.close),
-                explained("Unable to follow the container"),
-            ):
-                output = self._follow(client, identifier) if state["logs"] else None
-                self._wait_ended(client, identifier)
-        finally:
-            client.close()
+        with explained("Unable to follow the container"):
+            output = self._follow(identifier) if state["logs"] else None
+            while self._engine.client.inspect_container(identifier)["State"]["Running"]:
+                self._interruption.sleep(_HEALTH_POLL)
         return output
 
-    def _follow(self, client: Any, identifier: str) -> str:
-        output: list[bytes] = []
-        for chunk in client.logs(identifier, stdout=True, stderr=True, stream=True, follow=True):
-            self._interruption.check()
-            output.append(chunk)
-        return b"".join(output).decode(errors="replace")
-
-    def _wait_ended(self, client: Any, identifier: str) -> None:
-        while client.inspect_container(identifier)["State"]["Running"]:
-            self._interruption.sleep(_HEALTH_POLL)
+    def _follow(self, identifier: str) -> str:
+        client = self._engine.patient_client()
+        try:
+            stream = client.logs(identifier, stdout=True, stderr=True, stream=True, follow=True)
+            chunks = watched(stream, self._interruption)
+            return b"".join(chunks).decode(errors="replace")
+        finally:
+            client.close()
 
     def _wait_healthy(self, identifier: str, state: Values) -> None:
         late = deadline(state["waitTimeout"])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from toolchain.standins.provider import OperationFailed
+from toolchain.standins.provider import Interruption, OperationFailed
 from toolchain.standins.values import Values
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 # No answer of the engine takes longer, except where an operation sets its own limit; seconds.
 _ANSWER_LIMIT: Final = 120
+# How often a silent stream looks up whether the user interrupted; seconds.
+_LOOK_UP: Final = 0.2
+
+Item = TypeVar("Item")
 
 
 class Engine:
@@ -41,11 +46,11 @@ class Engine:
                 self._client = self._connect()
             return self._client
 
-    def another_client(self, timeout: float | None = None) -> APIClient:
-        """A connection of its own, for a call that lasts; closing it aborts the call."""
-        return self._connect(timeout)
+    def patient_client(self) -> APIClient:
+        """A connection of its own without a time limit, for a stream that may be silent."""
+        return self._connect(None)
 
-    def _connect(self, timeout: float | None = _ANSWER_LIMIT) -> APIClient:
+    def _connect(self, timeout: int | None = _ANSWER_LIMIT) -> APIClient:
         from docker import APIClient
         from docker.errors import DockerException
         from docker.utils import kwargs_from_env
@@ -60,6 +65,37 @@ class Engine:
             raise OperationFailed(
                 f"the Docker engine at {where} does not answer; is dockerd running? ({error})"
             ) from error
+
+
+def watched(stream: Iterable[Item], interruption: Interruption) -> Iterator[Item]:
+    """The items of a stream that may be silent for long; ends at once when interrupted.
+
+    The stream is read by a thread of its own, for a read that waits cannot be broken off. It
+    is left behind when the user interrupts; the connection ends with the plugin.
+    """
+    arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            for item in stream:
+                arrived.put(("item", item))
+        except Exception as error:  # noqa: BLE001 -- raised again where the stream is used
+            arrived.put(("error", error))
+        else:
+            arrived.put(("end", None))
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        interruption.check()
+        try:
+            kind, item = arrived.get(timeout=_LOOK_UP)
+        except queue.Empty:
+            continue
+        if kind == "end":
+            return
+        if kind == "error":
+            raise item
+        yield item
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, ClassVar, Final
 
 from toolchain.standins import properties
 from toolchain.standins.docker_provider import context
-from toolchain.standins.docker_provider.engine import Engine, explained
+from toolchain.standins.docker_provider.engine import Engine, explained, watched
 from toolchain.standins.properties import Change, Mistake, Property, Table
 from toolchain.standins.provider import Interruption, Log, Made, OperationFailed, ResourceType
 from toolchain.standins.values import Values, holds_unknown, is_unknown, secret
@@ -23,6 +24,8 @@ from toolchain.standins.values import Values, holds_unknown, is_unknown, secret
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 # How much of a failing build is shown: enough to see the failing command's own message.
 _LAST_LINES: Final = 20
+
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 _BUILD: Final[Table] = {
     "args": Property(kind="map"),
@@ -104,14 +107,10 @@ class Image(ResourceType):
         if holds_unknown(build):
             raise OperationFailed("the build's inputs are not known yet")
         archive, name_inside = context.archive(place, dockerfile)
-        client = self._engine.another_client(timeout=None)
+        client = self._engine.patient_client()
         log.status("Starting Docker build")
         try:
-            with (
-                self._interruption.aborting(client.close),
-                archive,
-                explained("error building image"),
-            ):
+            with archive, explained("error building image"):
                 stream = client.build(
                     fileobj=archive,
                     custom_context=True,
@@ -144,18 +143,18 @@ class Image(ResourceType):
     def _built(self, stream: Iterator[bytes], log: Log, name: str) -> str:
         identifier: str | None = None
         last: deque[str] = deque(maxlen=_LAST_LINES)
-        for message in messages(stream):
-            self._interruption.check()
+        for message in messages(watched(stream, self._interruption)):
             if "error" in message:
                 shown = "\n".join(f"  {line}" for line in last)
                 raise OperationFailed(
                     f"building {name} failed: {message['error']}\n"
                     f"the last lines of the build were:\n{shown}"
                 )
-            text = str(message.get("stream") or message.get("status") or "").strip()
-            if text:
-                last.extend(text.splitlines())
-                log.status(text)
+            text = str(message.get("stream") or message.get("status") or "")
+            lines = [line for line in _COLOUR.sub("", text).splitlines() if line.strip()]
+            if lines:
+                last.extend(lines)
+                log.status("\n".join(lines))
             identifier = (message.get("aux") or {}).get("ID", identifier)
         if identifier is None:
             raise OperationFailed(f"building {name}: no image id found in build output")
