@@ -70,7 +70,10 @@ def _migrate(commands: Commands) -> None:
 
     generate = _stack(actions.add_parser("generate", help="a new revision from the models"))
     generate.add_argument("message", help="what it does; becomes the file's name")
-    generate.set_defaults(handler=call("pandom.host.migrate", "generate", "stack", "message"))
+    generate.add_argument("--empty", action="store_true", help="for a change of data")
+    generate.set_defaults(
+        handler=call("pandom.host.generate", "generate", "stack", "message", "empty")
+    )
 
     _stack(actions.add_parser("run", help="apply what is not applied yet")).set_defaults(
         handler=call("pandom.host.migrate", "run", "stack")

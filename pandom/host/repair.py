@@ -18,8 +18,8 @@ from pandom.naming import LABEL_PART
 from pandom.progress import say, step
 
 # What must be there before the server can be asked anything.
-_SERVERS = ("postgres", "minio")
-_FOUNDATION = (*_SERVERS, "keys")
+SERVERS = ("postgres", "minio")
+_FOUNDATION = (*SERVERS, "keys")
 
 
 def remove_unknown(engine: Engine, state: State) -> int:
@@ -56,7 +56,7 @@ def start_stopped(engine: Engine, state: State) -> list[str]:
         if one.id not in wanted or one.status not in ("exited", "created", "paused", "dead"):
             continue
         with step(f"starting {one.part}, which was {one.status}"):
-            if any(network and network not in networks for network in one.networks):
+            if not one.networks or any(network not in networks for network in one.networks):
                 engine.remove_container(one.id)
                 continue
             try:
@@ -81,7 +81,7 @@ def examine(engine: Engine, state: State) -> Findings:
         or any(
             _off(containers.get(one.id))
             for one in state.of_type(CONTAINER)
-            if one.label.get(LABEL_PART) in _SERVERS
+            if one.label.get(LABEL_PART) in SERVERS
         )
     )
     findings.replace += images

@@ -112,8 +112,9 @@ class _Up:
     def _reconcile(self, engine: Engine, state: State, settings: Settings) -> None:
         if repair.remove_unknown(engine, state):
             self._changed += 1
-        for part in repair.start_stopped(engine, state):
-            self._changed += 1
+        started = repair.start_stopped(engine, state)
+        self._changed += len(started)
+        for part in set(started) & set(repair.SERVERS):
             engine.wait_good(part, READY_S)
         findings = repair.examine(engine, state)
         replace = findings.replace
