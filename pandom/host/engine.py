@@ -64,11 +64,6 @@ class Container:
         return self.status == "running" and self.health in (None, "healthy")
 
     @property
-    def alive(self) -> bool:
-        """Whether it runs and no health check says otherwise, or not yet."""
-        return self.status == "running" and self.health != "unhealthy"
-
-    @property
     def state(self) -> str:
         """What people call its state."""
         if self.status == "exited":
