@@ -20,7 +20,7 @@ from pandom.naming import LABEL_OWNER, LABEL_PART, LABEL_STACK, PROJECT, resourc
 
 # Processes and threads. The provider has no pids limit; every image has a user of
 # its own, so the limit per user is one per kind of container.
-PROCESS_LIMIT: Final = 512
+PROCESS_LIMIT: Final = 4096
 
 # The only writable place of a read-only root.
 TMP: Final = {"/tmp": "mode=1777,size=64m"}  # noqa: S108 - a tmpfs inside the container

@@ -60,8 +60,9 @@ class Database(pulumi.ComponentResource):
                 tmpfs=TMP,
                 shm_mb=256,
                 ports=(Port(5432, settings.postgres_port),),
-                # Over TCP: a socket would answer too early, while initdb's server runs.
-                health=Health(("pg_isready", "--quiet", "--host=127.0.0.1", "--timeout=3")),
+                # pg_isready over TCP, but not each time: with connections logged, every
+                # probe is a line in the log.
+                health=Health(("pandom-healthy",)),
                 restart=settings.profile.restart,
                 labels={"pandom.keys": keys.job.then("written")},
             ),
