@@ -816,11 +816,14 @@ begin
     if not found then
         return null;
     end if;
+    -- "is not true": a missing signature equals nothing, not even a missing one.
     if signing.enforced
-        and current_setting('app.context_signature', true) is distinct from
-        public.context_signature(
-            signing.secret, claimed_uuid, current_setting('app.session_id', true)
-        )
+        and (
+            current_setting('app.context_signature', true)
+            = public.context_signature(
+                signing.secret, claimed_uuid, current_setting('app.session_id', true)
+            )
+        ) is not true
     then
         return null;
     end if;
