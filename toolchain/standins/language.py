@@ -148,8 +148,8 @@ def refuse_production(project: str, stack: str, config: dict[str, str]) -> str |
         return None
     return (
         f"Stack {stack!r} has the profile 'production', and the stand-ins for Pulumi's plugins "
-        "refuse it. Install the official plugins (pulumi plugin install resource docker 5.1.0, "
-        "...; a network that reaches get.pulumi.com does it by itself), or use another profile."
+        "refuse it. Take a network that reaches get.pulumi.com and run 'make tools', which then "
+        "installs the official plugins, or give the stack another profile."
     )
 
 

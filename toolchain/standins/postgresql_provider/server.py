@@ -110,7 +110,7 @@ class Server:
                 gssencmode="disable",
             )
         except psycopg.Error as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
             raise OperationFailed(
                 f"error connecting to PostgreSQL server {host}:{port}: {reason}"
             ) from error
