@@ -48,6 +48,8 @@ def _container_commands(commands: Commands) -> None:
     jobs.add_parser("show").set_defaults(handler=call("pandom.jobs.migrate", "show"))
     jobs.add_parser("shell").set_defaults(handler=call("pandom.jobs.shell"))
 
+    importlib.import_module("pandom.audit.arguments").register(commands)
+
     janitor = commands.add_parser("janitor", help="retention routines, in a loop (container)")
     janitor.set_defaults(handler=call("pandom.database.janitor"))
 

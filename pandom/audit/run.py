@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import psycopg
 
-from pandom.audit import accepted, catalog, declared, recorded
+from pandom.audit import accepted, catalog, controls, declared, recorded
 from pandom.audit.accepted import Acceptance
 from pandom.audit.catalog import Observed
+from pandom.audit.controls import Result
 from pandom.audit.differences import differences
 from pandom.audit.facts import Facts
 from pandom.audit.findings import Finding, findings
@@ -25,11 +27,22 @@ class Report:
     findings: tuple[Finding, ...]
     accepted: tuple[tuple[Finding, Acceptance], ...]
     stale: tuple[Acceptance, ...]
+    controls: tuple[Result, ...] = ()
+
+    @property
+    def drift(self) -> tuple[Finding, ...]:
+        """The findings that are differences from the declaration."""
+        return tuple(one for one in self.findings if one.kind != "control")
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """What is inside the scope of this run and could not be seen."""
-        return self.observed.unknown
+        undecided = (
+            f"control {one.control.number}: {one.verdict.evidence}"
+            for one in self.controls
+            if one.verdict.state == "unknown"
+        )
+        return (*self.observed.unknown, *undecided)
 
     @property
     def exit_code(self) -> int:
@@ -50,10 +63,27 @@ def run(
     expected = declared.facts(observed, opt_in)
     actual = declared.comparable(observed.facts) | recorded.settings(observed, expected)
     expected = _visible(expected, observed)
-    found = findings(differences(expected, actual), expected)
+    results = controls.evaluate(observed)
+    found = [*findings(differences(expected, actual), expected), *_failed(results)]
     given = accepted.load() if acceptances is None else acceptances
     kept, excused, stale = accepted.divide(found, given, today or datetime.now(UTC).date())
-    return Report(observed, expected, tuple(kept), tuple(excused), tuple(stale))
+    return Report(observed, expected, tuple(kept), tuple(excused), tuple(stale), results)
+
+
+def _failed(results: Iterable[Result]) -> Iterable[Finding]:
+    for one in results:
+        if one.verdict.state == "fail":
+            yield Finding(
+                id=f"control:{one.control.number}",
+                kind="control",
+                severity="medium",
+                object=f"CIS {one.control.number}",
+                title=one.control.title,
+                expected="the recommendation",
+                actual=one.verdict.evidence,
+                why=one.control.reason,
+                advice="Follow it, or record in schema/accepted.toml who answers for it and why.",
+            )
 
 
 def _visible(expected: Facts, observed: Observed) -> Facts:

@@ -1,0 +1,408 @@
+"""Who can do what, by whatever path: inherited, by SET ROLE, by granting itself, as owner.
+
+A grant says what a role may do; a membership says who may be the role. Only both
+together answer an auditor's question. PostgreSQL's rules since 16: INHERIT uses a
+group's privileges at once, SET lets the session become it (along SET edges only),
+ADMIN lets it grant the group to itself, an owner may grant itself the rest.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from pandom.audit.catalog import Observed
+from pandom.audit.facts import PUBLIC, words
+from pandom.errors import UserMistake
+from schema import access
+
+# What predefined roles give without a grant on any object.
+_PREDEFINED: Final[Mapping[str, frozenset[str]]] = {
+    "pg_read_all_data": frozenset({"SELECT"}),
+    "pg_write_all_data": frozenset({"INSERT", "UPDATE", "DELETE"}),
+    "pg_maintain": frozenset({"MAINTAIN"}),
+}
+# Whoever has one of these reaches everything: they read, write or run as the server itself.
+_AS_SERVER: Final = frozenset(
+    {"pg_execute_server_program", "pg_write_server_files", "pg_read_server_files"}
+)
+_VERBS: Final = frozenset(
+    {
+        "select",
+        "insert",
+        "update",
+        "delete",
+        "truncate",
+        "references",
+        "trigger",
+        "maintain",
+        "execute",
+        "usage",
+        "create",
+        "connect",
+        "temporary",
+        "alter",
+        "drop",
+        "become",
+    }
+)
+_POLICY_OF: Final = {"SELECT", "INSERT", "UPDATE", "DELETE"}
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way in which a login can do something. ``note`` limits or explains it."""
+
+    login: str
+    role: str
+    path: str
+    because: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Who can: directly, and inside functions whose body decides."""
+
+    privilege: str
+    object: str
+    ways: tuple[Way, ...]
+    functions: tuple[Way, ...] = ()
+
+
+@dataclass(frozen=True)
+class Login:
+    """What one login can become, and the three questions that matter most."""
+
+    name: str
+    becomes: Mapping[str, str]
+    bypasses_row_security: tuple[str, ...]
+    reads_passwords: tuple[str, ...]
+    changes_trail: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """``member`` belongs to ``group``."""
+
+    group: str
+    member: str
+    inherit: bool
+    set_role: bool
+    admin: bool
+
+
+@dataclass
+class World:
+    """Roles, memberships and privileges as they were observed, indexed for questions."""
+
+    observed: Observed
+    edges: list[Edge] = field(default_factory=list)
+    roles: dict[str, dict[str, str]] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    held: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
+    policies: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    secured: dict[str, dict[str, str]] = field(default_factory=dict)
+    definers: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        policies: dict[str, dict[str, str]] = {}
+        for (kind, name, detail), value in self.observed.facts.items():
+            if kind == "role":
+                self.roles.setdefault(name, {})[detail] = value
+            elif kind == "membership":
+                options = words(value)
+                member = detail.partition(" by ")[0]
+                self.edges.append(
+                    Edge(name, member, "inherit" in options, "set" in options, "admin" in options)
+                )
+            elif kind == "owner":
+                self.owners[name] = value.partition(" by extension ")[0]
+            elif kind == "privilege":
+                plain = {word.partition("/")[0].removesuffix("*") for word in words(value)}
+                self.held.setdefault(name, {})[detail] = frozenset(plain)
+            elif kind == "policy":
+                policies.setdefault(name, {"name": name})[detail] = value
+            elif kind == "row security":
+                self.secured.setdefault(name, {})[detail] = value
+            elif kind == "function" and detail == "security" and value == "definer":
+                self.definers.append(name)
+        for name, policy in policies.items():
+            self.policies.setdefault("table " + name.rpartition(" on ")[2], []).append(policy)
+        owner = self.owners.get(f"database {self.observed.database}")
+        if owner:
+            # A membership that stands in no catalog.
+            self.edges.append(Edge("pg_database_owner", owner, True, True, False))
+
+    @cached_property
+    def logins(self) -> tuple[str, ...]:
+        """Roles that may sign in, the superuser's first."""
+        found = [name for name, role in self.roles.items() if role["login"] == "true"]
+        return tuple(sorted(found, key=lambda name: (not self.superuser(name), name)))
+
+    def superuser(self, role: str) -> bool:
+        """Whether nothing is checked for the role."""
+        return self.roles.get(role, {}).get("superuser") == "true"
+
+    def bypasses(self, role: str) -> bool:
+        """Whether row security does not apply to the role; this is never inherited."""
+        return self.superuser(role) or self.roles.get(role, {}).get("bypass row security") == "true"
+
+    def inherited(self, role: str) -> dict[str, str]:
+        """Roles whose privileges ``role`` has at once, with the path."""
+        found = {role: ""}
+        queue = [role]
+        while queue:
+            member = queue.pop(0)
+            for edge in self.edges:
+                if edge.member == member and edge.inherit and edge.group not in found:
+                    found[edge.group] = f"{found[member]} → inherits {edge.group}".removeprefix(
+                        " → "
+                    )
+                    queue.append(edge.group)
+        return found
+
+    def becomes(self, login: str) -> dict[str, str]:
+        """Every role that a session of ``login`` can be, with the path; itself with none.
+
+        Granting itself a group by ADMIN counts: it takes one statement.
+        """
+        found = {login: ""}
+        if self.superuser(login):
+            found |= {role: f"SET ROLE {role} (superuser)" for role in self.roles if role != login}
+            return found
+        # SET edges from the login itself, whatever lies between.
+        chain = [login]
+        while chain:
+            member = chain.pop(0)
+            for edge in self.edges:
+                if edge.group in found:
+                    continue
+                if edge.member == member and edge.set_role:
+                    found[edge.group] = _joined(found[member], f"SET ROLE {edge.group}")
+                    chain.append(edge.group)
+                elif edge.admin and (
+                    edge.member == member or edge.member in self.inherited(member)
+                ):
+                    found[edge.group] = _joined(
+                        found[member], f"grants itself {edge.group} (ADMIN)"
+                    )
+                    chain.append(edge.group)
+        return found
+
+
+def _joined(path: str, step: str) -> str:
+    return f"{path} → {step}" if path else step
+
+
+def world(observed: Observed) -> World:
+    """The indexed observation."""
+    return World(observed)
+
+
+def who_can(observed: Observed, privilege: str, target: str) -> Answer:
+    """Every login that has ``privilege`` on ``target``, by every role that it can be.
+
+    Raises UserMistake for an unknown privilege or object, with the nearest names.
+    """
+    verb = privilege.lower()
+    if verb not in _VERBS:
+        raise UserMistake(
+            f"who-can: {privilege!r} is no privilege.\nThere are: {', '.join(sorted(_VERBS))}."
+        )
+    found = World(observed)
+    if verb == "become":
+        if target not in found.roles:
+            raise UserMistake(f"who-can become: there is no role {target!r}.")
+        ways = [
+            Way(login, target, path, "")
+            for login in found.logins
+            if login != target and (path := found.becomes(login).get(target))
+        ]
+        return Answer("BECOME", f"role {target}", tuple(ways))
+    name = _resolve(found, target)
+    ways = [way for login in found.logins for way in _ways(found, login, verb.upper(), name)]
+    functions = _functions(found, verb.upper(), name) if not name.startswith("function ") else []
+    return Answer(verb.upper(), name, tuple(ways), tuple(functions))
+
+
+def _resolve(found: World, target: str) -> str:
+    """The observed object that a name means: with or without kind, schema and arguments."""
+    if target in found.owners or target.startswith("column "):
+        return target
+    columns = [name for name in found.held if name.startswith("column ")]
+    table, dot, column = target.rpartition(".")
+    short: dict[str, str] = {}
+    for name in sorted(found.owners):
+        kind, _, rest = name.partition(" ")
+        plain = rest.removeprefix(f"{access.SCHEMA}.")
+        for alias in {rest, plain, plain.partition("(")[0], f"{kind} {plain}"}:
+            short.setdefault(alias, name)
+    if target in short:
+        return short[target]
+    if dot and table in short:
+        return f"column {column} of {short[table].partition(' ')[2]}"
+    near = difflib.get_close_matches(target, [*short, *columns], n=3)
+    hint = f" The nearest: {', '.join(near)}." if near else ""
+    raise UserMistake(f"who-can: there is no object {target!r}.{hint}")
+
+
+def _ways(found: World, login: str, privilege: str, name: str) -> Iterable[Way]:
+    """One way for each role that ``login`` can be and that holds the privilege, best first."""
+    if found.superuser(login):
+        yield Way(login, login, "", "superuser")
+        return
+    for role, path in found.becomes(login).items():
+        if found.superuser(role):
+            yield Way(login, role, path, "superuser")
+            return
+        reached = found.inherited(role)
+        if server := _AS_SERVER & reached.keys():
+            yield Way(login, role, path, f"{min(server)}: runs or writes as the server itself")
+            return
+        for holder, inherited in reached.items():
+            because = _holds(found, holder, privilege, name)
+            if because and _enters(found, reached, name):
+                yield Way(
+                    login,
+                    role,
+                    _joined(path, inherited) if inherited else path,
+                    because,
+                    _rows(found, role, reached, privilege, name),
+                )
+                break
+
+
+def _table(name: str) -> str:
+    """The table of a column; anything else as it is."""
+    return f"table {name.rpartition(' of ')[2]}" if name.startswith("column ") else name
+
+
+def _holds(found: World, role: str, privilege: str, name: str) -> str:
+    """Why ``role`` itself holds the privilege; "" if it does not."""
+    table = _table(name)
+    if found.owners.get(table) == role:
+        return "owns it" if privilege in ("ALTER", "DROP") else "owns it, so it can"
+    if privilege == "DROP":
+        schema = table.partition(" ")[2].partition(".")[0]
+        return "owns its schema" if found.owners.get(f"schema {schema}") == role else ""
+    if privilege == "ALTER":
+        return ""
+    for one in dict.fromkeys((name, table)):
+        for grantee in (role, PUBLIC):
+            if privilege in found.held.get(one, {}).get(grantee, ()):
+                return "granted to PUBLIC" if grantee == PUBLIC else "granted"
+    if table.startswith(("table ", "view ", "sequence ")):
+        if privilege in _PREDEFINED.get(role, ()):
+            return f"{role} has it on everything"
+        columns = [
+            one.removeprefix("column ").rpartition(" of ")[0]
+            for one, grantees in found.held.items()
+            if name == table
+            and one.startswith("column ")
+            and _table(one) == table
+            and privilege in grantees.get(role, ())
+        ]
+        if columns:
+            return f"granted on columns {', '.join(sorted(columns))}"
+    return ""
+
+
+def _enters(found: World, reached: Iterable[str], name: str) -> bool:
+    """Whether the object's schema may be used; without it a grant is worth nothing."""
+    rest = name.rpartition(" of ")[2] if name.startswith("column ") else name.partition(" ")[2]
+    schema, dot, _ = rest.partition("(")[0].rpartition(".")
+    if not dot or name.startswith(("schema ", "database ")):
+        return True
+    place = f"schema {schema}"
+    grantees = found.held.get(place, {})
+    return any(
+        found.owners.get(place) == role
+        or "USAGE" in grantees.get(role, ())
+        or role in ("pg_read_all_data", "pg_write_all_data")
+        for role in (*reached, PUBLIC)
+    )
+
+
+def _rows(found: World, role: str, reached: Iterable[str], privilege: str, name: str) -> str:
+    """What row security leaves of the table for ``role``."""
+    table = _table(name)
+    flags = found.secured.get(table)
+    if privilege not in _POLICY_OF or flags is None or flags["enabled"] != "true":
+        return ""
+    if found.bypasses(role):
+        return "past row security (BYPASSRLS)"
+    if found.owners.get(table) in set(reached) and flags["forced"] != "true":
+        return "past row security (owner, not forced)"
+    known = {*reached, PUBLIC}
+    admitting = [
+        policy["name"].rpartition(" on ")[0]
+        for policy in found.policies.get(table, ())
+        if policy["for"] in ("all", privilege.lower()) and words(policy["to"]) & known
+    ]
+    return f"rows of policy {', '.join(sorted(admitting))}" if admitting else "no row: no policy"
+
+
+def _functions(found: World, privilege: str, name: str) -> list[Way]:
+    """SECURITY DEFINER functions whose owner holds the privilege, and who may call them."""
+    ways = []
+    for function in sorted(found.definers):
+        owner = found.owners.get(f"function {function}", "")
+        if not owner or not any(
+            _holds(found, role, privilege, name) for role in found.inherited(owner)
+        ):
+            continue
+        for login in found.logins:
+            if found.superuser(login) or login == owner:
+                continue
+            callers = found.held.get(f"function {function}", {})
+            for role, path in found.becomes(login).items():
+                if role != owner and any(
+                    "EXECUTE" in callers.get(one, ()) for one in (*found.inherited(role), PUBLIC)
+                ):
+                    ways.append(Way(login, owner, path, f"calls {function}"))
+                    break
+    return ways
+
+
+def every_login(observed: Observed) -> list[Login]:
+    """What each login can become, and whether it reaches what matters most."""
+    found = World(observed)
+    passwords = "column password_hash of public.auth_users"
+    result = []
+    for login in found.logins:
+        becomes = found.becomes(login)
+        if found.superuser(login):
+            every = ("superuser",)
+            result.append(Login(login, {}, every, every, every))
+            continue
+        trail = [
+            way
+            for table in access.TRAIL_TABLES
+            for verb in ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "DROP")
+            for way in _ways(found, login, verb, f"table {table}")
+        ]
+        result.append(
+            Login(
+                name=login,
+                becomes={role: path for role, path in becomes.items() if role != login},
+                bypasses_row_security=tuple(
+                    sorted(
+                        path or "itself" for role, path in becomes.items() if found.bypasses(role)
+                    )
+                ),
+                reads_passwords=tuple(
+                    sorted({_how(way) for way in _ways(found, login, "SELECT", passwords)})
+                ),
+                changes_trail=tuple(sorted({_how(way) for way in trail})),
+            )
+        )
+    return result
+
+
+def _how(way: Way) -> str:
+    note = f" ({way.note})" if way.note else ""
+    return (f"{way.path}: {way.because}" if way.path else way.because) + note

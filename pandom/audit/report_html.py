@@ -1,0 +1,359 @@
+"""The audit as one page that needs nothing else: for reading, printing and keeping.
+
+The matrix shows for each object and role which privileges it has, as letters in fixed
+places: filled where granted, outlined where reached by a membership or as owner,
+dotted where on some columns only. Letters carry the meaning, colour repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Final
+
+from pandom.audit.facts import PUBLIC
+from pandom.audit.findings import SEVERITIES, Finding
+from pandom.audit.reachability import World, every_login
+from pandom.audit.run import Report
+from pandom.errors import DONE
+
+_FOLDER: Final = Path(__file__).parent / "page"
+
+# Letter, privilege, colour; the order is the place in a cell.
+_TABLE: Final = (
+    ("r", "SELECT", "read"),
+    ("a", "INSERT", "write"),
+    ("w", "UPDATE", "write"),
+    ("d", "DELETE", "write"),
+    ("D", "TRUNCATE", "write"),
+    ("x", "REFERENCES", "rule"),
+    ("t", "TRIGGER", "rule"),
+    ("m", "MAINTAIN", "rule"),
+)
+_OTHER: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
+    "table": _TABLE,
+    "view": _TABLE,
+    "sequence": (("r", "SELECT", "read"), ("w", "UPDATE", "write"), ("U", "USAGE", "write")),
+    "function": (("X", "EXECUTE", "rule"),),
+    "schema": (("U", "USAGE", "read"), ("C", "CREATE", "write")),
+    "database": (
+        ("c", "CONNECT", "read"),
+        ("C", "CREATE", "write"),
+        ("T", "TEMPORARY", "write"),
+    ),
+    "type": (("U", "USAGE", "read"),),
+}
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Privileges of one role on one object."""
+
+    own: frozenset[str]
+    part: frozenset[str]
+    reached: frozenset[str]
+    note: str
+
+
+@cache
+def _file(name: str) -> str:
+    return (_FOLDER / name).read_text()
+
+
+def render(report: Report) -> str:
+    """The page."""
+    found = World(report.observed)
+    title = f"Audit of {report.observed.database}"
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(title)}</title>",
+            f"<style>{_file('style.css')}</style></head><body>",
+            *_head(report, title),
+            "<main>",
+            *_findings(report),
+            *_matrix(report, found),
+            *_logins(report),
+            *_controls(report),
+            *_unknown(report),
+            "</main>",
+            f"<script>{_file('script.js')}</script></body></html>",
+            "",
+        ]
+    )
+
+
+def _head(report: Report, title: str) -> Iterable[str]:
+    observed = report.observed
+    if report.findings:
+        counts = [
+            f"{sum(one.severity == severity for one in report.findings)} {severity}"
+            for severity in SEVERITIES
+            if any(one.severity == severity for one in report.findings)
+        ]
+        style, verdict = "drift", f"Drift: {', '.join(counts)}"
+    elif report.exit_code == DONE:
+        style, verdict = "", "Clean: everything is as declared"
+    else:
+        style, verdict = "unknown", "No drift in what could be seen; the rest could not be told"
+    yield f"<header><h1>{escape(title)}</h1>"
+    yield (
+        f"<p>PostgreSQL {escape(observed.version.split()[0])}, read {escape(observed.read_at)} "
+        f"as {escape(observed.login)}; {len(report.expected)} declared facts compared with "
+        f"{len(observed.facts)} observed.</p>"
+    )
+    yield f'<p class="verdict {style}">{escape(verdict)}</p>'
+    yield (
+        '<nav aria-label="Sections"><a href="#findings">Findings</a><a href="#access">Access</a>'
+        '<a href="#logins">Logins</a><a href="#controls">Controls</a></nav></header>'
+    )
+
+
+def _findings(report: Report) -> Iterable[str]:
+    yield '<section aria-labelledby="findings"><h2 id="findings">Findings</h2>'
+    if not report.findings:
+        yield "<p>None.</p>"
+    for one in report.findings:
+        yield _finding(one, {"Why it matters": one.why})
+    if report.accepted:
+        yield "<h3>Accepted deviations</h3>"
+    for one, given in report.accepted:
+        yield _finding(
+            one,
+            {"Reason": given.reason, "Owner": given.owner, "Until": given.expires.isoformat()},
+            accepted=True,
+        )
+    yield "</section>"
+
+
+def _finding(one: Finding, more: Mapping[str, str], *, accepted: bool = False) -> str:
+    rows = {
+        "Expected": one.expected or "nothing",
+        "Actual": one.actual or "nothing",
+        **more,
+    }
+    if not one.sql:
+        rows["What to do"] = one.advice
+    listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
+    healed = f"<p>SQL that heals it:</p><pre>{escape(one.sql)}</pre>" if one.sql else ""
+    word = "accepted" if accepted else one.severity
+    return (
+        f'<details class="{word}"{"" if accepted else " open"}><summary>{escape(word)}: '
+        f"{escape(one.object)}: {escape(one.title)} <code>{escape(one.id)}</code></summary>"
+        f"<dl>{listed}</dl>{healed}</details>"
+    )
+
+
+# -- the matrix -----------------------------------------------------------------------------
+
+
+def _matrix(report: Report, found: World) -> Iterable[str]:
+    roles = [*sorted(found.roles, key=lambda name: (not found.superuser(name), name)), PUBLIC]
+    roles = [name for name in roles if not found.superuser(name)]
+    drift = {
+        (one.object, one.id.rpartition(":")[2])
+        for one in report.findings
+        if one.kind == "privilege"
+    }
+    objects = [
+        name
+        for name in sorted(found.owners, key=_rank)
+        if name.partition(" ")[0] in _OTHER and not _of_extension(report, name)
+    ]
+    yield '<section aria-labelledby="access"><h2 id="access">Access: role × object</h2>'
+    yield _legend()
+    yield _filters(roles)
+    yield '<div class="scroll" tabindex="0" role="region" aria-label="Access matrix">'
+    yield '<table class="matrix" id="matrix"><caption>Superusers are left out: nothing is checked '
+    yield "for them. An object's owner has every privilege.</caption><thead><tr>"
+    yield '<th scope="col">Object</th><th scope="col">Owner</th>'
+    yield from (f'<th scope="col" data-role="{escape(role)}">{escape(role)}</th>' for role in roles)
+    yield "</tr></thead><tbody>"
+    cells = _Cells(found)
+    for name in objects:
+        kind, _, rest = name.partition(" ")
+        yield (
+            f'<tr data-name="{escape(rest.lower())}" data-kind="{kind}">'
+            f'<th scope="row">{escape(kind)} {escape(_short(rest))}</th>'
+            f"<td>{escape(found.owners[name])}</td>"
+        )
+        for role in roles:
+            wrong = (name, role) in drift or any(
+                where.startswith("column ") and where.endswith(f" of {rest}") and who == role
+                for where, who in drift
+            )
+            yield _cell(cells.of(name, role), _OTHER[kind], role, wrong=wrong)
+        yield "</tr>"
+    yield '</tbody></table></div><p id="seen" role="status"></p></section>'
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return tuple(_OTHER).index(name.partition(" ")[0]) if name.partition(" ")[
+        0
+    ] in _OTHER else 99, name
+
+
+def _of_extension(report: Report, name: str) -> bool:
+    return any(
+        " by extension " in value
+        for fact, value in report.observed.facts.items()
+        if fact.kind == "owner" and fact.object == name
+    )
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("public.")
+
+
+class _Cells:
+    """What each role has on each object; columns and memberships are looked up once."""
+
+    def __init__(self, found: World) -> None:
+        self._found = found
+        self._reached = {role: found.inherited(role) for role in found.roles}
+        self._becomes = {
+            role: found.becomes(role) if found.roles[role]["login"] == "true" else {role: ""}
+            for role in found.roles
+        }
+        self._columns: dict[str, dict[str, set[str]]] = {}
+        for name, grantees in found.held.items():
+            if name.startswith("column "):
+                table = self._columns.setdefault(f"table {name.rpartition(' of ')[2]}", {})
+                for grantee, privileges in grantees.items():
+                    table.setdefault(grantee, set()).update(privileges)
+
+    def of(self, name: str, role: str) -> _Cell:
+        """One cell; PUBLIC has what is granted to it and nothing else."""
+        held = self._found.held.get(name, {})
+        own = held.get(role, frozenset())
+        part = frozenset(self._columns.get(name, {}).get(role, set())) - own
+        every = {word for _, word, _ in _OTHER[name.partition(" ")[0]]}
+        reached: set[str] = set()
+        notes = []
+        for become, path in self._becomes.get(role, {}).items():
+            for holder, inherited in self._reached.get(become, {}).items():
+                gained = set(held.get(holder, ())) if holder != role else set()
+                if self._found.owners[name] == holder:
+                    gained = every
+                if gained - own - reached:
+                    reached |= gained
+                    steps = " → ".join(step for step in (path, inherited) if step)
+                    notes.append(steps or "owner")
+        return _Cell(own, part, frozenset(reached - own), "; ".join(notes))
+
+
+def _cell(cell: _Cell, letters: Sequence[tuple[str, str, str]], role: str, *, wrong: bool) -> str:
+    boxes, said = [], []
+    for letter, privilege, colour in letters:
+        style = ""
+        if privilege in cell.own:
+            style, how = "own", ""
+        elif privilege in cell.reached:
+            style, how = "reached", f" by {cell.note}"
+        elif privilege in cell.part:
+            style, how = "part", " on some columns"
+        if style:
+            said.append(f"{privilege}{how}")
+            boxes.append(f'<span class="b {colour} {style}" aria-hidden="true">{letter}</span>')
+        else:
+            boxes.append('<span class="b none" aria-hidden="true">·</span>')
+    label = ", ".join(said)
+    drift = ' class="drift"' if wrong else ""
+    title = f' title="{escape(label)}" aria-label="{escape(label)}"' if label else ""
+    content = "".join(boxes) if label else ""
+    return f'<td{drift} data-role="{escape(role)}"{title}>{content}</td>'
+
+
+def _legend() -> str:
+    letters = {letter: (word, colour) for row in _OTHER.values() for letter, word, colour in row}
+    boxes = " ".join(
+        f'<span class="b {colour} own">{letter}</span> {word}'
+        for letter, (word, colour) in letters.items()
+    )
+    return (
+        f"<p>{boxes}</p><p>"
+        '<span class="b read own">r</span> granted &nbsp; '
+        '<span class="b read">r</span> reached by a membership or as owner (the path is the '
+        "cell's text) &nbsp; "
+        '<span class="b read part">r</span> on some columns &nbsp; '
+        "a red cell with ≠ is not as declared</p>"
+    )
+
+
+def _filters(roles: Iterable[str]) -> str:
+    kinds = "".join(f"<option>{kind}</option>" for kind in _OTHER)
+    names = "".join(f"<option>{escape(role)}</option>" for role in roles)
+    return (
+        '<form id="filters" hidden><label>Object contains<br>'
+        '<input name="text" type="search" autocomplete="off"></label>'
+        f'<label>Kind<br><select name="kind"><option value="">all</option>{kinds}</select></label>'
+        f'<label>Role<br><select name="role"><option value="">all</option>{names}</select></label>'
+        '<label><input name="drift" type="checkbox"> drift only</label></form>'
+    )
+
+
+# -- the rest ---------------------------------------------------------------------------------
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
+    """Cells are escaped already."""
+    yield '<div class="scroll"><table class="plain"><thead><tr>'
+    yield "".join(f'<th scope="col">{name}</th>' for name in head) + "</tr></thead><tbody>"
+    for first, *others in rows:
+        cells = "".join(f"<td>{cell}</td>" for cell in others)
+        yield f'<tr><th scope="row">{first}</th>{cells}</tr>'
+    yield "</tbody></table></div>"
+
+
+def _logins(report: Report) -> Iterable[str]:
+    yield '<section aria-labelledby="logins"><h2 id="logins">What each login can reach</h2>'
+    rows = []
+    for one in every_login(report.observed):
+        everything = "superuser" in one.bypasses_row_security
+        columns = (
+            ["everything"] * 4
+            if everything
+            else [
+                "<br>".join(map(escape, found)) or "no"
+                for found in (
+                    one.becomes.values(),
+                    one.bypasses_row_security,
+                    one.reads_passwords,
+                    one.changes_trail,
+                )
+            ]
+        )
+        rows.append([escape(one.name), *columns])
+    yield from _table(
+        ["Login", "Becomes", "Past row security", "Reads password_hash", "Changes the trail"], rows
+    )
+    yield "</section>"
+
+
+def _controls(report: Report) -> Iterable[str]:
+    yield '<section aria-labelledby="controls"><h2 id="controls">CIS PostgreSQL 17</h2>'
+    yield from _table(
+        ["Number", "Recommendation", "Verdict", "Evidence"],
+        (
+            [
+                one.control.number,
+                f"{escape(one.control.title)}<br><small>{escape(one.control.reason)}</small>",
+                f'<span class="{one.verdict.state.replace(" ", "-")}">{one.verdict.state}</span>',
+                escape(one.verdict.evidence),
+            ]
+            for one in report.controls
+        ),
+    )
+    yield "</section>"
+
+
+def _unknown(report: Report) -> Iterable[str]:
+    if report.unknown:
+        yield "<section><h2>Unknown, never counted as clean</h2><ul>"
+        yield from (f"<li>{escape(reason)}</li>" for reason in report.unknown)
+        yield "</ul></section>"

@@ -1,0 +1,82 @@
+"""The audit as SARIF 2.1.0: what code hosting shows beside a change."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from pandom.audit.findings import Finding
+from pandom.audit.run import Report
+
+_LEVEL: Final = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
+# The scale that code hosting sorts by, 0 to 10.
+_SCORE: Final = {"critical": "9.5", "high": "8.0", "medium": "5.0", "low": "2.0"}
+_SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
+
+
+def render(report: Report) -> str:
+    """The findings as results; accepted ones are suppressed with their reason."""
+    results = [_result(one) for one in report.findings]
+    for one, given in report.accepted:
+        suppression = {
+            "kind": "external",
+            "status": "accepted",
+            "justification": f"{given.reason} ({given.owner}, until {given.expires})",
+        }
+        results.append(_result(one) | {"suppressions": [suppression]})
+    every = [*report.findings, *(one for one, _ in report.accepted)]
+    rules = {_rule(one): one for one in reversed(every)}
+    run = {
+        "tool": {
+            "driver": {
+                "name": "pandom audit",
+                "informationUri": "https://www.postgresql.org/docs/17/ddl-priv.html",
+                "rules": [
+                    {
+                        "id": name,
+                        "shortDescription": {"text": one.title},
+                        "fullDescription": {"text": one.why},
+                        "properties": {"security-severity": _SCORE[one.severity]},
+                    }
+                    for name, one in sorted(rules.items())
+                ],
+            }
+        },
+        "invocations": [
+            {
+                "executionSuccessful": True,
+                "exitCode": report.exit_code,
+                "toolExecutionNotifications": [
+                    {"level": "warning", "message": {"text": f"unknown: {reason}"}}
+                    for reason in report.unknown
+                ],
+            }
+        ],
+        "results": results,
+    }
+    document = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _rule(one: Finding) -> str:
+    return one.id if one.kind == "control" else one.id.partition(":")[0]
+
+
+def _result(one: Finding) -> dict[str, Any]:
+    expected, actual = one.expected or "nothing", one.actual or "nothing"
+    message = f"{one.object}: {one.title}. Expected: {expected}. Actual: {actual}."
+    if one.sql:
+        message += f"\nHealed by:\n{one.sql}"
+    return {
+        "ruleId": _rule(one),
+        "level": _LEVEL[one.severity],
+        "message": {"text": message},
+        # Every finding is a deviation from the declaration; that is the file to look at.
+        "locations": [
+            {
+                "physicalLocation": {"artifactLocation": {"uri": "schema/access.py"}},
+                "logicalLocations": [{"fullyQualifiedName": one.object, "kind": one.kind}],
+            }
+        ],
+        "partialFingerprints": {"findingId/v1": one.id},
+    }

@@ -1,0 +1,154 @@
+"""The audit for a terminal: 80 columns, no colour needed to understand it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from pandom.audit.findings import SEVERITIES, Finding
+from pandom.audit.reachability import Answer, Login, Way
+from pandom.audit.report_json import text as json_text
+from pandom.audit.run import Report
+from pandom.audit.trail import Verdict
+from pandom.progress import WIDTH
+
+
+def _wrapped(label: str, text: str, indent: int = 4) -> str:
+    start = " " * indent + label
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def render(report: Report) -> str:
+    """The whole audit."""
+    observed = report.observed
+    lines = [
+        f"Audit of {observed.database} on PostgreSQL {observed.version.split()[0]}, "
+        f"as {observed.login}",
+        f"{len(report.expected)} declared facts compared with {len(observed.facts)} observed.",
+        "",
+    ]
+    for one in report.findings:
+        lines += _finding(one)
+    if report.accepted:
+        lines.append("Accepted deviations")
+        for one, given in report.accepted:
+            lines.append(_wrapped("", f"{one.id}: {one.actual}", 2))
+            lines.append(_wrapped("", f"{given.reason} ({given.owner}, until {given.expires})"))
+        lines.append("")
+    if report.stale:
+        lines.append("Acceptances that excuse nothing (expired, or the finding is gone)")
+        lines += [f"  {one.id}, until {one.expires}" for one in report.stale]
+        lines.append("")
+    if report.unknown:
+        lines.append("Unknown, never counted as clean")
+        lines += [_wrapped("- ", reason, 2) for reason in report.unknown]
+        lines.append("")
+    states = Counter(one.verdict.state for one in report.controls)
+    lines.append(
+        "CIS PostgreSQL 17: " + ", ".join(f"{count} {state}" for state, count in states.items())
+    )
+    lines.append(_summary(report))
+    return "\n".join(lines) + "\n"
+
+
+def _finding(one: Finding) -> Iterable[str]:
+    yield _wrapped(f"{one.severity.upper()}: ", f"{one.object}: {one.title}", 0)
+    yield f"    {one.id}"
+    yield _wrapped("expected  ", one.expected or "nothing")
+    yield _wrapped("actual    ", one.actual or "nothing")
+    yield _wrapped("why       ", one.why)
+    if one.sql and one.sql.count("\n") < 12:
+        yield "    heal      " + one.sql.replace("\n", "\n              ")
+    elif one.sql:
+        yield "    heal      long: see `pandom audit --format sql`"
+    else:
+        yield _wrapped("heal      ", one.advice)
+    yield ""
+
+
+def _summary(report: Report) -> str:
+    counts = Counter(one.severity for one in report.findings)
+    found = ", ".join(f"{counts[one]} {one}" for one in SEVERITIES if counts[one])
+    if found:
+        return f"Drift: {found}."
+    if report.unknown:
+        return "No drift in what could be seen; the rest could not be told."
+    return "Clean: everything is as declared."
+
+
+def who_can(answer: Answer, *, as_json: bool) -> str:
+    """The answer to one question."""
+    if as_json:
+        return json_text(asdict(answer))
+    lines = [f"Who can {answer.privilege} {answer.object}?", ""]
+    lines += _ways(answer.ways) or ["  nobody"]
+    if answer.functions:
+        lines += ["", "Inside functions with their owner's rights, whose body decides:"]
+        calls: dict[str, list[str]] = {}
+        for way in answer.functions:
+            calls.setdefault(way.because.removeprefix("calls "), []).append(way.login)
+        for call, logins in sorted(calls.items()):
+            lines.append(_wrapped(f"{call}  ", ", ".join(sorted(set(logins))), 2))
+    return "\n".join(lines) + "\n"
+
+
+def _ways(ways: Sequence[Way]) -> list[str]:
+    width = max((len(way.login) for way in ways), default=0)
+    lines = []
+    for way in ways:
+        text = ": ".join(part for part in (way.path, way.because) if part)
+        if way.note:
+            text += f"; {way.note}"
+        lines.append(_wrapped(f"{way.login:<{width}}  ", text or "itself", 2))
+    return lines
+
+
+def reach(logins: Iterable[Login], *, as_json: bool) -> str:
+    """What every login can become and gains."""
+    if as_json:
+        return json_text({"logins": [asdict(one) for one in logins]})
+    lines = []
+    for one in logins:
+        lines.append(one.name)
+        if "superuser" in one.bypasses_row_security:
+            lines += ["    superuser: everything", ""]
+            continue
+        for label, found in (
+            ("becomes          ", list(one.becomes.values())),
+            ("past row security", list(one.bypasses_row_security)),
+            ("reads passwords  ", list(one.reads_passwords)),
+            ("changes the trail", list(one.changes_trail)),
+        ):
+            lines.append(_wrapped(f"{label}  ", "; ".join(found) or "no"))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def trail(verdict: Verdict, *, as_json: bool) -> str:
+    """Whether the trail was touched."""
+    if as_json:
+        return json_text({**asdict(verdict), "exit_code": verdict.exit_code})
+    lines = [f"{verdict.rows} rows in {verdict.blocks} blocks verified."]
+    for head in verdict.heads:
+        lines.append(f"  {head.log}: block {head.number}, sealed {head.sealed_at[:19]}")
+        lines.append(f"    {head.hash}")
+    for log, rows in verdict.waiting.items():
+        if rows:
+            lines.append(f"  {log}: {rows} rows wait to be sealed and are not proven yet")
+    for log, rows in verdict.archived.items():
+        if rows:
+            lines.append(f"  {log}: {rows} rows were dropped by retention")
+    lines += [_wrapped("UNKNOWN ", text, 0) for text in verdict.late]
+    lines += [_wrapped(f"{one.kind.upper()}: ", one.text, 0) for one in verdict.problems]
+    if not verdict.problems:
+        lines.append("The trail is intact." if not verdict.late else "No sign of tampering.")
+    return "\n".join(lines) + "\n"
