@@ -32,6 +32,10 @@ down: ready ## take STACK down and leave nothing of it
 health: ready ## check STACK: server, tables, object store
 	@$(PANDOM) health --stack $(STACK)
 
+.PHONY: audit
+audit: ready ## who can do what in STACK, and is it what was declared
+	@$(PANDOM) audit --stack $(STACK)
+
 .PHONY: env
 env: ready ## print STACK's settings and secrets for a client (ROLE=pandom_app)
 	@$(PANDOM) env --stack $(STACK) --role $(ROLE)
