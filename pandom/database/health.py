@@ -72,14 +72,14 @@ def check(connection: psycopg.Connection, expected_head: str | None = None) -> H
             "partitions",
             "months of the trail ready, this one included",
             """
-            select count(*) from generate_series(
-                date_trunc('month', now(), 'UTC'),
-                date_trunc('month', now(), 'UTC') + interval '1 month', interval '1 month', 'UTC'
+            select count(*) from generate_series(0, 1) as n
+            cross join lateral (
+                select date_trunc('month', now() at time zone 'UTC') + make_interval(months => n)
             ) as m (month)
             where to_regclass('public.audit_logs' || to_char(
-                    m.month at time zone 'UTC', '"_y"YYYY"m"MM')) is not null
+                    m.month, '"_y"YYYY"m"MM')) is not null
                 and to_regclass('public.security_logs' || to_char(
-                    m.month at time zone 'UTC', '"_y"YYYY"m"MM')) is not null
+                    m.month, '"_y"YYYY"m"MM')) is not null
             """,
         ),
     ):

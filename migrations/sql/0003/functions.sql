@@ -1116,22 +1116,20 @@ set search_path = ''
 as $$
 declare
     log record;
-    month timestamptz;
     made text;
 begin
+    -- security_logs first: making a partition writes an event into it.
     for log in
-        select r.log, r.months_ahead from public.trail_retention as r order by r.log
+        select r.log, r.months_ahead from public.trail_retention as r order by r.log desc
     loop
-        for month in
-            select m.month
-            from generate_series(
-                date_trunc('month', as_of, 'UTC'),
-                date_trunc('month', as_of, 'UTC') + make_interval(months => log.months_ahead),
-                interval '1 month',
-                'UTC'
-            ) as m (month)
-        loop
-            made := public.create_partition(log.log, month);
+        for ahead in 0..log.months_ahead loop
+            made := public.create_partition(
+                log.log,
+                (
+                    date_trunc('month', as_of at time zone 'UTC')
+                    + make_interval(months => ahead)
+                ) at time zone 'UTC'
+            );
             if made is not null then
                 return next made;
             end if;

@@ -1,0 +1,221 @@
+"""Seed, settings, janitor, health, monitoring (S1, S2, D2, O1, O2, O3)."""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+import pytest
+
+from pandom.database import health, janitor, seed
+from pandom.database import settings as database_settings
+from pandom.errors import Failure, UserMistake
+from tests.fixtures.databases import ADMIN_EMAIL, ALICE, BOB, PASSWORD, Database
+
+PLAIN = database_settings.DatabaseSettings(False, False, 12)
+
+
+@pytest.mark.requirement("S1")
+def test_the_administrator_has_the_values_of_the_source(database: Database) -> None:
+    with database.connect("pandom_user") as connection:
+        connection.execute("delete from public.auth_users where email = %s", (ADMIN_EMAIL,))
+    with database.connect("pandom_migrator") as connection:
+        assert seed.administrator(connection, ADMIN_EMAIL, PASSWORD)
+    row = database.rows(
+        "select u.role::text, is_active, is_verified, is_configured, left(password_hash, 7), "
+        "p.tags, p.metadata from public.auth_users as u "
+        "inner join public.user_profiles as p on u.profile_uuid = p.uuid where email = %s",
+        ADMIN_EMAIL,
+    )
+    assert row == [
+        (
+            "admin",
+            True,
+            True,
+            True,
+            "$2a$12$",
+            ["admin", "system"],
+            {"role": "administrator", "permissions": ["all"]},
+        )
+    ]
+    with database.connect() as connection:
+        signed_in = connection.execute(
+            "select count(*) from public.sign_in(%s, %s)", (ADMIN_EMAIL, PASSWORD)
+        ).fetchone()
+    assert signed_in == (1,)
+
+
+@pytest.mark.requirement("S1")
+def test_seeding_again_changes_nothing(database: Database) -> None:
+    query = "select to_jsonb(u)::text from public.auth_users as u where email = 'admin@pandom.com'"
+    with database.connect("pandom_user") as connection:
+        connection.execute(
+            "update public.auth_users set password_hash = %s", (seed.hash_password("changed", 4),)
+        )
+    before = database.one(query)
+    with database.connect("pandom_migrator") as connection:
+        assert not seed.administrator(connection, ADMIN_EMAIL.upper(), "a password of the config")
+    assert database.one(query) == before
+
+
+@pytest.mark.requirement("S1")
+@pytest.mark.parametrize("password", ["admin123", "short", "PasswordPassword", "x" * 73])
+def test_a_weak_password_is_refused(password: str) -> None:
+    with pytest.raises(UserMistake):
+        seed.check_password(password, ephemeral=False)
+
+
+@pytest.mark.requirement("S1")
+def test_an_ephemeral_stack_may_have_any_password() -> None:
+    seed.check_password("admin123", ephemeral=True)
+    seed.check_password("long enough, and unknown", ephemeral=False)
+
+
+@pytest.mark.requirement("S2")
+def test_sample_data_is_the_same_everywhere_and_made_once(database: Database) -> None:
+    with database.connect("pandom_migrator") as connection:
+        assert seed.samples(connection) == seed.SAMPLE_USERS
+        assert seed.samples(connection) == 0
+    assert (
+        str(database.one("select uuid from public.auth_users where email = 'sample01@example.com'"))
+        == "8ea44e01-4a2d-5c4f-8a65-1d5c8dcbbb92"
+        or database.one("select count(*) from public.auth_users where email like 'sample%%'")
+        == seed.SAMPLE_USERS
+    )
+
+
+@pytest.mark.requirement("O3")
+def test_expired_rows_go_in_batches(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    with database.connect("pandom_user") as connection:
+        connection.execute(
+            "insert into public.sessions (user_uuid, token, created_at, expires_at) "
+            "select %s, encode(sha256(n::text::bytea), 'hex'), now() - interval '2 d', "
+            "now() - interval '1 d' from generate_series(1, 25) as n",
+            (ALICE.uuid,),
+        )
+    monkeypatch.setattr(janitor, "BATCH", 10)
+    password = database.server.passwords[janitor.ROLE]
+    assert "25 expired rows deleted" in janitor.once(database.target, password)
+    assert not any("expired" in line for line in janitor.once(database.target, password))
+    batches = database.rows(
+        "select details->>'rows' from public.audit_logs where event_type = 'sessions_expired' "
+        "order by id"
+    )
+    assert batches == [("10",), ("10",), ("5",)]
+    assert database.one("select count(*) from public.sessions") == 5
+
+
+@pytest.mark.requirement("O3")
+def test_a_session_that_somebody_uses_stops_no_batch(database: Database) -> None:
+    with database.connect("pandom_user") as connection:
+        connection.execute(
+            "update public.sessions set created_at = now() - interval '2 d', "
+            "expires_at = now() - interval '1 d'"
+        )
+    with database.connect("pandom_user") as busy:
+        busy.execute("select from public.sessions where user_uuid = %s for update", (ALICE.uuid,))
+        done = janitor.once(database.target, database.server.passwords[janitor.ROLE])
+        assert "4 expired rows deleted" in done
+
+
+@pytest.mark.requirement("O3")
+def test_a_routine_that_fails_is_named_and_stops_no_other(database: Database) -> None:
+    with database.owner("pandom_definer") as connection:
+        connection.execute(
+            "revoke execute on function public.delete_expired(integer) from pandom_janitor"
+        )
+    with database.connect("pandom_janitor", autocommit=True) as connection:
+        with pytest.raises(Failure, match="expired rows: permission denied"):
+            janitor.routines(connection)
+
+
+@pytest.mark.requirement("O1")
+def test_failed_logins_of_the_last_hour(database: Database) -> None:
+    view = "select failed_logins from public.failed_logins_last_hour"
+    assert database.one(view, role="pandom_auditor") == 0
+    with database.owner("pandom_trail") as connection:
+        connection.execute(
+            "insert into public.audit_logs (event_type, timestamp) values "
+            "('login_failed', now()), ('login_failed', now() - interval '59 min'), "
+            "('login_failed', now() - interval '61 min'), ('login_succeeded', now())"
+        )
+    assert database.one(view, role="pandom_auditor") == 2
+
+
+@pytest.mark.requirement("O2")
+def test_users_with_many_events(database: Database) -> None:
+    view = "select user_uuid, activity_count from public.suspicious_activity"
+    with database.owner("pandom_trail") as connection:
+        for person, number in ((ALICE, 100), (BOB, 99)):  # the template has one of each
+            connection.execute(
+                "insert into public.audit_logs (event_type, user_uuid) "
+                "select 'seen', %s from generate_series(1, %s)",
+                (person.uuid, number),
+            )
+    assert database.rows(view, role="pandom_auditor") == [(ALICE.uuid, 101)]
+    with database.connect("pandom_user") as connection:
+        connection.execute("update public.account_settings set suspicious_events_per_hour = 99")
+    assert len(database.rows(view, role="pandom_auditor")) == 2
+
+
+@pytest.mark.requirement("D2")
+def test_a_healthy_database_is_healthy(shared: Database) -> None:
+    with shared.connect("pandom_user") as connection:
+        found = health.check(connection)
+    assert found.ok, found
+    assert found.as_json()["ok"] is True
+    assert {c["name"] for c in found.as_json()["checks"]} >= {"query", "tables", "head"}
+
+
+@pytest.mark.requirement("D2", "C1")
+@pytest.mark.parametrize(
+    ("owner", "fault", "name"),
+    [
+        ("pandom_owner", "alter table public.user_profiles rename to p", "tables"),
+        ("pandom_owner", "update public.alembic_version set version_num = '0001'", "head"),
+        ("pandom_owner", "update public.auth_users set role = 'user'", "administrator"),
+        ("pandom_owner", "insert into public.user_profiles default values", "profiles"),
+        (
+            "pandom_trail",
+            "insert into public.audit_logs (event_type, timestamp) values ('x', '2000-01-01')",
+            "default partitions",
+        ),
+        (
+            "pandom_trail",
+            "do $$ begin execute format('drop table public.%I', to_char(now() "
+            "at time zone 'UTC', '\"audit_logs_y\"YYYY\"m\"MM')); end $$",
+            "partitions",
+        ),
+    ],
+)
+def test_what_is_wrong_is_found(database: Database, owner: str, fault: str, name: str) -> None:
+    with database.owner(owner) as connection:
+        connection.execute(fault.encode())
+    with database.connect("pandom_user") as connection:
+        found = health.check(connection)
+    assert [finding.name for finding in found.findings if not finding.ok] == [name]
+
+
+@pytest.mark.requirement("P5")
+def test_changing_the_retention_leaves_a_trace(database: Database) -> None:
+    longer = database_settings.DatabaseSettings(False, False, 24)
+    with database.connect("pandom_migrator") as connection:
+        assert len(database_settings.apply(connection, longer, None)) == 2
+        assert database_settings.apply(connection, longer, None) == []
+    assert (
+        database.one(
+            "select count(*) from public.security_logs where event_type = 'retention_changed'"
+        )
+        == 2
+    )
+
+
+@pytest.mark.requirement("D2")
+def test_health_takes_no_longer_than_a_moment(shared: Database) -> None:
+    # A container's health check must not wait behind a scan of the whole trail.
+    with shared.connect("pandom_user") as connection:
+        connection.execute("set statement_timeout = '2s'")
+        started = time.monotonic()
+        health.check(connection, expected_head="x")
+        assert time.monotonic() - started < 10
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
