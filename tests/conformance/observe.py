@@ -350,8 +350,10 @@ def _start_server(run: Run) -> None:
 
 def _remove(prefix: str) -> None:
     client = docker.from_env()
-    for container in client.containers.list(all=True, filters={"name": f"^/{prefix}-"}):
-        container.remove(force=True, v=True)
+    ours: list[dict[str, str]] = [{"name": f"^/{prefix}-"}, {"label": "pandom.conformance=build"}]
+    for filters in ours:
+        for container in client.containers.list(all=True, filters=filters, ignore_removed=True):
+            container.remove(force=True, v=True)
     for network in client.networks.list(filters={"name": prefix}):
         network.remove()
     for volume in client.volumes.list(filters={"name": prefix}):
@@ -385,7 +387,7 @@ def observe(run: Run) -> dict[str, Any]:
     observed["steps after damage"] = run.steps("--refresh")
     run.up("--refresh")
     observed["mended"] = {
-        "service": run.containers()["service"]["state"],
+        "service runs": run.containers()["service"]["state"]["running"],
         "catalog": run.catalog(),
     }
     run.pulumi("destroy", "--yes", "--skip-preview")

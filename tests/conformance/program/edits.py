@@ -1,7 +1,7 @@
-"""Which property each copy of a resource changes, before and after.
+"""Which properties each copy of a resource changes, before and after.
 
-One copy per property, so that a single preview shows for every property whether its change
-is an update, a replacement or nothing at all.
+A single preview then shows for every property whether its change is an update, a replacement
+or nothing at all.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _labels(**labels: str) -> dict[str, Any]:
     }
 
 
-CONTAINERS: Final[dict[str, Edit]] = {
+_CONTAINER_EDITS: Final[dict[str, Edit]] = {
     "attach": Edit({}, {"attach": True}),
     "capabilities": Edit(
         {"capabilities": docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=["CAP_CHOWN"])},
@@ -97,7 +97,6 @@ CONTAINERS: Final[dict[str, Edit]] = {
     "nothing": Edit({"hostname": "same", **_health()}, {"hostname": "same", **_health()}),
     "port-external": Edit(_port(), _port(external=18081)),
     "port-ip": Edit(_port(), _port(ip="0.0.0.0")),  # noqa: S104
-    "privileged": Edit({}, {"privileged": True}),
     "read-only": Edit({"read_only": True}, {"read_only": False}),
     "remove-volumes": Edit({"remove_volumes": True}, {"remove_volumes": False}),
     "restart": Edit({"restart": "no"}, {"restart": "unless-stopped"}),
@@ -127,7 +126,59 @@ CONTAINERS: Final[dict[str, Edit]] = {
     "working-dir": Edit({"working_dir": "/tmp"}, {"working_dir": "/run"}),  # noqa: S108
 }
 
-ROLES: Final[dict[str, Edit]] = {
+# Edits that stand alone, because together with others they would mean something else. All
+# others share one container: a preview names each property and says whether it replaces.
+_ALONE: Final = (
+    "env-order",
+    "health-removed",
+    "label-value",
+    "memory-removed",
+    "nothing",
+    "port-ip",
+    "restart",
+    "upload-content",
+    "upload-permissions",
+)
+_IN_PLACE: Final = (
+    "attach",
+    "cpu-shares",
+    "destroy-grace",
+    "health-interval",
+    "init",
+    "logs",
+    "max-retry",
+    "memory",
+    "mount-tmpfs",
+    "remove-volumes",
+    "rm",
+    "tmpfs",
+    "wait",
+)
+
+
+def _together(edits: list[Edit]) -> Edit:
+    """One resource with every edit's properties."""
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    for edit in edits:
+        before.update(edit.before)
+        after.update(edit.after)
+    return Edit(before, after)
+
+
+CONTAINERS: Final[dict[str, Edit]] = {
+    **{name: _CONTAINER_EDITS[name] for name in (*_ALONE, "health-test")},
+    "in-place": _together([_CONTAINER_EDITS[name] for name in _IN_PLACE]),
+    "replaced": _together(
+        [
+            edit
+            for name, edit in _CONTAINER_EDITS.items()
+            if name not in (*_ALONE, *_IN_PLACE, "health-test")
+        ]
+    ),
+}
+
+_ROLE_EDITS: Final[dict[str, Edit]] = {
     "assume": Edit({}, {"assume_role": "pg_monitor"}),
     "bypass": Edit({}, {"bypass_row_level_security": True}),
     "connections": Edit({"connection_limit": 5}, {"connection_limit": 6}),
@@ -150,6 +201,16 @@ ROLES: Final[dict[str, Edit]] = {
     "statement-timeout": Edit({"statement_timeout": 1000}, {"statement_timeout": 0}),
     "superuser": Edit({"superuser": True}, {"superuser": False}),
     "valid-until": Edit({}, {"valid_until": "2050-01-01 00:00:00+00"}),
+}
+
+# All of them are made in place; a rename and nothing stand alone.
+ROLES: Final[dict[str, Edit]] = {
+    "name": _ROLE_EDITS["name"],
+    "nothing": _ROLE_EDITS["nothing"],
+    "login": _ROLE_EDITS["login"],
+    "other": _together(
+        [edit for name, edit in _ROLE_EDITS.items() if name not in ("name", "nothing", "login")]
+    ),
 }
 
 DATABASES: Final[dict[str, Edit]] = {
