@@ -54,6 +54,7 @@ class Container:
     status: str
     health: str | None
     exit_code: int
+    restarts: int
     finished: datetime | None
     ports: tuple[int, ...]
     networks: tuple[str, ...]
@@ -62,6 +63,12 @@ class Container:
     def good(self) -> bool:
         """Whether it runs and, where it has a health check, passes it."""
         return self.status == "running" and self.health in (None, "healthy")
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether it ended with an error, or does so again and again."""
+        ended = self.status == "exited" and self.exit_code != 0
+        return ended or self.restarts >= 3
 
     @property
     def state(self) -> str:
@@ -90,6 +97,7 @@ def _container(attributes: Mapping[str, Any]) -> Container:
         status=state["Status"],
         health=(state.get("Health") or {}).get("Status"),
         exit_code=state["ExitCode"],
+        restarts=attributes.get("RestartCount", 0),
         finished=_time(state.get("FinishedAt", "")),
         ports=tuple(sorted(ports)),
         networks=tuple(str(one.get("NetworkID", "")) for one in networks.values()),

@@ -24,7 +24,7 @@ ERROR_LINES: Final = 12
 # (what Pulumi or a log says, what it means, what to do), the first that fits.
 _KNOWN: Final = (
     (
-        r"no space left on device|could not (?:extend|write) .*No space|disk full",
+        r"no space left on device|disk full|the volume at \S+ is too small",
         "The disk is full: there is no room left in Docker's volumes.",
         "Make room (`docker system df`, `df -h /var/lib/docker`), then run this again.",
     ),
@@ -132,13 +132,12 @@ def _servers(engine: Engine) -> list[str]:
     return lines
 
 
-def not_ready(engine: Engine, container: Container | None, part: str, limit_s: float) -> Failure:
-    """The failure of a server that does not become ready within the limit."""
+def not_ready(engine: Engine, container: Container | None, part: str) -> Failure:
+    """The failure of a server that does not become ready."""
     if container is None:
         return Failure(f"There is no {part} container. Next: run `pandom up` again.")
     lines = [
-        f"The {part} container is not ready after {limit_s:.0f} s ({container.state}).",
-        "Its last words:",
+        f"The {part} container does not become ready ({container.state}). Its last words:",
         *_log(engine, container),
     ]
     for pattern, cause, remedy in _KNOWN:

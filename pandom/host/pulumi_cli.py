@@ -111,10 +111,13 @@ class Pulumi:
         *options: str,
         show: Callable[[events.Event], None],
         variables: Mapping[str, str] | None = None,
+        watch: Callable[[], None] = lambda: None,
         limit_s: float = LONG_S,
     ) -> Mapping[str, int]:
         """Run up, preview, refresh or destroy; return the counts of what was done.
 
+        ``watch`` is called about once a second and stops the operation by raising:
+        a provider waits to its limit for a server that has ended long ago.
         Raises PulumiFailed, Failure when it does not end, KeyboardInterrupt after
         an interrupt has been handed on and Pulumi has stopped.
         """
@@ -132,7 +135,7 @@ class Pulumi:
             errors="replace",
             start_new_session=True,
         )
-        run = _Run(self._stack, operation, child, show)
+        run = _Run(self._stack, operation, child, show, watch)
         return run.follow(limit_s)
 
 
@@ -145,8 +148,10 @@ class _Run:
         operation: str,
         child: subprocess.Popen[str],
         show: Callable[[events.Event], None],
+        watch: Callable[[], None],
     ) -> None:
-        self._stack, self._operation, self._child, self._show = stack, operation, child, show
+        self._stack, self._operation, self._child = stack, operation, child
+        self._show, self._watch = show, watch
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._said: list[events.Said] = []
         self._closed: events.Closed | None = None
@@ -157,8 +162,7 @@ class _Run:
         assert self._child.stdout is not None  # noqa: S101 - for mypy
         threading.Thread(target=self._read, args=(self._child.stdout,), daemon=True).start()
         try:
-            if not self._drain(limit_s):
-                self._stop()
+            if not self._drain(limit_s, self._watch):
                 raise Failure(
                     f"`pulumi {self._operation}` did not end within {limit_s:.0f} s; stopped.\n"
                     "Next: `pandom status` shows what runs; running this again goes on from here."
@@ -176,10 +180,14 @@ class _Run:
             self._lines.put(line)
         self._lines.put(None)
 
-    def _drain(self, limit_s: float) -> bool:
+    def _drain(self, limit_s: float, watch: Callable[[], None] = lambda: None) -> bool:
         """Show events until Pulumi closes its output; False when the time is over."""
         deadline = time.monotonic() + limit_s
+        watched = time.monotonic()
         while (left := deadline - time.monotonic()) > 0:
+            if time.monotonic() - watched > 1.0:
+                watch()
+                watched = time.monotonic()
             try:
                 line = self._lines.get(timeout=min(left, 1.0))
             except queue.Empty:

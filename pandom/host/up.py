@@ -64,10 +64,11 @@ class _Up:
         self._pulumi = Pulumi(stack, variables)
         self._since = datetime.now(UTC)
         self._changed = 0
+        self._before: set[str] = set()
 
     def run(self, started: float) -> None:
         settings = self._prepare()
-        engine = Engine(self._stack.name)
+        engine = self._engine = Engine(self._stack.name)
         ports.refuse_taken(self._stack, settings, engine)
         if passphrase.ensure():
             say("  made a passphrase for the states; keep a copy of it (docs/runbook.md)")
@@ -127,7 +128,7 @@ class _Up:
         if any(state.names(ROLE)):
             found = engine.wait_good("postgres", READY_S)
             if found is None or not found.good:
-                raise explain.not_ready(engine, found, "postgres", READY_S)
+                raise explain.not_ready(engine, found, "postgres")
             self._adopt(settings, state)
         try:
             self._operate("", *repair.options((), replace))
@@ -162,6 +163,7 @@ class _Up:
         self, prefix: str, *options: str, variables: Mapping[str, str] | None = None
     ) -> None:
         display = Display(prefix)
+        self._before = {one.id for one in self._engine.containers()}
         try:
             self._pulumi.operate(
                 "up",
@@ -171,10 +173,20 @@ class _Up:
                 *options,
                 show=display,
                 variables=variables,
+                watch=self._watch,
             )
         finally:
             display.close()
             self._changed += sum(display.changed.values())
+
+    def _watch(self) -> None:
+        """Raise Failure when a server that this operation made has ended with an error.
+
+        One that was there before may be about to be replaced.
+        """
+        for one in self._engine.containers():
+            if one.part in repair.SERVERS and one.hopeless and one.id not in self._before:
+                raise explain.not_ready(self._engine, one, one.part)
 
     def _adopt(self, settings: Settings, state: State) -> bool:
         """Take roles and databases into the state that an interrupted run left out of it."""

@@ -7,12 +7,15 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import docker
 import pytest
 
 from pandom import paths
-from pandom.host.stack import Stack, prepare_file, set_numbers
+from pandom.host.stack import Stack, forget, prepare_file, set_numbers
+from pandom.naming import LABEL_STACK, resource_name
 from tests.fixtures.stack import Pandom, RunningStack, left_in_docker
 
 SCREEN = 24
@@ -67,7 +70,7 @@ def test_a_lost_passphrase(tmp_path: Path) -> None:
         pandom("down", "--stack", "test-lost", "--without-state")
         assert not (states / "test-lost.json").exists()
     finally:
-        Stack("test-lost").file.unlink(missing_ok=True)
+        forget(Stack("test-lost"))
 
 
 def test_a_docker_daemon_that_is_stopped() -> None:
@@ -75,8 +78,22 @@ def test_a_docker_daemon_that_is_stopped() -> None:
     try:
         said = screen(pandom("up", "--stack", "test-silent", code=1).stderr)
     finally:
-        Stack("test-silent").file.unlink(missing_ok=True)
+        forget(Stack("test-silent"))
     assert "Docker does not answer" in said
+
+
+def test_a_full_volume(unborn: RunningStack) -> None:
+    """The server can never become ready: its volume is too small to hold a cluster."""
+    volume = resource_name(unborn.name, "data")
+    docker.from_env().volumes.create(
+        volume,
+        driver_opts={"type": "tmpfs", "device": "tmpfs", "o": "size=16m"},
+        labels={LABEL_STACK: unborn.name},
+    )
+    started = time.monotonic()
+    said = screen(unborn.pandom("up", "--stack", unborn.name, code=1).stderr)
+    assert time.monotonic() - started < 90
+    assert "The disk is full" in said
 
 
 @pytest.mark.requirement("D1")

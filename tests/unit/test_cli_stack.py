@@ -189,7 +189,7 @@ class FakeEngine:
 
 
 def seen(part: str, status: str = "running", health_state: str | None = "healthy") -> Container:
-    return Container(f"id-{part}", part, part, "i", status, health_state, 0, None, (), ("net",))
+    return Container(f"id-{part}", part, part, "i", status, health_state, 0, 0, None, (), ("net",))
 
 
 STATE = State(
