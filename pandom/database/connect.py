@@ -95,7 +95,9 @@ def connect(
             autocommit=autocommit,
         )
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        # One line for each address that was tried; indented ones are libpq's hints.
+        lines = [line for line in str(error).splitlines() if not line.startswith("\t")]
+        reason = "; ".join(lines).strip()
         raise Failure(f"no connection as {role} to {target}: {reason}") from None
 
 

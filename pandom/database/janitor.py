@@ -59,7 +59,8 @@ def _expired(connection: psycopg.Connection) -> list[str]:
 def _partitions(connection: psycopg.Connection) -> list[str]:
     """Months ahead; first empties the default partitions, whose rows would be in the way."""
     done: list[str] = []
-    for table in access.TRAIL_TABLES:
+    # security_logs first: draining and making partitions writes events into it.
+    for table in sorted(access.TRAIL_TABLES, reverse=True):
         log = table.removeprefix("public.")
         moved = value(connection, "select public.drain_default(%s)", log)
         if moved:

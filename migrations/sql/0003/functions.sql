@@ -1038,11 +1038,18 @@ begin
             'alter table public.%I attach partition public.%I for values from (%L) to (%L)',
             drain_default.log, name, month, upper_bound
         );
+    end loop;
+    if total > 0 then
+        -- The event must find its month, or it would be the next row in a default partition.
+        perform public.create_partition(
+            'security_logs',
+            date_trunc('month', current_timestamp at time zone 'UTC') at time zone 'UTC'
+        );
         perform public.write_event(
             'security_logs', null, 'partition_drained', 'warning',
-            jsonb_build_object('partition', name, 'rows', moved)
+            jsonb_build_object('partition', default_name, 'rows', total)
         );
-    end loop;
+    end if;
     return total;
 end
 $$;
