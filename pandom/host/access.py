@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pandom.errors import Failure, UserMistake
-from pandom.host import explain, passphrase
+from pandom.host import client_version, explain, passphrase
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack, every_stack
 from pandom.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
+from pandom.progress import say
 from toolchain import environment
 
 # What only one reader has: naming them says why the others cannot have them.
@@ -75,6 +76,9 @@ def _quoted(value: object) -> str:
 def env(name: str, role: str | None) -> None:
     """Print the dotenv block, and nothing else, on stdout."""
     print(dotenv(outputs_of(Stack(name)), role), end="")
+    # Whoever asks for the operator's login is about to dump or restore with it.
+    if role == "pandom_user" and (warning := client_version.warning(name)):
+        say(warning)
 
 
 def shell(name: str) -> None:

@@ -20,8 +20,12 @@ def _stack(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def register(commands: Commands) -> None:
     """Add them to the command line."""
     up = _stack(commands.add_parser("up", help="bring a stack up, repair it, verify it"))
-    up.add_argument("--template", help="dev, ci or prod, for a stack that is new")
-    up.set_defaults(handler=call("pandom.host.up", "run", "stack", "template"))
+    up.add_argument(
+        "--profile",
+        choices=("development", "ephemeral", "production"),
+        help="for a stack that is new (default: by its name)",
+    )
+    up.set_defaults(handler=call("pandom.host.up", "run", "stack", "profile"))
 
     down = _stack(commands.add_parser("down", help="remove a stack and all of its data"))
     down.add_argument(
@@ -62,6 +66,7 @@ def register(commands: Commands) -> None:
     docs.set_defaults(handler=call("pandom.host.reference"))
 
     _migrate(commands)
+    _db(commands)
 
 
 def _migrate(commands: Commands) -> None:
@@ -86,3 +91,15 @@ def _migrate(commands: Commands) -> None:
     _stack(actions.add_parser("show", help="revisions, and which is applied")).set_defaults(
         handler=call("pandom.host.migrate", "show", "stack")
     )
+
+
+def _db(commands: Commands) -> None:
+    db = commands.add_parser("db", help="before and after a restore: prepare, finish (D4)")
+    actions = db.add_subparsers(metavar="ACTION", required=True)
+    for name, text in (
+        ("prepare", "an empty database that pandom_user may restore a dump into"),
+        ("finish", "close it again: privileges, new context key, new epoch, checks"),
+    ):
+        action = _stack(actions.add_parser(name, help=text))
+        action.add_argument("name", metavar="NAME", help="the database")
+        action.set_defaults(handler=call("pandom.host.restore", name, "stack", "name"))

@@ -13,7 +13,7 @@ from typing import Any, Final
 import docker.errors
 import requests
 
-from pandom.errors import Failure
+from pandom.errors import USER_MISTAKE, Failure, UserMistake
 from pandom.host import lock
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack
@@ -25,31 +25,33 @@ LIMIT_S: Final = 900.0
 
 def run(name: str) -> None:
     """Apply the revisions that are not applied yet."""
-    _in_job(name, ["job", "migrate"], "running the migrations")
+    in_job(name, "migration", ["job", "migrate"], "running the migrations")
 
 
 def revert(name: str, target: str) -> None:
     """Take revisions back, down to ``target``; `pandom up` applies them again."""
-    _in_job(name, ["job", "revert", target], f"reverting to {target}")
+    in_job(name, "migration", ["job", "revert", target], f"reverting to {target}")
 
 
 def show(name: str) -> None:
     """Print the revisions, newest first, and which one is applied."""
-    _in_job(name, ["job", "show"], "asking the migration job")
+    in_job(name, "migration", ["job", "show"], "asking the migration job")
 
 
-def _in_job(name: str, command: Sequence[str], what: str) -> None:
-    """Run one command as the migration job and print what it says."""
+def in_job(name: str, part: str, command: Sequence[str], what: str) -> None:
+    """Run one command in the place of a job, with its secrets, and print what it says."""
     stack = Stack(name)
     engine = Engine(name)
     with lock.of_stack(stack):
-        job, server = engine.container("migration"), engine.container("postgres")
+        job, server = engine.container(part), engine.container("postgres")
         if job is None or server is None or not server.good:
             raise Failure(f"Stack {name} is not running. Next: `pandom up --stack {name}`")
         with step(what):
             code, output = _again(engine, job.id, command)
     stream = sys.stderr if code else sys.stdout
     print(output.rstrip(), file=stream)
+    if code == USER_MISTAKE:
+        raise UserMistake("Nothing was changed; see above.")
     if code:
         raise Failure(f"`{' '.join(command)}` failed with exit code {code}; see above.")
 
@@ -80,6 +82,6 @@ def _again(engine: Engine, job: str, command: Sequence[str]) -> tuple[int, str]:
         code = int(api.wait(made, timeout=LIMIT_S)["StatusCode"])
         return code, api.logs(made).decode(errors="replace")
     except (docker.errors.APIError, requests.RequestException) as error:
-        raise Failure(f"The migration container did not end: {error}") from error
+        raise Failure(f"The job's container did not end: {error}") from error
     finally:
         engine.remove_container(made)

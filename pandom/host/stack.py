@@ -20,7 +20,8 @@ from pandom.naming import PROJECT
 from stacks.settings import STACK_NAME, Settings, SettingsError
 from stacks.settings import load as load_settings
 
-TEMPLATES: Final = ("dev", "ci", "prod")
+# The template of each profile (stacks/templates).
+TEMPLATES: Final = {"development": "dev", "ephemeral": "ci", "production": "prod"}
 _TAKEN: Final = ("backend", "locks")  # folders beside the stacks' own
 
 
@@ -71,11 +72,11 @@ class Stack:
         return self.name == "ci" or self.name.startswith(("test-", "ci-"))
 
     @property
-    def template(self) -> str:
-        """The template a new stack starts from, unless told."""
+    def profile(self) -> str:
+        """The profile that a new stack gets, unless told."""
         if self.short_lived:
-            return "ci"
-        return "prod" if self.name.startswith("prod") else "dev"
+            return "ephemeral"
+        return "production" if self.name.startswith("prod") else "development"
 
 
 def every_stack() -> list[str]:
@@ -100,21 +101,19 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
         raise
 
 
-def prepare_file(stack: Stack, template: str | None = None) -> str | None:
+def prepare_file(stack: Stack, profile: str | None = None) -> str | None:
     """Make sure that this clone has the stack's file; say in one line if it had not.
 
     The clone's own file wins; else the copy of the last run, so that a second
-    clone sees the same stack; else a template.
+    clone sees the same stack; else the template of the profile.
     """
     if stack.file.exists():
         return None
     if stack.exists() and stack.kept_file.exists():
         write_atomically(stack.file, stack.kept_file.read_text(), 0o644)
         return f"stacks/{stack.file.name} restored from the last run"
-    name = template or stack.template
+    name = TEMPLATES[profile or stack.profile]
     source = paths.ROOT / "stacks" / "templates" / f"{name}.yaml"
-    if not source.exists():
-        raise UserMistake(f"--template {name}: expected one of {', '.join(TEMPLATES)}.")
     write_atomically(stack.file, source.read_text(), 0o644)
     return f"stacks/{stack.file.name} copied from templates/{name}.yaml; yours to edit"
 

@@ -43,7 +43,7 @@ def _wrapped(first: str, text: str) -> list[str]:
     return textwrap.wrap(text, 78, initial_indent=f"  {first}", subsequent_indent="    ")
 
 
-def run(name: str, template: str | None = None) -> None:
+def run(name: str, profile: str | None = None) -> None:
     """Bring the stack up and verify it.
 
     Raises UserMistake before anything is touched, Failure with cause and next step.
@@ -52,15 +52,15 @@ def run(name: str, template: str | None = None) -> None:
     stack = Stack(name)
     variables = toolchain_variables()
     with lock.of_stack(stack):
-        _Up(stack, variables, template).run(started)
+        _Up(stack, variables, profile).run(started)
 
 
 class _Up:
     """One run, with the lock held."""
 
-    def __init__(self, stack: Stack, variables: Mapping[str, str], template: str | None) -> None:
+    def __init__(self, stack: Stack, variables: Mapping[str, str], profile: str | None) -> None:
         self._stack = stack
-        self._template = template
+        self._profile = profile
         self._pulumi = Pulumi(stack, variables)
         self._since = datetime.now(UTC)
         self._changed = 0
@@ -102,7 +102,7 @@ class _Up:
     def _prepare(self) -> Settings:
         """The validated settings; writes this clone's file if it has none."""
         passphrase.there()
-        if said := files.prepare_file(self._stack, self._template):
+        if said := files.prepare_file(self._stack, self._profile):
             say(f"  {said}")
         settings = files.settings(self._stack)
         if self._stack.short_lived and not self._stack.exists():

@@ -133,7 +133,9 @@ def test_the_url_of_env_signs_in_with_full_verification(stack: RunningStack) -> 
 def test_health_is_json_for_machines(stack: RunningStack) -> None:
     document = json.loads(stack.pandom("health", "--stack", stack.name, "--json").stdout)
     assert document["healthy"]
-    assert {"login", "tables", "head", "bucket"} <= {one["name"] for one in document["checks"]}
+    assert {"login pandom_app", "tables", "head", "bucket"} <= {
+        one["name"] for one in document["checks"]
+    }
 
 
 @pytest.mark.requirement("D2")

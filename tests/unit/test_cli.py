@@ -76,7 +76,7 @@ def test_what_a_command_returns_is_the_exit_code(
     "line",
     [
         "up",
-        "up --stack ci-7 --template ci",
+        "up --stack ci-7 --profile ephemeral",
         "down --without-state",
         "preview --expect-no-changes",
         "refresh",
@@ -108,7 +108,9 @@ def test_the_stack_is_dev_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.parser().parse_args(["up"]).stack == "ci-1"
 
 
-@pytest.mark.parametrize("line", ["", "upp", "env --rolle x", "migrate", "job dance"])
+@pytest.mark.parametrize(
+    "line", ["", "upp", "up --profile staging", "env --rolle x", "migrate", "job dance"]
+)
 def test_a_wrong_command_line_is_the_users_mistake(
     line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

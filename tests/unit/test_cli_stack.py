@@ -18,7 +18,7 @@ from pandom.host.state import State
 from schema.access import DATABASE, roles
 from stacks import program
 from stacks.outputs import ENV_NAMES, UNSHARED
-from stacks.settings import SettingsError
+from stacks.settings import PROFILES, SettingsError
 
 
 @pytest.fixture
@@ -45,11 +45,18 @@ def test_a_bad_name_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "template"),
-    [("dev", "dev"), ("ada", "dev"), ("ci-12", "ci"), ("test-1-ab", "ci"), ("prod-eu", "prod")],
+    ("name", "profile"),
+    [
+        ("dev", "development"),
+        ("cinema", "development"),
+        ("ci", "ephemeral"),
+        ("ci-12", "ephemeral"),
+        ("test-1-ab", "ephemeral"),
+        ("prod-eu", "production"),
+    ],
 )
-def test_a_template_follows_from_the_name(name: str, template: str) -> None:
-    assert Stack(name).template == template
+def test_a_profile_follows_from_the_name(name: str, profile: str) -> None:
+    assert Stack(name).profile == profile
 
 
 def test_a_new_stack_gets_its_template(clone: Path) -> None:
@@ -59,9 +66,16 @@ def test_a_new_stack_gets_its_template(clone: Path) -> None:
     assert stack.prepare_file(Stack("dev")) is None
 
 
-def test_an_unknown_template_is_refused(clone: Path) -> None:
-    with pytest.raises(UserMistake, match="dev, ci, prod"):
-        stack.prepare_file(Stack("dev"), "staging")
+def test_the_profile_may_be_chosen(clone: Path) -> None:
+    stack.prepare_file(Stack("dev"), "ephemeral")
+    assert stack.settings(Stack("dev")).profile_name == "ephemeral"
+
+
+def test_every_profile_has_a_template_of_its_own(clone: Path) -> None:
+    for profile in PROFILES:
+        one = Stack(f"x-{profile}")
+        stack.prepare_file(one, profile)
+        assert stack.settings(one).profile_name == profile
 
 
 def test_a_second_clone_gets_the_same_file(clone: Path) -> None:
