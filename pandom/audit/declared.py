@@ -30,8 +30,8 @@ OWNERS: Final = tuple(sorted({entry.owner for entry in access.DEFAULT_PRIVILEGES
 _DEFAULTS: Final = {"function": "EXECUTE", "type": "USAGE"}
 
 
-def facts(observed: Observed, opt_in: frozenset[str]) -> Facts:
-    """Everything that should be seen in the observed database.
+def facts(observed: Observed, opt_in: frozenset[str], known: Facts | None = None) -> Facts:
+    """Everything that should be seen in the observed database; ``known`` as in ``recorded``.
 
     The database's name, and which months have a partition, are not declared; they
     are taken from what was observed.
@@ -41,7 +41,8 @@ def facts(observed: Observed, opt_in: frozenset[str]) -> Facts:
     found: Facts = {}
     found.update(_roles(opt_in))
     found.update(_memberships(roles))
-    found.update(_recorded(partitions, roles | {access.SUPERUSER, PUBLIC}))
+    known = recorded.load() if known is None else known
+    found.update(_recorded(known, partitions, roles | {access.SUPERUSER, PUBLIC}))
     found[Fact("owner", f"database {observed.database}", "owner")] = access.SUPERUSER
     found.update(_privileges(_grants(observed, partitions, opt_in, roles), found))
     found.update(_default_privileges())
@@ -106,9 +107,8 @@ def _memberships(roles: frozenset[str]) -> Facts:
     }
 
 
-def _recorded(partitions: Mapping[str, str], roles: frozenset[str]) -> Facts:
+def _recorded(known: Facts, partitions: Mapping[str, str], roles: frozenset[str]) -> Facts:
     """The recorded facts, once for each partition that exists."""
-    known = recorded.load()
     # A policy for a role that does not exist here belongs to a setting that is off.
     off = {
         fact.object

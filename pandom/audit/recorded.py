@@ -42,7 +42,12 @@ _KINDS: Final = frozenset(
 @cache
 def load() -> Facts:
     """The recorded facts; names of partitions are placeholders (``placeholder``)."""
-    kinds = json.loads(FILE.read_text())
+    return parse(FILE.read_text())
+
+
+def parse(text: str) -> Facts:
+    """The facts of a recording."""
+    kinds = json.loads(text)
     return {
         Fact(kind, name, detail): value
         for kind, objects in kinds.items()

@@ -57,10 +57,15 @@ def run(
     opt_in: frozenset[str] = frozenset(),
     acceptances: tuple[Acceptance, ...] | None = None,
     today: date | None = None,
+    known: Facts | None = None,
 ) -> Report:
-    """Audit the connection's database. ``today`` decides which acceptances still hold."""
+    """Audit the connection's database.
+
+    ``today`` decides which acceptances still hold; ``known`` is another recording than
+    schema/catalog.json.
+    """
     observed = catalog.read(connection, declared.OWNERS)
-    expected = declared.facts(observed, opt_in)
+    expected = declared.facts(observed, opt_in, known)
     actual = declared.comparable(observed.facts) | recorded.settings(observed, expected)
     expected = _visible(expected, observed)
     results = controls.evaluate(observed)

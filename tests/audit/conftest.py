@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
 import pytest
 
-from pandom.audit import catalog
+from pandom.audit import catalog, declared, recorded
 from pandom.audit.run import Report, run
 from pandom.database import cluster, migrate
 from pandom.database.connect import Target
@@ -68,6 +69,22 @@ def drop_database(server: Server, name: str) -> None:
         connection.execute(f"drop database if exists {name} with (force)")
 
 
+@contextmanager
+def remade_on_failure(shipped: Shipped) -> Iterator[None]:
+    """A test that fails leaves drift behind: it is taken back, so that one failure stays one."""
+    try:
+        yield
+    except BaseException:
+        with shipped.server.connect("postgres", "postgres") as connection:
+            for (name,) in connection.execute("select rolname from pg_roles").fetchall():
+                if name.startswith("evil"):
+                    shipped.execute(f"drop owned by {name};\ndrop role {name};")
+            cluster.apply_roles(connection, shipped.opt_in)
+            cluster.close_other_databases(connection)
+        make_database(shipped.server, shipped.name, shipped.opt_in)
+        raise
+
+
 @pytest.fixture(scope="session")
 def opt_in(server: Server) -> frozenset[str]:
     """The settings that this server's roles come from."""
@@ -84,26 +101,19 @@ def shipped(server: Server, opt_in: frozenset[str]) -> Iterator[Shipped]:
     drop_database(server, name)
 
 
-@pytest.fixture
-def intact(shipped: Shipped, audit: Audit) -> Iterator[None]:
-    """Whatever a test leaves broken is made again, so that one failure stays one failure."""
-    yield
-    if audit().drift:
-        with shipped.server.connect("postgres", "postgres") as connection:
-            for (name,) in connection.execute("select rolname from pg_roles").fetchall():
-                if name.startswith("evil"):
-                    shipped.execute(f"drop owned by {name};\ndrop role {name};")
-            cluster.apply_roles(connection, shipped.opt_in)
-            cluster.close_other_databases(connection)
-        make_database(shipped.server, shipped.name, shipped.opt_in)
-
-
 @pytest.fixture(scope="session")
 def audit(shipped: Shipped) -> Audit:
-    """An audit of the fresh database, as the auditor sees it now."""
+    """An audit of the fresh database, as the auditor sees it now.
+
+    What the database was when it was made is the recording; that schema/catalog.json
+    is the same has a test of its own.
+    """
+    dsn = shipped.server.dsn("pandom_auditor", shipped.name)
+    with catalog.connect(dsn) as connection:
+        fresh = recorded.parse(recorded.record(catalog.read(connection, declared.OWNERS)))
 
     def now() -> Report:
-        with catalog.connect(shipped.server.dsn("pandom_auditor", shipped.name)) as connection:
-            return run(connection, shipped.opt_in, acceptances=())
+        with catalog.connect(dsn) as connection:
+            return run(connection, shipped.opt_in, acceptances=(), known=fresh)
 
     return now
