@@ -133,11 +133,11 @@ def close_other_databases(connection: psycopg.Connection) -> None:
             )
 
 
-def apply_database(target: Target, password: str) -> None:
+def apply_database(target: Target, password: str, files: tuple[str, ...] = FILES) -> None:
     """Extensions and the rights on system catalogs, in one database (schema/sql/cluster)."""
     with connect(target, access.SUPERUSER, password, application_name="pandom cluster") as db:
         db.execute("set client_min_messages = warning")
-        for name in FILES:
+        for name in files:
             run_file(db, ROOT / "schema" / "sql" / "cluster" / f"{name}.sql")
 
 

@@ -14,7 +14,7 @@ create table public.audit_logs (
     tx xid8 not null default pg_current_xact_id(),
     constraint pk_audit_logs primary key (id, timestamp),
     constraint ck_audit_logs_severity
-        check (severity in ('info', 'warning', 'error', 'critical')),
+        check (severity::text in ('info', 'warning', 'error', 'critical')),
     constraint ck_audit_logs_details check (jsonb_typeof(details) = 'object')
 ) partition by range (timestamp);
 
@@ -35,7 +35,7 @@ create table public.security_logs (
     tx xid8 not null default pg_current_xact_id(),
     constraint pk_security_logs primary key (id, timestamp),
     constraint ck_security_logs_severity
-        check (severity in ('info', 'warning', 'error', 'critical')),
+        check (severity::text in ('info', 'warning', 'error', 'critical')),
     constraint ck_security_logs_details check (jsonb_typeof(details) = 'object')
 ) partition by range (timestamp);
 

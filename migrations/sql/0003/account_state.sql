@@ -16,7 +16,7 @@ create table public.outbox (
     claimed_until timestamptz,
     constraint pk_outbox primary key (id),
     constraint ck_outbox_kind check (
-        kind in (
+        kind::text in (
             'verify_email', 'already_registered', 'reset_password',
             'confirm_new_email', 'email_changed', 'password_changed'
         )
