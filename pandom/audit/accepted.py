@@ -30,10 +30,10 @@ class Acceptance:
 
 def load(path: Path = FILE) -> tuple[Acceptance, ...]:
     """The acceptances of a file. Raises UserMistake that names the entry and the key."""
-    if not path.exists():
-        return ()
     try:
         entries = tomllib.loads(path.read_text()).get("accepted", [])
+    except OSError as error:
+        raise UserMistake(f"{path}: cannot be read: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise UserMistake(f"{path}: {error}") from error
     return tuple(_acceptance(path, number, entry) for number, entry in enumerate(entries, 1))

@@ -356,7 +356,9 @@ def _replication(observed: Observed) -> Verdict:
 
 def _replication_log(observed: Observed) -> Verdict:
     rules = [value.split() for fact, value in observed.facts.items() if fact.kind == _RULE]
-    if rules and not any("replication" in rule[1].split(",") for rule in rules):
+    if not rules:
+        return Verdict("unknown", f"pg_hba is not visible to {observed.login}")
+    if not any("replication" in rule[1].split(",") for rule in rules):
         return Verdict("not applicable", "no rule of pg_hba admits a replica")
     return _on("log_replication_commands")(observed)
 

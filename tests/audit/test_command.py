@@ -1,0 +1,244 @@
+"""`pandom audit` as an auditor runs it: exit codes, outputs, acceptances, what it cannot see."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from datetime import date
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from pandom.audit import accepted, catalog
+from pandom.audit.accepted import Acceptance, divide
+from pandom.audit.render import render
+from pandom.audit.run import Report, run
+from pandom.errors import UserMistake
+from pandom.paths import ROOT
+from tests.audit.conftest import Audit, Shipped, remade_on_failure
+
+SAVE = "grant select on public.auth_users to public;"
+HEAL = "revoke select on public.auth_users from public;"
+
+
+def pandom(
+    shipped: Shipped, *words: str, role: str = "pandom_auditor"
+) -> subprocess.CompletedProcess[str]:
+    """`pandom audit` with libpq's environment, as in the operations image."""
+    server = shipped.server
+    environment = {
+        **os.environ,
+        "PGHOST": server.host,
+        "PGPORT": str(server.port),
+        "PGUSER": role,
+        "PGPASSWORD": server.passwords[role],
+        "PGDATABASE": shipped.name,
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": str(server.ca),
+    }
+    environment.pop("STACK", None)
+    return subprocess.run(
+        [sys.executable, "-m", "pandom", "audit", "--opt-in", ",".join(shipped.opt_in), *words],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.requirement("B5")
+def test_clean_is_0_and_drift_is_2(shipped: Shipped) -> None:
+    clean = pandom(shipped)
+    assert clean.returncode == 0, clean.stdout + clean.stderr
+    assert "Clean: everything is as declared." in clean.stdout
+    assert max(map(len, clean.stdout.splitlines())) <= 80
+    shipped.execute(SAVE)
+    try:
+        drift = pandom(shipped)
+        healing = pandom(shipped, "--format", "sql")
+    finally:
+        shipped.execute(HEAL)
+    assert drift.returncode == 2
+    assert "privilege-extra:table public.auth_users:PUBLIC" in drift.stdout
+    assert "revoke select on table public.auth_users from public" in healing.stdout
+
+
+@pytest.mark.requirement("B5")
+def test_what_a_login_cannot_see_is_unknown_and_1(shipped: Shipped) -> None:
+    # Not a superuser, and none of the auditor's rights: much is visible, some is not.
+    found = pandom(shipped, role="pandom_mailer")
+    assert found.returncode == 1, found.stdout
+    assert "Unknown, never counted as clean" in found.stdout
+    assert "pg_hba" in found.stdout
+
+
+@pytest.mark.requirement("B5")
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["who-can", "read", "x"], 2, "is no privilege"),
+        (["what"], 2, "does not know 'what'"),
+        (["--dsn", "host=127.0.0.1 port=1"], 1, "could not connect"),
+        (["--accepted", "no-such-file.toml"], 2, "cannot be read"),
+    ],
+)
+def test_mistakes_have_messages(
+    shipped: Shipped, words: list[str], code: int, message: str
+) -> None:
+    found = pandom(shipped, *words)
+    assert found.returncode == code
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.requirement("P5")
+def test_the_trail_is_verified_and_anchored(shipped: Shipped, tmp_path: Path) -> None:
+    file = tmp_path / "anchors.jsonl"
+    with shipped.server.connect("pandom_janitor", shipped.name) as connection:
+        connection.execute("select public.seal_trail()")
+    for _ in range(2):
+        found = pandom(shipped, "trail", "--anchor", str(file))
+        assert found.returncode == 0, found.stdout + found.stderr
+        assert "The trail is intact." in found.stdout
+    heads = file.read_text().splitlines()
+    assert len(heads) == len(set(heads))
+    assert json.loads(heads[0])["database"] == shipped.name
+
+
+@pytest.mark.requirement("A7")
+def test_questions_are_answered_as_text_and_json(shipped: Shipped) -> None:
+    asked = pandom(shipped, "who-can", "update", "audit_logs")
+    assert asked.returncode == 0, asked.stderr
+    assert "pandom_migrator  SET ROLE pandom_trail" in asked.stdout
+    answer = json.loads(
+        pandom(shipped, "who-can", "update", "audit_logs", "--format", "json").stdout
+    )
+    assert {way["login"] for way in answer["ways"]} == {"postgres", "pandom_migrator"}
+    reach = pandom(shipped, "reach")
+    assert reach.returncode == 0
+    assert max(map(len, reach.stdout.splitlines())) <= 80
+
+
+# -- forms of the report, of one report with drift --------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def report(shipped: Shipped, audit: Audit) -> Report:
+    shipped.execute(f"{SAVE}\nalter role pandom_app bypassrls;")
+    with remade_on_failure(shipped):
+        found = audit()
+    shipped.execute(f"{HEAL}\nalter role pandom_app nobypassrls;")
+    return found
+
+
+@pytest.mark.requirement("B5")
+def test_json_is_stable_and_complete(report: Report) -> None:
+    document = json.loads(render(report, "json"))
+    assert render(report, "json") == render(report, "json")
+    assert document["version"] == 1
+    assert document["exit_code"] == 2
+    assert [one["id"] for one in document["findings"]][:2] == [
+        "privilege-extra:table public.auth_users:PUBLIC",
+        "role-different:pandom_app",
+    ]
+    assert set(document["findings"][0]) == {
+        *("id", "kind", "severity", "object", "title", "expected", "actual", "why", "sql"),
+        "advice",
+    }
+    assert len(document["controls"]) > 50
+    assert document["logins"][0]["name"] == "postgres"
+
+
+@pytest.mark.requirement("B5")
+def test_sarif_has_a_rule_and_a_fingerprint_for_each_result(report: Report) -> None:
+    (ran,) = json.loads(render(report, "sarif"))["runs"]
+    rules = {rule["id"] for rule in ran["tool"]["driver"]["rules"]}
+    assert {result["ruleId"] for result in ran["results"]} == rules
+    assert ran["results"][0]["level"] == "error"
+    prints = [result["partialFingerprints"]["findingId/v1"] for result in ran["results"]]
+    assert len(prints) == len(set(prints)) == len(report.findings)
+
+
+class _Page(HTMLParser):
+    """Collects what a page loads, its tags, and its cells marked as drift."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.open: list[str] = []
+        self.drift = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.loads += [value for key in ("src", "href") if (value := values.get(key))]
+        self.drift += tag == "td" and values.get("class") == "drift"
+        if tag not in ("meta", "br", "input"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.requirement("B5")
+def test_the_page_is_whole_and_loads_nothing(report: Report) -> None:
+    page = _Page()
+    text = render(report, "html")
+    page.feed(text)
+    assert page.open == []
+    assert all(link.startswith("#") for link in page.loads)
+    assert page.drift == 1
+    assert "role-different:pandom_app" in text
+
+
+# -- accepted deviations ------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("B5")
+def test_an_acceptance_holds_for_what_was_accepted_until_its_date(report: Report) -> None:
+    (finding,) = [one for one in report.findings if one.id == "role-different:pandom_app"]
+    given = Acceptance(finding.id, finding.actual, "a test", "me", date(2030, 1, 31))
+    kept, excused, stale = divide(report.findings, [given], date(2030, 1, 31))
+    assert finding not in kept
+    assert excused == [(finding, given)]
+    assert stale == []
+    kept, _, stale = divide(report.findings, [given], date(2030, 2, 1))
+    assert finding in kept
+    assert stale == [given]
+    worse = dataclasses.replace(finding, actual=finding.actual + "; superuser: true")
+    kept, _, _ = divide([worse], [given], date(2030, 1, 1))
+    assert kept == [worse]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[accepted]]\nid = 'x'\n", "needs exactly"),
+        ("[[accepted", "Expected"),
+        (
+            "[[accepted]]\nid='x'\nactual='y'\nreason='z'\nowner='me'\nexpires='2030-01-01'\n",
+            "without quotes",
+        ),
+        (
+            "[[accepted]]\nid='x'\nactual='y'\nreason=' '\nowner='me'\nexpires=2030-01-01\n",
+            "reason must not be empty",
+        ),
+    ],
+)
+def test_a_wrong_acceptance_is_named(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "accepted.toml"
+    file.write_text(text)
+    with pytest.raises(UserMistake, match=message):
+        accepted.load(file)
+
+
+@pytest.mark.requirement("B5")
+def test_the_shipped_acceptances_are_all_needed(shipped: Shipped) -> None:
+    with catalog.connect(shipped.server.dsn("pandom_auditor", shipped.name)) as connection:
+        found = run(connection, shipped.opt_in)
+    assert found.stale == ()
+    assert found.accepted
