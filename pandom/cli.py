@@ -48,6 +48,15 @@ def _container_commands(commands: Commands) -> None:
     jobs.add_parser("show").set_defaults(handler=call("pandom.jobs.migrate", "show"))
     jobs.add_parser("shell").set_defaults(handler=call("pandom.jobs.shell"))
 
+    for name, module, function in (
+        ("aside", "pandom.jobs.aside", "run"),
+        ("prepare", "pandom.jobs.restore", "prepare"),
+        ("finish", "pandom.jobs.restore", "finish"),
+    ):
+        restore = jobs.add_parser(name, help="around a restore")
+        restore.add_argument("name", metavar="NAME", help="the database")
+        restore.set_defaults(handler=call(module, function, "name"))
+
     importlib.import_module("pandom.audit.arguments").register(commands)
 
     janitor = commands.add_parser("janitor", help="retention routines, in a loop (container)")

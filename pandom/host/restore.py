@@ -1,0 +1,29 @@
+"""`pandom db prepare` and `pandom db finish`: before and after a restore as typed (D4)."""
+
+from __future__ import annotations
+
+import os
+
+from pandom.database.aside import check_name
+from pandom.host import client_version
+from pandom.host.migrate import in_job
+from pandom.progress import say
+
+
+def prepare(stack: str, name: str) -> None:
+    """An empty database that pandom_user may restore a dump into.
+
+    One that is not empty is refused or, when CONFIRM names it, kept under another name.
+    """
+    check_name(name)
+    if os.environ.get("CONFIRM") == name:
+        in_job(stack, "cluster", ["job", "aside", name], f"keeping the present {name}")
+    in_job(stack, "cluster", ["job", "prepare", name], f"preparing {name}")
+    if warning := client_version.warning(stack):
+        say(warning)
+
+
+def finish(stack: str, name: str) -> None:
+    """Close what ``prepare`` opened, and check the restored database."""
+    check_name(name)
+    in_job(stack, "cluster", ["job", "finish", name], f"finishing {name}")
