@@ -29,7 +29,7 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
         others = ", ".join(every_stack()) or "none"
         raise UserMistake(
             f"There is no stack {stack.name}; there are: {others}.\n"
-            f"Next: `pandom up --stack {stack.name}`"
+            f"Next: `.venv/bin/pandom up --stack {stack.name}`"
         )
     passphrase.there()
     try:
@@ -39,7 +39,7 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
     if "db_password" not in found:
         raise Failure(
             f"Stack {stack.name} was never brought up completely, so it has no outputs yet.\n"
-            f"Next: `pandom up --stack {stack.name}` goes on from where it stopped."
+            f"Next: `.venv/bin/pandom up --stack {stack.name}` goes on from where it stopped."
         )
     return found
 
@@ -91,7 +91,7 @@ def shell(name: str) -> None:
     engine = Engine(name)
     server, job = engine.container("postgres"), engine.container("migration")
     if server is None or not server.good or job is None:
-        raise Failure(f"Stack {name} is not running. Next: `pandom up --stack {name}`")
+        raise Failure(f"Stack {name} is not running. Next: `.venv/bin/pandom up --stack {name}`")
     docker = shutil.which("docker")
     if docker is None:
         raise Failure("The docker command is not on PATH. Next: `make tools`")

@@ -19,7 +19,7 @@ from pandom.host.state import State
 from pandom.host.up import toolchain_variables
 from pandom.progress import say, step
 
-AGAIN = "pandom down"
+AGAIN = ".venv/bin/pandom down"
 
 
 def run(name: str, without_state: bool = False) -> None:

@@ -57,7 +57,7 @@ def generate(name: str, message: str, empty: bool) -> None:
         print(path.relative_to(paths.ROOT))
     say(
         "Next: read and complete them (comments, privileges, locks), bring schema/sql in line,\n"
-        f"then `pandom up --stack {name}`."
+        f"then `.venv/bin/pandom up --stack {name}`."
     )
 
 

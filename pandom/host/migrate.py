@@ -29,7 +29,7 @@ def run(name: str) -> None:
 
 
 def revert(name: str, target: str) -> None:
-    """Take revisions back, down to ``target``; `pandom up` applies them again."""
+    """Take revisions back, down to ``target``; `.venv/bin/pandom up` applies them again."""
     in_job(name, "migration", ["job", "revert", target], f"reverting to {target}")
 
 
@@ -45,7 +45,9 @@ def in_job(name: str, part: str, command: Sequence[str], what: str) -> None:
     with lock.of_stack(stack):
         job, server = engine.container(part), engine.container("postgres")
         if job is None or server is None or not server.good:
-            raise Failure(f"Stack {name} is not running. Next: `pandom up --stack {name}`")
+            raise Failure(
+                f"Stack {name} is not running. Next: `.venv/bin/pandom up --stack {name}`"
+            )
         with step(what):
             code, output = _again(engine, job.id, command)
     stream = sys.stderr if code else sys.stdout

@@ -53,5 +53,5 @@ def lost(stacks: list[str]) -> str:
         "Nothing was touched, and no new passphrase was made.\n"
         "Next: put the file back from your backup. If there is none, the data is still in\n"
         "the volumes, but the stack must be given up (docs/runbook.md, Lost passphrase):\n"
-        "  CONFIRM=NAME pandom down --without-state --stack NAME"
+        "  CONFIRM=NAME .venv/bin/pandom down --without-state --stack NAME"
     )

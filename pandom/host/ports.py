@@ -89,7 +89,7 @@ def reserve(stack: Stack) -> None:
         if len(chosen) < len(_KEYS):
             raise UserMistake(
                 f"No free port from {_RESERVED.start} to {_RESERVED.stop - 1} on 127.0.0.1.\n"
-                "Next: remove stacks that nobody needs (`pandom status --all`)."
+                "Next: remove stacks that nobody needs (`.venv/bin/pandom status --all`)."
             )
         set_numbers(stack, dict(zip(_KEYS, chosen, strict=True)))
         stack.home.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -165,7 +165,7 @@ class _Run:
             if not self._drain(limit_s, self._watch):
                 raise Failure(
                     f"`pulumi {self._operation}` did not end within {limit_s:.0f} s; stopped.\n"
-                    "Next: `pandom status` shows what runs; running this again goes on from here."
+                    "Next: `.venv/bin/pandom status` shows what runs; this again goes on from here."
                 )
         except BaseException:
             self._stop()

@@ -6,6 +6,7 @@ events are shown; after it, the health checks decide whether the run was good.
 
 from __future__ import annotations
 
+import os
 import textwrap
 import time
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from stacks.settings import Settings
 from toolchain import environment
 
 READY_S: Final = 90.0  # crash recovery of a small database included
-AGAIN: Final = "pandom up"
+AGAIN: Final = ".venv/bin/pandom up"
 
 
 def toolchain_variables() -> dict[str, str]:
@@ -90,7 +91,7 @@ class _Up:
             raise explain.failure(self._stack, error, engine, self._since, AGAIN) from error
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"Interrupted. `{AGAIN}` goes on from here; `pandom down` removes the stack."
+                f"Interrupted. `{AGAIN}` goes on from here; `down` instead of `up` removes all."
             ) from None
         finally:
             files.keep_copy(self._stack)
@@ -214,7 +215,10 @@ class _Up:
 
     def _farewell(self, outputs: Mapping[str, Any], started: float) -> None:
         name, seconds = self._stack.name, time.monotonic() - started
-        option = "" if name == "dev" else f" --stack {name}"
+        # In the words with which this run was started.
+        by_make = "MAKELEVEL" in os.environ
+        command = "make" if by_make else ".venv/bin/pandom"
+        option = "" if name == "dev" else f" STACK={name}" if by_make else f" --stack {name}"
         what = "up and healthy" if self._changed else "healthy; nothing changed"
         say(f"\nStack {name} is {what} ({seconds:.1f} s).")
         say(f"  PostgreSQL    127.0.0.1:{outputs['db_port']}, database {outputs['db_database']}")
@@ -224,5 +228,6 @@ class _Up:
         )
         say(f"  CA            {outputs['db_sslrootcert']}")
         say(f"  settings      stacks/{self._stack.file.name}")
-        say(f"  secrets       pandom env{option}    (a dotenv block on stdout)")
-        say(f"Next: pandom shell{option}, pandom status{option}, pandom down{option}")
+        say(f"  secrets       {command} env{option}    (a dotenv block on stdout)")
+        say(f"Next: {command} shell{option}   (psql and pg_dump, signed in)")
+        say(f"      {command} down{option}    (remove it, and leave nothing)")
