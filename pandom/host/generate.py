@@ -7,6 +7,7 @@ nor policies, and takes a rename for a drop.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections.abc import Mapping
@@ -51,7 +52,8 @@ def generate(name: str, message: str, empty: bool) -> None:
     folder.mkdir(parents=True)
     for part, text in (("up", up), ("down", down)):
         (folder / f"{part}.sql").write_text(f"-- {message}.\n{_OWNER}\n\n{text}")
-    script = command.revision(migrate.configuration(), message, rev_id=number)
+    with contextlib.redirect_stdout(io.StringIO()):  # Alembic reports there
+        script = command.revision(migrate.configuration(), message, rev_id=number)
     made = [*sorted(folder.iterdir()), Path(str(getattr(script, "path", "")))]
     for path in made:
         print(path.relative_to(paths.ROOT))

@@ -236,5 +236,5 @@ def run(name: str, as_json: bool = False) -> int:
         if report.healthy:
             say(f"Stack {name} is healthy.")
         else:
-            say(f"\n{report.explanation('pandom up')}")
+            say(f"\n{report.explanation('.venv/bin/pandom up')}")
     return DONE if report.healthy else FAILED

@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import time
+from pathlib import Path
 
 import docker
 import psycopg
@@ -157,6 +158,31 @@ def test_a_second_clone_sees_the_same_stack(own: RunningStack, second_clone: Pan
     said = second_clone("up", "--stack", own.name).stderr
     assert "restored from the last run" in said
     assert "nothing changed" in said
+
+
+@pytest.mark.requirement("M1")
+def test_the_four_migration_commands(own: RunningStack, second_clone: Pandom) -> None:
+    stack = ["--stack", own.name]
+    before = own.pandom("migrate", "show", *stack).stdout
+    assert "[ ]" not in before
+    own.pandom("migrate", "revert", *stack)
+    assert own.pandom("migrate", "show", *stack).stdout.splitlines()[0].startswith("[ ]")
+    assert "head" in own.pandom("health", *stack, code=1).stderr
+    own.pandom("migrate", "run", *stack)
+    assert own.pandom("migrate", "show", *stack).stdout == before
+
+    said = second_clone("migrate", "generate", "nothing", *stack, code=2).stderr
+    assert "nothing to generate" in said
+    as_superuser(own, "alter table public.user_profiles add column extra text")
+    made = second_clone("migrate", "generate", "drop extra", *stack).stdout.split()
+    as_superuser(own, "alter table public.user_profiles drop column extra")
+    texts = {Path(path).name: (second_clone.root / path).read_text() for path in made}
+    assert "drop column extra" in texts["up.sql"].lower()
+    assert "add column extra text" in texts["down.sql"].lower()
+    assert len(texts) == 3
+    for path in made:
+        (second_clone.root / path).unlink()
+    (second_clone.root / made[0]).parent.rmdir()
 
 
 def test_an_image_that_cannot_be_built(own: RunningStack, second_clone: Pandom) -> None:
