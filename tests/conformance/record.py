@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from tests.conformance.observe import observe, plugins, running, standin_path
+from tests.conformance.life import plugins, running, standin_path
+from tests.conformance.observe import observe, steps
 
 RECORD: Final = Path(__file__).with_name("observed.json")
 # moment / part / resource
@@ -47,11 +48,11 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as place, running(standin_path(), Path(place)) as run:
         run.up()
         taken_over = replace(run, environment={**run.environment, "PATH": official})
-        steps = taken_over.steps()
+        found = steps(taken_over)
         run.pulumi("destroy", "--yes", "--skip-preview")
-    if steps:
+    if found:
         print("a state of the stand-ins is not taken over unchanged by the official plugins:")
-        print(json.dumps(steps, indent=1))
+        print(json.dumps(found, indent=1))
         return 1
     print("a state of the stand-ins is taken over unchanged by the official plugins")
     return 0

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.observe import differences, observe, running, standin_path
+from tests.conformance.life import running, standin_path
+from tests.conformance.observe import differences, observe
 from tests.conformance.record import RECORD
 
 

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 from toolchain.standins.docker_provider import context, durations, image
-from toolchain.standins.docker_provider.container import (
-    Container,
+from toolchain.standins.docker_provider.container import Container
+from toolchain.standins.docker_provider.container_description import (
     description,
     packed,
-    same_ports,
-    seen_ports,
     volume_mounts,
 )
+from toolchain.standins.docker_provider.container_observed import seen_ports
+from toolchain.standins.docker_provider.container_properties import same_ports
 from toolchain.standins.docker_provider.engine import Engine
+from toolchain.standins.interruption import Interruption, OperationFailed
 from toolchain.standins.properties import check, plan
-from toolchain.standins.provider import Interruption, OperationFailed
 
 
 def planned(**given: Any) -> dict[str, Any]:

@@ -9,13 +9,13 @@ import pytest
 
 from toolchain import pins, standins
 from toolchain.standins import language, random_provider
+from toolchain.standins.interruption import Cancelled, Interruption, OperationFailed
 from toolchain.standins.postgresql_provider import (
     default_privileges,
     grant,
     privileges,
     server,
 )
-from toolchain.standins.provider import Cancelled, Interruption, OperationFailed
 
 SETTINGS: dict[str, Any] = {
     "length": 16,

@@ -23,7 +23,7 @@ from pulumi.runtime.proto import (
 )
 
 from toolchain.standins import LANGUAGE_VERSION
-from toolchain.standins.provider import serve
+from toolchain.standins.serving import serve
 
 _EXEC: Final = "pulumi-language-python-exec"
 # The exec script ends with this code when it has shown the user what is wrong.

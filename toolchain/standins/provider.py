@@ -1,211 +1,24 @@
 """Serves resource types over Pulumi's provider protocol; what all three providers share.
 
-A ``ResourceType`` says how one kind of thing is made, read, changed and deleted; this module
-does the rest: inputs, differences, previews, secrets, logging, cancelling, shutting down.
+Inputs, differences, previews, secrets, logging: all that follows from a type's table and is
+the same for every type.
 """
 
 from __future__ import annotations
 
-import abc
-import os
-import signal
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any
 
 import grpc
-from google.protobuf import empty_pb2, json_format, struct_pb2
-from pulumi.runtime.proto import (
-    engine_pb2,
-    engine_pb2_grpc,
-    plugin_pb2,
-    provider_pb2,
-    provider_pb2_grpc,
-)
+from google.protobuf import any_pb2, empty_pb2, json_format, struct_pb2
+from pulumi.runtime.proto import engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc
 
-from toolchain.standins import properties
-from toolchain.standins.properties import Change, Mistake, Table
+from toolchain.standins.interruption import Cancelled, Interruption, OperationFailed
+from toolchain.standins.properties import Change, Table
+from toolchain.standins.resource_type import Log, Made, PartlyDone, ResourceType
+from toolchain.standins.serving import OPTIONS, serve
 from toolchain.standins.values import UNKNOWN, Values, holds_unknown, reveal, whole
-
-# Pulumi itself runs no more operations at once on a machine of ordinary size.
-_WORKERS: Final = 32
-# How long a plugin whose engine died may take to abort what it is doing, seconds.
-_ABORT_LIMIT: Final = 5.0
-_ORPHAN_POLL: Final = 0.5
-_OPTIONS: Final = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-]
-
-
-class OperationFailed(Exception):
-    """The operation did not work; the message is shown to the user."""
-
-
-class Cancelled(OperationFailed):
-    """The user interrupted the operation."""
-
-    def __init__(self) -> None:
-        super().__init__("cancelled")
-
-
-class PartlyDone(Exception):
-    """Something exists although the operation failed; the engine must remember it.
-
-    Without this a container that never became healthy would be forgotten, and the next
-    ``up`` would meet a name that is taken.
-    """
-
-    def __init__(self, identifier: str, state: Values, reason: str) -> None:
-        super().__init__(reason)
-        self.identifier = identifier
-        self.state = state
-        self.reason = reason
-
-
-@dataclass
-class Interruption:
-    """Lets a blocking call be ended from the thread that receives the cancellation."""
-
-    _happened: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _abort: list[Callable[[], None]] = field(default_factory=list)
-
-    def check(self) -> None:
-        """Raise ``Cancelled`` if the user interrupted."""
-        if self._happened.is_set():
-            raise Cancelled
-
-    def sleep(self, seconds: float) -> None:
-        """Wait, or raise ``Cancelled`` as soon as the user interrupts."""
-        if self._happened.wait(seconds):
-            raise Cancelled
-
-    @contextmanager
-    def aborting(self, abort: Callable[[], None]) -> Iterator[None]:
-        """Call ``abort`` when the user interrupts during the block."""
-        self.check()
-        with self._lock:
-            self._abort.append(abort)
-        try:
-            yield
-        except Exception as error:
-            if self._happened.is_set():
-                raise Cancelled from error
-            raise
-        finally:
-            with self._lock:
-                self._abort.remove(abort)
-
-    def happen(self) -> None:
-        """Abort everything that is running; nothing new starts."""
-        self._happened.set()
-        with self._lock:
-            pending = list(self._abort)
-        for abort in pending:
-            abort()
-
-
-@dataclass(frozen=True)
-class Log:
-    """Messages to the user about one resource."""
-
-    engine: engine_pb2_grpc.EngineStub | None
-    urn: str
-
-    def status(self, message: str) -> None:
-        """A line of progress beside the resource; the next one replaces it."""
-        self._send(message, ephemeral=True)
-
-    def info(self, message: str) -> None:
-        """A line that stays in the output."""
-        self._send(message, ephemeral=False)
-
-    def _send(self, message: str, *, ephemeral: bool) -> None:
-        if self.engine is None:
-            return
-        self.engine.Log(
-            engine_pb2.LogRequest(
-                severity=engine_pb2.INFO, message=message, urn=self.urn, ephemeral=ephemeral
-            )
-        )
-
-
-@dataclass(frozen=True)
-class Made:
-    """A resource as the server shows it: its id, and its state."""
-
-    identifier: str
-    state: Values
-
-
-class ResourceType(abc.ABC):
-    """One type of resource. ``state`` and ``inputs`` have the shape of the table."""
-
-    pulumi_type: ClassVar[str]
-    table: ClassVar[Table]
-    # What the official plugin keeps beside the state; without it a state that moves to
-    # the official plugin would be taken for one of an older schema and converted.
-    meta: ClassVar[str | None] = None
-    # So wherever the old thing holds a name that the new one needs.
-    delete_before_replace: ClassVar[bool] = False
-
-    @abc.abstractmethod
-    def create(self, state: Values, log: Log) -> Made:
-        """Make the thing; ``state`` is what the inputs ask for, unknowns are for the server.
-
-        Raises ``OperationFailed``, or ``PartlyDone`` when something exists all the same.
-        """
-
-    @abc.abstractmethod
-    def read(self, identifier: str, state: Values) -> Made | None:
-        """The thing as it is now, None if it is gone. An empty state means: import."""
-
-    @abc.abstractmethod
-    def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:
-        """Change the thing in place from ``old`` to ``state``."""
-
-    @abc.abstractmethod
-    def delete(self, identifier: str, state: Values) -> None:
-        """Remove the thing; that it is gone already is no error."""
-
-    # -- what most types leave as it is --
-
-    @property
-    def name(self) -> str:
-        """The short name for messages."""
-        return self.pulumi_type.rsplit(":", 1)[-1]
-
-    def check(self, given: Values, urn: str, log: Log) -> tuple[Values, list[Mistake]]:
-        """Inputs with defaults, and what is wrong with them."""
-        return properties.check(self.table, given, self.name)
-
-    def suppress(self, name: str, state: Values, inputs: Values) -> bool:
-        """Whether a difference in the property means nothing."""
-        return False
-
-    def diff(self, state: Values, inputs: Values, ignore: frozenset[str]) -> list[Change]:
-        """What the inputs change in the state."""
-        return properties.diff(self.table, state, inputs, ignore=ignore, suppress=self.suppress)
-
-    def plan(self, inputs: Values, old: Values | None) -> Values:
-        """The state the inputs lead to, as far as it is known beforehand."""
-        return properties.plan(self.table, inputs, old)
-
-    def refreshed_inputs(self, state: Values, old_inputs: Values) -> Values:
-        """Inputs after a refresh (``old_inputs``) or an import (none)."""
-        if old_inputs:
-            return properties.inputs_of(self.table, state, old_inputs)
-        return properties.imported_inputs(self.table, state)
-
-    def preview_create(self, state: Values) -> Values:
-        """What a preview shows of a new resource."""
-        return state
 
 
 class Provider(provider_pb2_grpc.ResourceProviderServicer):
@@ -233,8 +46,17 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
     def connect_engine(self, address: str) -> None:
         """Where log messages go."""
-        channel = grpc.insecure_channel(address, options=_OPTIONS)
+        channel = grpc.insecure_channel(address, options=OPTIONS)
         self._engine = engine_pb2_grpc.EngineStub(channel)
+
+    def run(self, arguments: list[str]) -> None:
+        """Serve until the engine goes away; its address is the last argument."""
+        if arguments:
+            self.connect_engine(arguments[-1])
+        serve(
+            lambda server: provider_pb2_grpc.add_ResourceProviderServicer_to_server(self, server),
+            cancel=self._interruption.happen,
+        )
 
     def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Take the engine's address and say what this plugin understands."""
@@ -456,8 +278,6 @@ def _remembered(context: grpc.ServicerContext) -> Iterator[None]:
     except PartlyDone as partly:
         # google.rpc.Status with one detail; the engine takes the state from it. Written by
         # hand because the package with that message would cost 40 ms at every start.
-        from google.protobuf import any_pb2
-
         detail = any_pb2.Any()
         detail.Pack(
             provider_pb2.ErrorResourceInitFailed(
@@ -485,41 +305,3 @@ def _varint(number: int) -> bytes:
         number >>= 7
     encoded.append(number)
     return bytes(encoded)
-
-
-def serve(
-    add: Callable[[grpc.Server], object],
-    *,
-    cancel: Callable[[], object],
-) -> None:
-    """Serve on a free port of the loopback address until the engine goes away.
-
-    The port is the first line on stdout, which is how Pulumi finds a plugin. A plugin that
-    lost its engine (kill -9) aborts what it does and ends, or it would change things that
-    nobody records.
-    """
-    server = grpc.server(ThreadPoolExecutor(max_workers=_WORKERS), options=_OPTIONS)
-    add(server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    # A plugin has its own process group: Ctrl-C comes as Cancel, and SIGINT is how the engine
-    # ends a plugin. Each one that does not go at once costs 5 s.
-    stop = threading.Event()
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, lambda _signal, _frame: stop.set())
-    sys.stdout.write(f"{port}\n")
-    sys.stdout.flush()
-    parent = os.getppid()
-    while not stop.wait(_ORPHAN_POLL):
-        if os.getppid() != parent:
-            break
-    cancel()
-    server.stop(grace=_ABORT_LIMIT).wait(_ABORT_LIMIT)
-    sys.stdout.flush()
-    os._exit(0)  # threads in a blocking call would keep the process alive
-
-
-def deadline(seconds: float) -> Callable[[], bool]:
-    """A function that says whether that time has passed."""
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() >= end

@@ -7,16 +7,10 @@ import string
 from typing import Any, ClassVar, Final
 
 from toolchain.standins import RANDOM_VERSION, properties
+from toolchain.standins.interruption import Interruption, OperationFailed
 from toolchain.standins.properties import Change, Property, Table
-from toolchain.standins.provider import (
-    Interruption,
-    Log,
-    Made,
-    OperationFailed,
-    Provider,
-    ResourceType,
-    serve,
-)
+from toolchain.standins.provider import Provider
+from toolchain.standins.resource_type import Log, Made, ResourceType
 from toolchain.standins.values import Values, secret
 
 _SPECIAL: Final = "!@#$%&*()-_=+[]{}<>:?"
@@ -139,9 +133,7 @@ def draw(settings: Values) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve the provider; the engine's address is the first argument."""
-    from pulumi.runtime.proto import provider_pb2_grpc
-
+    """Serve the provider."""
     interruption = Interruption()
     provider = Provider(
         "random",
@@ -151,9 +143,4 @@ def main(arguments: list[str]) -> None:
         configure=lambda _settings: None,
         interruption=interruption,
     )
-    if arguments:
-        provider.connect_engine(arguments[-1])
-    serve(
-        lambda server: provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server),
-        cancel=interruption.happen,
-    )
+    provider.run(arguments)

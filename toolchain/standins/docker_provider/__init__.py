@@ -8,14 +8,13 @@ from toolchain.standins.docker_provider.engine import Engine
 from toolchain.standins.docker_provider.image import Image
 from toolchain.standins.docker_provider.network import Network
 from toolchain.standins.docker_provider.volume import Volume
+from toolchain.standins.interruption import Interruption
 from toolchain.standins.properties import Property
-from toolchain.standins.provider import Interruption, Provider, serve
+from toolchain.standins.provider import Provider
 
 
 def main(arguments: list[str]) -> None:
-    """Serve the provider; the engine's address is the last argument."""
-    from pulumi.runtime.proto import provider_pb2_grpc
-
+    """Serve the provider."""
     interruption = Interruption()
     engine = Engine()
     provider = Provider(
@@ -31,9 +30,4 @@ def main(arguments: list[str]) -> None:
         configure=engine.configure,
         interruption=interruption,
     )
-    if arguments:
-        provider.connect_engine(arguments[-1])
-    serve(
-        lambda server: provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server),
-        cancel=interruption.happen,
-    )
+    provider.run(arguments)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from toolchain.standins.provider import Interruption, OperationFailed
+from toolchain.standins.interruption import Interruption, OperationFailed
 from toolchain.standins.values import Values
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from typing import Any, ClassVar, Final
 from toolchain.standins import properties
 from toolchain.standins.docker_provider import context
 from toolchain.standins.docker_provider.engine import Engine, explained, watched
+from toolchain.standins.interruption import Interruption, OperationFailed
 from toolchain.standins.properties import Change, Mistake, Property, Table
-from toolchain.standins.provider import Interruption, Log, Made, OperationFailed, ResourceType
+from toolchain.standins.resource_type import Log, Made, ResourceType
 from toolchain.standins.values import Values, holds_unknown, is_unknown, secret
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}

@@ -6,15 +6,9 @@ from typing import ClassVar, Final
 
 from toolchain.standins.docker_provider import labels
 from toolchain.standins.docker_provider.engine import Engine, explained
+from toolchain.standins.interruption import Interruption, OperationFailed, deadline
 from toolchain.standins.properties import Property, Table
-from toolchain.standins.provider import (
-    Interruption,
-    Log,
-    Made,
-    OperationFailed,
-    ResourceType,
-    deadline,
-)
+from toolchain.standins.resource_type import Log, Made, ResourceType
 from toolchain.standins.values import Values, is_unknown
 
 # Containers may need a moment to let go of a network; seconds.

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from toolchain.standins import POSTGRESQL_VERSION
+from toolchain.standins.interruption import Interruption
 from toolchain.standins.postgresql_provider.database import Database
 from toolchain.standins.postgresql_provider.default_privileges import DefaultPrivileges
 from toolchain.standins.postgresql_provider.grant import Grant
 from toolchain.standins.postgresql_provider.grant_role import GrantRole
 from toolchain.standins.postgresql_provider.role import Role
 from toolchain.standins.postgresql_provider.server import SETTINGS, Server
-from toolchain.standins.provider import Interruption, Provider, serve
+from toolchain.standins.provider import Provider
 
 
 def main(arguments: list[str]) -> None:
-    """Serve the provider; the engine's address is the last argument."""
-    from pulumi.runtime.proto import provider_pb2_grpc
-
+    """Serve the provider."""
     interruption = Interruption()
     server = Server(interruption)
     provider = Provider(
@@ -32,9 +31,4 @@ def main(arguments: list[str]) -> None:
         configure=server.configure,
         interruption=interruption,
     )
-    if arguments:
-        provider.connect_engine(arguments[-1])
-    serve(
-        lambda served: provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, served),
-        cancel=interruption.happen,
-    )
+    provider.run(arguments)

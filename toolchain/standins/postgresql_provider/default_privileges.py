@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from toolchain.standins.interruption import OperationFailed
 from toolchain.standins.postgresql_provider import privileges
 from toolchain.standins.postgresql_provider.server import (
     PUBLIC,
@@ -17,7 +18,7 @@ from toolchain.standins.postgresql_provider.server import (
     server_version,
 )
 from toolchain.standins.properties import Property, Table
-from toolchain.standins.provider import Log, Made, OperationFailed, ResourceType
+from toolchain.standins.resource_type import Log, Made, ResourceType
 from toolchain.standins.values import Values
 
 _LETTERS: Final = {

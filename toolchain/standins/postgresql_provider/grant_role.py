@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
+from toolchain.standins.interruption import OperationFailed
 from toolchain.standins.postgresql_provider.server import Server, quoted, run
 from toolchain.standins.properties import Property, Table
-from toolchain.standins.provider import Log, Made, OperationFailed, ResourceType
+from toolchain.standins.resource_type import Log, Made, ResourceType
 from toolchain.standins.values import Values
 
 _READ: Final = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from toolchain.standins.provider import OperationFailed
+from toolchain.standins.interruption import OperationFailed
 
 _KNOWN: Final = {
     "database": {"CREATE", "CONNECT", "TEMPORARY"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from toolchain.standins.interruption import OperationFailed
 from toolchain.standins.postgresql_provider.server import (
     Server,
     exists,
@@ -14,7 +15,7 @@ from toolchain.standins.postgresql_provider.server import (
     run,
 )
 from toolchain.standins.properties import Property, Table
-from toolchain.standins.provider import Log, Made, OperationFailed, ResourceType
+from toolchain.standins.resource_type import Log, Made, ResourceType
 from toolchain.standins.values import Values
 
 if TYPE_CHECKING:

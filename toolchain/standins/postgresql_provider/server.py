@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from toolchain.standins.interruption import Interruption, OperationFailed
 from toolchain.standins.properties import Property, Table
-from toolchain.standins.provider import Interruption, OperationFailed
 from toolchain.standins.values import Values
 
 if TYPE_CHECKING:
