@@ -16,7 +16,7 @@ from pandom.audit.facts import Fact, Facts
 Status = Literal["extra", "missing", "different"]
 
 # Kinds whose details belong together: a policy is one thing, whatever is wrong with it.
-_WHOLE: Final = frozenset({"role", "policy", "trigger", "function", "view", "row security"})
+WHOLE: Final = frozenset({"role", "policy", "trigger", "function", "view", "row security"})
 
 # Seen, but never wrong in themselves.
 _CONTEXT: Final = frozenset({"partition"})
@@ -79,7 +79,7 @@ def _single(expected: Facts, actual: Facts) -> Iterable[Difference]:
     groups: dict[tuple[str, str, str], list[Fact]] = {}
     for fact in sorted(expected.keys() | actual.keys()):
         if fact.kind not in _CONTEXT:
-            detail = "" if fact.kind in _WHOLE else fact.detail
+            detail = "" if fact.kind in WHOLE else fact.detail
             groups.setdefault((fact.kind, fact.object, detail), []).append(fact)
     for (kind, name, detail), facts in groups.items():
         if all(expected.get(fact) == actual.get(fact) for fact in facts):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from pandom.audit import heal
-from pandom.audit.differences import Difference
+from pandom.audit.differences import WHOLE, Difference
 from pandom.audit.facts import PUBLIC, Facts, words
 from schema import access
 
@@ -61,7 +61,7 @@ def _finding(one: Difference, expected: Facts) -> Finding:
     sql = heal.sql(one, expected)
     severity, why = _weight(one)
     also = [f"{child.kind} {child.object}".strip() for child in one.because]
-    actual = _text(one.actual)
+    actual = _text(one, one.actual)
     if one.status == "extra" and also:
         actual += f" (with {len(also)} more that follow from it)"
     return Finding(
@@ -70,7 +70,7 @@ def _finding(one: Difference, expected: Facts) -> Finding:
         severity=severity,
         object=one.object,
         title=_title(one),
-        expected=_text(one.expected),
+        expected=_text(one, one.expected),
         actual=actual,
         why=why,
         sql=sql,
@@ -79,8 +79,9 @@ def _finding(one: Difference, expected: Facts) -> Finding:
     )
 
 
-def _text(values: Mapping[str, str]) -> str:
-    if len(values) == 1:
+def _text(one: Difference, values: Mapping[str, str]) -> str:
+    """One detail needs no name when the finding's own is the same."""
+    if len(values) == 1 and one.kind not in WHOLE:
         return next(iter(values.values()))
     return "; ".join(f"{detail}: {value or 'none'}" for detail, value in values.items())
 

@@ -140,7 +140,11 @@ def _finding(one: Finding, more: Mapping[str, str], *, accepted: bool = False) -
     if not one.sql:
         rows["What to do"] = one.advice
     listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
-    healed = f"<p>SQL that heals it:</p><pre>{escape(one.sql)}</pre>" if one.sql else ""
+    healed = ""
+    if one.sql:
+        healed = (
+            f"<details><summary>SQL that heals it</summary><pre>{escape(one.sql)}</pre></details>"
+        )
     word = "accepted" if accepted else one.severity
     return (
         f'<details class="{word}"{"" if accepted else " open"}><summary>{escape(word)}: '
