@@ -25,12 +25,19 @@ _VOLATILE: Final = frozenset(
         "ipamConfigs",
         "mountpoint",
         "networkDatas",
+        "options",  # of a network; newer engines fill it in
+        "platform",
+        "runtime",
         "port",
         "repoDigest",
         "result",
         # How the official plugins rebuild their own state, which they do without it, too.
         "__pulumi_raw_state_delta",
     }
+)
+# What the engine decides by itself, and another version of it decides otherwise.
+_ENGINES_OWN: Final = frozenset(
+    {"CgroupnsMode", "ConsoleSize", "MaskedPaths", "ReadonlyPaths", "Runtime"}
 )
 _SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 
@@ -245,5 +252,5 @@ def _present(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: sorted(value) if key in ordered else value
         for key, value in sorted(values.items())
-        if value not in (None, "", 0, False, [], {})
+        if value not in (None, "", 0, False, [], {}) and key not in _ENGINES_OWN
     }

@@ -159,6 +159,23 @@ def test_the_last_pattern_that_matches_decides(
     assert [path for path in stays if ignore.leaves_out(path)] == []
 
 
+@pytest.mark.parametrize(
+    ("pattern", "looked_into", "passed_by"),
+    [
+        ("!a/b/c", ["a", "a/b"], ["a/c", "b"]),
+        ("!a/b*/c", ["a", "a/bb", "a/bb/d"], ["a/c", "b"]),
+        ("!**/c", ["a", "a/b"], []),
+    ],
+)
+def test_a_folder_is_only_read_if_something_in_it_may_stay(
+    pattern: str, looked_into: list[str], passed_by: list[str]
+) -> None:
+    # Without this, every run would read .git and the virtual environment.
+    ignore = context.Ignore(["*", pattern])
+    assert [folder for folder in looked_into if not ignore.may_keep_inside(folder)] == []
+    assert [folder for folder in passed_by if ignore.may_keep_inside(folder)] == []
+
+
 def test_only_what_is_let_through_counts(folder: Path) -> None:
     (folder / ".dockerignore").write_text("*\n!keep\n")
     before = context.digest(Path(), Path("Dockerfile"))

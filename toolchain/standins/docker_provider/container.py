@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import ClassVar, Final
 
 from toolchain.standins.docker_provider.container_description import description, limits, packed
@@ -234,4 +233,4 @@ class Container(ResourceType):
                     client.inspect_container(identifier)
                 except NotFound:
                     return
-            time.sleep(_HEALTH_POLL)
+            self._interruption.sleep(_HEALTH_POLL)

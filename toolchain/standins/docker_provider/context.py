@@ -63,11 +63,14 @@ class Ignore:
 
     def may_keep_inside(self, folder: str) -> bool:
         """Whether something inside a folder that is left out may be kept all the same."""
-        return any(
-            pattern.text.startswith(f"{folder}/") or re.search(r"[*?\[]", pattern.text)
-            for pattern in self._patterns
-            if pattern.keeps
-        )
+        inside = f"{folder}/"
+        for pattern in self._patterns:
+            # Up to its first wildcard a pattern says where it looks.
+            plain = re.split(r"[*?\[\\]", pattern.text, maxsplit=1)[0]
+            wild = plain != pattern.text
+            if pattern.keeps and (plain.startswith(inside) or (wild and inside.startswith(plain))):
+                return True
+        return False
 
 
 def _parse(line: str) -> _Pattern | None:
