@@ -35,6 +35,7 @@ def run() -> NoReturn:
         PGCONNECT_TIMEOUT="5",
         PS1=f"{USER}@{DATABASE}:\\w$ ",
     )
+    os.chdir(Path.home())  # the only place where `> backup.sql` can write
     if sys.stdin.isatty():
         print(f"psql, pg_dump and pg_restore are signed in as {USER}. Leave with `exit`.")
     os.execvp("bash", ["bash", "--norc"])  # noqa: S606 - the shell is what was asked for

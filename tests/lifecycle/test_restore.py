@@ -75,7 +75,6 @@ class Shell:
 @pytest.mark.requirement("D3", "D4")
 def test_dump_and_restore_as_typed(stack: RunningStack, server: Server, clean: None) -> None:
     shell = Shell(stack)
-    shell("cd ~")
     dumped = shell("pg_dump -h localhost -U pandom_user -d pandom_db > backup.sql")
     assert dumped == ""
     stack.pandom("db", "prepare", NAME, "--stack", stack.name)
