@@ -39,6 +39,8 @@ _VOLATILE: Final = frozenset(
 _ENGINES_OWN: Final = frozenset(
     {"CgroupnsMode", "ConsoleSize", "MaskedPaths", "ReadonlyPaths", "Runtime"}
 )
+# Properties whose order means something; all other lists are sets.
+_LISTS: Final = frozenset({"command", "entrypoints", "ports", "searchPaths", "tests"})
 _SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 
 _CATALOG: Final = {
@@ -159,12 +161,22 @@ def state(run: Run) -> dict[str, Any]:
 
 def _settled(run: Run, values: Mapping[str, Any]) -> dict[str, Any]:
     shown = {
-        key: placed(run, _revealed(value))
+        key: _in_order(key, placed(run, _revealed(value)))
         for key, value in sorted(values.items())
         if key not in _VOLATILE
     }
     # Both say that nothing is there, and some plugins leave such properties out.
     return {key: value for key, value in shown.items() if value not in (None, [], {"*": None})}
+
+
+def _in_order(key: str, value: Any) -> Any:
+    """Sets in one order: the official plugins order them by a hash, the stand-ins not at all."""
+    if isinstance(value, dict):
+        return {name: _in_order(name, item) for name, item in value.items()}
+    if isinstance(value, list):
+        items = [_in_order("", item) for item in value]
+        return items if key in _LISTS else sorted(items, key=lambda item: json.dumps(item))
+    return value
 
 
 def placed(run: Run, value: Any) -> Any:

@@ -193,17 +193,14 @@ def plan(table: Table, inputs: Values, old: Values | None = None) -> Values:
 
 
 def settle(rule: Property, value: Value) -> Value:
-    """An input in the shape that the state has: complete blocks, sets in order."""
+    """An input in the shape that the state has: complete blocks, nothing for empty ones."""
     if is_unknown(value) or value is None:
         return value
     if rule.items is not None:
         if rule.kind == "block":
             return _settle_block(rule.items, value)
-        blocks = [_settle_block(rule.items, item) for item in value]
-        return sorted(blocks, key=repr) if rule.kind == "block-set" else blocks
-    if rule.kind == "set":
-        return sorted(value) or None
-    if rule.kind in ("list", "map") and not value:
+        return [_settle_block(rule.items, item) for item in value]
+    if rule.kind in ("list", "set", "map") and not value:
         return None
     return value
 
@@ -366,7 +363,11 @@ def _compare_sets(rule: Property, path: str, old: list[Value], new: list[Value])
     changes: list[Change] = []
     while gone and come:
         index, item = come.pop(0)
-        _, before = gone.pop(0)
+        # What stands in the same place is most likely what it was before; the path then
+        # shows both of them.
+        pair = next((pair for pair in gone if pair[0] == index), gone[0])
+        gone.remove(pair)
+        before = pair[1]
         here = f"{path}[{index}]"
         if rule.items is not None:
             changes.extend(_compare_blocks(rule.items, here, before, item))

@@ -32,8 +32,8 @@ def observed(found: Mapping[str, Any], state: Values) -> Values:
         "command": config["Cmd"] or [],
         "entrypoints": config["Entrypoint"] or [],
         "user": config["User"],
-        "dns": sorted(host["Dns"] or []) or None,
-        "securityOpts": sorted(host["SecurityOpt"] or []),
+        "dns": list(host["Dns"] or []) or None,
+        "securityOpts": list(host["SecurityOpt"] or []),
         "publishAllPorts": host["PublishAllPorts"],
         "restart": host["RestartPolicy"]["Name"],
         "maxRetryCount": host["RestartPolicy"]["MaximumRetryCount"],
@@ -56,7 +56,7 @@ def observed(found: Mapping[str, Any], state: Values) -> Values:
         "usernsMode": host["UsernsMode"],
         "sysctls": host.get("Sysctls") or None,
         "ipcMode": host["IpcMode"],
-        "groupAdds": sorted(host.get("GroupAdd") or []) or None,
+        "groupAdds": list(host.get("GroupAdd") or []) or None,
         "tty": config["Tty"],
         "stdinOpen": config["OpenStdin"],
         "stopSignal": config.get("StopSignal", ""),
@@ -78,8 +78,8 @@ def observed(found: Mapping[str, Any], state: Values) -> Values:
     }
     if host["CapAdd"] or host["CapDrop"]:
         seen["capabilities"] = {
-            "adds": sorted(host["CapAdd"] or []),
-            "drops": sorted(host["CapDrop"] or []),
+            "adds": list(host["CapAdd"] or []),
+            "drops": list(host["CapDrop"] or []),
         }
     check = config.get("Healthcheck")
     if check is not None:

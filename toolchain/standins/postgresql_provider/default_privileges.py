@@ -93,7 +93,7 @@ class DefaultPrivileges(ResourceType):
             if not exists(connection, "database", state["database"]):
                 return None
         kind, schema = state["objectType"], state.get("schema") or ""
-        wanted = set(state.get("privileges") or [])
+        listed = list(state.get("privileges") or [])
         with self._server.connection(
             "error reading default privileges", state["database"]
         ) as connection:
@@ -104,12 +104,12 @@ class DefaultPrivileges(ResourceType):
             number = role_number(connection, state["role"])
             rows = run(connection, _READ, _LETTERS[kind], schema, number, state["owner"])
             seen = set(rows[0][0] or [])
-            if not seen and wanted:
+            if not seen and listed:
                 return None
-            if not privileges.same(kind, seen, wanted, server_version(connection)):
-                wanted = seen
+            if not privileges.same(kind, seen, set(listed), server_version(connection)):
+                listed = sorted(seen)
         kept = {name: state.get(name) for name in self.table}
-        return Made(identifier_of(state), {**kept, "privileges": sorted(wanted) or None})
+        return Made(identifier_of(state), {**kept, "privileges": listed or None})
 
     def delete(self, identifier: str, state: Values) -> None:
         """Revoke all."""

@@ -126,16 +126,16 @@ class Grant(ResourceType):
         with self._server.connection("error reading grant") as connection:
             if not exists(connection, "database", state["database"]):
                 return None
-        wanted = set(state.get("privileges") or [])
+        listed = list(state.get("privileges") or [])
         kind = state["objectType"]
         with self._server.connection("error reading grant", state["database"]) as connection:
             if not _place_exists(connection, state):
                 return None
-            seen = _granted(connection, state, wanted)
-            if not privileges.same(kind, seen, wanted, server_version(connection)):
-                wanted = seen
+            seen = _granted(connection, state, set(listed))
+            if not privileges.same(kind, seen, set(listed), server_version(connection)):
+                listed = sorted(seen)
         kept = {name: state.get(name) for name in self.table}
-        return Made(identifier_of(state), {**kept, "privileges": sorted(wanted) or None})
+        return Made(identifier_of(state), {**kept, "privileges": listed or None})
 
     def delete(self, identifier: str, state: Values) -> None:
         """Revoke all."""
