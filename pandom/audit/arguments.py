@@ -37,6 +37,9 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, default="terminal", help="how to print it")
     parser.add_argument("--output", type=Path, help="a file instead of stdout")
+    parser.add_argument(
+        "--store", action="store_true", help="the object store, too (of a stack of this host)"
+    )
     parser.add_argument("--accepted", type=Path, help="instead of schema/accepted.toml")
     parser.add_argument("--anchor", type=Path, help="trail: a file of heads, checked and extended")
     parser.set_defaults(handler=_run)

@@ -16,6 +16,7 @@ import importlib.util
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from psycopg.conninfo import make_conninfo
@@ -25,6 +26,7 @@ from schema import access
 
 if TYPE_CHECKING:
     from pandom.audit.catalog import Observed
+    from pandom.audit.store import Store
 
 AUDITOR: Final = "pandom_auditor"
 
@@ -98,10 +100,46 @@ def _all(args: argparse.Namespace) -> int:
 
     given = accepted.load(args.accepted) if args.accepted else accepted.load()
     place = _place(args)
+    objects = _store(args) if args.store else None
     with catalog.connect(place.dsn) as connection:
-        report = audit(connection, place.opt_in, given)
+        report = audit(connection, place.opt_in, given, objects=objects)
     _write(args, render.render(report, args.format))
     return report.exit_code
+
+
+def _store(args: argparse.Namespace) -> Store:
+    """The object store of a stack, asked as its root: no other account may list users."""
+    if args.dsn is not None or importlib.util.find_spec("pandom.host") is None:
+        raise UserMistake("--store needs --stack: only a stack's state knows the store's account.")
+    from pandom.audit.store import Store
+    from pandom.host.access import outputs_of
+    from pandom.host.pulumi_cli import Pulumi
+    from pandom.host.stack import Stack
+    from pandom.host.state import RANDOM, State
+    from pandom.host.superuser import clear
+    from pandom.objectstore import Account, Endpoint
+    from stacks.job_settings import MINIO_ACCESS_KEY
+    from stacks.keys import MINIO_ROOT_USER
+    from toolchain import environment
+
+    stack = Stack(args.stack or "dev")
+    outputs = outputs_of(stack)
+    exported = Pulumi(stack, environment.find().variables).export(secrets=True)
+    passwords = [
+        clear(one.outputs["result"])
+        for one in State(exported).of_type(RANDOM)
+        if one.urn.endswith(("::minio-root-password", "::minio-root"))
+    ]
+    if not passwords:
+        raise Failure("The stack's state does not hold the object store's root account.")
+    return Store(
+        Endpoint(
+            outputs["minio_endpoint"], int(outputs["minio_port"]), Path(outputs["db_sslrootcert"])
+        ),
+        Account(MINIO_ROOT_USER, passwords[0]),
+        outputs["minio_bucket_name"],
+        MINIO_ACCESS_KEY,
+    )
 
 
 def _observed(args: argparse.Namespace) -> Observed:

@@ -16,7 +16,18 @@ from pandom.audit.facts import Fact, Facts
 Status = Literal["extra", "missing", "different"]
 
 # Kinds whose details belong together: a policy is one thing, whatever is wrong with it.
-WHOLE: Final = frozenset({"role", "policy", "trigger", "function", "view", "row security"})
+WHOLE: Final = frozenset(
+    {
+        "bucket",
+        "function",
+        "policy",
+        "role",
+        "row security",
+        "store user",
+        "trigger",
+        "view",
+    }
+)
 
 # Seen, but never wrong in themselves.
 _CONTEXT: Final = frozenset({"partition"})

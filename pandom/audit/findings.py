@@ -20,6 +20,9 @@ _POWERS: Final = ("superuser", "bypass row security", "create role", "replicatio
 _BY_HAND: Final = {
     "connection rule": "The rules are part of the server's image: `make up` brings them back.",
     "setting": "The setting is part of the server's image: `make up` brings it back.",
+    "bucket": "`make up` runs the storage job, which makes it as declared.",
+    "store user": "`make up` heals the declared user; another one: remove it as root.",
+    "store policy": "`make up` heals the declared policy; another one: remove it as root.",
     "owner": "Restore it from a backup, or let `make up` migrate an empty database.",
 }
 
@@ -128,6 +131,15 @@ _TITLES: Final[Mapping[tuple[str, str], str]] = {
     ("setting", "extra"): "the server's file fixes a setting that is not declared",
     ("setting", "different"): "a setting has another value than declared",
     ("setting", "missing"): "a declared setting is not there",
+    ("bucket", "extra"): "a bucket that is not declared",
+    ("bucket", "missing"): "the declared bucket is gone",
+    ("bucket", "different"): "the bucket is not as declared",
+    ("store user", "extra"): "a user of the object store that is not declared",
+    ("store user", "missing"): "the declared user of the object store is gone",
+    ("store user", "different"): "a user of the object store is not as declared",
+    ("store policy", "extra"): "a policy of the object store that is not declared",
+    ("store policy", "missing"): "the declared policy of the object store is gone",
+    ("store policy", "different"): "a policy of the object store allows something else",
 }
 
 
@@ -299,6 +311,18 @@ _JUDGED: Final[Mapping[str, Callable[[Difference], tuple[Severity, str]]]] = {
     "rule": lambda one: _FIXED["rule", "extra"],
     "row security": lambda one: _FIXED["row security", "different"],
     "event trigger": lambda one: _FIXED["event trigger", "different"],
+    "bucket": lambda one: (
+        "critical" if one.actual.get("without signing in") else "high",
+        "An open bucket is read by whoever finds it; without versions a deletion is final.",
+    ),
+    "store user": lambda one: (
+        "high",
+        "Its key opens whatever its policy allows, from wherever the store can be reached.",
+    ),
+    "store policy": lambda one: (
+        "high",
+        "Whoever has it may do more with documents and anchors than was decided.",
+    ),
     "publication": lambda one: (
         "high",
         "What is published leaves the database, row security or not.",

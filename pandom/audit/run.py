@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 import psycopg
 
-from pandom.audit import accepted, catalog, controls, declared, recorded
+from pandom.audit import accepted, catalog, controls, declared, recorded, store
 from pandom.audit.accepted import Acceptance
 from pandom.audit.catalog import Observed
 from pandom.audit.controls import Result
 from pandom.audit.differences import differences
 from pandom.audit.facts import Facts
 from pandom.audit.findings import Finding, findings
+from pandom.audit.store import Store
 from pandom.errors import DONE, FAILED, USER_MISTAKE
 
 
@@ -58,16 +59,28 @@ def run(
     acceptances: tuple[Acceptance, ...] | None = None,
     today: date | None = None,
     known: Facts | None = None,
+    objects: Store | None = None,
 ) -> Report:
     """Audit the connection's database.
 
     ``today`` decides which acceptances still hold; ``known`` is another recording than
-    schema/catalog.json.
+    schema/catalog.json; ``objects`` brings the object store into the scope.
     """
     observed = catalog.read(connection, declared.OWNERS)
     expected = declared.facts(observed, opt_in, known)
     actual = declared.comparable(observed.facts) | recorded.settings(observed, expected)
     expected = _visible(expected, observed)
+    if objects is not None:
+        seen = store.read(objects)
+        kinds = {fact.kind for fact in seen.facts}
+        actual |= seen.facts
+        # What was refused is unknown; a store without any bucket or policy was not.
+        expected |= {
+            fact: value
+            for fact, value in store.expected(objects).items()
+            if fact.kind in kinds or not seen.unknown
+        }
+        observed = replace(observed, unknown=(*observed.unknown, *seen.unknown))
     results = controls.evaluate(observed)
     found = [*findings(differences(expected, actual), expected), *_failed(results)]
     given = accepted.load() if acceptances is None else acceptances

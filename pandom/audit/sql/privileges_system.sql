@@ -1,47 +1,66 @@
 -- Objects that PostgreSQL brought along whose privileges are no longer those it gave them.
 -- The value shows both: what it began with, and what holds now.
-with changed (type, name, owner, begun_with, holds) as (
+with init as (
+    select i.classoid, i.objoid, i.objsubid, i.initprivs
+    from pg_catalog.pg_init_privs as i
+    where i.objoid < 16384
+),
+
+-- Objects that have a list now, or had one when PostgreSQL was installed: few of many.
+changed (type, name, owner, begun_with, holds) as (
     select
         'f'::"char",
         'function ' || replace(p.oid::regprocedure::text, ',', ', '),
-        p.proowner, i.initprivs, p.proacl
+        p.proowner,
+        i.initprivs,
+        p.proacl
     from pg_catalog.pg_proc as p
-    left join pg_catalog.pg_init_privs as i
-        on p.oid = i.objoid and i.classoid = 'pg_catalog.pg_proc'::regclass and i.objsubid = 0
-    where p.oid < 16384 and p.proacl is distinct from i.initprivs
+    left join init as i
+        on p.oid = i.objoid and i.classoid = 'pg_catalog.pg_proc'::regclass
+    where p.oid < 16384
+        and (
+            p.proacl is not null
+            or p.oid in (
+                select n.objoid from init as n where n.classoid = 'pg_catalog.pg_proc'::regclass
+            )
+        )
+        and p.proacl is distinct from i.initprivs
     union all
     select 'r', 'table ' || c.oid::regclass, c.relowner, i.initprivs, c.relacl
     from pg_catalog.pg_class as c
-    left join pg_catalog.pg_init_privs as i
+    left join init as i
         on c.oid = i.objoid and i.classoid = 'pg_catalog.pg_class'::regclass and i.objsubid = 0
     where c.oid < 16384 and c.relkind in ('r', 'v') and c.relacl is distinct from i.initprivs
     union all
     select
-        'c', 'column ' || quote_ident(t.attname) || ' of ' || c.oid::regclass,
-        c.relowner, i.initprivs, t.attacl
+        'c',
+        'column ' || quote_ident(t.attname) || ' of ' || c.oid::regclass,
+        c.relowner,
+        i.initprivs,
+        t.attacl
     from pg_catalog.pg_attribute as t
     inner join pg_catalog.pg_class as c on t.attrelid = c.oid
-    left join pg_catalog.pg_init_privs as i
+    left join init as i
         on c.oid = i.objoid and i.classoid = 'pg_catalog.pg_class'::regclass
         and t.attnum = i.objsubid
-    where c.oid < 16384 and t.attnum > 0 and t.attacl is not null
+    where t.attacl is not null and t.attrelid < 16384 and t.attnum > 0
         and t.attacl is distinct from i.initprivs
     union all
     select 'T', 'type ' || t.oid::regtype, t.typowner, i.initprivs, t.typacl
     from pg_catalog.pg_type as t
-    left join pg_catalog.pg_init_privs as i
+    left join init as i
         on t.oid = i.objoid and i.classoid = 'pg_catalog.pg_type'::regclass
     where t.oid < 16384 and t.typacl is distinct from i.initprivs
     union all
     select 'n', 'schema ' || quote_ident(n.nspname), n.nspowner, i.initprivs, n.nspacl
     from pg_catalog.pg_namespace as n
-    left join pg_catalog.pg_init_privs as i
+    left join init as i
         on n.oid = i.objoid and i.classoid = 'pg_catalog.pg_namespace'::regclass
     where n.oid < 16384 and n.nspname <> 'public' and n.nspacl is distinct from i.initprivs
     union all
     select 'l', 'language ' || quote_ident(l.lanname), l.lanowner, i.initprivs, l.lanacl
     from pg_catalog.pg_language as l
-    left join pg_catalog.pg_init_privs as i
+    left join init as i
         on l.oid = i.objoid and i.classoid = 'pg_catalog.pg_language'::regclass
     where l.oid < 16384 and l.lanacl is distinct from i.initprivs
 ),

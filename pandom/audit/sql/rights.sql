@@ -1,5 +1,9 @@
 -- What this login may see; what it may not is named as unknown, never counted as clean.
+-- An empty path makes PostgreSQL print every name with its schema; compiling the plan of
+-- a union of catalogs (jit) would take longer than running it.
 select
+    set_config('search_path', '', true) as path,
+    set_config('jit', 'off', true) as jit,
     current_user::text as login,
     current_database()::text as database,
     current_setting('server_version') as version,
