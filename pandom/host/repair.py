@@ -88,6 +88,10 @@ def examine(engine: Engine, state: State) -> Findings:
     if missing_volume:
         # What the jobs made was in it.
         findings.replace += state.jobs
+    else:
+        # To the provider a job that was killed is made and done.
+        jobs = [one for one in state.of_type(CONTAINER) if one.one_shot]
+        findings.replace += [one.urn for one in jobs if _failed(containers.get(one.id))]
     if off:
         findings.targets = [
             one.urn
@@ -96,6 +100,10 @@ def examine(engine: Engine, state: State) -> Findings:
             or (one.type == CONTAINER and one.label.get(LABEL_PART) in _FOUNDATION)
         ]
     return findings
+
+
+def _failed(container: Container | None) -> bool:
+    return container is not None and container.status == "exited" and container.exit_code != 0
 
 
 def _off(container: Container | None) -> bool:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
+import docker
 import pytest
 
 from pandom import paths
@@ -51,16 +52,24 @@ def kill_everything(process: subprocess.Popen[str], stack: Stack) -> None:
         one.signal(signal.SIGKILL)
 
 
+def kill_job(_: subprocess.Popen[str], stack: Stack) -> None:
+    job = docker.from_env().containers.get(resource_name(stack.name, "migration"))
+    while job.status == "created":
+        job.reload()
+    job.kill()
+
+
 def interrupt(process: subprocess.Popen[str], _: Stack) -> None:
     process.send_signal(signal.SIGINT)
 
 
 # When which container appears, how the run is ended, and its exit code.
 MOMENTS = [
-    ("keys", kill_everything, -signal.SIGKILL),
+    ("keys", kill_pandom, -signal.SIGKILL),
     ("postgres", interrupt, 130),
     ("cluster", kill_pulumi, 1),
-    ("migration", kill_pandom, -signal.SIGKILL),
+    ("migration", kill_job, 1),
+    ("janitor", kill_everything, -signal.SIGKILL),
 ]
 
 

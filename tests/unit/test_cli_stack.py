@@ -202,8 +202,12 @@ class FakeEngine:
     remove_network = remove_container
 
 
-def seen(part: str, status: str = "running", health_state: str | None = "healthy") -> Container:
-    return Container(f"id-{part}", part, part, "i", status, health_state, 0, 0, None, (), ("net",))
+def seen(
+    part: str, status: str = "running", health_state: str | None = "healthy", code: int = 0
+) -> Container:
+    return Container(
+        f"id-{part}", part, part, "i", status, health_state, code, 0, None, (), ("net",)
+    )
 
 
 STATE = State(
@@ -242,6 +246,14 @@ def test_a_lost_volume_runs_the_jobs_again() -> None:
     lost = FakeEngine([seen("postgres")], {"net": "n"}, [])
     findings = repair.examine(lost, STATE)  # type: ignore[arg-type]
     assert [urn for urn in findings.replace if urn.endswith("::m")]
+
+
+def test_a_job_that_failed_or_was_killed_runs_again() -> None:
+    job = seen("migration", "exited", None, code=137)
+    killed = FakeEngine([seen("postgres"), job], {"net": "n"}, ["data"])
+    findings = repair.examine(killed, STATE)  # type: ignore[arg-type]
+    assert findings.targets == []
+    assert [urn.rpartition("::")[2] for urn in findings.replace] == ["m"]
 
 
 def test_a_pruned_image_is_made_again() -> None:
