@@ -15,6 +15,7 @@ LABEL_STACK: Final = "pandom.stack"
 LABEL_PART: Final = "pandom.part"
 LABEL_OWNER: Final = "pandom.owner"
 LABEL_EXPIRES: Final = "pandom.expires"
+LABEL_BUILD: Final = "pandom.build"  # set by the Dockerfiles: step, and in the end image
 LABEL_HEAD: Final = "pandom.migration.head"
 
 BASE_IMAGE: Final = "pandom-base:trixie"

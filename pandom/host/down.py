@@ -82,6 +82,7 @@ def _leftovers(engine: Engine) -> None:
     """Remove what carries the stack's label, whoever made it."""
     for one in engine.containers():
         engine.remove_container(one.id)
+    engine.remove_build_steps()
     for identity in engine.networks():
         engine.remove_network(identity)
     for volume in engine.volumes():

@@ -14,9 +14,10 @@ import docker.errors
 import requests
 
 from pandom.errors import Failure
-from pandom.naming import LABEL_PART, LABEL_STACK
+from pandom.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK
 
 _TIMEOUT_S: Final = 30
+_STEP_S: Final = 60  # no step of a build waits that long to be committed
 
 
 class DockerSilent(Failure):
@@ -149,6 +150,16 @@ class Engine:
         """Remove a container, its anonymous volumes too; gone already is fine."""
         with contextlib.suppress(docker.errors.NotFound):
             self.client.api.remove_container(identity, force=True, v=True)
+
+    def remove_build_steps(self) -> None:
+        """Remove containers that builds of our images left behind, of any stack.
+
+        Only those a minute old: a younger one may be a step of a build that runs.
+        """
+        wanted = {"label": f"{LABEL_BUILD}=step", "status": ["created", "exited"]}
+        for one in self.client.api.containers(all=True, filters=wanted):
+            if time.time() - one["Created"] > _STEP_S:
+                self.remove_container(one["Id"])
 
     def remove_network(self, identity: str) -> None:
         """Remove a network, disconnecting what is still in it."""
