@@ -172,6 +172,8 @@ def converge(
     and does not exist yet is skipped. Returns the number of statements run.
     Raises: Failure when a declared object does not exist.
     """
+    # With an empty path the server writes every name qualified.
+    connection.execute("select pg_catalog.set_config('search_path', '', true)")
     _converge_opt_in(connection, opt_in)
     found = difference(connection, opt_in)
     if complete and found.absent:

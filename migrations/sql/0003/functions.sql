@@ -203,6 +203,7 @@ comment on function public.admin_find_by_email(text, integer) is
 -- Finds users whose metadata contain an object, for an administrator (I4, P3).
 --
 -- The GIN index on metadata serves @> here, where the definer's policy is `true`.
+-- Estimates for containment are far too high; a join that reads all accounts is off.
 -- Newest first, at most row_limit. Error: the caller is no administrator.
 set local role pandom_definer;
 
@@ -224,6 +225,8 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 begin
@@ -247,6 +250,7 @@ comment on function public.admin_find_by_metadata(jsonb, integer) is
 --
 -- The GIN index on tags serves @>; under the administrators' policy it could not, for
 -- only leakproof operators pass a policy that is not `true`.
+-- Estimates for containment are far too high; a join that reads all accounts is off.
 -- Newest first, at most row_limit. Error: the caller is no administrator.
 set local role pandom_definer;
 
@@ -266,6 +270,8 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 begin
