@@ -502,7 +502,8 @@ class TrailBlock(Base):
     last_id: Mapped[int] = mapped_column(BigInteger, comment="Number of the last row.")
     row_count: Mapped[int] = mapped_column(Integer, comment="How many rows it seals.")
     rows_digest: Mapped[bytes] = mapped_column(
-        LargeBinary, comment="SHA-256 over the text of its rows in the order (epoch, tx, id)."
+        LargeBinary,
+        comment="SHA-256 over the binary form of its rows in the order (epoch, tx, id).",
     )
     row_marks: Mapped[bytes] = mapped_column(
         LargeBinary,

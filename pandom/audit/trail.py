@@ -69,10 +69,17 @@ def verify(connection: psycopg.Connection, anchors: Sequence[Head] = ()) -> Verd
     """
     try:
         with connection.cursor(row_factory=dict_row) as cursor:
-            # The text of a row depends on these two; the sealer fixes the same.
-            cursor.execute("set local timezone = 'UTC'")
-            cursor.execute("set local datestyle = 'ISO, YMD'")
-            cursor.execute("set local statement_timeout = 0")
+            # A month is one of UTC, and the form of a row depends on the encoding; the
+            # sealer fixes the same. Blocks are read through the index, as they were made.
+            for setting in (
+                "timezone = 'UTC'",
+                "client_encoding = 'UTF8'",
+                "statement_timeout = 0",
+                "enable_seqscan = off",
+                "enable_sort = off",
+                "jit = off",
+            ):
+                cursor.execute(f"set local {setting}")
             return _verify(cursor, anchors)
     except psycopg.Error as error:
         reason = error.diag.message_primary or str(error).strip()

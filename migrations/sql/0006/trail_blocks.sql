@@ -59,7 +59,7 @@ comment on column public.trail_blocks.last_id is
 comment on column public.trail_blocks.row_count is
 'How many rows it seals.';
 comment on column public.trail_blocks.rows_digest is
-'SHA-256 over the text of its rows in the order (epoch, tx, id).';
+'SHA-256 over the binary form of its rows in the order (epoch, tx, id).';
 comment on column public.trail_blocks.row_marks is
 'For each row its id and a short hash: names the row when the digest is wrong; no proof.';
 comment on column public.trail_blocks.previous_hash is

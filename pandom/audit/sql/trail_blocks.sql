@@ -14,14 +14,11 @@ select
         < (b.last_epoch, b.last_tx, b.last_id),
         true
     ) as ascending,
-    b.hash = sha256(convert_to(
-        row(
-            b.log, b.number, b.month, b.first_epoch, b.first_tx, b.first_id,
-            b.last_epoch, b.last_tx, b.last_id, b.row_count, b.rows_digest,
-            b.previous_hash, b.sealed_at
-        )::text,
-        'UTF8'
-    )) as genuine
+    b.hash = sha256(record_send(row(
+        b.log, b.number, b.month, b.first_epoch, b.first_tx, b.first_id,
+        b.last_epoch, b.last_tx, b.last_id, b.row_count, b.rows_digest,
+        b.previous_hash, b.sealed_at
+    ))) as genuine
 from public.trail_blocks as b
 where b.log = %(log)s
 window chain as (order by b.number)

@@ -6,12 +6,10 @@ select
             select
                 string_agg(
                     int8send(t.id)
-                    || int8send(hashtextextended(
-                        row(
-                            t.id, t.user_uuid, t.event_type, t.timestamp, t.details,
-                            t.ip_address, t.user_agent, t.severity, t.epoch, t.tx
-                        )::text, 0
-                    )),
+                    || substr(sha256(record_send(row(
+                        t.id, t.user_uuid, t.event_type, t.timestamp, t.details,
+                        t.ip_address, t.user_agent, t.severity, t.epoch, t.tx
+                    ))), 1, 8),
                     ''::bytea
                     order by t.epoch, t.tx, t.id
                 )

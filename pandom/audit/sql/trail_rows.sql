@@ -1,6 +1,6 @@
 -- The rows of one table as they are now, against the blocks that sealed them.
 --
--- Only blocks that do not fit are returned. The text of a row is the same as in
+-- Only blocks that do not fit are returned. The form of a row is the same as in
 -- seal_trail().
 select
     b.number,
@@ -11,16 +11,16 @@ from public.trail_blocks as b
 cross join lateral (
     select
         count(*) as row_count,
-        sha256(convert_to(string_agg(s.line, E'\n' order by s.epoch, s.tx, s.id), 'UTF8')) as digest
+        sha256(string_agg(s.line, ''::bytea order by s.epoch, s.tx, s.id)) as digest
     from (
         select
             t.epoch,
             t.tx,
             t.id,
-            row(
+            record_send(row(
                 t.id, t.user_uuid, t.event_type, t.timestamp, t.details,
                 t.ip_address, t.user_agent, t.severity, t.epoch, t.tx
-            )::text as line
+            )) as line
         from public.{log} as t
         where t.timestamp >= b.month::timestamptz
             and t.timestamp < b.month::timestamptz + interval '1 month'

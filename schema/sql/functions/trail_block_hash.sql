@@ -10,17 +10,13 @@ language sql
 stable
 parallel safe
 set search_path = ''
-set timezone = 'UTC'
-set datestyle = 'ISO, YMD'
-return sha256(convert_to(
-    row(
-        (block).log, (block).number, (block).month,
-        (block).first_epoch, (block).first_tx, (block).first_id,
-        (block).last_epoch, (block).last_tx, (block).last_id,
-        (block).row_count, (block).rows_digest, (block).previous_hash, (block).sealed_at
-    )::text,
-    'UTF8'
-));
+set client_encoding = 'UTF8'
+return sha256(record_send(row(
+    (block).log, (block).number, (block).month,
+    (block).first_epoch, (block).first_tx, (block).first_id,
+    (block).last_epoch, (block).last_tx, (block).last_id,
+    (block).row_count, (block).rows_digest, (block).previous_hash, (block).sealed_at
+)));
 
 comment on function public.trail_block_hash(public.trail_blocks) is
 'The hash of a block: over its columns and the hash of the block before. P5';
