@@ -9,6 +9,7 @@ from pandom.host import explain, lock, passphrase
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
+from pandom.host.events import QUIET_OPERATIONS
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack, every_stack
 from pandom.host.up import toolchain_variables
@@ -41,14 +42,17 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
         files.settings(stack)
         engine, since, display = Engine(name), datetime.now(UTC), Display()
         try:
-            Pulumi(stack, variables).operate(operation, *options, show=display, variables=_STREAM)
+            counts = Pulumi(stack, variables).operate(
+                operation, *options, show=display, variables=_STREAM
+            )
         except PulumiFailed as error:
             raise explain.failure(stack, error, engine, since, f"pandom {operation}") from error
         finally:
             display.close()
-    if not display.changed:
+    changes = {word: count for word, count in counts.items() if word not in QUIET_OPERATIONS}
+    if not changes:
         say(f"\nStack {name}: no changes.")
         return DONE
-    counts = ", ".join(f"{count} {word}" for word, count in sorted(display.changed.items()))
-    say(f"\nStack {name}: {counts}{' if `pandom up` ran' if operation == 'preview' else ''}.")
+    text = ", ".join(f"{word} {count}" for word, count in sorted(changes.items()))
+    say(f"\nStack {name}: {text}.")
     return USER_MISTAKE if expect_no_changes else DONE

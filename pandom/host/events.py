@@ -94,8 +94,8 @@ def _red(data: Mapping[str, Any]) -> bool:
 
 
 def _changed(data: Mapping[str, Any]) -> bool:
-    """Whether the operation did something. A refresh did, if it found drift."""
+    """Whether the operation did something. A refresh did, if it found drift: the
+    provider says which properties; what it merely writes in another way is none."""
     if data["op"] == "refresh":
-        before, after = data.get("old") or {}, data.get("new")
-        return after is None or before.get("outputs") != after.get("outputs")
+        return data.get("new") is None or bool(data.get("diffs") or data.get("detailedDiff"))
     return data["op"] not in QUIET_OPERATIONS

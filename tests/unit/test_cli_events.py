@@ -69,7 +69,7 @@ def test_nothing_is_shown_when_nothing_changes(capsys: pytest.CaptureFixture[str
     same = {"op": "refresh", "urn": ROLE, "type": "x", "old": {"outputs": {"a": 1}}}
     display = show(
         step_line("resourcePreEvent", "same", ROLE),
-        line("resOutputsEvent", metadata={**same, "new": {"outputs": {"a": 1}}}),
+        line("resOutputsEvent", metadata={**same, "new": {"outputs": {"a": 1, "b": []}}}),
         line("summaryEvent", resourceChanges={"same": 9}, result="succeeded"),
     )
     assert not display.changed
@@ -77,8 +77,10 @@ def test_nothing_is_shown_when_nothing_changes(capsys: pytest.CaptureFixture[str
 
 
 def test_drift_found_by_a_refresh_is_a_change() -> None:
-    drift = {"op": "refresh", "urn": ROLE, "old": {"outputs": {"a": 1}}, "new": {"outputs": {}}}
+    drift = {"op": "refresh", "urn": ROLE, "new": {"outputs": {}}, "diffs": ["login"]}
     assert show(line("resOutputsEvent", metadata=drift)).changed == {"found changed": 1}
+    gone = {"op": "refresh", "urn": ROLE, "new": None}
+    assert show(line("resOutputsEvent", metadata=gone)).changed == {"found changed": 1}
 
 
 def test_a_job_that_ended_badly_is_shown_as_failed(capsys: pytest.CaptureFixture[str]) -> None:
