@@ -40,7 +40,11 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
         if said := files.prepare_file(stack):
             say(f"  {said}")
         files.settings(stack)
-        engine, since, display = Engine(name), datetime.now(UTC), Display()
+        engine, since, display = (
+            Engine(name),
+            datetime.now(UTC),
+            Display(planned=operation == "preview"),
+        )
         try:
             counts = Pulumi(stack, variables).operate(
                 operation, *options, show=display, variables=_STREAM

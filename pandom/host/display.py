@@ -15,13 +15,21 @@ from pandom.host import events
 from pandom.naming import PROJECT
 from pandom.progress import Lines
 
-# What is counted as done, in words.
-_WORDS: Final = {
+# What is counted as done, in words; and what a preview would do.
+_DONE: Final = {
     "create": "created",
     "create-replacement": "replaced",
     "update": "updated",
     "delete": "deleted",
     "import": "adopted",
+    "refresh": "found changed",
+}
+_PLANNED: Final = {
+    "create": "to create",
+    "create-replacement": "to replace",
+    "update": "to update",
+    "delete": "to delete",
+    "import": "to adopt",
     "refresh": "found changed",
 }
 _SILENT_TYPES: Final = ("pulumi:pulumi:", "pulumi:providers:")
@@ -50,9 +58,10 @@ class _Group:
 class Display:
     """Receives events and prints lines; counts what changed."""
 
-    def __init__(self, prefix: str = "") -> None:
-        """``prefix`` tells apart the operations of one run."""
+    def __init__(self, prefix: str = "", planned: bool = False) -> None:
+        """``prefix`` tells apart the operations of one run; ``planned`` is a preview."""
         self._prefix = prefix
+        self._words = _PLANNED if planned else _DONE
         self._lines = Lines()
         self._groups: dict[str, _Group] = {}
         self.changed: Counter[str] = Counter()
@@ -88,7 +97,7 @@ class Display:
             group.running.discard(event.urn)
             group.failed = group.failed or event.failed
         if event.changed and not event.failed and not _silent(event.urn):
-            word = _WORDS.get(event.operation)
+            word = self._words.get(event.operation)
             if word:
                 self.changed[word] += 1
                 if group is not None:

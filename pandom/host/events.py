@@ -88,9 +88,9 @@ def _began(data: Mapping[str, Any]) -> Began:
 
 def _red(data: Mapping[str, Any]) -> bool:
     """Whether it is a job that ran and failed; to Pulumi it was created, and well."""
-    if data["op"] == "refresh":
-        return False
-    return bool(((data.get("new") or {}).get("outputs") or {}).get("exitCode"))
+    code = ((data.get("new") or {}).get("outputs") or {}).get("exitCode")
+    # In a preview it is not known, which is a text.
+    return data["op"] != "refresh" and isinstance(code, int) and code != 0
 
 
 def _changed(data: Mapping[str, Any]) -> bool:

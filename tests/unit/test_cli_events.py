@@ -89,6 +89,11 @@ def test_a_job_that_ended_badly_is_shown_as_failed(capsys: pytest.CaptureFixture
         step_line("resOutputsEvent", "create", JOB, exitCode=3),
     )
     assert "FAILED" in capsys.readouterr().err
+    show(
+        step_line("resourcePreEvent", "create", JOB),
+        step_line("resOutputsEvent", "create", JOB, exitCode="04da6b54-80e4-46f7-96ec-unknown"),
+    )
+    assert "FAILED" not in capsys.readouterr().err
 
 
 def test_what_is_no_event_is_kept_as_words() -> None:
