@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import psycopg
 from alembic import op
+from psycopg import sql
 
+from pandom.database.connect import value
+from pandom.errors import UserMistake
 from pandom.paths import ROOT
+
+FOLDER = ROOT / "migrations" / "sql"
 
 
 def run(revision: str, *names: str) -> None:
@@ -17,11 +22,46 @@ def run(revision: str, *names: str) -> None:
 
     SQLAlchemy would take ``:name`` and ``%`` in the text for parameters.
     """
+    connection = _connection()
+    for name in names:
+        connection.execute(_text(revision, name))
+    # Alembic's own table belongs to pandom_owner.
+    connection.execute("set local role pandom_owner")
+
+
+def build_index(revision: str, name: str, index: str) -> None:
+    """Runs a file with one CREATE INDEX CONCURRENTLY of a table of pandom_owner.
+
+    It cannot run in a transaction: what the revision did before is committed first, so
+    an index is best a revision of its own. A build that was killed leaves an invalid
+    index of that name, which IF NOT EXISTS would keep for ever; it is dropped first.
+    Raises: UserMistake when the file does something else.
+    """
+    text = _text(revision, name)
+    if b"concurrently" not in text.lower() or index.encode() not in text:
+        raise UserMistake(
+            f"{revision}/{name}.sql must build {index} with CREATE INDEX CONCURRENTLY"
+        )
+    with op.get_context().autocommit_block():
+        connection = _connection()
+        if value(
+            connection,
+            "select exists (select from pg_catalog.pg_index "
+            "where indexrelid = pg_catalog.to_regclass(%s) and not indisvalid)",
+            f"public.{index}",
+        ):
+            connection.execute(
+                sql.SQL("drop index concurrently public.{}").format(sql.Identifier(index))
+            )
+        connection.execute(text)
+
+
+def _text(revision: str, name: str) -> bytes:
+    return (FOLDER / revision / f"{name}.sql").read_bytes()
+
+
+def _connection() -> psycopg.Connection:
     connection = op.get_bind().connection.driver_connection
     if not isinstance(connection, psycopg.Connection):
         raise TypeError("migrations run on psycopg")
-    for name in names:
-        text = (ROOT / "migrations" / "sql" / revision / f"{name}.sql").read_text()
-        connection.execute(text.encode())
-    # Alembic's own table belongs to pandom_owner.
-    connection.execute("set local role pandom_owner")
+    return connection

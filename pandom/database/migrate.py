@@ -29,6 +29,7 @@ from pandom.database.connect import Target, connect
 from pandom.errors import Failure, UserMistake
 from pandom.paths import ROOT
 
+FOLDER: Final = ROOT / "migrations"
 MIGRATOR: Final = "pandom_migrator"
 LOCK_KEY: Final = 0x70616E646F6D  # "pandom"
 LOCK_WAIT_S: Final = 120.0
@@ -72,7 +73,7 @@ def configuration() -> Config:
     """Alembic's configuration, wherever the process was started."""
     # Alembic reports "Running upgrade …" on loggers that nobody configured: keep it quiet.
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    return Config(ROOT / "migrations" / "alembic.ini")
+    return Config(FOLDER / "alembic.ini")
 
 
 def head() -> str:
