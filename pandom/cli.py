@@ -103,9 +103,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # or Python complains about stdout while it exits
         return FAILED
     except Exception as error:  # noqa: BLE001 - the last resort, instead of a traceback
-        print(_unexpected(error), file=sys.stderr, flush=True)
+        print(f"\n{_outside(error) or _unexpected(error)}", file=sys.stderr, flush=True)
         return FAILED
     return DONE if result is None else int(result)
+
+
+def _outside(error: Exception) -> str | None:
+    """The message for what fails around us, wherever it was noticed: the disk, Docker."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}\nNext: mend that and run this again."
+    if type(error).__module__.partition(".")[0] in ("docker", "requests", "urllib3"):
+        return (
+            f"Docker stopped answering, or refused: {error}\n"
+            "Next: `docker info` shows whether it runs; this command, run again, goes on from here."
+        )
+    return None
 
 
 def _unexpected(error: Exception) -> str:
@@ -117,4 +129,4 @@ def _unexpected(error: Exception) -> str:
         place.write_text("".join(traceback.format_exception(error)))
     except OSError:
         where = "".join(traceback.format_tb(error.__traceback__, -1)).strip()
-    return f"\nA mistake in pandom itself: {type(error).__name__}: {error}\n{where}"
+    return f"A mistake in pandom itself: {type(error).__name__}: {error}\n{where}"

@@ -6,7 +6,9 @@ import argparse
 import importlib.util
 import signal
 
+import docker.errors
 import pytest
+import requests
 
 from pandom import cli
 from pandom.errors import Failure, UserMistake
@@ -63,6 +65,27 @@ def test_a_mistake_of_the_program_is_no_traceback(
     assert "boom" in message
     assert "Traceback" not in message
     assert "Traceback" in (home / "pandom-stack" / "last-error.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device", "/x/y"), "No space left on device: /x/y"),
+        (requests.ConnectionError("gone"), "Docker stopped answering"),
+        (docker.errors.APIError("conflict"), "or refused: conflict"),
+    ],
+)
+def test_what_fails_around_us_is_no_mistake_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    words: str,
+) -> None:
+    assert run_with(monkeypatch, raising(error)) == 1
+    message = capsys.readouterr().err
+    assert words in message
+    assert "Next:" in message
+    assert "mistake in pandom" not in message
 
 
 @pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (1, 1), (2, 2)])
