@@ -223,11 +223,20 @@ def test_red_stays_red_until_the_revision_is_mended(
     own.pandom("health", "--stack", own.name)
 
 
+def test_a_protected_stack_is_not_touched_without_confirmation(own: RunningStack) -> None:
+    pulumi(own)._output("state", "protect", urn(own, "data-volume"), "--yes")
+    before = left_in_docker(own.name)
+    said = own.pandom("down", "--stack", own.name, code=2).stderr
+    assert f"CONFIRM={own.name}" in said
+    Pandom(variables={"CONFIRM": "another"})("down", "--stack", own.name, code=2)
+    assert left_in_docker(own.name) == before
+
+
 def test_down_leaves_nothing_although_the_server_is_gone(own: RunningStack) -> None:
     client = docker.from_env()
     client.containers.get(own.container("postgres")).remove(force=True)
     client.containers.get(own.container("minio")).stop(timeout=20)
-    own.pandom("down", "--stack", own.name)
+    Pandom(variables={"CONFIRM": own.name})("down", "--stack", own.name)
     assert left_in_docker(own.name) == []
     assert list(paths.state_home().rglob(f"*{own.name}*")) == []
     assert not Stack(own.name).file.exists()
