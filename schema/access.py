@@ -369,6 +369,7 @@ def _function_grants() -> tuple[Grant, ...]:
             "public.expired_partitions(timestamp with time zone)",
             "public.read_partition(text)",
             "public.partition_digest(text)",
+            "public.note_export(text, bigint, text, text)",
             "public.drop_partition(text, bigint, text)",
             "public.seal_trail(integer)",
         ),

@@ -94,7 +94,7 @@ def _migrate(commands: Commands) -> None:
 
 
 def _db(commands: Commands) -> None:
-    db = commands.add_parser("db", help="before and after a restore: prepare, finish (D4)")
+    db = commands.add_parser("db", help="restore: prepare, finish (D4); retire old months")
     actions = db.add_subparsers(metavar="ACTION", required=True)
     for name, text in (
         ("prepare", "an empty database that pandom_user may restore a dump into"),
@@ -103,3 +103,7 @@ def _db(commands: Commands) -> None:
         action = _stack(actions.add_parser(name, help=text))
         action.add_argument("name", metavar="NAME", help="the database")
         action.set_defaults(handler=call("pandom.host.restore", name, "stack", "name"))
+
+    _stack(
+        actions.add_parser("retire", help="export and drop expired months of the trail")
+    ).set_defaults(handler=call("pandom.host.retire", "run", "stack"))

@@ -401,6 +401,7 @@ def test_the_auditor_reads_the_evidence_and_writes_nothing(shared: Database) -> 
                 "expired_partitions",
                 "read_partition",
                 "partition_digest",
+                "note_export",
                 "drop_partition",
             },
         ),

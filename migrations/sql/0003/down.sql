@@ -71,6 +71,9 @@ drop function public.open_session(uuid);
 set local role pandom_definer;
 drop function public.note_failed_attempt(bytea, inet);
 
+set local role pandom_trail;
+drop function public.note_export(text, bigint, text, text);
+
 set local role pandom_owner;
 drop function public.normalise_password_hash();
 
