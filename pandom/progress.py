@@ -1,7 +1,7 @@
 """One line a step on stderr, with the time it took; results and JSON go to stdout.
 
-On a terminal the line stands there while the step runs and gets its time when it
-ends; elsewhere (CI=true, a pipe) it appears once, complete.
+On a terminal the last line names what runs; elsewhere (CI=true, a pipe) a step's
+line appears once, complete.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def say(line: str = "") -> None:
 
 def live() -> bool:
     """Whether a line may be left open while its step runs."""
-    return sys.stderr.isatty() and os.environ.get("CI", "").lower() not in ("true", "1")
+    quiet = os.environ.get("CI", "").lower() in ("true", "1")
+    return sys.stderr.isatty() and not quiet and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def shorten(text: str, width: int = WIDTH) -> str:
@@ -33,42 +34,42 @@ def shorten(text: str, width: int = WIDTH) -> str:
 
 
 class Lines:
-    """Steps that may overlap, each on its own line.
+    """Steps that may overlap: a line for each that ended, in that order.
 
-    Only the step that was opened last has an open line on a terminal; one that
-    ends later is printed again, whole.
+    On a terminal the last line names those that run, and is written over.
     """
 
     def __init__(self) -> None:
         """Begin with no step open."""
         self._live = live()
-        self._open: str | None = None
+        self._open: list[str] = []
 
     def begin(self, text: str) -> None:
         """Show that a step runs."""
-        if self._live:
-            self._break()
-            print(f"  {text} … ", end="", file=sys.stderr, flush=True)
-            self._open = text
+        self._open.append(text)
+        self._draw()
 
     def end(self, text: str, seconds: float, result: str = "") -> None:
         """Show that a step is done: its time in seconds, and what came of it."""
-        tail = f"{result + ', ' if result else ''}{seconds:.1f} s"
-        if self._open == text:
-            print(tail, file=sys.stderr, flush=True)
-            self._open = None
-            return
-        self._break()
-        say(f"  {text} … {tail}")
+        if text in self._open:
+            self._open.remove(text)
+        self._wipe()
+        say(f"  {text} … {result + ', ' if result else ''}{seconds:.1f} s")
+        self._draw()
 
     def close(self) -> None:
         """Leave no line open, before something else is printed."""
-        self._break()
+        self._open.clear()
+        self._wipe()
 
-    def _break(self) -> None:
-        if self._open is not None:
-            print(file=sys.stderr, flush=True)
-            self._open = None
+    def _draw(self) -> None:
+        if self._live and self._open:
+            running = shorten(f"{', '.join(self._open)} …", WIDTH - 3)
+            print(f"\r\x1b[K  {running}", end="", file=sys.stderr, flush=True)
+
+    def _wipe(self) -> None:
+        if self._live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 @contextmanager
