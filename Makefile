@@ -35,6 +35,7 @@ health: ready ## check STACK: server, tables, object store
 .PHONY: audit
 audit: ready ## who can do what in STACK, and is it what was declared
 	@$(PANDOM) audit --stack $(STACK) --store
+	@$(PANDOM) audit --stack $(STACK) trail
 
 .PHONY: env
 env: ready ## print STACK's settings and secrets for a client (ROLE=pandom_app)
