@@ -3,6 +3,8 @@
 -- The transaction's timestamp makes a replay in a later transaction worthless,
 -- the backend's number one on another connection. Only the definer, who alone
 -- reads the key, may call it.
+-- No search_path is pinned: names in a body of this form were resolved when it was made,
+-- and without the setting the planner inlines the call.
 set local role pandom_definer;
 
 create or replace function public.context_signature(
@@ -12,7 +14,6 @@ returns text
 language sql
 stable
 parallel safe
-set search_path = ''
 return encode(
     public.hmac(
         uuid_send(user_uuid)

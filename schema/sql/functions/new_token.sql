@@ -1,13 +1,14 @@
 -- A fresh token: 256 random bits in base64url (P3).
 --
 -- Not hexadecimal, so that the checks on stored digests refuse a token in clear.
+-- No search_path is pinned: names in a body of this form were resolved when it was made,
+-- and without the setting the planner inlines the call.
 set local role pandom_definer;
 
 create or replace function public.new_token()
 returns text
 language sql
 volatile
-set search_path = ''
 return translate(encode(public.gen_random_bytes(32), 'base64'), '+/=', '-_');
 
 comment on function public.new_token() is
