@@ -49,7 +49,7 @@ _KNOWN: Final = (
         "Somebody changed it by hand: docs/runbook.md, Rotation, says how to set it back.",
     ),
     (
-        r"no such image|pull access denied|manifest unknown|invalid from|repository does not exist",
+        r"(?m)^\w+-image: |no such image|pull access denied|manifest unknown",
         "An image is missing or cannot be built.",
         "`make tools` provides the base image; see the Dockerfile named above, then again.",
     ),
@@ -79,7 +79,7 @@ def failure(
         lines = _jobs(engine, since, text) or _servers(engine)
     if not lines:
         lines = _errors(error.said)
-    return Failure(_compose(stack, lines, text + "\n".join(lines), again))
+    return Failure(_compose(stack, lines, "\n".join([text, *lines]), again))
 
 
 def short(error: PulumiFailed) -> Failure:
