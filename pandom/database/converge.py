@@ -15,7 +15,6 @@ from typing import Final, LiteralString
 import psycopg
 from psycopg import sql
 
-from pandom.database.connect import value
 from pandom.errors import Failure
 from pandom.paths import ROOT
 from schema import access
@@ -181,22 +180,29 @@ def converge(
             "schema/access.py grants privileges on objects that do not exist: "
             + ", ".join(found.absent)
         )
+    if not found:
+        return 0
     owners = _owners(connection)
-    count = 0
-    for privilege in found.extra:
-        count += _execute(connection, owners, privilege, "revoke {} on {} {} from {}")
-    for privilege in found.grant_options:
-        count += _execute(
-            connection, owners, privilege, "revoke grant option for {} on {} {} from {} cascade"
-        )
-    if count:
+    statements = [
+        *(_statement(owners, p, "revoke {} on {} {} from {}") for p in found.extra),
+        *(
+            _statement(owners, p, "revoke grant option for {} on {} {} from {} cascade")
+            for p in found.grant_options
+        ),
+    ]
+    _run(connection, statements)
+    if statements:
         # Revoking from a table takes the same privilege from its columns, too.
         found = difference(connection, opt_in)
-    for privilege in found.missing:
-        count += _execute(connection, owners, privilege, "grant {} on {} {} to {}")
-    if count:
-        connection.execute("set local role none")
-    return count
+    grants = [_statement(owners, p, "grant {} on {} {} to {}") for p in found.missing]
+    _run(connection, grants)
+    return len(statements) + len(grants)
+
+
+def _run(connection: psycopg.Connection, statements: list[sql.Composed]) -> None:
+    """All in one round trip: there are a hundred and more on an empty database."""
+    if statements:
+        connection.execute(sql.SQL("; ").join([*statements, sql.SQL("set local role none")]))
 
 
 def _owners(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
@@ -220,31 +226,24 @@ def _owners(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
     return {(kind, name): owner for kind, name, owner in rows}
 
 
-def _execute(
-    connection: psycopg.Connection,
-    owners: dict[tuple[str, str], str],
-    privilege: Privilege,
-    statement: LiteralString,
-) -> int:
+def _statement(
+    owners: dict[tuple[str, str], str], privilege: Privilege, statement: LiteralString
+) -> sql.Composed:
+    """GRANT or REVOKE as the object's owner."""
     what: sql.Composable = sql.SQL(privilege.privilege.lower())
     if privilege.attribute:
         what += sql.SQL(" ({})").format(sql.Identifier(privilege.attribute))
     grantee: sql.Composable = sql.Identifier(privilege.grantee)
     if privilege.grantee == access.PUBLIC:
         grantee = sql.SQL("public")
-    connection.execute(
-        sql.SQL("set local role {}").format(sql.Identifier(owners[privilege.kind, privilege.name]))
+    # The server itself quoted the object's name.
+    return sql.SQL("set local role {}; " + statement).format(
+        sql.Identifier(owners[privilege.kind, privilege.name]),
+        what,
+        sql.SQL(privilege.kind),
+        sql.SQL(privilege.name),
+        grantee,
     )
-    connection.execute(
-        sql.SQL(statement).format(
-            what,
-            sql.SQL(privilege.kind),
-            # The server itself quoted the name.
-            sql.SQL(privilege.name),
-            grantee,
-        )
-    )
-    return 1
 
 
 def _converge_opt_in(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
@@ -252,30 +251,33 @@ def _converge_opt_in(connection: psycopg.Connection, opt_in: frozenset[str]) -> 
 
     Nothing is touched that is right already: a policy's DDL locks its table.
     """
-    for directory in sorted(path for path in _OPT_IN.iterdir() if path.is_dir()):
-        for path in sorted(directory.glob("*.sql")):
-            table, policy = path.stem.split(".")
-            there = value(
-                connection, "select pg_catalog.to_regclass('public.' || %s) is not null", table
-            )
-            made = value(
-                connection,
-                "select exists (select from pg_catalog.pg_policies as p "
-                "where p.schemaname = 'public' and p.tablename = %s and p.policyname = %s)",
-                table,
-                policy,
-            )
-            if there and directory.name in opt_in and not made:
-                run_file(connection, path)
-            elif made and directory.name not in opt_in:
-                owner = _owners(connection)["table", f"public.{table}"]
-                connection.execute(sql.SQL("set local role {}").format(sql.Identifier(owner)))
-                connection.execute(
-                    sql.SQL("drop policy {} on public.{}").format(
-                        sql.Identifier(policy), sql.Identifier(table)
-                    )
+    tables: dict[str, str] = dict(
+        connection.execute(
+            "select c.relname, pg_catalog.pg_get_userbyid(c.relowner) "
+            "from pg_catalog.pg_class as c "
+            "where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')"
+        ).fetchall()
+    )
+    made = set(
+        connection.execute(
+            "select p.tablename, p.policyname from pg_catalog.pg_policies as p "
+            "where p.schemaname = 'public'"
+        ).fetchall()
+    )
+    for path in sorted(_OPT_IN.glob("*/*.sql")):
+        table, policy = path.stem.split(".")
+        wanted = path.parent.name in opt_in and table in tables
+        if wanted and (table, policy) not in made:
+            run_file(connection, path)
+            connection.execute("set local role none")
+        elif not wanted and (table, policy) in made:
+            connection.execute(
+                sql.SQL(
+                    "set local role {}; drop policy {} on public.{}; set local role none"
+                ).format(
+                    sql.Identifier(tables[table]), sql.Identifier(policy), sql.Identifier(table)
                 )
-    connection.execute("set local role none")
+            )
 
 
 def run_file(connection: psycopg.Connection, path: Path) -> None:
