@@ -266,12 +266,12 @@ def test_an_index_is_built_concurrently_while_runners_wait(database: Database) -
                     (
                         look.execute(
                             "select count(*) from pg_stat_activity where datname = %s "
-                            "and query like '%%pg_try_advisory_lock%%'",
+                            "and application_name like 'pandom migrate%%'",
                             (database.name,),
                         ).fetchone()
                         or (0,)
                     )[0]
-                    >= 4  # the holder's last statement is the same
+                    >= 4  # the holder's own connection is one
                 )
             )
         with database.connect("pandom_user", autocommit=True) as connection:
