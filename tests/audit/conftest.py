@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import psycopg
 import pytest
@@ -30,11 +31,13 @@ class Shipped:
 
     def execute(self, text: str) -> None:
         """Run statements as the superuser, each on its own, as psql does."""
-        with psycopg.connect(
-            self.server.dsn("postgres", self.name), autocommit=True, prepare_threshold=None
-        ) as connection:
-            for statement in statements(text):
-                connection.execute(statement.encode())
+        for statement in statements(text):
+            self.superuser.execute(statement.encode())
+
+    @cached_property
+    def superuser(self) -> psycopg.Connection:
+        """One connection for all tests; the database is dropped with it."""
+        return self.server.connect("postgres", self.name)
 
 
 def statements(text: str) -> Iterator[str]:
@@ -81,6 +84,7 @@ def remade_on_failure(shipped: Shipped) -> Iterator[None]:
                     shipped.execute(f"drop owned by {name};\ndrop role {name};")
             cluster.apply_roles(connection, shipped.opt_in)
             cluster.close_other_databases(connection)
+        shipped.__dict__.pop("superuser").close()
         make_database(shipped.server, shipped.name, shipped.opt_in)
         raise
 
@@ -97,23 +101,28 @@ def opt_in(server: Server) -> frozenset[str]:
 def shipped(server: Server, opt_in: frozenset[str]) -> Iterator[Shipped]:
     name = f"audit_{os.getpid()}"
     make_database(server, name, opt_in)
-    yield Shipped(name, server, opt_in)
+    database = Shipped(name, server, opt_in)
+    yield database
+    database.superuser.close()
     drop_database(server, name)
 
 
 @pytest.fixture(scope="session")
-def audit(shipped: Shipped) -> Audit:
+def audit(shipped: Shipped) -> Iterator[Audit]:
     """An audit of the fresh database, as the auditor sees it now.
 
     What the database was when it was made is the recording; that schema/catalog.json
     is the same has a test of its own.
     """
     dsn = shipped.server.dsn("pandom_auditor", shipped.name)
-    with catalog.connect(dsn) as connection:
-        fresh = recorded.parse(recorded.record(catalog.read(connection, declared.OWNERS)))
+    connection = catalog.connect(dsn)
+    fresh = recorded.parse(recorded.record(catalog.read(connection, declared.OWNERS)))
 
     def now() -> Report:
-        with catalog.connect(dsn) as connection:
-            return run(connection, shipped.opt_in, acceptances=(), known=fresh)
+        nonlocal connection
+        if connection.closed:
+            connection = catalog.connect(dsn)
+        return run(connection, shipped.opt_in, acceptances=(), known=fresh)
 
-    return now
+    yield now
+    connection.close()

@@ -21,8 +21,12 @@ EVERYTHING = frozenset(role.opt_in for role in access.ROLES if role.opt_in)
 
 
 @pytest.fixture(scope="module")
-def complete(server: Server) -> Iterator[Observed]:
-    """A fresh database with every setting on: the recording has what each of them adds."""
+def complete(server: Server, shipped: Shipped) -> Iterator[Observed]:
+    """A fresh database with every setting on: the recording has what each of them adds.
+
+    ``shipped`` comes first: it takes the server's roles for those of its settings.
+    """
+    del shipped
     name = f"recorded_{os.getpid()}"
     with server.connect("postgres", "postgres") as connection:
         found = {role for (role,) in connection.execute("select rolname from pg_roles").fetchall()}

@@ -16,7 +16,7 @@ from pandom.audit import anchors, catalog
 from pandom.audit.anchors import Head
 from pandom.audit.trail import Verdict, verify
 from pandom.database import cluster
-from tests.audit.conftest import Shipped, drop_database
+from tests.audit.conftest import Shipped, drop_database, make_database
 
 _NUMBERS = itertools.count(1)
 
@@ -97,15 +97,24 @@ def _copy(shipped: Shipped, template: str) -> str:
     return name
 
 
-@pytest.fixture
-def trail(shipped: Shipped) -> Iterator[Trail]:
-    """Two transactions of events, sealed."""
-    name = _copy(shipped, shipped.name)
+@pytest.fixture(scope="module")
+def template(shipped: Shipped) -> Iterator[str]:
+    """A database with two transactions of events, sealed; nobody stays connected to it."""
+    name = f"trail_{os.getpid()}"
+    make_database(shipped.server, name, shipped.opt_in)
     made = Trail(shipped, name)
     made.write()
     made.write()
     made.seal()
-    yield made
+    yield name
+    drop_database(shipped.server, name)
+
+
+@pytest.fixture
+def trail(shipped: Shipped, template: str) -> Iterator[Trail]:
+    """A copy of it for one test."""
+    name = _copy(shipped, template)
+    yield Trail(shipped, name)
     drop_database(shipped.server, name)
 
 
