@@ -6,6 +6,8 @@ with it. Each file says by SET LOCAL ROLE who owns what it makes.
 
 from __future__ import annotations
 
+import hashlib
+
 import psycopg
 from alembic import op
 from psycopg import sql
@@ -54,6 +56,14 @@ def build_index(revision: str, name: str, index: str) -> None:
                 sql.SQL("drop index concurrently public.{}").format(sql.Identifier(index))
             )
         connection.execute(text)
+
+
+def digest(revision: str) -> str:
+    """SHA-256 over a revision's files, names included: what migrations/released.txt pins."""
+    chain = hashlib.sha256()
+    for path in sorted((FOLDER / revision).glob("*.sql")):
+        chain.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return chain.hexdigest()
 
 
 def _text(revision: str, name: str) -> bytes:
