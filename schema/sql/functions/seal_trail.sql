@@ -8,7 +8,8 @@
 -- A row is taken in its binary form, which has lengths and no settings in it but the
 -- encoding; the same as in pandom/audit/sql/trail_rows.sql. The two planner settings
 -- make it read the index in its order: the statistics of a young partition would make
--- it sort the whole month for each batch.
+-- it sort the whole month for each batch. What they make look dear would be compiled,
+-- two seconds each time, so jit is off.
 set local role pandom_trail;
 
 create or replace function public.seal_trail(block_rows integer default 10000)
@@ -21,6 +22,7 @@ set client_encoding = 'UTF8'
 set work_mem = '64MB'
 set enable_seqscan = off
 set enable_sort = off
+set jit = off
 as $$
 declare
     chain text;
