@@ -42,6 +42,7 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--accepted", type=Path, help="instead of schema/accepted.toml")
     parser.add_argument("--anchor", type=Path, help="trail: a file of heads, checked and extended")
+    parser.add_argument("--archive", type=Path, help="trail: a folder of exported months")
     parser.set_defaults(handler=_run)
 
 

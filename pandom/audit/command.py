@@ -168,12 +168,13 @@ def _reach(args: argparse.Namespace) -> int:
 
 def _trail(args: argparse.Namespace) -> int:
     from pandom.audit import anchors, catalog, report_terminal
+    from pandom.audit.archive import Archive
     from pandom.audit.trail import verify
 
     known = anchors.from_file(args.anchor) if args.anchor else []
     place = _place(args)
     with catalog.connect(place.dsn) as connection:
-        verdict = verify(connection, known)
+        verdict = verify(connection, known, Archive(args.archive) if args.archive else None)
     _write(args, report_terminal.trail(verdict, as_json=args.format == "json"))
     if args.anchor and not verdict.problems:
         anchors.to_file(args.anchor, verdict.heads, known)

@@ -20,6 +20,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from pandom.audit.anchors import Head
+from pandom.audit.archive import Archive, Key
 from pandom.audit.catalog import query
 from pandom.errors import DONE, FAILED, USER_MISTAKE, Failure
 
@@ -62,9 +63,12 @@ class Verdict:
         return FAILED if self.late else DONE
 
 
-def verify(connection: psycopg.Connection, anchors: Sequence[Head] = ()) -> Verdict:
+def verify(
+    connection: psycopg.Connection, anchors: Sequence[Head] = (), archive: Archive | None = None
+) -> Verdict:
     """Verify both chains against their rows, and against heads kept elsewhere.
 
+    Months that retention dropped are verified from ``archive``, if it has them.
     Raises Failure when the login may not read the trail or there is no chain.
     """
     try:
@@ -80,7 +84,7 @@ def verify(connection: psycopg.Connection, anchors: Sequence[Head] = ()) -> Verd
                 "jit = off",
             ):
                 cursor.execute(f"set local {setting}")
-            return _verify(cursor, anchors)
+            return _verify(cursor, anchors, archive)
     except psycopg.Error as error:
         reason = error.diag.message_primary or str(error).strip()
         raise Failure(f"The trail could not be read: {reason}") from error
@@ -89,7 +93,9 @@ def verify(connection: psycopg.Connection, anchors: Sequence[Head] = ()) -> Verd
             connection.rollback()
 
 
-def _verify(cursor: psycopg.Cursor[dict[str, Any]], anchors: Sequence[Head]) -> Verdict:
+def _verify(
+    cursor: psycopg.Cursor[dict[str, Any]], anchors: Sequence[Head], archive: Archive | None
+) -> Verdict:
     problems: list[Problem] = []
     heads: list[Head] = []
     waiting, archived = {}, {}
@@ -100,6 +106,12 @@ def _verify(cursor: psycopg.Cursor[dict[str, Any]], anchors: Sequence[Head]) -> 
         chain = _ask(cursor, "trail_blocks", log)
         problems += _links(log, chain)
         gone = _gone(cursor, log, chain)
+        for month in gone:
+            lines = archive.month(log, month) if archive else None
+            if lines is not None:
+                gone[month] = True
+                blocks_of_month = [block for block in chain if block["month"] == month]
+                problems += _archived(cursor, log, blocks_of_month, lines)
         problems += _months(log, gone)
         dropped = {month for month, known in gone.items() if known}
         kept = [block for block in chain if block["month"] not in gone]
@@ -186,6 +198,38 @@ def _months(log: str, gone: Mapping[date, bool]) -> Iterable[Problem]:
                 f"{log}: all rows of {month:%Y-%m} are gone, and no partition_dropped event "
                 "says that retention took them",
             )
+
+
+def _archived(
+    cursor: psycopg.Cursor[dict[str, Any]],
+    log: LiteralString,
+    chain: Sequence[Mapping[str, Any]],
+    lines: Mapping[Key, str],
+) -> Iterable[Problem]:
+    """Blocks of a dropped month against its export; the server brings lines into rows' form."""
+    taken = 0
+    for block in chain:
+        first, last = (
+            (block[f"{end}_epoch"], int(block[f"{end}_tx"]), block[f"{end}_id"])
+            for end in ("first", "last")
+        )
+        own = [lines[key] for key in sorted(lines) if first <= key <= last]
+        taken += len(own)
+        found = _ask(cursor, "trail_archive", log, lines=own)[0]
+        if (found["row_count"], found["digest"]) != (block["row_count"], block["rows_digest"]):
+            place = f"{log}, block {block['number']} ({block['month']:%Y-%m})"
+            yield Problem(
+                "archive differs",
+                log,
+                f"{place}: the archive has {found['row_count']} rows of the {block['row_count']} "
+                "that were sealed, or other ones",
+            )
+    if taken < len(lines):
+        yield Problem(
+            "archive differs",
+            log,
+            f"{log}: {len(lines) - taken} rows of the archive are in no block",
+        )
 
 
 def _rows(

@@ -14,6 +14,7 @@ import pytest
 
 from pandom.audit import anchors, catalog
 from pandom.audit.anchors import Head
+from pandom.audit.archive import Archive
 from pandom.audit.trail import Verdict, verify
 from pandom.database import cluster
 from tests.audit.conftest import Shipped, drop_database, make_database
@@ -41,10 +42,12 @@ class Trail:
     def write(self, rows: int = 20) -> None:
         """Events of one transaction; the month before has a partition of its own."""
         with self.connect() as connection:
+            connection.execute("set role pandom_trail")
             connection.execute(
                 "select public.create_partition('audit_logs', "
                 "(date_trunc('month', now(), 'UTC') - interval '1 month')::timestamptz)"
             )
+            connection.execute("reset role")
             connection.execute(_EVENTS, (rows,))
 
     def seal_once(self, block_rows: int = 8) -> int:
@@ -254,6 +257,48 @@ def test_a_month_that_retention_took_is_no_problem(trail: Trail) -> None:
     verdict = trail.verify()
     assert verdict.problems == ()
     assert verdict.archived["audit_logs"] == 20
+
+
+def _export(trail: Trail, folder: Path) -> Path:
+    """The month before, as retention does it: exported, noted, dropped."""
+    name = _months(trail)[0]
+    with trail.connect("pandom_janitor") as connection:
+        rows = connection.execute("select public.read_partition(%s)", (name,)).fetchall()
+    file = folder / f"{name}.jsonl"
+    file.write_text("".join(f"{line}\n" for (line,) in rows))
+    trail.tamper(f"drop table public.{name}")
+    return file
+
+
+@pytest.mark.requirement("P5")
+def test_an_archived_month_verifies_from_the_archive(trail: Trail, tmp_path: Path) -> None:
+    _export(trail, tmp_path)
+    with catalog.connect(trail.shipped.server.dsn("pandom_auditor", trail.name)) as connection:
+        assert {one.kind for one in verify(connection).problems} == {"month missing"}
+        verdict = verify(connection, archive=Archive(tmp_path))
+    assert verdict.problems == ()
+    assert verdict.archived["audit_logs"] == 20
+
+
+@pytest.mark.requirement("P5")
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(lambda lines: lines[1:], id="a row less"),
+        pytest.param(lambda lines: [lines[0].replace("probe", "prove"), *lines[1:]], id="edited"),
+        pytest.param(
+            lambda lines: [*lines, lines[0].replace('"epoch": 1', '"epoch": 0')], id="a row more"
+        ),
+    ],
+)
+def test_a_changed_archive_is_detected(
+    trail: Trail, tmp_path: Path, fault: Callable[[list[str]], list[str]]
+) -> None:
+    file = _export(trail, tmp_path)
+    file.write_text("\n".join(fault(file.read_text().splitlines())))
+    with catalog.connect(trail.shipped.server.dsn("pandom_auditor", trail.name)) as connection:
+        problems = verify(connection, archive=Archive(tmp_path)).problems
+    assert {one.kind for one in problems} == {"archive differs"}
 
 
 def _chained_anew(trail: Trail) -> None:
