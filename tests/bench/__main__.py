@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from os import cpu_count
 
 from pandom.paths import ROOT
-from tests.bench import database, stack
+from tests.bench import audit, database, stack
 
 PAGE = ROOT / "docs" / "figures.md"
 
@@ -34,6 +34,7 @@ def main() -> int:
     sections: dict[str, Callable[[], str]] = {
         "stack": lambda: stack.page(*stack.measure(_show)),
         "database": lambda: database.page(*database.measure(_show, full=asked.full)),
+        "audit": lambda: audit.page(audit.measure(_show)),
     }
     if unknown := set(asked.section) - set(sections):
         arguments.error(f"no section {', '.join(unknown)}; there are {', '.join(sections)}")
