@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tarfile
@@ -111,7 +112,9 @@ class Spare:
 
     def close(self) -> None:
         for container in self.containers:
-            container.remove(force=True, v=True)
+            # An `up` of the stack removes what carries its label and is not in its state.
+            with contextlib.suppress(docker.errors.NotFound):
+                container.remove(force=True, v=True)
         for volume in self.volumes:
             volume.remove(force=True)
 

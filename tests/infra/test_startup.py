@@ -88,7 +88,8 @@ def test_each_broken_key_file_is_named(spare: Spare, spare_keys: SpareKeys, part
     uid = UIDS[part]
     code, output = spare.run(
         part,
-        ["-c", "\n".join(rounds)],
+        # One stream: Docker's log has two in any order.
+        ["-c", "\n".join(["exec 2>&1", *rounds])],
         entrypoint="bash",
         volumes={getattr(spare_keys, part): {"bind": "/good", "mode": "ro"}},
         tmpfs={str(KEYS_MOUNT): f"uid={uid},mode=0700", "/tmp": "mode=1777"},  # noqa: S108
