@@ -72,7 +72,7 @@ soak: ready ## the sizes and rounds that `make test` leaves out
 	@$(RUN) pytest -m soak
 
 .PHONY: bench
-bench: ready ## measure up, no-change up, preview, destroy
+bench: ready ## measure the stack, the database and the audit
 	@$(RUN) tests.bench
 
 .PHONY: docs

@@ -64,7 +64,7 @@ def _key(head: Head) -> str:
 
 
 def from_bucket(s3: Minio, bucket: str, database: str) -> list[Head]:
-    """Every version of every anchor of a database: one written over counts as well."""
+    """The newest version of every anchor of a database; one written over is not seen."""
     found: list[Head] = []
     # Not `list_objects(include_version=True)`: the auditor's user may not list versions.
     for entry in s3.list_objects(bucket_name=bucket, prefix=f"{PREFIX}{database}/", recursive=True):
