@@ -7,23 +7,15 @@ interrupted soak goes on where it stopped, as long as the commit is the same.
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from pandom.paths import ROOT
+from tests.fixtures.soak import Progress
 from tests.fixtures.stack import Pandom, left_in_docker, new_name, remove
 
 ROUNDS = 20
 CLASH = "tuple concurrently updated"
-
-
-def commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
 
 
 def variables(plugins: str) -> dict[str, str]:
@@ -41,10 +33,8 @@ def variables(plugins: str) -> dict[str, str]:
 @pytest.mark.parametrize("plugins", ["found", "official"])
 def test_twenty_rounds_of_up_and_down(pytestconfig: pytest.Config, plugins: str) -> None:
     pandom = Pandom(variables=variables(plugins))
-    cache = pytestconfig.cache
-    assert cache is not None
-    key = f"soak/{commit()}/{plugins}"
-    for number in range(cache.get(key, 0), ROUNDS):
+    progress = Progress.of(pytestconfig, plugins)
+    for number in range(progress.done, ROUNDS):
         name = new_name()
         try:
             made = pandom("up", "--stack", name)
@@ -54,4 +44,4 @@ def test_twenty_rounds_of_up_and_down(pytestconfig: pytest.Config, plugins: str)
             raise
         assert CLASH not in made.stderr + gone.stderr
         assert left_in_docker(name) == []
-        cache.set(key, number + 1)
+        progress.note(number + 1)
