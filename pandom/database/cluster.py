@@ -7,6 +7,7 @@ catalogs. Everything here comes from schema/access.py or schema/sql/cluster.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import psycopg
@@ -141,11 +142,16 @@ def apply_database(target: Target, password: str, files: tuple[str, ...] = FILES
             run_file(db, ROOT / "schema" / "sql" / "cluster" / f"{name}.sql")
 
 
-def apply_grants(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
+def apply_grants(
+    connection: psycopg.Connection,
+    opt_in: frozenset[str],
+    connecting: Collection[str] | None = None,
+) -> None:
     """Database, schema and default privileges of the database that it is connected to.
 
     The provider does this for the stack's own database; every other one (a clone for
-    a test, a restored copy) gets them here, because none of them is cloned.
+    a test, a restored copy) gets them here, because none of them is cloned. With
+    ``connecting`` only these logins may connect: the database is not ready for the others.
     """
     database = value(connection, "select current_database()")
     known = {role.name for role in access.roles(opt_in)} | {access.PUBLIC}
@@ -158,6 +164,8 @@ def apply_grants(connection: psycopg.Connection, opt_in: frozenset[str]) -> None
             )
             on = sql.SQL("on {} {}").format(sql.SQL(grant.kind), sql.Identifier(grant.name))
             connection.execute(sql.SQL("revoke all {} from {}").format(on, grantee))
+            if grant.kind == "database" and connecting is not None and grant.role not in connecting:
+                continue
             if grant.privileges:
                 words = sql.SQL(", ").join(sql.SQL(p.lower()) for p in sorted(grant.privileges))
                 connection.execute(sql.SQL("grant {} {} to {}").format(words, on, grantee))

@@ -35,7 +35,7 @@ def routines(connection: psycopg.Connection) -> list[str]:
     failed: list[str] = []
     for name, routine in (
         ("expired rows", _expired),
-        ("partitions", _partitions),
+        ("partitions", partitions),
         ("sealing of the trail", _sealed),
     ):
         try:
@@ -56,7 +56,7 @@ def _expired(connection: psycopg.Connection) -> list[str]:
         total += batch
 
 
-def _partitions(connection: psycopg.Connection) -> list[str]:
+def partitions(connection: psycopg.Connection) -> list[str]:
     """Months ahead; first empties the default partitions, whose rows would be in the way."""
     done: list[str] = []
     # security_logs first: draining and making partitions writes events into it.

@@ -6,6 +6,9 @@ say none of that. So ``prepare`` makes the database with what only a superuser c
 make and opens pandom_user's way to the owners; ``finish`` closes it, converges, and
 starts a new context key and a new epoch of the trail, because a backup may have
 been read or edited by others. The opening is of the whole cluster: keep it short.
+
+No login but the operator's may connect from the one to the end of the other, however
+often it is killed and run again: who connected earlier could use the backup's key.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pandom.database import cluster
+from pandom.database import cluster, janitor, migrate
 from pandom.database.connect import Target, connect, value
 from pandom.database.converge import converge
 from pandom.database.health import Health, check
@@ -26,6 +29,8 @@ OPERATOR: Final = "pandom_user"
 # The dump makes trail_archive itself; everything else of the cluster's files must be there.
 _BEFORE: Final = tuple(name for name in cluster.FILES if name != "trail_archive")
 _OPENED: Final = ("pandom_trail", "pandom_definer", "pandom_migrator")
+# How long a connection may take to end, in milliseconds.
+_END_MS: Final = 5000
 
 # Objects of the superuser whose privileges differ from PostgreSQL's: a dump states them,
 # and REVOKE or GRANT by somebody without grant option is an error.
@@ -49,7 +54,7 @@ where c.relowner = 10 and c.relacl is not null
 
 
 def prepare(server: Target, password: str, name: str, opt_in: frozenset[str]) -> None:
-    """Makes an empty database that pandom_user can restore a dump into.
+    """Makes an empty database that pandom_user, and nobody else, can restore a dump into.
 
     Raises: UserMistake when a database of this name has anything in it.
     """
@@ -58,8 +63,11 @@ def prepare(server: Target, password: str, name: str, opt_in: frozenset[str]) ->
             connection, "select exists (select from pg_database where datname = %s)", name
         )
         if not exists:
+            # A new database is open to PUBLIC; the limit stops all but the superuser.
             connection.execute(
-                sql.SQL("create database {} template template0").format(sql.Identifier(name))
+                sql.SQL("create database {} template template0 connection limit 0").format(
+                    sql.Identifier(name)
+                )
             )
     target = server.on(name)
     with _superuser(server, password, name) as connection:
@@ -71,7 +79,7 @@ def prepare(server: Target, password: str, name: str, opt_in: frozenset[str]) ->
             raise UserMistake(
                 f"database {name} is not empty. Next: choose another name, or drop it first"
             )
-        cluster.apply_grants(connection, opt_in)
+        cluster.apply_grants(connection, opt_in, connecting=(OPERATOR,))
     cluster.apply_database(target, password, _BEFORE)
     with _superuser(server, password, name) as connection:
         connection.execute("drop schema if exists trail_archive")
@@ -92,15 +100,23 @@ def prepare(server: Target, password: str, name: str, opt_in: frozenset[str]) ->
                     sql.Identifier(owner), sql.Identifier(OPERATOR)
                 )
             )
+        connection.execute(
+            sql.SQL("alter database {} connection limit -1").format(sql.Identifier(name))
+        )
 
 
 def finish(server: Target, password: str, name: str, opt_in: frozenset[str]) -> Health:
-    """Closes what prepare() opened and makes the restored database a database of ours.
+    """Closes what prepare() opened, makes the restored database one of ours, and opens it last.
 
-    Returns the health of the result. Raises: Failure when the restore is not complete.
+    Returns the health of the result; if that is not good, only the operator gets in, to
+    repair the rows. Raises: Failure when the restore is not complete; the database then
+    stays closed to all but the migration job, which can lift an older dump.
     """
-    with _superuser(server, password, name) as connection:
+    with _superuser(server, password, access.SUPERUSER) as connection:
         cluster.apply_roles(connection, opt_in)
+    with _superuser(server, password, name) as connection:
+        cluster.apply_grants(connection, opt_in, connecting=(migrate.MIGRATOR,))
+        _disconnect(connection)
         with connection.transaction():
             for kind, what in _changed(connection):
                 connection.execute(
@@ -108,12 +124,7 @@ def finish(server: Target, password: str, name: str, opt_in: frozenset[str]) -> 
                         sql.SQL(kind), sql.SQL(what), sql.Identifier(OPERATOR)
                     )
                 )
-        cluster.apply_grants(connection, opt_in)
-        if not value(connection, "select to_regclass('public.audit_logs') is not null"):
-            raise Failure(
-                f"database {name} has no audit_logs: the dump was not restored. Next: restore it "
-                "with psql and look at its messages, then finish again"
-            )
+        _check_complete(connection, name)
     cluster.apply_database(server.on(name), password)
     with connect(server.on(name), access.SUPERUSER, password) as connection:
         converge(connection, opt_in)
@@ -123,8 +134,46 @@ def finish(server: Target, password: str, name: str, opt_in: frozenset[str]) -> 
             "select public.write_event('security_logs', null, 'trail_restored', 'warning', '{}')"
         )
     with _superuser(server, password, name) as connection:
+        # An older dump has no partition of this month, and the janitor is not let in yet.
+        janitor.partitions(connection)
         connection.execute("analyze")
-        return check(connection)
+        health = check(connection)
+        cluster.apply_grants(
+            connection, opt_in, connecting=None if health.ok else (OPERATOR, migrate.MIGRATOR)
+        )
+        return health
+
+
+def _disconnect(connection: psycopg.Connection) -> None:
+    """Ends who is in the database, and the operator wherever it is.
+
+    A role that was entered by SET ROLE stays entered when the membership is revoked.
+    """
+    connection.execute(
+        """
+        select pg_catalog.pg_terminate_backend(a.pid, %s)
+        from pg_catalog.pg_stat_activity as a
+        inner join pg_catalog.pg_roles as r on a.usesysid = r.oid
+        where not r.rolsuper and r.rolname <> %s
+            and (a.datname = current_database() or r.rolname = %s)
+        """,
+        (_END_MS, migrate.MIGRATOR, OPERATOR),
+    )
+
+
+def _check_complete(connection: psycopg.Connection, name: str) -> None:
+    """Raises Failure unless the dump is there and of this program's revision."""
+    if not value(connection, "select to_regclass('public.audit_logs') is not null"):
+        raise Failure(
+            f"database {name} has no audit_logs: the dump was not restored. Next: restore it "
+            "with psql and look at its messages, then finish again"
+        )
+    reached = migrate.current(connection)
+    if reached != migrate.head():
+        raise Failure(
+            f"database {name} is at revision {reached}, this program at {migrate.head()}. Next: "
+            f"`pandom migrate run`, which works on {access.DATABASE}, then finish again"
+        )
 
 
 def _begin_epoch(connection: psycopg.Connection) -> None:

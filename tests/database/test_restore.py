@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ import psycopg.errors
 import pytest
 from psycopg import sql
 
-from pandom.database import cluster, prepare
+from pandom.database import cluster, migrate, prepare
 from pandom.database.converge import difference
 from pandom.errors import Failure, UserMistake
 from pandom.naming import image_name
@@ -85,6 +87,26 @@ def _dump(database: Database) -> str:
     return done.stdout
 
 
+def _restore(database: Database, text: str) -> str:
+    """What psql says while it restores."""
+    words = ("psql", "-q", "-h", "localhost", "-U", "pandom_user", "-d", database.name)
+    return _client(database, *words, text=text).stderr
+
+
+def _let_in(database: Database) -> set[str]:
+    """The logins that may connect."""
+    found = set()
+    for role in access.roles(database.opt_in):
+        if role.login:
+            try:
+                database.connect(role.name).close()
+                found.add(role.name)
+            except psycopg.OperationalError as error:
+                if "permission denied for database" not in str(error):
+                    raise
+    return found
+
+
 @contextmanager
 def _dropped(factory: Factory, name: str) -> Iterator[Database]:
     try:
@@ -108,20 +130,8 @@ def test_a_dump_restores_without_an_error_and_equals_its_source(
     text = _dump(database)
     with _dropped(factory, f"{database.name}_restored") as restored:
         prepare.prepare(database.target, password, restored.name, factory.opt_in)
-        done = _client(
-            restored,
-            "psql",
-            "-q",
-            "-h",
-            "localhost",
-            "-U",
-            "pandom_user",
-            "-d",
-            restored.name,
-            text=text,
-        )
         # psql exits 0 whatever happens: its messages decide.
-        assert [line for line in done.stderr.splitlines() if "ERROR" in line] == []
+        assert "ERROR" not in _restore(restored, text)
         health = prepare.finish(database.target, password, restored.name, factory.opt_in)
         assert health.ok, health
         assert restored.rows(_COUNTS) == database.rows(_COUNTS)
@@ -164,19 +174,7 @@ def test_a_dump_restores_without_an_error_and_equals_its_source(
 def test_control_without_prepare_a_restore_has_errors(database: Database, factory: Factory) -> None:
     text = _dump(database)
     with factory.made() as plain:
-        done = _client(
-            plain,
-            "psql",
-            "-q",
-            "-h",
-            "localhost",
-            "-U",
-            "pandom_user",
-            "-d",
-            plain.name,
-            text=text,
-        )
-    assert "ERROR" in done.stderr
+        assert "ERROR" in _restore(plain, text)
 
 
 @pytest.mark.requirement("D4")
@@ -191,5 +189,94 @@ def test_finish_refuses_a_database_without_the_dump(factory: Factory, empty: Dat
     with pytest.raises(Failure, match="was not restored"):
         prepare.finish(empty.target, empty.server.passwords["postgres"], empty.name, factory.opt_in)
     members = [m for m in access.MEMBERSHIPS if m.member == "pandom_user"]
-    rows = empty.rows("select count(*) from pg_auth_members where member = 'pandom_user'::regrole")
+    rows = empty.rows(
+        "select count(*) from pg_auth_members where member = 'pandom_user'::regrole",
+        role="postgres",
+    )
     assert rows == [(len(members),)]
+
+
+@pytest.mark.requirement("D4")
+def test_nobody_gets_in_before_finish_is_done(database: Database, factory: Factory) -> None:
+    server, password = database.server, database.server.passwords["postgres"]
+    everybody = _let_in(database)
+    assert len(everybody) >= 6
+    key = database.one("select secret from public.context_key")
+    text = _dump(database)
+    with _dropped(factory, f"{database.name}_closed") as restored:
+        arguments = (database.target, password, restored.name, factory.opt_in)
+        prepare.prepare(*arguments)
+        assert _let_in(restored) == {"pandom_user"}
+        assert "ERROR" not in _restore(restored, text)
+        # An entered role stays entered; so whoever entered it is sent away.
+        intruder = database.connect("pandom_user")
+        intruder.execute("set role pandom_trail")
+
+        finishing = multiprocessing.get_context("fork").Process(
+            target=prepare.finish, args=arguments
+        )
+        with server.connect("postgres", restored.name) as holder, holder.transaction():
+            holder.execute("lock table public.context_key")
+            finishing.start()
+            deadline = time.monotonic() + 30
+            while holder.execute("select from pg_locks where not granted").fetchone() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert _let_in(restored) == {"pandom_migrator"}
+            finishing.kill()
+            finishing.join(10)
+            assert finishing.exitcode == -9
+            assert _let_in(restored) == {"pandom_migrator"}
+        with pytest.raises(psycopg.OperationalError):
+            intruder.execute("select 1")
+        with server.connect("postgres", restored.name) as connection:
+            row = connection.execute("select secret from public.context_key").fetchone()
+            assert row == (key,)
+
+        assert prepare.finish(*arguments).ok
+        assert _let_in(restored) == everybody
+        assert restored.one("select secret from public.context_key") != key
+
+
+@pytest.mark.requirement("D4")
+def test_a_database_with_wrong_content_is_opened_to_the_operator_only(
+    database: Database, factory: Factory
+) -> None:
+    arguments = (database.target, database.server.passwords["postgres"], database.name)
+    everybody = _let_in(database)
+    with database.owner() as connection:
+        connection.execute("update public.auth_users set is_active = false where role = 'admin'")
+    health = prepare.finish(*arguments, factory.opt_in)
+    assert [finding.name for finding in health.findings if not finding.ok] == ["administrator"]
+    assert _let_in(database) == {"pandom_user", "pandom_migrator"}
+    with database.connect("pandom_user") as connection:
+        connection.execute("update public.auth_users set is_active = true where role = 'admin'")
+    assert prepare.finish(*arguments, factory.opt_in).ok
+    assert _let_in(database) == everybody
+
+
+@pytest.mark.requirement("D4")
+def test_an_older_dump_waits_closed_for_the_migration(database: Database, factory: Factory) -> None:
+    arguments = (database.target, database.server.passwords["postgres"], database.name)
+    everybody, runner = _let_in(database), database.runner()
+    migrate.revert(runner, "-1")
+    with pytest.raises(Failure, match="pandom migrate run"):
+        prepare.finish(*arguments, factory.opt_in)
+    assert _let_in(database) == {"pandom_migrator"}
+    migrate.upgrade(runner)
+    assert prepare.finish(*arguments, factory.opt_in).ok
+    assert _let_in(database) == everybody
+
+
+@pytest.mark.requirement("D4", "T3")
+def test_a_dump_of_last_year_gets_its_months(database: Database, factory: Factory) -> None:
+    """Only the janitor makes partitions, and it is not let in before finish has seen them."""
+    arguments = (database.target, database.server.passwords["postgres"], database.name)
+    with database.owner("pandom_trail") as connection:
+        for (name,) in connection.execute(
+            "select inhrelid::regclass::text from pg_inherits "
+            "where inhparent = 'public.audit_logs'::regclass "
+            "and inhrelid <> 'public.audit_logs_default'::regclass"
+        ).fetchall():
+            connection.execute(f"drop table {name}".encode())
+    assert prepare.finish(*arguments, factory.opt_in).ok
