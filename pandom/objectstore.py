@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import re
 import ssl
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pandom.errors import Failure
-from schema.storage import BUCKET, POLICY_NAME, policy
+from schema.storage import USERS, Bucket, User, buckets, policy
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -26,11 +28,13 @@ REGION: Final = "us-east-1"
 # MinIO accepts a secret of one character from its administrator.
 MIN_SECRET_LENGTH: Final = 16
 
+# How a server lists a user: policyName and status.
+Entry = dict[str, Any]
+
+NO_LOCK: Final = "none"
+
 CONNECT_TIMEOUT_S: Final = 5
 READ_TIMEOUT_S: Final = 30
-
-# How the server lists the user when all is well.
-_USER_ENTRY: Final = {"policyName": POLICY_NAME, "status": "enabled"}
 
 _RESERVED_STARTS: Final = ("xn--", "sthree-", "amzn-s3-demo-")
 _RESERVED_ENDS: Final = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
@@ -84,6 +88,7 @@ def _pool(endpoint: Endpoint) -> Any:
     from urllib3 import PoolManager, Retry, Timeout
 
     return PoolManager(
+        maxsize=4,
         ssl_context=ssl.create_default_context(cafile=str(endpoint.ca)),
         timeout=Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
         retries=Retry(total=0),
@@ -137,23 +142,73 @@ def reachable(endpoint: Endpoint) -> bool:
     return bool(answer.status == 200)
 
 
-def make_bucket(s3: Minio, bucket: str) -> None:
-    """Make the bucket private and versioned; nothing happens to what is in it."""
-    from minio.commonconfig import ENABLED
+def make_buckets(s3: Minio, media: str) -> None:
+    """Make every declared bucket; nothing happens to what is in one.
+
+    Raises Failure for one that exists without the lock it needs: a server gives a
+    bucket its lock when it is made, or never.
+    """
+    with ThreadPoolExecutor() as together:
+        pairs = buckets(media).items()
+        list(together.map(lambda pair: _make_bucket(s3, *pair), pairs))
+
+
+def _make_bucket(s3: Minio, name: str, bucket: Bucket) -> None:
+    from minio.commonconfig import COMPLIANCE, ENABLED
     from minio.error import S3Error
+    from minio.objectlockconfig import DAYS, ObjectLockConfig
     from minio.versioningconfig import SUSPENDED, VersioningConfig
 
-    if not s3.bucket_exists(bucket_name=bucket):
+    if not s3.bucket_exists(bucket_name=name):
         try:
-            s3.make_bucket(bucket_name=bucket)
+            s3.make_bucket(bucket_name=name, object_lock=bucket.locked_days > 0)
         except S3Error as error:
             if error.code != "BucketAlreadyOwnedByYou":
                 raise
-    wanted = ENABLED if BUCKET.versioned else SUSPENDED
-    if s3.get_bucket_versioning(bucket_name=bucket).status != wanted:
-        s3.set_bucket_versioning(bucket_name=bucket, config=VersioningConfig(wanted))
-    if not BUCKET.public and bucket_policy(s3, bucket) is not None:
-        s3.delete_bucket_policy(bucket_name=bucket)
+    wanted = ENABLED if bucket.versioned else SUSPENDED
+    if s3.get_bucket_versioning(bucket_name=name).status != wanted:
+        s3.set_bucket_versioning(bucket_name=name, config=VersioningConfig(wanted))
+    if not bucket.public and bucket_policy(s3, name) is not None:
+        s3.delete_bucket_policy(bucket_name=name)
+    if bucket_expiry(s3, name):
+        s3.delete_bucket_lifecycle(bucket_name=name)
+    lock = bucket_lock(s3, name)
+    if lock == expected_lock(bucket):
+        return
+    if lock == NO_LOCK:
+        raise Failure(
+            f"Bucket {name} was made by hand without object lock, which it cannot get later.\n"
+            f"Next: keep what is in it elsewhere, remove it, and run `make up` again."
+        )
+    config = ObjectLockConfig(COMPLIANCE, bucket.locked_days, DAYS)
+    s3.set_object_lock_config(bucket_name=name, config=config)
+
+
+def expected_lock(bucket: Bucket) -> str:
+    """The lock of a declared bucket in the words of ``bucket_lock``."""
+    return f"COMPLIANCE, {bucket.locked_days} days" if bucket.locked_days else NO_LOCK
+
+
+def bucket_lock(s3: Minio, name: str) -> str:
+    """How long each version written to the bucket is locked, and whether root may break it."""
+    from minio.error import S3Error
+
+    try:
+        found = s3.get_object_lock_config(bucket_name=name)
+    except S3Error as error:
+        if error.code == "ObjectLockConfigurationNotFoundError":
+            return NO_LOCK
+        raise
+    if found.mode is None:
+        return "enabled, 0 days"
+    return f"{found.mode}, {found.duration} {str(found.duration_unit).lower()}"
+
+
+def bucket_expiry(s3: Minio, name: str) -> str:
+    """The names of the rules by which objects of the bucket expire; "" if there are none."""
+    found = s3.get_bucket_lifecycle(bucket_name=name)
+    rules = found.rules if found else []
+    return ", ".join(sorted(rule.rule_id or "without a name" for rule in rules))
 
 
 def bucket_policy(s3: Minio, bucket: str) -> dict[str, Any] | None:
@@ -168,46 +223,64 @@ def bucket_policy(s3: Minio, bucket: str) -> dict[str, Any] | None:
         raise
 
 
-def make_user(endpoint: Endpoint, admin: MinioAdmin, bucket: str, user: Account) -> list[str]:
-    """Make the limited user, with exactly the declared policy and the given secret.
+def make_users(endpoint: Endpoint, root: Account, media: str, secrets: Mapping[str, str]) -> None:
+    """Make every declared user with exactly its policy and the given secret.
 
-    Repeating it is harmless; with another secret it is a rotation. A user of an
-    earlier access key is removed; users that somebody else made are left alone and
-    returned, because an operator wants to know them.
+    Repeating it is harmless; with another secret it is a rotation. Raises Failure,
+    before anything is asked, for a secret that is too short.
+    """
+    for user in USERS:
+        if (length := len(secrets[user.name])) < MIN_SECRET_LENGTH:
+            raise Failure(
+                f"The secret of the object store's user {user.name} has {length} characters; "
+                f"at least {MIN_SECRET_LENGTH} are expected."
+            )
+    there = users(administrator(endpoint, root))
+    with ThreadPoolExecutor() as together:
+        list(
+            together.map(
+                lambda user: _make_user(
+                    endpoint, root, media, user, secrets[user.name], there.get(user.name)
+                ),
+                USERS,
+            )
+        )
+
+
+def _make_user(
+    endpoint: Endpoint, root: Account, media: str, user: User, secret: str, entry: Entry | None
+) -> None:
+    """Make one user, whom the server lists as ``entry``.
 
     Some servers let every user make further keys for itself, which only it can list
     and which would outlive a rotation: they are deleted.
     """
-    if len(user.secret_key) < MIN_SECRET_LENGTH:
-        raise Failure(
-            f"The secret of the object store's user {user.access_key} has "
-            f"{len(user.secret_key)} characters; at least {MIN_SECRET_LENGTH} are expected."
-        )
-    admin.policy_add(policy_name=POLICY_NAME, policy=policy(bucket))
-    others = users(admin)
-    if others.pop(user.access_key, None) != _USER_ENTRY or not signs_in(endpoint, bucket, user):
-        admin.user_add(access_key=user.access_key, secret_key=user.secret_key)
-        admin.policy_set(policy_name=POLICY_NAME, user=user.access_key)
-    for name in [name for name, entry in others.items() if entry.get("policyName") == POLICY_NAME]:
-        admin.user_remove(access_key=name)
-        del others[name]
-    own = administrator(endpoint, user)
-    for key in own_keys(own, user.access_key):
+    admin = administrator(endpoint, root)
+    account = Account(user.name, secret)
+    admin.policy_add(policy_name=user.name, policy=policy(user, media))
+    right = entry == {"policyName": user.name, "status": "enabled"}
+    if not right or not signs_in(endpoint, account):
+        admin.user_add(access_key=user.name, secret_key=secret)
+        admin.policy_set(policy_name=user.name, user=user.name)
+    if entry is None:
+        return
+    own = administrator(endpoint, account)
+    for key in own_keys(own, user.name):
         own.delete_service_account(access_key=key)
-    return sorted(others)
 
 
-def signs_in(endpoint: Endpoint, bucket: str, user: Account) -> bool:
-    """Whether the user's secret is right and it sees its bucket."""
+def signs_in(endpoint: Endpoint, account: Account) -> bool:
+    """Whether the secret is right; a user may be told that it may do nothing here."""
     from minio.error import S3Error
 
     try:
-        return client(endpoint, user).bucket_exists(bucket_name=bucket)
-    except S3Error:
-        return False
+        client(endpoint, account).list_buckets()
+    except S3Error as error:
+        return str(error.code) == "AccessDenied"
+    return True
 
 
-def users(admin: MinioAdmin) -> dict[str, dict[str, Any]]:
+def users(admin: MinioAdmin) -> dict[str, Entry]:
     """Every user but root: access key → policyName, status."""
     return dict(json.loads(admin.user_list()) or {})
 
@@ -216,54 +289,3 @@ def own_keys(own: MinioAdmin, access_key: str) -> list[str]:
     """Further keys (service accounts) that a user made for itself; none are declared."""
     listed = json.loads(own.list_service_account(access_key)).get("accounts") or []
     return [entry["accessKey"] if isinstance(entry, dict) else entry for entry in listed]
-
-
-def same_policy(one: Any, other: Any) -> bool:
-    """Whether two policies allow the same; servers reorder lists and unwrap single ones."""
-
-    def listed(value: Any) -> list[str]:
-        return sorted([value] if isinstance(value, str) else value)
-
-    def statements(document: Any) -> list[tuple[Any, ...]]:
-        return sorted(
-            (entry["Effect"], listed(entry["Action"]), listed(entry["Resource"]), len(entry))
-            for entry in document["Statement"]
-        )
-
-    return statements(one) == statements(other)
-
-
-def differences(s3: Minio, admin: MinioAdmin, bucket: str, access_key: str) -> list[str]:
-    """What is not as declared, one sentence each; read back from the store."""
-    from minio.commonconfig import ENABLED
-    from minio.error import MinioAdminException
-    from minio.versioningconfig import SUSPENDED
-
-    if not s3.bucket_exists(bucket_name=bucket):
-        return [f"bucket {bucket}: does not exist"]
-    found: list[str] = []
-    versioning = s3.get_bucket_versioning(bucket_name=bucket).status
-    if versioning != (wanted := ENABLED if BUCKET.versioned else SUSPENDED):
-        found.append(f"bucket {bucket}: versioning is {versioning}, expected {wanted}")
-    if not BUCKET.public and bucket_policy(s3, bucket) is not None:
-        found.append(f"bucket {bucket}: has a policy of its own, expected none (private)")
-
-    # Listing users makes a server load them and their policies, if it has just started:
-    # it calls itself healthy before it has.
-    entry = users(admin).get(access_key)
-    try:
-        document = json.loads(admin.policy_info(POLICY_NAME))
-        # Newer servers wrap the document.
-        if not same_policy(document.get("Policy", document), policy(bucket)):
-            found.append(f"policy {POLICY_NAME}: allows something else than declared")
-    except MinioAdminException:
-        found.append(f"policy {POLICY_NAME}: does not exist")
-
-    if entry is None:
-        return [*found, f"user {access_key}: does not exist"]
-    policy_name, status = entry.get("policyName") or "none", entry.get("status")
-    if (policy_name, status) != (POLICY_NAME, "enabled"):
-        found.append(
-            f"user {access_key}: policy {policy_name}, {status}; expected {POLICY_NAME}, enabled"
-        )
-    return found

@@ -1,7 +1,8 @@
-"""The object store's declared state: one private, versioned bucket and its one user (B3).
+"""The object store's declared state: two private, versioned buckets and their users (B3).
 
 Read by the storage job, which makes it so, and by the tests and the audit, which
-compare. Names come from the stack's settings; what may be done does not.
+compare. The media bucket's name comes from the stack's settings; what may be done
+does not.
 """
 
 from __future__ import annotations
@@ -9,62 +10,161 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+Target = Literal[
+    "server", "buckets", "media", "objects of media", "evidence", "objects of evidence"
+]
+
+# Anchors, reports and retired months cannot be deleted for so long, by nobody, root
+# included (docs/adr/0014-evidence-under-lock.md).
+LOCK_DAYS: Final = 90
+
+EVIDENCE_SUFFIX: Final = "-evidence"
+# What a bucket's name may have at most, less the suffix.
+LONGEST_NAME: Final = 63 - len(EVIDENCE_SUFFIX)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket: who may read it without signing in, whether it keeps versions, and for
+    how many days every version is locked; 0 is no lock. A lock cannot be had later."""
+
+    public: bool
+    versioned: bool
+    locked_days: int
+
 
 @dataclass(frozen=True)
 class Permission:
-    """Actions on the bucket itself or on the objects in it, with their reason."""
+    """Actions on the server, a bucket or the objects in it, with their reason."""
 
-    target: Literal["bucket", "objects"]
+    target: Target
     actions: frozenset[str]
     reason: str
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """A bucket: who may read it without signing in, and whether it keeps versions."""
+class User:
+    """A user; its name is its access key and its policy's name."""
 
-    public: bool
-    versioned: bool
+    name: str
+    comment: str
+    permissions: tuple[Permission, ...]
 
+    @property
+    def secret_file(self) -> str:
+        """The file that holds its secret in the volumes of its readers."""
+        return f"{self.name}.secret"
 
-BUCKET: Final = Bucket(public=False, versioned=True)
-
-# The name of the user's policy in the object store.
-POLICY_NAME: Final = "pandom-media"
 
 # No DeleteObject: on MinIO it includes the deletion of versions, and an explicit
 # Deny of DeleteObjectVersion has no effect on every version of the server. An object
 # is replaced by writing it again; the version before stays.
-PERMISSIONS: Final[tuple[Permission, ...]] = (
-    Permission(
-        "bucket",
-        frozenset({"s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"}),
-        "clients ask for the region first; find objects; find their own unfinished uploads",
-    ),
-    Permission(
-        "objects",
-        frozenset({"s3:GetObject", "s3:PutObject"}),
-        "read and write documents and media",
-    ),
-    Permission(
-        "objects",
-        frozenset({"s3:ListMultipartUploadParts", "s3:AbortMultipartUpload"}),
-        "resume or drop an unfinished upload of a large file",
+MEDIA: Final = User(
+    "pandom-media",
+    "the application: documents and media",
+    (
+        Permission(
+            "media",
+            frozenset({"s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"}),
+            "clients ask for the region first; find objects; find their own unfinished uploads",
+        ),
+        Permission(
+            "objects of media",
+            frozenset({"s3:GetObject", "s3:PutObject"}),
+            "read and write documents and media",
+        ),
+        Permission(
+            "objects of media",
+            frozenset({"s3:ListMultipartUploadParts", "s3:AbortMultipartUpload"}),
+            "resume or drop an unfinished upload of a large file",
+        ),
     ),
 )
 
+AUDITOR: Final = User(
+    "pandom-auditor",
+    "the audit: rules of the store, and evidence; no document and no name of one",
+    (
+        Permission(
+            "server",
+            frozenset({"admin:ListUsers", "admin:ListUserPolicies"}),
+            "compare users and policies with the declaration",
+        ),
+        Permission(
+            "buckets",
+            frozenset(
+                {
+                    "s3:ListAllMyBuckets",
+                    "s3:GetBucketLocation",
+                    "s3:GetBucketPolicy",
+                    "s3:GetBucketVersioning",
+                    "s3:GetBucketObjectLockConfiguration",
+                    "s3:GetLifecycleConfiguration",
+                }
+            ),
+            "see every bucket, those that nobody declared too, and its rules",
+        ),
+        Permission(
+            "evidence",
+            frozenset({"s3:ListBucket", "s3:ListBucketVersions"}),
+            "find anchors, and what was written over or deleted",
+        ),
+        Permission(
+            "objects of evidence",
+            frozenset({"s3:GetObject", "s3:GetObjectVersion"}),
+            "read reports and retired months",
+        ),
+    ),
+)
 
-def policy(bucket: str) -> dict[str, Any]:
-    """The user's policy document for ``bucket``; whatever it does not name is denied."""
-    resources = {"bucket": f"arn:aws:s3:::{bucket}", "objects": f"arn:aws:s3:::{bucket}/*"}
+EVIDENCE: Final = User(
+    "pandom-evidence",
+    "writes anchors, reports and retired months, and can read none of them",
+    (
+        Permission(
+            "objects of evidence",
+            frozenset({"s3:PutObject"}),
+            "add evidence; a version that is there stays, because it is locked",
+        ),
+    ),
+)
+
+USERS: Final[tuple[User, ...]] = (MEDIA, AUDITOR, EVIDENCE)
+
+
+def evidence_bucket(media: str) -> str:
+    """The name of the second bucket."""
+    return media + EVIDENCE_SUFFIX
+
+
+def buckets(media: str) -> dict[str, Bucket]:
+    """Every bucket by its name."""
+    return {
+        media: Bucket(public=False, versioned=True, locked_days=0),
+        evidence_bucket(media): Bucket(public=False, versioned=True, locked_days=LOCK_DAYS),
+    }
+
+
+def policy(user: User, media: str) -> dict[str, Any]:
+    """A user's policy document; whatever it does not name is denied."""
+    evidence = evidence_bucket(media)
+    resources: dict[Target, str] = {
+        # Servers want a resource for what has none.
+        "server": "*",
+        "buckets": "*",
+        "media": media,
+        "objects of media": f"{media}/*",
+        "evidence": evidence,
+        "objects of evidence": f"{evidence}/*",
+    }
     return {
         "Version": "2012-10-17",
         "Statement": [
             {
                 "Effect": "Allow",
                 "Action": sorted(permission.actions),
-                "Resource": [resources[permission.target]],
+                "Resource": [f"arn:aws:s3:::{resources[permission.target]}"],
             }
-            for permission in PERMISSIONS
+            for permission in user.permissions
         ],
     }

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from pandom.naming import HOST_MINIO, HOST_POSTGRES
 from schema.access import DATABASE
 from stacks.settings import Settings
-
-MINIO_ACCESS_KEY: Final = "pandom-media"
 
 
 def job_settings(settings: Settings) -> dict[str, str]:
@@ -28,5 +24,4 @@ def job_settings(settings: Settings) -> dict[str, str]:
         "PANDOM_MINIO_HOST": HOST_MINIO,
         "PANDOM_MINIO_PORT": "9000",
         "PANDOM_BUCKET": settings.bucket,
-        "PANDOM_MINIO_ACCESS_KEY": MINIO_ACCESS_KEY,
     }

@@ -17,6 +17,7 @@ import pulumi_random as random
 from pandom.naming import HOST_MINIO, HOST_POSTGRES, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
 from pandom.paths import ca_certificate
 from schema.access import roles
+from schema.storage import AUDITOR, EVIDENCE, MEDIA, USERS, User
 from stacks.container import ContainerArgs, Mount
 from stacks.job import Job
 from stacks.settings import Settings
@@ -24,6 +25,12 @@ from stacks.volume import volume
 
 MINIO_ROOT_USER: Final = "pandom-root"
 SECRET_LENGTH: Final = 32
+
+
+def store_secret(user: User) -> str:
+    """The name of the secret of a user of the object store; a login may be called like it."""
+    return user.name.replace("pandom-", "minio-")
+
 
 # What a reader's file holds is the name of a generated secret.
 READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
@@ -39,10 +46,17 @@ READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
         {
             "minio_root_user": "minio-root-user",
             "minio_root_password": "minio-root",
-            "minio_secret_key": "minio-media",
+            **{user.secret_file: store_secret(user) for user in USERS},
         },
     ),
     "janitor": (UID_OPERATIONS, {"pandom_janitor_password": "pandom_janitor"}),
+    "auditor": (
+        UID_OPERATIONS,
+        {
+            "pandom_auditor_password": "pandom_auditor",
+            **{user.secret_file: store_secret(user) for user in (AUDITOR, EVIDENCE)},
+        },
+    ),
     "operator": (UID_OPERATIONS, {"pandom_user_password": "pandom_user"}),
 }
 SERVERS: Final = {"postgres": HOST_POSTGRES, "minio": HOST_MINIO}
@@ -106,10 +120,10 @@ class Keys(pulumi.ComponentResource):
             "admin": "adminPassword",
             "pandom_app": "appPassword",
             "pandom_user": "userPassword",
-            "minio-media": "minioSecretKey",
+            store_secret(MEDIA): "minioSecretKey",
         }
         logins = [role.name for role in roles(settings.opt_in) if role.login]
-        names = ["postgres", *logins, "admin", "minio-root", "minio-media"]
+        names = ["postgres", *logins, "admin", "minio-root", *map(store_secret, USERS)]
         if settings.encrypt_password_hash:
             names.append("password-hash-key")
         secrets: dict[str, pulumi.Output[str]] = {}

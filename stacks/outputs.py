@@ -8,8 +8,8 @@ from typing import Final
 import pulumi
 
 from schema.access import DATABASE, roles
-from stacks.job_settings import MINIO_ACCESS_KEY
-from stacks.keys import Keys
+from schema.storage import AUDITOR, EVIDENCE, MEDIA
+from stacks.keys import Keys, store_secret
 from stacks.settings import Settings
 
 # Whose login `pandom env` gives by default.
@@ -74,8 +74,8 @@ def export(settings: Settings, keys: Keys, sslrootcert: str) -> None:
         "minio_endpoint": "127.0.0.1",
         "minio_port": settings.minio_port,
         "minio_use_ssl": True,
-        "minio_access_key": MINIO_ACCESS_KEY,
-        "minio_secret_key": keys.secrets["minio-media"],
+        "minio_access_key": MEDIA.name,
+        "minio_secret_key": keys.secrets[store_secret(MEDIA)],
         "minio_bucket_name": settings.bucket,
         "admin_email": settings.admin_email,
         "admin_password": keys.secrets["admin"],
@@ -86,6 +86,10 @@ def export(settings: Settings, keys: Keys, sslrootcert: str) -> None:
                 for role in roles(settings.opt_in)
                 if role.login and role.name not in UNSHARED
             }
+        ),
+        # Who audits a stack from outside asks as one and keeps evidence as the other.
+        "store_secrets": pulumi.Output.secret(
+            {user.name: keys.secrets[store_secret(user)] for user in (AUDITOR, EVIDENCE)}
         ),
         "profile": settings.profile_name,
     }

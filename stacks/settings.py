@@ -17,6 +17,7 @@ from pandom.errors import UserMistake
 from pandom.naming import PROJECT
 from pandom.objectstore import bucket_name_problem
 from schema.rules import EMAIL_PATTERN
+from schema.storage import EVIDENCE_SUFFIX, LONGEST_NAME
 
 ProfileName = Literal["development", "ephemeral", "production"]
 
@@ -148,13 +149,20 @@ def _email(value: str) -> str | None:
     return None if ok else "an e-mail address such as admin@example.com"
 
 
+def _bucket(value: str) -> str | None:
+    if len(value) > LONGEST_NAME:
+        longest = f"a bucket name of 3 to {LONGEST_NAME} characters"
+        return f"{longest}, because …{EVIDENCE_SUFFIX} is made beside it"
+    return bucket_name_problem(value)
+
+
 _KEYS: Final[dict[str, _Key]] = {
     "profile": _Key(str, "development", _one_of(*PROFILES)),
     "postgresPort": _Key(int, 5432, _between(1024, 65535)),
     "minioPort": _Key(int, 9000, _between(1024, 65535)),
     "postgresMemoryMb": _Key(int, 512, _between(256, 1 << 20, " (MiB)")),
     "minioMemoryMb": _Key(int, 768, _between(512, 1 << 20, " (MiB)")),
-    "bucket": _Key(str, "pandom-media", bucket_name_problem),
+    "bucket": _Key(str, "pandom-media", _bucket),
     "sslmode": _Key(str, "verify-full", _one_of("verify-full", "require")),
     "adminEmail": _Key(str, "admin@pandom.com", _email),
     "sampleData": _Key(bool, False),

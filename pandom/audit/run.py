@@ -77,7 +77,7 @@ def run(
         # What was refused is unknown; a store without any bucket or policy was not.
         expected |= {
             fact: value
-            for fact, value in store.expected(objects).items()
+            for fact, value in store.expected(objects.bucket).items()
             if fact.kind in kinds or not seen.unknown
         }
         observed = replace(observed, unknown=(*observed.unknown, *seen.unknown))

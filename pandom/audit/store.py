@@ -1,7 +1,8 @@
-"""The object store as facts: bucket, users, policies, and what schema/storage.py declares (B3).
+"""The object store as facts: buckets, users, policies, and what schema/storage.py declares (B3).
 
-Asked with an account that may read users and policies; what it may not see is
-unknown. Nothing here is healed by SQL: `make up` runs the storage job, which converges.
+Asked as pandom-auditor, who may read users and rules; what an account may not see is
+unknown. Nothing here is healed by SQL: `make up` runs the storage job, which converges
+and asks the same questions as root.
 """
 
 from __future__ import annotations
@@ -13,8 +14,18 @@ from typing import Any, Final
 
 from pandom.audit.facts import Fact, Facts, listed
 from pandom.errors import Failure
-from pandom.objectstore import Account, Endpoint, administrator, bucket_policy, client, users
-from schema.storage import BUCKET, POLICY_NAME, policy
+from pandom.objectstore import (
+    Account,
+    Endpoint,
+    administrator,
+    bucket_expiry,
+    bucket_lock,
+    bucket_policy,
+    client,
+    expected_lock,
+    users,
+)
+from schema.storage import USERS, buckets, policy
 
 # Policies that every MinIO server has; they matter only when somebody has one.
 _BUILT_IN: Final = frozenset(
@@ -24,12 +35,11 @@ _BUILT_IN: Final = frozenset(
 
 @dataclass(frozen=True)
 class Store:
-    """Where the object store is, who asks, and whose bucket and user are declared."""
+    """Where the object store is, who asks, and the media bucket's name."""
 
     endpoint: Endpoint
     account: Account
     bucket: str
-    user: str
 
 
 @dataclass
@@ -40,15 +50,19 @@ class Seen:
     unknown: list[str] = field(default_factory=list)
 
 
-def expected(store: Store) -> Facts:
+def expected(media: str) -> Facts:
     """The declaration as facts."""
-    return {
-        Fact("bucket", store.bucket, "versioning"): "Enabled" if BUCKET.versioned else "Suspended",
-        Fact("bucket", store.bucket, "without signing in"): "" if not BUCKET.public else "read",
-        Fact("store user", store.user, "policy"): POLICY_NAME,
-        Fact("store user", store.user, "status"): "enabled",
-        Fact("store policy", POLICY_NAME, "allows"): _allows(policy(store.bucket)),
-    }
+    facts: Facts = {}
+    for name, bucket in buckets(media).items():
+        facts[Fact("bucket", name, "versioning")] = "Enabled" if bucket.versioned else "Suspended"
+        facts[Fact("bucket", name, "without signing in")] = "" if not bucket.public else "read"
+        facts[Fact("bucket", name, "lock")] = expected_lock(bucket)
+        facts[Fact("bucket", name, "expires")] = ""
+    for user in USERS:
+        facts[Fact("store user", user.name, "policy")] = user.name
+        facts[Fact("store user", user.name, "status")] = "enabled"
+        facts[Fact("store policy", user.name, "allows")] = _allows(policy(user, media))
+    return facts
 
 
 def read(store: Store) -> Seen:
@@ -86,6 +100,8 @@ def _buckets(store: Store) -> Facts:
         found[Fact("bucket", name, "versioning")] = str(versioning)
         document = bucket_policy(s3, name)
         found[Fact("bucket", name, "without signing in")] = _allows(document) if document else ""
+        found[Fact("bucket", name, "lock")] = bucket_lock(s3, name)
+        found[Fact("bucket", name, "expires")] = bucket_expiry(s3, name)
     return found
 
 

@@ -1,27 +1,29 @@
-"""The storage job: makes the bucket and its limited user as declared, and reads both back (B3)."""
+"""The storage job: makes buckets, users and policies as declared, and reads them back (B3)."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from minio.error import MinioAdminException, MinioException
 from urllib3.exceptions import HTTPError
 
+from pandom.audit import store as facts
+from pandom.audit.store import Store
 from pandom.errors import Failure
 from pandom.jobs.inputs import secret, secret_file, setting
 from pandom.objectstore import (
     Account,
     Endpoint,
-    administrator,
     client,
-    differences,
-    make_bucket,
-    make_user,
+    make_buckets,
+    make_users,
     reachable,
     signs_in,
 )
 from pandom.progress import say, step
+from schema.storage import USERS
 
 # MinIO starts in about a second; a slow disk or a first start may take longer.
 WAIT_S: Final = 60
@@ -34,14 +36,14 @@ def run() -> None:
     endpoint = Endpoint(
         setting("PANDOM_MINIO_HOST"), int(setting("PANDOM_MINIO_PORT")), secret_file("ca.crt")
     )
-    bucket = setting("PANDOM_BUCKET")
     root = Account(secret("minio_root_user"), secret("minio_root_password"))
-    user = Account(setting("PANDOM_MINIO_ACCESS_KEY"), secret("minio_secret_key"))
+    secrets = {user.name: secret(user.secret_file) for user in USERS}
+    store = Store(endpoint, root, setting("PANDOM_BUCKET"))
 
     with step(f"object store {endpoint.address}"):
         _wait(endpoint)
     try:
-        _converge(endpoint, bucket, root, user)
+        converge(store, secrets)
     except (MinioException, MinioAdminException, HTTPError) as error:
         raise Failure(
             f"The object store at {endpoint.address} refused: {_reason(error)}\n"
@@ -62,28 +64,52 @@ def _wait(endpoint: Endpoint) -> None:
         time.sleep(0.2)
 
 
-def _converge(endpoint: Endpoint, bucket: str, root: Account, user: Account) -> None:
+def converge(store: Store, secrets: Mapping[str, str]) -> None:
     """Make, read back, and make again if a server that was still loading its users and
-    policies when it was asked has lost a change."""
-    s3, admin = client(endpoint, root), administrator(endpoint, root)
-    found: list[str] = []
+    policies when it was asked has lost a change.
+
+    ``store`` is asked as root; ``secrets`` are the users'. Users and buckets that are
+    not declared are left alone and named. Raises Failure for what stays different.
+    """
+    s3 = client(store.endpoint, store.account)
+    wrong: list[str] = []
+    others: list[str] = []
     for _ in range(ROUNDS):
-        with step(f"bucket {bucket}: private, versioned"):
-            make_bucket(s3, bucket)
-        with step(f"user {user.access_key}: limited to {bucket}"):
-            others = make_user(endpoint, admin, bucket, user)
+        with step("buckets: private, versioned, evidence locked"):
+            make_buckets(s3, store.bucket)
+        with step("users: limited to what is declared"):
+            make_users(store.endpoint, store.account, store.bucket, secrets)
         with step("read back"):
-            found = differences(s3, admin, bucket, user.access_key)
-            # Only signing in proves the secret, which cannot be read back.
-            if not found and not signs_in(endpoint, bucket, user):
-                found = [f"user {user.access_key}: cannot sign in or does not see {bucket}"]
-        if not found:
+            wrong, others = _read_back(store, secrets)
+        if not wrong:
             break
         time.sleep(1)
-    if found:
-        raise Failure("The object store is not as declared:\n  " + "\n  ".join(found))
+    if wrong:
+        raise Failure("The object store is not as declared:\n  " + "\n  ".join(wrong))
     if others:
         say(f"  not declared, left alone: {', '.join(others)}")
+
+
+def _read_back(store: Store, secrets: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """What is not as declared, one sentence each, and what nobody declared."""
+    seen, expected = facts.read(store), facts.expected(store.bucket)
+    wrong = [f"cannot be read: {what}" for what in seen.unknown]
+    for fact, value in expected.items():
+        found = seen.facts.get(fact, "missing")
+        if found != value:
+            wrong.append(
+                f"{fact.kind} {fact.object}, {fact.detail}: {found or 'none'}, "
+                f"expected {value or 'none'}"
+            )
+    # Only signing in proves a secret, which cannot be read back.
+    wrong += [
+        f"store user {name}: cannot sign in"
+        for name, value in secrets.items()
+        if not signs_in(store.endpoint, Account(name, value))
+    ]
+    known = {(fact.kind, fact.object) for fact in expected}
+    others = {(fact.kind, fact.object) for fact in seen.facts} - known
+    return wrong, sorted(f"{kind} {name}" for kind, name in others)
 
 
 def _reason(error: Exception) -> str:

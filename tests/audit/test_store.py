@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
+from minio.commonconfig import ENABLED, GOVERNANCE, Filter
+from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
+from minio.minioadmin import MinioAdmin
+from minio.objectlockconfig import DAYS, ObjectLockConfig
+from minio.versioningconfig import SUSPENDED, VersioningConfig
 
-from pandom import objectstore
 from pandom.audit import store as store_facts
-from pandom.audit.anchors import Head, from_bucket, to_bucket
 from pandom.audit.differences import differences
 from pandom.audit.findings import Finding, findings
+from pandom.audit.place import store_of
 from pandom.audit.store import Store
-from pandom.objectstore import Account, Endpoint, administrator, client
-from schema.storage import POLICY_NAME
+from pandom.jobs.storage import converge
+from pandom.objectstore import Account, administrator, client, users
+from schema.storage import AUDITOR, EVIDENCE, MEDIA, USERS, User, buckets, evidence_bucket
 from tests.fixtures.stack import RunningStack
 
 pytestmark = pytest.mark.requirement("B3", "B5")
@@ -33,129 +38,185 @@ OPEN = {
 }
 WIDE = {
     "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]}],
+    "Statement": [
+        {"Effect": "Allow", "Action": [action], "Resource": ["arn:aws:s3:::*"]}
+        for action in ("s3:*", "admin:*")
+    ],
 }
 
 
 @pytest.fixture(scope="module")
 def store(stack: RunningStack) -> Store:
-    outputs = stack.outputs
-    return Store(
-        Endpoint(
-            outputs["minio_endpoint"], int(outputs["minio_port"]), Path(outputs["db_sslrootcert"])
-        ),
-        Account("pandom-root", stack.secrets["minio-root"]),
-        outputs["minio_bucket_name"],
-        outputs["minio_access_key"],
-    )
+    """The store as its auditor, who finds all of the drift below."""
+    return store_of(stack.outputs, AUDITOR)
+
+
+@pytest.fixture(scope="module")
+def root(store: Store, stack: RunningStack) -> Store:
+    return replace(store, account=Account("pandom-root", stack.secrets["minio-root"]))
+
+
+@pytest.fixture(scope="module")
+def secrets(stack: RunningStack) -> dict[str, str]:
+    return {MEDIA.name: stack.outputs["minio_secret_key"], **stack.outputs["store_secrets"]}
 
 
 @pytest.fixture
-def healed(store: Store, stack: RunningStack) -> Iterator[None]:
-    """The storage job's code makes it right again, as `make up` would."""
+def healed(store: Store, root: Store, secrets: dict[str, str]) -> Iterator[None]:
+    """The storage job's code makes it right again, as `make up` would; strangers go by hand."""
     yield
-    s3, admin = client(store.endpoint, store.account), administrator(store.endpoint, store.account)
-    objectstore.make_bucket(s3, store.bucket)
-    user = Account(store.user, stack.outputs["minio_secret_key"])
-    for name in objectstore.make_user(store.endpoint, admin, store.bucket, user):
+    converge(root, secrets)
+    s3, admin = client(root.endpoint, root.account), administrator(root.endpoint, root.account)
+    for name in users(admin).keys() - {user.name for user in USERS}:
         admin.user_remove(access_key=name)
     if "wide" in json.loads(admin.policy_list()):
         admin.policy_remove(policy_name="wide")
+    for bucket in {one.name for one in s3.list_buckets()} - buckets(store.bucket).keys():
+        s3.remove_bucket(bucket_name=bucket)
     assert found(store) == []
 
 
 def found(store: Store) -> list[Finding]:
     seen = store_facts.read(store)
     assert seen.unknown == []
-    expected = store_facts.expected(store)
+    expected = store_facts.expected(store.bucket)
     return findings(differences(expected, seen.facts), expected)
 
 
-def _public(store: Store) -> None:
-    text = json.dumps(OPEN).replace("{bucket}", store.bucket)
-    client(store.endpoint, store.account).set_bucket_policy(bucket_name=store.bucket, policy=text)
+def _public(root: Store) -> None:
+    text = json.dumps(OPEN).replace("{bucket}", root.bucket)
+    client(root.endpoint, root.account).set_bucket_policy(bucket_name=root.bucket, policy=text)
 
 
-def _unversioned(store: Store) -> None:
-    from minio.versioningconfig import SUSPENDED, VersioningConfig
+def _public_evidence(root: Store) -> None:
+    _public(replace(root, bucket=evidence_bucket(root.bucket)))
 
-    client(store.endpoint, store.account).set_bucket_versioning(
-        bucket_name=store.bucket, config=VersioningConfig(SUSPENDED)
+
+def _unversioned(root: Store) -> None:
+    client(root.endpoint, root.account).set_bucket_versioning(
+        bucket_name=root.bucket, config=VersioningConfig(SUSPENDED)
     )
 
 
-def _widened(store: Store) -> None:
-    administrator(store.endpoint, store.account).policy_add(policy_name=POLICY_NAME, policy=WIDE)
+def _unlocked(root: Store) -> None:
+    client(root.endpoint, root.account).delete_object_lock_config(
+        bucket_name=evidence_bucket(root.bucket)
+    )
 
 
-def _another_user(store: Store) -> None:
-    admin = administrator(store.endpoint, store.account)
+def _shorter_lock(root: Store) -> None:
+    client(root.endpoint, root.account).set_object_lock_config(
+        bucket_name=evidence_bucket(root.bucket), config=ObjectLockConfig(GOVERNANCE, 1, DAYS)
+    )
+
+
+def _expiring(root: Store) -> None:
+    rule = Rule(ENABLED, Filter(prefix="x/"), rule_id="tidy", expiration=Expiration(days=1))
+    client(root.endpoint, root.account).set_bucket_lifecycle(
+        bucket_name=root.bucket, config=LifecycleConfig([rule])
+    )
+
+
+def _another_bucket(root: Store) -> None:
+    client(root.endpoint, root.account).make_bucket(bucket_name="copies")
+
+
+def _admin(root: Store) -> MinioAdmin:
+    return administrator(root.endpoint, root.account)
+
+
+def _widened(user: User) -> Callable[[Store], None]:
+    def drift(root: Store) -> None:
+        _admin(root).policy_add(policy_name=user.name, policy=WIDE)
+
+    return drift
+
+
+def _another_user(root: Store) -> None:
+    admin = _admin(root)
     admin.policy_add(policy_name="wide", policy=WIDE)
     admin.user_add(access_key="somebody", secret_key="a-secret-of-somebody")
     admin.policy_set(policy_name="wide", user="somebody")
 
 
-def _another_policy(store: Store) -> None:
-    admin = administrator(store.endpoint, store.account)
-    admin.policy_set(policy_name="readwrite", user=store.user)
+def _another_policy(user: User) -> Callable[[Store], None]:
+    def drift(root: Store) -> None:
+        _admin(root).policy_set(policy_name="readwrite", user=user.name)
+
+    return drift
 
 
-def _disabled(store: Store) -> None:
-    administrator(store.endpoint, store.account).user_disable(access_key=store.user)
+def _disabled(root: Store) -> None:
+    _admin(root).user_disable(access_key=MEDIA.name)
+
+
+def _removed(root: Store) -> None:
+    _admin(root).user_remove(access_key=EVIDENCE.name)
+
+
+MEDIA_BUCKET, EVIDENCE_BUCKET = "bucket-different:{media}", "bucket-different:{evidence}"
 
 
 @pytest.mark.usefixtures("healed")
 @pytest.mark.parametrize(
     ("drift", "names"),
     [
-        pytest.param(_public, ["bucket-different:{bucket}"], id="an open bucket"),
-        pytest.param(_unversioned, ["bucket-different:{bucket}"], id="no versions"),
+        pytest.param(_public, [MEDIA_BUCKET], id="an open bucket"),
+        pytest.param(_public_evidence, [EVIDENCE_BUCKET], id="open evidence"),
+        pytest.param(_unversioned, [MEDIA_BUCKET], id="no versions"),
+        pytest.param(_unlocked, [EVIDENCE_BUCKET], id="no lock"),
+        pytest.param(_shorter_lock, [EVIDENCE_BUCKET], id="a lock that root may break"),
+        pytest.param(_expiring, [MEDIA_BUCKET], id="objects that expire"),
         pytest.param(
-            _widened, [f"store-policy-different:{POLICY_NAME}:allows"], id="a widened policy"
+            _another_bucket,
+            ["bucket-extra:copies"],
+            id="another bucket",
+        ),
+        *(
+            pytest.param(
+                _widened(user),
+                [f"store-policy-different:{user.name}:allows"],
+                id=f"a widened policy of {user.name}",
+            )
+            for user in USERS
         ),
         pytest.param(
             _another_user,
             ["store-policy-extra:wide:allows", "store-user-extra:somebody"],
             id="another user",
         ),
-        pytest.param(_another_policy, ["store-user-different:{user}"], id="another policy"),
-        pytest.param(_disabled, ["store-user-different:{user}"], id="a disabled user"),
+        *(
+            pytest.param(
+                _another_policy(user),
+                [f"store-user-different:{user.name}"],
+                id=f"another policy for {user.name}",
+            )
+            for user in (MEDIA, EVIDENCE)
+        ),
+        pytest.param(_disabled, [f"store-user-different:{MEDIA.name}"], id="a disabled user"),
+        pytest.param(_removed, [f"store-user-missing:{EVIDENCE.name}"], id="a removed user"),
     ],
 )
 def test_drift_of_the_store_is_found(
-    store: Store, drift: Callable[[Store], None], names: list[str]
+    store: Store, root: Store, drift: Callable[[Store], None], names: list[str]
 ) -> None:
     assert found(store) == []
-    drift(store)
+    drift(root)
     assert [one.id for one in found(store)] == [
-        name.format(bucket=store.bucket, user=store.user) for name in names
+        name.format(media=store.bucket, evidence=evidence_bucket(store.bucket)) for name in names
     ]
 
 
-def test_what_an_account_may_not_see_is_unknown(store: Store, stack: RunningStack) -> None:
-    limited = Account(store.user, stack.outputs["minio_secret_key"])
-    seen = store_facts.read(Store(store.endpoint, limited, store.bucket, store.user))
-    assert len(seen.unknown) == 3
+@pytest.mark.usefixtures("healed")
+def test_an_auditor_whose_own_rights_changed_could_not_tell(store: Store, root: Store) -> None:
+    _another_policy(AUDITOR)(root)
+    seen = store_facts.read(store)
+    assert [what.partition(":")[0] for what in seen.unknown] == [
+        "users of the object store",
+        "policies of the object store",
+    ]
 
 
-def test_anchors_in_the_bucket(store: Store, stack: RunningStack) -> None:
-    # The application's own account may write them, and take none away.
-    limited = client(store.endpoint, Account(store.user, stack.outputs["minio_secret_key"]))
-    head = Head("anchored_db", "audit_logs", 7, "ab" * 32, 70, "2026-11-23T00:00:00+00:00")
-    root = client(store.endpoint, store.account)
-    try:
-        assert to_bucket(limited, store.bucket, [head], []) == 1
-        assert from_bucket(limited, store.bucket, "anchored_db") == [head]
-        assert to_bucket(limited, store.bucket, [head], [head]) == 0
-    finally:
-        for version in root.list_objects(
-            bucket_name=store.bucket,
-            prefix="trail-anchors/anchored_db/",
-            recursive=True,
-            include_version=True,
-        ):
-            root.remove_object(
-                bucket_name=store.bucket,
-                object_name=str(version.object_name),
-                version_id=version.version_id,
-            )
+def test_what_an_account_may_not_see_is_unknown(store: Store, secrets: dict[str, str]) -> None:
+    limited = replace(store, account=Account(MEDIA.name, secrets[MEDIA.name]))
+    assert len(store_facts.read(limited).unknown) == 3

@@ -1,4 +1,4 @@
-"""The object store: private, versioned, and a user that can do what is declared and no more."""
+"""The object store: private, versioned, locked, and users that can what is declared, no more."""
 
 from __future__ import annotations
 
@@ -7,33 +7,38 @@ import json
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from minio import Minio
-from minio.commonconfig import ENABLED
+from minio.commonconfig import COMPLIANCE, ENABLED, GOVERNANCE
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioAdminException, S3Error
 from minio.minioadmin import MinioAdmin
+from minio.retention import Retention
 from minio.versioningconfig import SUSPENDED, VersioningConfig
 from testinfra.host import Host
 
+from pandom.audit import store as facts
+from pandom.audit.store import Store as Place
+from pandom.errors import Failure
+from pandom.jobs.storage import converge
 from pandom.naming import KEYS_MOUNT, UID_MINIO
-from pandom.objectstore import (
-    Account,
-    Endpoint,
-    administrator,
-    client,
-    differences,
-    make_bucket,
-    make_user,
-    own_keys,
-    users,
+from pandom.objectstore import Account, Endpoint, administrator, client, own_keys, users
+from schema.storage import (
+    AUDITOR,
+    EVIDENCE,
+    LOCK_DAYS,
+    MEDIA,
+    USERS,
+    User,
+    buckets,
+    evidence_bucket,
 )
-from schema.storage import POLICY_NAME
 from tests.fixtures.stack import RunningStack
 from tests.infra.conftest import SPARE_PASSWORD, Spare, SpareKeys, write_keys
 
@@ -42,12 +47,12 @@ pytestmark = pytest.mark.requirement("B3", "B4")
 
 @dataclass(frozen=True)
 class Store:
-    """An object store, its root account and its limited user."""
+    """An object store, its root account, its media bucket and its users' secrets."""
 
     endpoint: Endpoint
     root: Account
-    user: Account
     bucket: str
+    secrets: Mapping[str, str] = field(repr=False)
 
     @property
     def s3(self) -> Minio:
@@ -59,10 +64,32 @@ class Store:
 
     @property
     def limited(self) -> Minio:
-        return client(self.endpoint, self.user)
+        return self.as_user(MEDIA)
+
+    @property
+    def evidence(self) -> str:
+        return evidence_bucket(self.bucket)
+
+    def account(self, user: User) -> Account:
+        return Account(user.name, self.secrets[user.name])
+
+    def as_user(self, user: User) -> Minio:
+        return client(self.endpoint, self.account(user))
+
+    def converge(self, **changed: str) -> None:
+        """What the storage job does; other secrets are a rotation."""
+        secrets = {**self.secrets, **{name.replace("_", "-"): to for name, to in changed.items()}}
+        converge(Place(self.endpoint, self.root, self.bucket), secrets)
 
     def differences(self) -> list[str]:
-        return differences(self.s3, self.admin, self.bucket, self.user.access_key)
+        """What is not as declared: kind, object, detail, what is there."""
+        seen = facts.read(Place(self.endpoint, self.root, self.bucket))
+        assert seen.unknown == []
+        return [
+            f"{fact.kind} {fact.object}, {fact.detail}: {seen.facts.get(fact, 'missing')}"
+            for fact, value in facts.expected(self.bucket).items()
+            if seen.facts.get(fact) != value
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +100,8 @@ def store(stack: RunningStack) -> Store:
             outputs["minio_endpoint"], int(outputs["minio_port"]), Path(outputs["db_sslrootcert"])
         ),
         Account("pandom-root", stack.secrets["minio-root"]),
-        Account(outputs["minio_access_key"], outputs["minio_secret_key"]),
         outputs["minio_bucket_name"],
+        {MEDIA.name: outputs["minio_secret_key"], **outputs["store_secrets"]},
     )
 
 
@@ -141,8 +168,8 @@ def test_tls_only_with_the_stack_s_certificate(
 
 def test_the_store_is_as_declared(store: Store) -> None:
     assert store.differences() == []
-    assert set(users(store.admin)) == {store.user.access_key}
-    assert [bucket.name for bucket in store.s3.list_buckets()] == [store.bucket]
+    assert set(users(store.admin)) == {user.name for user in USERS}
+    assert {bucket.name for bucket in store.s3.list_buckets()} == buckets(store.bucket).keys()
 
 
 def test_the_bucket_is_closed_to_strangers(store: Store, document: tuple[str, str]) -> None:
@@ -216,7 +243,7 @@ def test_deleting_many_is_denied_for_each(store: Store, document: tuple[str, str
 
 
 def test_the_user_is_no_administrator(store: Store) -> None:
-    own = administrator(store.endpoint, store.user)
+    own = administrator(store.endpoint, store.account(MEDIA))
     for call in (own.user_list, own.policy_list, own.info):
         with pytest.raises(MinioAdminException, match="403"):
             call()
@@ -233,6 +260,108 @@ def test_root_may_what_the_user_may_not(store: Store, document: tuple[str, str])
     assert refused.value.code == "NoSuchKey"
 
 
+# -- evidence: one user writes, another reads, nobody deletes ---------------------------------
+
+
+@pytest.fixture(scope="module")
+def evidence(store: Store) -> tuple[str, str]:
+    """A piece of evidence, in two versions; it stays as long as the stack: it is locked."""
+    first = put(store.as_user(EVIDENCE), store.evidence, "test/evidence", b"first")
+    put(store.as_user(EVIDENCE), store.evidence, "test/evidence", b"second")
+    return "test/evidence", first
+
+
+def test_evidence_is_written_over_but_never_lost(store: Store, evidence: tuple[str, str]) -> None:
+    name, first = evidence
+    auditor = store.as_user(AUDITOR)
+    store.s3.remove_object(bucket_name=store.evidence, object_name=name)  # a delete marker
+    versions = auditor.list_objects(
+        bucket_name=store.evidence, prefix="test/", recursive=True, include_version=True
+    )
+    assert {(one.size, one.is_delete_marker) for one in versions} >= {(5, False), (6, False)}
+    for s3 in (store.s3, store.as_user(EVIDENCE), auditor, store.limited):
+        with pytest.raises(S3Error):
+            s3.remove_object(bucket_name=store.evidence, object_name=name, version_id=first)
+    answer = auditor.get_object(bucket_name=store.evidence, object_name=name, version_id=first)
+    assert answer.read() == b"first"
+
+
+def test_root_cannot_shorten_the_lock(store: Store, evidence: tuple[str, str]) -> None:
+    name, first = evidence
+    where = {"bucket_name": store.evidence, "object_name": name, "version_id": first}
+    until = store.s3.get_object_retention(**where)
+    assert until is not None
+    days = (until.retain_until_date - datetime.now(UTC)).days
+    assert (until.mode, days) in {(COMPLIANCE, LOCK_DAYS), (COMPLIANCE, LOCK_DAYS - 1)}
+    soon = datetime.now(UTC) + timedelta(seconds=10)
+    for mode in (COMPLIANCE, GOVERNANCE):
+        with pytest.raises(S3Error, match="WORM"):
+            store.s3.set_object_retention(**where, config=Retention(mode, soon))
+    with pytest.raises(S3Error):
+        store.s3.set_bucket_versioning(
+            bucket_name=store.evidence, config=VersioningConfig(SUSPENDED)
+        )
+
+
+def test_a_version_without_a_lock_would_be_lost(store: Store, document: tuple[str, str]) -> None:
+    """What keeps evidence is the lock, not the calls: root deletes a document's version."""
+    name, first = document
+    store.s3.remove_object(bucket_name=store.bucket, object_name=name, version_id=first)
+    with pytest.raises(S3Error, match=r"NoSuchVersion|NoSuchKey"):
+        store.s3.stat_object(bucket_name=store.bucket, object_name=name, version_id=first)
+
+
+EVIDENCE_DENIED: dict[str, Callable[[Minio, Store], object]] = {
+    "read evidence": lambda s3, at: s3.get_object(
+        bucket_name=at.evidence, object_name="test/evidence"
+    ),
+    "list evidence": lambda s3, at: list(s3.list_objects(bucket_name=at.evidence)),
+    "list versions": lambda s3, at: list(
+        s3.list_objects(bucket_name=at.evidence, include_version=True)
+    ),
+    "delete evidence": lambda s3, at: s3.remove_object(
+        bucket_name=at.evidence, object_name="test/evidence"
+    ),
+    "change the lock": lambda s3, at: s3.delete_object_lock_config(bucket_name=at.evidence),
+    "write a document": lambda s3, at: put(s3, at.bucket, "test/x"),
+    "read a document": lambda s3, at: s3.get_object(
+        bucket_name=at.bucket, object_name="test/document.txt"
+    ),
+    "list documents": lambda s3, at: list(s3.list_objects(bucket_name=at.bucket)),
+}
+# What the auditor may of it is what the audit needs.
+AUDITOR_MAY = {"read evidence", "list evidence", "list versions"}
+
+
+@pytest.mark.parametrize("what", EVIDENCE_DENIED)
+@pytest.mark.usefixtures("evidence", "document")
+def test_what_the_users_of_evidence_may_not_do(store: Store, what: str) -> None:
+    put(store.as_user(EVIDENCE), store.evidence, "test/evidence")
+    for user in (EVIDENCE, AUDITOR):
+        if user is AUDITOR and what in AUDITOR_MAY:
+            EVIDENCE_DENIED[what](store.as_user(user), store)
+            continue
+        with pytest.raises(S3Error) as refused:
+            EVIDENCE_DENIED[what](store.as_user(user), store)
+        assert refused.value.code == "AccessDenied"
+
+
+def test_the_auditor_reads_rules_and_writes_nothing(store: Store) -> None:
+    own = administrator(store.endpoint, store.account(AUDITOR))
+    assert set(users(own)) == {user.name for user in USERS}
+    assert set(json.loads(own.policy_list())) >= {user.name for user in USERS}
+    for call in (
+        lambda: own.user_add(access_key="evil", secret_key="a-secret-of-evil"),
+        lambda: own.policy_set(policy_name="readwrite", user=AUDITOR.name),
+        lambda: own.user_remove(access_key=MEDIA.name),
+        own.info,
+    ):
+        with pytest.raises(MinioAdminException, match="403"):
+            call()
+    with pytest.raises(S3Error):
+        put(store.as_user(AUDITOR), store.evidence, "test/by-the-auditor")
+
+
 # -- a store that is wrong, on a server of its own --------------------------------------------
 
 
@@ -240,8 +369,8 @@ def spare_store(spare: Spare, mounts: dict[str, Any], password: str, ca: Path) -
     server = spare.start("minio", volumes=mounts, ports={"9000/tcp": ("127.0.0.1", None)})
     server.reload()
     endpoint = Endpoint("127.0.0.1", int(server.ports["9000/tcp"][0]["HostPort"]), ca)
-    user = Account("media", "first-secret-of-media")
-    return Store(endpoint, Account("spare-root", password), user, "media-bucket")
+    secrets = {user.name: f"first-secret-of-{user.name}" for user in USERS}
+    return Store(endpoint, Account("spare-root", password), "media-bucket", secrets)
 
 
 @pytest.fixture
@@ -251,11 +380,9 @@ def wrong(spare: Spare, spare_keys: SpareKeys, tmp_path: Path) -> Store:
     return spare_store(spare, spare_keys.mount("minio"), SPARE_PASSWORD, ca)
 
 
-def test_what_is_not_as_declared_is_seen_and_healed(wrong: Store) -> None:
-    def converge(user: Account = wrong.user) -> list[str]:
-        make_bucket(wrong.s3, wrong.bucket)
-        return make_user(wrong.endpoint, wrong.admin, wrong.bucket, user)
-
+def test_what_is_not_as_declared_is_seen_and_healed(
+    wrong: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     everybody: dict[str, Any] = {
         "Version": "2012-10-17",
         "Statement": [
@@ -277,43 +404,55 @@ def test_what_is_not_as_declared_is_seen_and_healed(wrong: Store) -> None:
     def widen_policy() -> None:
         everything = {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]}
         wrong.admin.policy_add(
-            policy_name=POLICY_NAME, policy={"Version": "2012-10-17", "Statement": [everything]}
+            policy_name=MEDIA.name, policy={"Version": "2012-10-17", "Statement": [everything]}
         )
 
-    assert wrong.differences() == ["bucket media-bucket: does not exist"]
-    assert converge() == []
+    assert "bucket media-bucket, versioning: missing" in wrong.differences()
+    wrong.converge()
     assert wrong.differences() == []
 
     stop_versions()
     open_bucket()
     widen_policy()
-    wrong.admin.policy_set(policy_name="readwrite", user="media")
-    wrong.admin.user_disable(access_key="media")
+    wrong.admin.policy_set(policy_name="readwrite", user=MEDIA.name)
+    wrong.admin.user_disable(access_key=MEDIA.name)
+    wrong.s3.delete_object_lock_config(bucket_name=wrong.evidence)
     assert wrong.differences() == [
-        "bucket media-bucket: versioning is Suspended, expected Enabled",
-        "bucket media-bucket: has a policy of its own, expected none (private)",
-        "policy pandom-media: allows something else than declared",
-        "user media: policy readwrite, disabled; expected pandom-media, enabled",
+        "bucket media-bucket, versioning: Suspended",
+        "bucket media-bucket, without signing in: "
+        "Allow s3:GetObject on arn:aws:s3:::media-bucket/* for everybody",
+        "bucket media-bucket-evidence, lock: enabled, 0 days",
+        "store user pandom-media, policy: readwrite",
+        "store user pandom-media, status: disabled",
+        "store policy pandom-media, allows: Allow s3:* on arn:aws:s3:::*",
     ]
-    assert converge() == []
+    wrong.converge()
     assert wrong.differences() == []
-    wrong.admin.user_remove(access_key="media")
-    assert wrong.differences() == ["user media: does not exist"]
-    assert converge() == []
+    wrong.admin.user_remove(access_key=MEDIA.name)
+    assert len(wrong.differences()) == 2
+    wrong.converge()
     assert wrong.limited.bucket_exists(bucket_name=wrong.bucket)
 
     # Another secret is a rotation: the old one ends, and so do keys made with it.
-    administrator(wrong.endpoint, wrong.user).add_service_account()
-    rotated = Account("media", "second-secret-of-media")
-    assert converge(rotated) == []
-    assert own_keys(administrator(wrong.endpoint, rotated), "media") == []
+    administrator(wrong.endpoint, wrong.account(MEDIA)).add_service_account()
+    wrong.converge(pandom_media="second-secret-of-media")
+    rotated = Account(MEDIA.name, "second-secret-of-media")
+    assert own_keys(administrator(wrong.endpoint, rotated), MEDIA.name) == []
     with pytest.raises(S3Error):
         wrong.limited.bucket_exists(bucket_name=wrong.bucket)
 
-    # Another access key: the old user goes; a stranger stays, and is told.
+    # A stranger stays, and is told.
     wrong.admin.user_add(access_key="stranger", secret_key="secret-of-a-stranger")
-    assert converge(Account("files", "third-secret-of-media")) == ["stranger"]
-    assert set(users(wrong.admin)) == {"files", "stranger"}
+    capsys.readouterr()
+    wrong.converge()
+    assert "not declared, left alone: store user stranger" in capsys.readouterr().err
+    assert set(users(wrong.admin)) == {"stranger", *(user.name for user in USERS)}
+
+
+def test_a_bucket_for_evidence_without_a_lock_is_refused(wrong: Store) -> None:
+    wrong.s3.make_bucket(bucket_name=wrong.evidence)
+    with pytest.raises(Failure, match="without object lock"):
+        wrong.converge()
 
 
 def test_users_and_policies_outlive_a_new_root_password(spare: Spare, tmp_path: Path) -> None:
@@ -331,8 +470,7 @@ def test_users_and_policies_outlive_a_new_root_password(spare: Spare, tmp_path: 
         store = spare_store(spare, mounts, password, ca)
         users(store.admin)  # a server that has just started loads them now
         if password.startswith("first"):
-            make_bucket(store.s3, store.bucket)
-            make_user(store.endpoint, store.admin, store.bucket, store.user)
+            store.converge()
         assert store.differences() == []
         assert store.limited.bucket_exists(bucket_name=store.bucket)
         spare.containers[-1].stop()

@@ -1,13 +1,22 @@
-"""Bucket names as S3 and MinIO rule them, and the policy of the limited user."""
+"""Bucket names as S3 and MinIO rule them, and what the users' policies allow."""
 
 from __future__ import annotations
 
 import pytest
 
 from pandom.errors import Failure
-from pandom.objectstore import Account, Endpoint, bucket_name_problem, make_user, same_policy
+from pandom.objectstore import Account, Endpoint, bucket_name_problem, make_users
 from pandom.paths import ROOT
-from schema.storage import PERMISSIONS, policy
+from schema.storage import (
+    AUDITOR,
+    EVIDENCE,
+    LONGEST_NAME,
+    MEDIA,
+    USERS,
+    User,
+    evidence_bucket,
+    policy,
+)
 
 
 @pytest.mark.parametrize("name", ["abc", "pandom-media", "a.b.c", "0-9", "x" * 63, "1.2.3", "a--b"])
@@ -41,11 +50,22 @@ def test_refused_bucket_names(name: str, problem: str) -> None:
     assert problem in str(bucket_name_problem(name))
 
 
+def test_the_longest_name_leaves_room_for_the_evidence() -> None:
+    assert bucket_name_problem(evidence_bucket("x" * LONGEST_NAME)) is None
+    assert bucket_name_problem(evidence_bucket("x" * (LONGEST_NAME + 1))) is not None
+
+
+def actions(user: User) -> set[str]:
+    return {action for permission in user.permissions for action in permission.actions}
+
+
 @pytest.mark.requirement("B3")
-def test_the_limited_user_may_delete_nothing_and_change_no_rules() -> None:
-    actions = {action for permission in PERMISSIONS for action in permission.actions}
-    assert not {action for action in actions if "Delete" in action or "*" in action}
-    assert actions == {
+def test_no_user_may_delete_or_change_rules() -> None:
+    for user in USERS:
+        verbs = {action.partition(":")[2] for action in actions(user)}
+        assert not [verb for verb in verbs if "*" in verb or verb.startswith(("Delete", "Create"))]
+        assert {verb for verb in verbs if verb.startswith("Put")} <= {"PutObject"}
+    assert actions(MEDIA) == {
         "s3:GetBucketLocation",
         "s3:ListBucket",
         "s3:ListBucketMultipartUploads",
@@ -54,33 +74,25 @@ def test_the_limited_user_may_delete_nothing_and_change_no_rules() -> None:
         "s3:ListMultipartUploadParts",
         "s3:AbortMultipartUpload",
     }
+    assert actions(EVIDENCE) == {"s3:PutObject"}
+    assert not [action for action in actions(AUDITOR) if "Put" in action]
 
 
-def test_policies_are_compared_by_what_they_allow() -> None:
-    declared = policy("media")
-    reordered = {
-        "Statement": [
-            {
-                **statement,
-                "Action": list(reversed(statement["Action"])),
-                "Resource": statement["Resource"][0],
-            }
-            for statement in reversed(declared["Statement"])
-        ]
-    }
-    assert same_policy(declared, reordered)
-    assert not same_policy(declared, policy("another"))
-    wider = {"Statement": [*declared["Statement"], {**declared["Statement"][0], "Action": "s3:*"}]}
-    assert not same_policy(declared, wider)
-    conditional = {"Statement": [{**one, "Condition": {}} for one in declared["Statement"]]}
-    assert not same_policy(declared, conditional)
+@pytest.mark.requirement("B3")
+def test_only_the_application_reaches_documents() -> None:
+    for user in (AUDITOR, EVIDENCE):
+        for statement in policy(user, "media")["Statement"]:
+            assert "arn:aws:s3:::media/*" not in statement["Resource"]
+            if {"s3:GetObject", "s3:PutObject", "s3:ListBucket"} & {*statement["Action"]}:
+                assert statement["Resource"][0].startswith("arn:aws:s3:::media-evidence")
 
 
 def test_a_short_secret_is_refused_before_the_server_is_asked() -> None:
     # MinIO itself would take a single character.
-    nowhere = Endpoint("127.0.0.1", 1, ROOT / "missing.crt")
-    with pytest.raises(Failure, match="has 15 characters") as refused:
-        make_user(nowhere, None, "media", Account("user", "s" * 15))  # type: ignore[arg-type]
+    nowhere, root = Endpoint("127.0.0.1", 1, ROOT / "missing.crt"), Account("root", "r" * 20)
+    secrets = {user.name: "s" * (15 if user is EVIDENCE else 16) for user in USERS}
+    with pytest.raises(Failure, match="pandom-evidence has 15 characters") as refused:
+        make_users(nowhere, root, "media", secrets)
     assert "s" * 15 not in str(refused.value)
 
 

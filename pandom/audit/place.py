@@ -1,0 +1,129 @@
+"""Where an audit looks: a stack of this host, the stack around this container, or any database."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from psycopg.conninfo import make_conninfo
+
+from pandom.audit.store import Store
+from pandom.database.connect import CONNECT_TIMEOUT_S, target_from_environment
+from pandom.database.connect import opt_in as opt_in_from_environment
+from pandom.errors import UserMistake
+from pandom.jobs.inputs import secret, secret_file, setting
+from pandom.objectstore import Account, Endpoint
+from schema import access
+from schema.storage import User
+
+LOGIN: Final = "pandom_auditor"
+
+
+def _no_store(_user: User) -> Store:
+    raise UserMistake(
+        "The object store needs --stack: a DSN does not say where it is and who may ask."
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """A database, what is switched on there, and the object store as one of its users.
+
+    ``store`` raises UserMistake where there is none beside the database.
+    """
+
+    dsn: str
+    opt_in: frozenset[str] = frozenset()
+    store: Callable[[User], Store] = _no_store
+    outputs: Mapping[str, Any] | None = None
+
+
+def find(args: argparse.Namespace) -> Place:
+    """What --dsn, --stack or the surroundings name, in this order."""
+    opt_in = frozenset(filter(None, (name.strip() for name in args.opt_in.split(","))))
+    if args.dsn is not None:
+        return Place(args.dsn, opt_in)
+    if args.stack is None and any(
+        os.environ.get(name) for name in ("PGHOST", "PGSERVICE", "PGHOSTADDR")
+    ):
+        return Place("", opt_in)
+    if args.stack is None and os.environ.get("PANDOM_DB_HOST"):
+        return of_container()
+    if importlib.util.find_spec("pandom.host") is None:
+        raise UserMistake(
+            "Say which database: --dsn, or libpq's variables (PGHOST, PGUSER, PGPASSFILE …)."
+        )
+    from pandom.host.access import outputs_of
+    from pandom.host.stack import Stack
+
+    return of_outputs(outputs_of(Stack(args.stack or "dev")), opt_in)
+
+
+def of_container() -> Place:
+    """The stack around this container, whose settings and secrets the keys job gave it.
+
+    Raises Failure for a container that was not given the auditor's.
+    """
+    target = target_from_environment()
+    dsn = make_conninfo(
+        host=target.host,
+        port=target.port,
+        user=LOGIN,
+        password=secret(f"{LOGIN}_password"),
+        dbname=target.database,
+        sslmode="verify-full",
+        sslrootcert=str(target.ca),
+        connect_timeout=CONNECT_TIMEOUT_S,
+    )
+
+    def store(user: User) -> Store:
+        endpoint = Endpoint(
+            setting("PANDOM_MINIO_HOST"), int(setting("PANDOM_MINIO_PORT")), secret_file("ca.crt")
+        )
+        account = Account(user.name, secret(user.secret_file))
+        return Store(endpoint, account, setting("PANDOM_BUCKET"))
+
+    return Place(dsn, opt_in_from_environment(), store)
+
+
+def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset()) -> Place:
+    """A stack of this host, from its outputs."""
+    passwords = outputs["passwords"]
+    wanted = {role.opt_in for role in access.ROLES if role.opt_in and role.name in passwords}
+    dsn = make_conninfo(
+        host=outputs["db_host"],
+        port=int(outputs["db_port"]),
+        user=LOGIN,
+        password=passwords[LOGIN],
+        dbname=outputs["db_database"],
+        sslmode=outputs["db_sslmode"],
+        sslrootcert=outputs["db_sslrootcert"],
+        connect_timeout=CONNECT_TIMEOUT_S,
+    )
+
+    def store(user: User) -> Store:
+        return store_of(outputs, user)
+
+    return Place(dsn, opt_in | {one for one in wanted if one}, store, outputs)
+
+
+def store_of(outputs: Mapping[str, Any], user: User) -> Store:
+    """The object store of a stack of this host, as one of the users that keep evidence."""
+    secrets = outputs.get("store_secrets") or {}
+    if user.name not in secrets:
+        raise UserMistake(
+            f"This stack's object store has no user {user.name} yet: it was brought up by an "
+            "earlier version.\nNext: `make up`"
+        )
+    return Store(
+        Endpoint(
+            outputs["minio_endpoint"], int(outputs["minio_port"]), Path(outputs["db_sslrootcert"])
+        ),
+        Account(user.name, secrets[user.name]),
+        outputs["minio_bucket_name"],
+    )
