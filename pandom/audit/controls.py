@@ -134,17 +134,26 @@ def _tablespaces(observed: Observed) -> Verdict:
 
 def _collector(observed: Observed) -> Verdict:
     found = observed.settings.get("logging_collector")
-    if found is not None and found.value == "off":
+    destination = observed.settings.get("log_destination")
+    if found is None or destination is None:
+        return Verdict("unknown", "logging_collector or log_destination is not visible")
+    if found.value == "on":
+        return Verdict("pass", "logging_collector = on")
+    # Without a collector csvlog and jsonlog fall back to stderr; syslog does not, and a
+    # container has nobody who listens to it.
+    if set(destination.value.split(",")) & {"stderr", "csvlog", "jsonlog"}:
         return Verdict("not applicable", "stderr goes to the container engine, which rotates it")
-    return Verdict("pass", "logging_collector = on")
+    return Verdict(
+        "fail", f"logging_collector = off, and log_destination = {destination.value or '(empty)'}"
+    )
 
 
 def _log_files(name: str, good: Callable[[str], bool]) -> Callable[[Observed], Verdict]:
     """Settings of log files matter only when the server writes files itself."""
 
     def check(observed: Observed) -> Verdict:
-        collector = _collector(observed)
-        if collector.state == "not applicable":
+        collector = observed.settings.get("logging_collector")
+        if collector is not None and collector.value == "off":
             return Verdict("not applicable", "the server writes no log files of its own")
         return _setting(name, good)(observed)
 
