@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -22,7 +22,9 @@ CONNECT_S: Final = 5
 SERVERS: Final = ("postgres", "minio", "janitor")
 WAIT_S: Final = 30.0  # for a server that is starting
 # What a job made or states, so that running the jobs again can mend it.
-_OF_JOBS: Final = frozenset({"roles", "tables", "head", "administrator", "partitions", "bucket"})
+_OF_JOBS: Final = frozenset(
+    {"roles", "tables", "head", "administrator", "partitions", "privileges", "bucket"}
+)
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,23 @@ def _database(report: Report, outputs: Mapping[str, Any]) -> None:
         return f"{len(findings)} checks as pandom_user"
 
     report.add("database", look)
+    report.add("privileges", lambda: _privileges(outputs))
+
+
+def _privileges(outputs: Mapping[str, Any]) -> str:
+    """Privileges on tables, functions and types: Pulumi sees none of them."""
+    import psycopg
+
+    from pandom.database import converge
+    from schema.access import ROLES
+
+    opt_in = {role.opt_in for role in ROLES if role.opt_in and role.name in outputs["passwords"]}
+    with psycopg.connect(**connection(outputs, "pandom_user")) as client:
+        found = converge.difference(client, frozenset(filter(None, opt_in)))
+    # What does not exist is no privilege; the schema's own checks look at that.
+    if wrong := list(converge.describe(replace(found, absent=()))):
+        raise Failure(f"changed by hand: {'; '.join(wrong)}")
+    return "on tables, functions and types as declared"
 
 
 def _bucket(outputs: Mapping[str, Any]) -> str:
