@@ -31,6 +31,7 @@ _BY_HAND: Final = {
 class Finding:
     """Something an auditor should look at.
 
+    ``detail`` is the grantee, member or setting of the object that it is about.
     ``expected`` and ``actual`` are texts for people; "" means nothing. ``sql`` heals
     it when a superuser runs it; without one, ``advice`` says what to do.
     """
@@ -45,7 +46,13 @@ class Finding:
     why: str
     sql: str | None = None
     advice: str = ""
+    detail: str = ""
     order: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def place(self) -> str:
+        """The object, and whose part of it."""
+        return f"{self.object}, {self.detail}" if self.detail else self.object
 
 
 def findings(found: Iterable[Difference], expected: Facts) -> list[Finding]:
@@ -78,6 +85,7 @@ def _finding(one: Difference, expected: Facts) -> Finding:
         why=why,
         sql=sql,
         advice="" if sql else _BY_HAND.get(one.kind, "`make up` brings it back."),
+        detail=one.detail,
         order=heal.rank(one),
     )
 

@@ -7,13 +7,17 @@ dotted where on some columns only. Letters carry the meaning, colour repeats it.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Final
 
+from pandom.audit.catalog import Observed
 from pandom.audit.facts import PUBLIC
 from pandom.audit.findings import SEVERITIES, Finding
 from pandom.audit.reachability import World, every_login
@@ -21,6 +25,8 @@ from pandom.audit.run import Report
 from pandom.errors import DONE
 
 _FOLDER: Final = Path(__file__).parent / "page"
+# Lines of SQL that are shown at once.
+_SHORT: Final = 12
 
 # Letter, privilege, colour; the order is the place in a cell.
 _TABLE: Final = (
@@ -63,6 +69,16 @@ def _file(name: str) -> str:
     return (_FOLDER / name).read_text()
 
 
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _policy() -> str:
+    """Nothing is loaded, and nothing runs but what is written here, whatever a name holds."""
+    style, script = (_hash(_file(name)) for name in ("style.css", "script.js"))
+    return f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'"
+
+
 def render(report: Report) -> str:
     """The page."""
     found = World(report.observed)
@@ -71,6 +87,7 @@ def render(report: Report) -> str:
         [
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_policy()}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(title)}</title>",
             f"<style>{_file('style.css')}</style></head><body>",
@@ -103,7 +120,7 @@ def _head(report: Report, title: str) -> Iterable[str]:
         style, verdict = "unknown", "No drift in what could be seen; the rest could not be told"
     yield f"<header><h1>{escape(title)}</h1>"
     yield (
-        f"<p>PostgreSQL {escape(observed.version.split()[0])}, read {escape(observed.read_at)} "
+        f"<p>PostgreSQL {escape(observed.version.split()[0])}, read {escape(_when(observed))} "
         f"as {escape(observed.login)}; {len(report.expected)} declared facts compared with "
         f"{len(observed.facts)} observed.</p>"
     )
@@ -112,6 +129,11 @@ def _head(report: Report, title: str) -> Iterable[str]:
         '<nav aria-label="Sections"><a href="#findings">Findings</a><a href="#access">Access</a>'
         '<a href="#logins">Logins</a><a href="#controls">Controls</a></nav></header>'
     )
+
+
+def _when(observed: Observed) -> str:
+    """The moment without fractions of a second."""
+    return f"{datetime.fromisoformat(observed.read_at).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _findings(report: Report) -> Iterable[str]:
@@ -137,19 +159,23 @@ def _finding(one: Finding, more: Mapping[str, str], *, accepted: bool = False) -
         "Actual": one.actual or "nothing",
         **more,
     }
-    if not one.sql:
+    if not (one.sql or accepted):
         rows["What to do"] = one.advice
     listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
-    healed = ""
-    if one.sql:
-        healed = (
-            f"<details><summary>SQL that heals it</summary><pre>{escape(one.sql)}</pre></details>"
+    if one.sql and one.sql.count("\n") < _SHORT:
+        listed += f"<dt>Healed by</dt><dd><pre>{escape(one.sql)}</pre></dd>"
+    elif one.sql:
+        listed += (
+            "<dt>Healed by</dt><dd><details><summary>SQL of "
+            f"{one.sql.count(chr(10)) + 1} lines</summary><pre>{escape(one.sql)}</pre>"
+            "</details></dd>"
         )
+    listed += f"<dt>Id</dt><dd><code>{escape(one.id)}</code></dd>"
     word = "accepted" if accepted else one.severity
     return (
-        f'<details class="{word}"{"" if accepted else " open"}><summary>{escape(word)}: '
-        f"{escape(one.object)}: {escape(one.title)} <code>{escape(one.id)}</code></summary>"
-        f"<dl>{listed}</dl>{healed}</details>"
+        f'<details class="{word}"{"" if accepted else " open"}><summary>'
+        f'<span class="word">{escape(word)}</span> {escape(one.place)}: {escape(one.title)}'
+        f"</summary><dl>{listed}</dl></details>"
     )
 
 
@@ -157,8 +183,8 @@ def _finding(one: Finding, more: Mapping[str, str], *, accepted: bool = False) -
 
 
 def _matrix(report: Report, found: World) -> Iterable[str]:
-    roles = [*sorted(found.roles, key=lambda name: (not found.superuser(name), name)), PUBLIC]
-    roles = [name for name in roles if not found.superuser(name)]
+    # PUBLIC first: what it has, everybody has.
+    roles = [PUBLIC, *sorted(name for name in found.roles if not found.superuser(name))]
     drift = {
         (one.object, one.id.rpartition(":")[2])
         for one in report.findings
@@ -172,9 +198,9 @@ def _matrix(report: Report, found: World) -> Iterable[str]:
     yield '<section aria-labelledby="access"><h2 id="access">Access: role × object</h2>'
     yield _legend()
     yield _filters(roles)
-    yield '<div class="scroll" tabindex="0" role="region" aria-label="Access matrix">'
-    yield '<table class="matrix" id="matrix"><caption>Superusers are left out: nothing is checked '
-    yield "for them. An object's owner has every privilege.</caption><thead><tr>"
+    yield '<p id="seen" class="quiet" role="status"></p>'
+    yield '<div class="scroll high" tabindex="0" role="region" aria-label="Access matrix">'
+    yield '<table class="matrix" id="matrix"><thead><tr>'
     yield '<th scope="col">Object</th><th scope="col">Owner</th>'
     yield from (f'<th scope="col" data-role="{escape(role)}">{escape(role)}</th>' for role in roles)
     yield "</tr></thead><tbody>"
@@ -193,7 +219,7 @@ def _matrix(report: Report, found: World) -> Iterable[str]:
             )
             yield _cell(cells.of(name, role), _OTHER[kind], role, wrong=wrong)
         yield "</tr>"
-    yield '</tbody></table></div><p id="seen" role="status"></p></section>'
+    yield '</tbody></table></div><p id="cell" class="quiet" role="status"></p></section>'
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -266,26 +292,37 @@ def _cell(cell: _Cell, letters: Sequence[tuple[str, str, str]], role: str, *, wr
             boxes.append(f'<span class="b {colour} {style}" aria-hidden="true">{letter}</span>')
         else:
             boxes.append('<span class="b none" aria-hidden="true">·</span>')
-    label = ", ".join(said)
+    content = "".join(boxes) if said else ""
+    if wrong:
+        said.append("not as declared")
+    label = escape(", ".join(said))
     drift = ' class="drift"' if wrong else ""
-    title = f' title="{escape(label)}" aria-label="{escape(label)}"' if label else ""
-    content = "".join(boxes) if label else ""
+    title = f' title="{label}" aria-label="{label}"' if said else ""
     return f'<td{drift} data-role="{escape(role)}"{title}>{content}</td>'
 
 
 def _legend() -> str:
     letters = {letter: (word, colour) for row in _OTHER.values() for letter, word, colour in row}
-    boxes = " ".join(
-        f'<span class="b {colour} own">{letter}</span> {word}'
-        for letter, (word, colour) in letters.items()
+    boxes = [(f"{colour} own", letter, word) for letter, (word, colour) in letters.items()]
+    ways = (
+        ("read own", "r", "granted"),
+        ("read", "r", "reached by a membership or as owner"),
+        ("read part", "r", "on some columns"),
     )
-    return (
-        f"<p>{boxes}</p><p>"
-        '<span class="b read own">r</span> granted &nbsp; '
-        '<span class="b read">r</span> reached by a membership or as owner (the path is the '
-        "cell's text) &nbsp; "
-        '<span class="b read part">r</span> on some columns &nbsp; '
-        "a red cell with ≠ is not as declared</p>"
+    return "".join(
+        '<p class="legend">'
+        + " ".join(
+            f'<span><span class="b {style}">{a}</span> {word}</span>' for style, a, word in x
+        )
+        + end
+        for x, end in (
+            (boxes, "</p>"),
+            (ways, ' <span><span class="wrong">≠</span> not as declared</span></p>'),
+        )
+    ) + (
+        "<p>Superusers are left out: nothing is checked for them. An object's owner has every "
+        "privilege. By keyboard: Tab to the table, then the arrow keys; below it stands what a "
+        "cell says, with the path of what is reached.</p>"
     )
 
 

@@ -24,6 +24,7 @@ def finding(one: Finding) -> dict[str, Any]:
         "kind": one.kind,
         "severity": one.severity,
         "object": one.object,
+        "detail": one.detail,
         "title": one.title,
         "expected": one.expected,
         "actual": one.actual,

@@ -64,7 +64,7 @@ def _rule(one: Finding) -> str:
 
 def _result(one: Finding) -> dict[str, Any]:
     expected, actual = one.expected or "nothing", one.actual or "nothing"
-    message = f"{one.object}: {one.title}. Expected: {expected}. Actual: {actual}."
+    message = f"{one.place}: {one.title}. Expected: {expected}. Actual: {actual}."
     if one.sql:
         message += f"\nHealed by:\n{one.sql}"
     return {

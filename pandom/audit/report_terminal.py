@@ -61,7 +61,7 @@ def render(report: Report) -> str:
 
 
 def _finding(one: Finding) -> Iterable[str]:
-    yield _wrapped(f"{one.severity.upper()}: ", f"{one.object}: {one.title}", 0)
+    yield _wrapped(f"{one.severity.upper()}: ", f"{one.place}: {one.title}", 0)
     yield f"    {one.id}"
     yield _wrapped("expected  ", one.expected or "nothing")
     yield _wrapped("actual    ", one.actual or "nothing")

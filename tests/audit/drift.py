@@ -588,3 +588,5 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "event-trigger-different:pgaudit_sql_drop:definition",
     ),
 )
+
+BY_NAME: Final = {one.name: one for one in DRIFT}

@@ -147,8 +147,8 @@ def test_json_is_stable_and_complete(report: Report) -> None:
         "role-different:pandom_app",
     ]
     assert set(document["findings"][0]) == {
-        *("id", "kind", "severity", "object", "title", "expected", "actual", "why", "sql"),
-        "advice",
+        *("id", "kind", "severity", "object", "detail", "title", "expected", "actual", "why"),
+        *("sql", "advice"),
     }
     assert len(document["controls"]) > 50
     assert document["logins"][0]["name"] == "postgres"
