@@ -80,6 +80,7 @@ class _Up:
         try:
             self._reconcile(engine, state, settings)
             outputs = self._pulumi.outputs(secrets=True)
+            health.ask_auditor_again(engine)
             report = health.check(self._stack, engine, outputs)
             if refused := report.refused_logins:
                 self._set_passwords(refused)
