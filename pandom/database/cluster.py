@@ -22,6 +22,8 @@ FILES: Final = ("extensions", "large_objects", "auditor", "trail_archive")
 _OTHER_DATABASES: Final = ("postgres", "template1")
 # Several jobs of one server must not edit the same catalog rows at once.
 _LOCK_KEY: Final = 0x70616E646F6E
+# A policy's DDL locks its table: give way to whoever works in it.
+_LOCK_TIMEOUT: Final = "-c lock_timeout=4s"
 # What pulumi-postgresql reads back of a role's settings (stacks/access.py).
 _PROVIDER_TIMEOUTS: Final = ("statement_timeout", "idle_in_transaction_session_timeout")
 
@@ -122,6 +124,30 @@ def _apply_memberships(connection: psycopg.Connection, opt_in: frozenset[str]) -
                     *(sql.SQL(str(v).lower()) for v in (m.inherit, m.set_role, m.admin)),
                 )
             )
+
+
+def release_roles(server: Target, password: str, opt_in: frozenset[str]) -> list[str]:
+    """Takes back what roles of settings that are off may do in other databases (A3).
+
+    The provider drops such a role at the end of `up`, and PostgreSQL refuses that while a
+    restored database, or one that was kept aside, grants it anything. In ours the
+    migration job takes it back. Returns the databases where there may have been something.
+    """
+    with connect(server.on("postgres"), access.SUPERUSER, password) as connection:
+        rows = connection.execute(
+            "select d.datname, r.rolname from pg_catalog.pg_database as d "
+            "cross join pg_catalog.pg_roles as r "
+            "where d.datallowconn and d.datname <> %s and r.rolname = any(%s) order by 1, 2",
+            (
+                server.database,
+                [role.name for role in access.ROLES if role not in access.roles(opt_in)],
+            ),
+        ).fetchall()
+    for database, role in rows:
+        target = server.on(database)
+        with connect(target, access.SUPERUSER, password, options=_LOCK_TIMEOUT) as connection:
+            connection.execute(sql.SQL("drop owned by {}").format(sql.Identifier(role)))
+    return sorted({database for database, _ in rows})
 
 
 def close_other_databases(connection: psycopg.Connection) -> None:

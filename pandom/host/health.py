@@ -17,11 +17,8 @@ from pandom.errors import DONE, FAILED, Failure
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack
 from pandom.progress import say, shorten
-from stacks.settings import PROFILES
 
 CONNECT_S: Final = 5
-# Their first verdict comes after a while; until then they are running.
-SLOW: Final = ("janitor", "auditor")
 SERVERS: Final = ("postgres", "minio", "janitor")
 WAIT_S: Final = 30.0  # for a server that is starting
 # What a job made or states, so that running the jobs again can mend it.
@@ -57,11 +54,6 @@ class Report:
         """Whether running the jobs again could help: the servers are fine, the content is not."""
         failed = {check.name for check in self.checks if not check.ok}
         return bool(failed) and failed <= _OF_JOBS
-
-    @property
-    def refused_logins(self) -> list[str]:
-        """The logins whose password the server does not take."""
-        return [one.name.removeprefix("login ") for one in self.checks if _refused(one)]
 
     def add(self, name: str, look: Callable[[], str]) -> bool:
         """Make one check; it fails by raising, whatever the library raises."""
@@ -104,8 +96,7 @@ class Report:
 def check(stack: Stack, engine: Engine, outputs: Mapping[str, Any]) -> Report:
     """Check everything, also after a failure: one run shows all that is wrong."""
     report = Report(stack.name)
-    audited = PROFILES[outputs["profile"]].scheduled_audit
-    for part in (*SERVERS, *(("auditor",) if audited else ())):
+    for part in SERVERS:
         report.add(f"container {part}", partial(_container, engine, part))
     for role in sorted(outputs["passwords"]):
         report.add(f"login {role}", partial(_login, outputs, role))
@@ -116,20 +107,13 @@ def check(stack: Stack, engine: Engine, outputs: Mapping[str, Any]) -> Report:
 
 
 def _container(engine: Engine, part: str) -> str:
-    found = engine.wait_good(part, 0 if part in SLOW else WAIT_S)
+    # The janitor's first verdict comes after half a minute; until then it is running.
+    found = engine.wait_good(part, 0 if part == "janitor" else WAIT_S)
     if found is None:
         raise Failure("there is no such container")
-    if not found.good and not (part in SLOW and found.health == "starting"):
-        # The auditor's check says what it found.
-        raise Failure(f"{found.state}: {found.said}" if found.said else found.state)
+    if not found.good and (part, found.health) != ("janitor", "starting"):
+        raise Failure(found.state)
     return found.state
-
-
-def ask_auditor_again(engine: Engine) -> None:
-    """After a run that may have healed what the auditor found, its verdict is an old one."""
-    found = engine.container("auditor")
-    if found is not None and found.health == "unhealthy":
-        engine.restart(found)
 
 
 def connection(outputs: Mapping[str, Any], role: str) -> dict[str, Any]:
@@ -155,10 +139,6 @@ def _login(outputs: Mapping[str, Any], role: str) -> str:
         client.execute("select 1")
         version = client.info.server_version
     return f"over TLS, PostgreSQL {version // 10000}.{version % 10000}"
-
-
-def _refused(one: Check) -> bool:
-    return one.name.startswith("login ") and "password authentication failed" in one.detail
 
 
 def _roles(outputs: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from pandom import paths
 from pandom.errors import UserMistake
 from pandom.host import lock
 from pandom.host.engine import Engine
-from pandom.host.stack import Stack, read_file, set_numbers
+from pandom.host.stack import Stack, read_file, set_values
 from pandom.naming import PROJECT
 from stacks.settings import Settings
 
@@ -91,7 +91,7 @@ def reserve(stack: Stack) -> None:
                 f"No free port from {_RESERVED.start} to {_RESERVED.stop - 1} on 127.0.0.1.\n"
                 "Next: remove stacks that nobody needs (`.venv/bin/pandom status --all`)."
             )
-        set_numbers(stack, dict(zip(_KEYS, chosen, strict=True)))
+        set_values(stack, dict(zip(_KEYS, chosen, strict=True)))
         stack.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         stack.kept_file.write_text(stack.file.read_text())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -150,11 +151,11 @@ def settings(stack: Stack) -> Settings:
     return load_settings(stack.name, {str(key): value for key, value in read_file(stack).items()})
 
 
-def set_numbers(stack: Stack, values: Mapping[str, int]) -> None:
-    """Write whole numbers into the stack's file, leaving its comments alone."""
+def set_values(stack: Stack, values: Mapping[str, int | bool]) -> None:
+    """Write numbers, true or false into the stack's file, leaving its comments alone."""
     text = stack.file.read_text()
     for key, value in values.items():
-        line = f"  {PROJECT}:{key}: {value}"
+        line = f"  {PROJECT}:{key}: {json.dumps(value)}"
         pattern = re.compile(rf"^\s+{PROJECT}:{key}:.*$", re.MULTILINE)
         if pattern.search(text):
             text = pattern.sub(line, text)

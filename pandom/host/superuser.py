@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import psycopg
@@ -57,30 +57,37 @@ def clear(value: Any) -> Any:
     return value
 
 
-@contextlib.contextmanager
-def _superuser(exported: Mapping[str, Any]) -> Iterator[psycopg.Connection | None]:
-    """A connection with what the provider connects with; None if nobody answers.
+def _server(exported: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the provider connects with, as libpq's keywords; None before there is one.
 
     ``exported`` holds secrets in clear and stays in memory.
     """
     provider = next(State(exported).of_type(POSTGRESQL_PROVIDER), None)
     if provider is None:
-        yield None
-        return
+        return None
     login = {key: clear(value) for key, value in provider.inputs.items()}
+    return {
+        "host": login["host"],
+        "port": int(login["port"]),
+        "user": login["username"],
+        "password": login["password"],
+        "dbname": "postgres",
+        "sslmode": login.get("sslmode", "verify-full"),
+        "sslrootcert": login.get("sslrootcert"),
+        "connect_timeout": 5,
+        "application_name": "pandom up",
+    }
+
+
+@contextlib.contextmanager
+def _superuser(exported: Mapping[str, Any]) -> Iterator[psycopg.Connection | None]:
+    """A connection with what the provider connects with; None if nobody answers."""
+    login = _server(exported)
     try:
-        connection = psycopg.connect(
-            host=login["host"],
-            port=int(login["port"]),
-            user=login["username"],
-            password=login["password"],
-            dbname="postgres",
-            sslmode=login.get("sslmode", "verify-full"),
-            sslrootcert=login.get("sslrootcert"),
-            connect_timeout=5,
-            application_name="pandom up",
-        )
+        connection = psycopg.connect(**login) if login else None
     except psycopg.OperationalError:
+        connection = None
+    if connection is None:
         yield None
         return
     with connection:
@@ -119,31 +126,45 @@ def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> lis
         return changed
 
 
-def set_passwords(exported: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Give roles the password that the state holds; one that it made itself is gone (A5).
+def set_passwords(exported: Mapping[str, Any]) -> list[str]:
+    """Give roles the password that the state holds, if the server takes another one (A5).
 
-    The server gets the verifier, not the password. Returns the roles.
+    A role may change its own, and the superuser anybody's; the provider sees neither, and
+    without its password the migration job could mend nothing. The server gets the
+    verifier, not the password. Returns the roles.
     """
-    passwords = {
-        one.name: clear(one.inputs["password"])
+    login = _server(exported)
+    refused = {
+        one.name: password
         for one in State(exported).of_type(ROLE)
-        if one.inputs.get("password")
+        if login is not None
+        and (password := clear(one.inputs.get("password")))
+        and _refuses(login, one.name, password)
     }
-    changed = []
+    if not refused:
+        return []
     with _superuser(exported) as server:
         if server is None:
             return []
-        for role in sorted(set(names) & set(passwords)):
+        for role, password in refused.items():
             verifier = server.pgconn.encrypt_password(
-                passwords[role].encode(), role.encode(), b"scram-sha-256"
+                password.encode(), role.encode(), b"scram-sha-256"
             )
             server.execute(
                 sql.SQL("alter role {} password {}").format(
                     sql.Identifier(role), sql.Literal(verifier.decode())
                 )
             )
-            changed.append(role)
-    return changed
+    return sorted(refused)
+
+
+def _refuses(login: Mapping[str, Any], role: str, password: str) -> bool:
+    """Whether it is the password that the server does not take; a missing role is made later."""
+    try:
+        psycopg.connect(**{**login, "user": role, "password": password, "dbname": DATABASE}).close()
+    except psycopg.OperationalError as error:
+        return "password authentication failed" in str(error)
+    return False
 
 
 def variables(names: list[str]) -> dict[str, str]:

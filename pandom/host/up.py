@@ -76,15 +76,11 @@ class _Up:
         if not self._stack.exists():
             with step("making the state"):
                 self._pulumi.init()
-        state = State(self._pulumi.export())
+        exported = self._pulumi.export(secrets=True)
         try:
-            self._reconcile(engine, state, settings)
+            self._reconcile(engine, exported, settings)
             outputs = self._pulumi.outputs(secrets=True)
-            health.ask_auditor_again(engine)
             report = health.check(self._stack, engine, outputs)
-            if refused := report.refused_logins:
-                self._set_passwords(refused)
-                report = health.check(self._stack, engine, outputs)
             if not report.healthy and report.wants_jobs:
                 self._rerun_jobs(engine)
                 report = health.check(self._stack, engine, outputs)
@@ -112,7 +108,8 @@ class _Up:
             settings = files.settings(self._stack)
         return settings
 
-    def _reconcile(self, engine: Engine, state: State, settings: Settings) -> None:
+    def _reconcile(self, engine: Engine, exported: Mapping[str, Any], settings: Settings) -> None:
+        state = State(exported)
         if repair.remove_unknown(engine, state):
             self._changed += 1
         started = repair.start_stopped(engine, state)
@@ -131,6 +128,7 @@ class _Up:
             found = engine.wait_good("postgres", READY_S)
             if found is None or not found.good:
                 raise explain.not_ready(engine, found, "postgres")
+            self._set_passwords(exported)
             self._adopt(settings, state)
         try:
             self._operate("", *repair.options((), replace))
@@ -201,9 +199,9 @@ class _Up:
         self._operate("adopt: ", variables=superuser.variables(names))
         return True
 
-    def _set_passwords(self, roles: list[str]) -> None:
+    def _set_passwords(self, exported: Mapping[str, Any]) -> None:
         """Roles may change their own password; the state's is the one that counts."""
-        changed = superuser.set_passwords(self._pulumi.export(secrets=True), roles)
+        changed = superuser.set_passwords(exported)
         self._changed += len(changed)
         if changed:
             say(f"  set passwords that were changed by hand: {', '.join(changed)}")

@@ -23,6 +23,7 @@ def run() -> None:
             with connect(target, SUPERUSER, password, autocommit=True) as connection:
                 cluster.apply_roles(connection, opt_in())
                 cluster.close_other_databases(connection)
+            cluster.release_roles(target, password, opt_in())
             results.append("as declared")
         with step("extensions and system catalogs") as results:
             cluster.apply_database(target, password)

@@ -40,9 +40,17 @@ def service(factory: Factory, template: Database) -> Iterator[str]:
                 converge.converge(migrator, opt_in)
             database.server.passwords.setdefault(role.name, password)
             yield database.server.dsn(role.name, database.name)
-        if not there:
-            factory.server.passwords.pop(role.name, None)
-            connection.execute("drop role pandom_service")
+            if not there:
+                with pytest.raises(psycopg.errors.DependentObjectsStillExist):
+                    connection.execute("drop role pandom_service")
+                released = cluster.release_roles(
+                    template.target.on(access.DATABASE),
+                    factory.server.passwords["postgres"],
+                    factory.opt_in,
+                )
+                assert database.name in released
+                connection.execute("drop role pandom_service")
+                factory.server.passwords.pop(role.name, None)
 
 
 @pytest.mark.requirement("A3")

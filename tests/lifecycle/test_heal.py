@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import docker
@@ -14,13 +15,23 @@ import pytest
 
 from pandom import paths
 from pandom.host.pulumi_cli import Pulumi
-from pandom.host.stack import Stack
+from pandom.host.stack import Stack, set_values
 from pandom.host.state import State
+from pandom.naming import LABEL_STACK
+from tests.fixtures import leaks
 from tests.fixtures.server import server_of
-from tests.fixtures.stack import Pandom, RunningStack, left_in_docker
+from tests.fixtures.stack import Pandom, RunningStack, left_in_docker, running
 from toolchain import environment
 
 pytestmark = pytest.mark.requirement("B1")
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[RunningStack]:
+    """A stack that is up, with the login that can be switched off."""
+    with running(settings={"serviceLogin": True}) as made:
+        leaks.watch(made.secrets.values())
+        yield made
 
 
 def pulumi(stack: RunningStack) -> Pulumi:
@@ -66,6 +77,7 @@ def test_what_is_changed_in_the_server_is_seen_and_healed(own: RunningStack) -> 
         "revoke usage on schema public from pandom_auditor",
         "grant create on schema public to pandom_app",
         "revoke pandom_owner from pandom_user",
+        "alter role pandom_migrator password 'changed by hand'",
     )
     preview(own, 2)
     # What PostgreSQL lets any role do to itself; the provider sees the one never and
@@ -75,8 +87,9 @@ def test_what_is_changed_in_the_server_is_seen_and_healed(own: RunningStack) -> 
     as_role(own, "pandom_app", "alter role pandom_app set search_path = pg_catalog")
     said = own.pandom("up", "--stack", own.name).stderr
     assert "nothing changed" not in said
-    assert "set passwords that were changed by hand: pandom_mailer" in said
+    assert "set passwords that were changed by hand: pandom_mailer, pandom_migrator" in said
     preview(own, 0)
+    assert as_role(own, "pandom_migrator", "select current_user") == [("pandom_migrator",)]
     assert as_superuser(
         own,
         "select rolbypassrls, rolconnlimit, array_to_string(rolconfig, ' ') ~ '5min|search_path'"
@@ -90,13 +103,42 @@ def test_what_is_changed_in_the_server_is_seen_and_healed(own: RunningStack) -> 
     ) == [(True, False, True)]
 
 
+@pytest.mark.requirement("A3")
+def test_a_login_that_is_switched_off_goes_with_its_rights(own: RunningStack) -> None:
+    """What it may do in a database that was kept aside must not stop PostgreSQL, either."""
+    as_role(own, "pandom_service", "select count(*) from public.auth_users")
+    as_superuser(
+        own,
+        "create database kept_aside",
+        "grant connect on database kept_aside to pandom_service",
+    )
+    with server_of(own).connect("postgres", "kept_aside") as aside:
+        aside.execute("create table t (i int)")
+        aside.execute("grant select on t to pandom_service")
+        aside.execute("create policy service on t to pandom_service using (true)")
+    set_values(Stack(own.name), {"serviceLogin": False})
+    own.pandom("up", "--stack", own.name)
+    assert as_superuser(
+        own,
+        "select (select count(*) from pg_roles where rolname = 'pandom_service'),"
+        " (select count(*) from pg_policies where policyname = 'service'),"
+        " (select count(*) from pg_class where relacl::text ~ 'service')",
+    ) == [(0, 0, 0)]
+    preview(own, 0)
+    as_superuser(own, "drop database kept_aside")
+
+
 def test_stopped_and_removed_containers_come_back(own: RunningStack) -> None:
+    # With the service login that the last test took away, to save an `up`.
+    set_values(Stack(own.name), {"serviceLogin": True})
     client = docker.from_env()
     client.containers.get(own.container("postgres")).stop(timeout=20)
     client.containers.get(own.container("minio")).remove(force=True)
     own.pandom("health", "--stack", own.name, code=1)
     own.pandom("up", "--stack", own.name)
     own.pandom("health", "--stack", own.name)
+    # Its password is a new one: what the fixture read is the old one's.
+    as_role(RunningStack(own.name), "pandom_service", "select count(*) from public.auth_users")
     preview(own, 0)
 
 
@@ -197,6 +239,18 @@ def test_an_image_that_cannot_be_built(own: RunningStack, second_clone: Pandom) 
     own.pandom("health", "--stack", own.name)
 
 
+def prune(stack: RunningStack, part: str) -> None:
+    """Remove the image of a part by hand, with all containers that hold it."""
+    client = docker.from_env()
+    image = client.containers.get(stack.container(part)).image.id
+    ours = {"ancestor": image, "label": f"{LABEL_STACK}={stack.name}"}
+    for one in client.containers.list(all=True, filters=ours):
+        one.remove(force=True)
+    client.images.remove(image, force=True)
+    with pytest.raises(docker.errors.ImageNotFound):
+        client.images.get(image)
+
+
 @pytest.mark.requirement("B2", "M4")
 def test_red_stays_red_until_the_revision_is_mended(
     own: RunningStack, second_clone: Pandom
@@ -211,7 +265,9 @@ def test_red_stays_red_until_the_revision_is_mended(
         'def upgrade() -> None:\n    op.execute("select public.no_such_function()")\n\n\n'
         "def downgrade() -> None:\n    pass\n"
     )
-    for _ in range(2):
+    for number in range(3):
+        if number == 2:
+            prune(own, "migration")
         said = second_clone("up", "--stack", own.name, code=1).stderr
         assert "migration job failed" in said
         assert "no_such_function" in said

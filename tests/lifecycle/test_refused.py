@@ -14,7 +14,7 @@ import docker
 import pytest
 
 from pandom import paths
-from pandom.host.stack import Stack, forget, prepare_file, set_numbers
+from pandom.host.stack import Stack, forget, prepare_file, set_values
 from pandom.naming import LABEL_STACK, resource_name
 from tests.fixtures.stack import Pandom, RunningStack, left_in_docker
 
@@ -36,7 +36,7 @@ def test_a_port_that_is_taken(unborn: RunningStack) -> None:
         somebody.bind(("127.0.0.1", 0))
         somebody.listen()
         port = somebody.getsockname()[1]
-        set_numbers(stack, {"postgresPort": port, "minioPort": 29999})
+        set_values(stack, {"postgresPort": port, "minioPort": 29999})
         said = screen(unborn.pandom("up", "--stack", unborn.name, code=2).stderr)
     assert f"pandom-stack:postgresPort: port {port}" in said
     assert f"process {os.getpid()}" in said
