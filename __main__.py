@@ -26,7 +26,7 @@ migration = Migration(
 )
 storage = Storage("storage", StorageArgs(settings, images.minio, images.operations, network, keys))
 operations = Operations(
-    "operations", OperationsArgs(settings, images.operations, network, keys, migration)
+    "operations", OperationsArgs(settings, images.operations, network, keys, migration, storage)
 )
 
 outputs.export(settings, keys, str(ca_certificate(settings.stack)))

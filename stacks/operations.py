@@ -1,8 +1,9 @@
-"""The janitor: expired sessions and partitions ahead, on a schedule (O3)."""
+"""What runs on a schedule: the janitor (O3) and, where the profile says so, the auditor."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import pulumi
 import pulumi_docker as docker
@@ -13,29 +14,35 @@ from stacks.job_settings import job_settings
 from stacks.keys import Keys
 from stacks.migration import Migration
 from stacks.settings import Settings
+from stacks.storage import Storage
+
+AUDIT_INTERVAL_S: Final = 3600
 
 
 @dataclass(frozen=True)
 class OperationsArgs:
-    """What the janitor needs."""
+    """What the two need."""
 
     settings: Settings
     image: pulumi.Input[str]
     network: pulumi.Input[str]
     keys: Keys
     migration: Migration
+    storage: Storage
 
 
 class Operations(pulumi.ComponentResource):
-    """A long-running container that calls the retention routines as pandom_janitor."""
+    """Long-running containers, each with one login: retention as pandom_janitor, and the
+    drift check as pandom_auditor, who reads evidence and writes only more of it."""
 
-    container: docker.Container
+    janitor: docker.Container
+    auditor: docker.Container | None = None
 
     def __init__(
         self, name: str, args: OperationsArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("pandom-stack:index:Operations", name, None, opts)
-        self.container = container(
+        self.janitor = container(
             "janitor-container",
             ContainerArgs(
                 stack=args.settings.stack,
@@ -60,4 +67,47 @@ class Operations(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
+        if args.settings.profile.scheduled_audit:
+            self.auditor = self._auditor(args)
         self.register_outputs({})
+
+    def _auditor(self, args: OperationsArgs) -> docker.Container:
+        # Two and a half rounds without a verdict are as bad as a bad one.
+        stale = AUDIT_INTERVAL_S * 5 // 2 // 60
+        fresh = f'test -n "$(find /tmp/auditor-verdict -mmin -{stale})"'
+        return container(
+            "auditor-container",
+            ContainerArgs(
+                stack=args.settings.stack,
+                part="auditor",
+                image=args.image,
+                uid=UID_OPERATIONS,
+                memory_mb=256,
+                command=("audit", "watch"),
+                network=args.network,
+                envs={
+                    **job_settings(args.settings),
+                    "PANDOM_AUDITOR_INTERVAL_S": str(AUDIT_INTERVAL_S),
+                },
+                mounts=(Mount(args.keys.volumes["auditor"], str(KEYS_MOUNT)),),
+                tmpfs=TMP,
+                # What the command says is what `pandom health` shows.
+                health=Health(
+                    (
+                        "sh",
+                        "-c",
+                        f'read code said < /tmp/auditor-verdict; echo "$said"; {fresh} '
+                        '&& test "$code" = 0',
+                    ),
+                    interval="15s",
+                    retries=1,
+                ),
+                health_wait_s=0,
+                restart=args.settings.profile.restart,
+                labels={
+                    "pandom.after": args.migration.job.then("migration"),
+                    "pandom.after-too": args.storage.job.then("storage"),
+                },
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )

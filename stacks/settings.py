@@ -35,6 +35,7 @@ class Profile:
     must_back_up: bool  # a backup setting other than none
     weak_passwords: bool  # takes a weak administrator password, such as admin123
     sample_data: bool  # sample users may be seeded
+    scheduled_audit: bool  # a container audits the stack every hour and keeps the evidence
 
 
 PROFILES: Final[dict[ProfileName, Profile]] = {
@@ -48,6 +49,7 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
         must_back_up=False,
         weak_passwords=False,
         sample_data=True,
+        scheduled_audit=True,
     ),
     "ephemeral": Profile(
         summary="lives for one run of CI",
@@ -59,6 +61,7 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
         must_back_up=False,
         weak_passwords=True,
         sample_data=True,
+        scheduled_audit=False,
     ),
     "production": Profile(
         summary="must not be lost",
@@ -70,6 +73,7 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
         must_back_up=True,
         weak_passwords=False,
         sample_data=False,
+        scheduled_audit=True,
     ),
 }
 

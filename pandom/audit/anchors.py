@@ -1,17 +1,18 @@
 """Heads of the trail's chain, kept where whoever owns the database cannot change them.
 
-A file of the auditor's, one JSON line a head, only ever appended to; and objects in a
-versioned bucket, one a head, whose earlier versions no user of ours can delete.
+A file of the auditor's, one JSON line a head, only ever appended to; and objects in the
+bucket for evidence, one a head, of which no version can be deleted while it is locked.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pandom.errors import Failure, UserMistake
 
@@ -19,18 +20,53 @@ if TYPE_CHECKING:
     from minio import Minio
 
 PREFIX: Final = "trail-anchors/"
+# Number and hash stand in the name: comparing costs one listing, however many there are.
+_NAME: Final = re.compile(r"(?P<log>\w+)/(?P<number>\d{12})-(?P<hash>[0-9a-f]{64})\.json")
 
 
-@dataclass(frozen=True)
-class Head:
-    """The last block of one table's chain at some moment; ``rows`` is all that it proves."""
+@dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """What was kept of a head. ``sealed_at`` is when it was kept, where that is all we know."""
 
-    database: str
     log: str
     number: int
     hash: str
-    rows: int
     sealed_at: str
+
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """What makes it the same as another."""
+        return self.log, self.number, self.hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head(Anchor):
+    """The last block of one table's chain at some moment; ``rows`` is all that it proves."""
+
+    database: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Anchors, and the names of those that somebody deleted or wrote over."""
+
+    anchors: tuple[Anchor, ...] = ()
+    deleted: tuple[str, ...] = ()
+    written_over: tuple[str, ...] = ()
+
+    def fresh(self, heads: Iterable[Head]) -> list[Head]:
+        """The heads that are not kept yet."""
+        known = {one.place for one in self.anchors}
+        return [head for head in heads if head.place not in known]
+
+    def __add__(self, other: Kept) -> Kept:
+        """What two places kept."""
+        return Kept(
+            self.anchors + other.anchors,
+            self.deleted + other.deleted,
+            self.written_over + other.written_over,
+        )
 
 
 def _parsed(text: str, place: str) -> Head:
@@ -40,54 +76,72 @@ def _parsed(text: str, place: str) -> Head:
         raise UserMistake(f"{place}: not an anchor of the trail: {error}") from error
 
 
-def from_file(path: Path) -> list[Head]:
+def from_file(path: Path) -> Kept:
     """The anchors of a file; none if it does not exist. Raises UserMistake for other content."""
     if not path.exists():
-        return []
+        return Kept()
     lines = path.read_text().splitlines()
-    return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line]
+    return Kept(
+        tuple(
+            _parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line
+        )
+    )
 
 
-def to_file(path: Path, heads: Iterable[Head], known: Iterable[Head]) -> int:
-    """Append the heads that the file does not have; returns how many."""
-    fresh = [head for head in heads if head not in set(known)]
+def to_file(path: Path, heads: Iterable[Head]) -> None:
+    """Append heads."""
     try:
         with path.open("a") as file:
-            file.writelines(json.dumps(asdict(head), sort_keys=True) + "\n" for head in fresh)
+            file.writelines(_line(head) + "\n" for head in heads)
     except OSError as error:
         raise Failure(f"The anchor could not be written to {path}: {error}") from error
-    return len(fresh)
 
 
-def _key(head: Head) -> str:
-    return f"{PREFIX}{head.database}/{head.log}/{head.number:012d}.json"
+def _line(head: Head) -> str:
+    return json.dumps(asdict(head), sort_keys=True)
 
 
-def from_bucket(s3: Minio, bucket: str, database: str) -> list[Head]:
-    """The newest version of every anchor of a database; one written over is not seen."""
-    found: list[Head] = []
-    # Not `list_objects(include_version=True)`: the auditor's user may not list versions.
-    for entry in s3.list_objects(bucket_name=bucket, prefix=f"{PREFIX}{database}/", recursive=True):
+def from_bucket(s3: Minio, bucket: str, database: str) -> Kept:
+    """Every version of every anchor of a database; what was hidden or written over is told.
+
+    Two writers may keep the same head: versions of one content are no tampering.
+    """
+    start = f"{PREFIX}{database}/"
+    anchors: dict[str, Anchor] = {}
+    deleted, contents = set(), set()
+    for entry in s3.list_objects(
+        bucket_name=bucket, prefix=start, recursive=True, include_version=True
+    ):
         name = str(entry.object_name)
-        answer: Any = s3.get_object(bucket_name=bucket, object_name=name)
-        try:
-            found.append(_parsed(answer.read().decode(), name))
-        finally:
-            answer.close()
-            answer.release_conn()
-    return found
+        found = _NAME.fullmatch(name.removeprefix(start))
+        if found is None:
+            continue
+        if entry.is_delete_marker:
+            deleted.add(name)
+            continue
+        contents.add((name, entry.etag))
+        anchors[name] = Anchor(
+            log=found["log"],
+            number=int(found["number"]),
+            hash=found["hash"],
+            sealed_at=entry.last_modified.isoformat() if entry.last_modified else "",
+        )
+    names = [name for name, _ in contents]
+    return Kept(
+        tuple(anchors[name] for name in sorted(anchors)),
+        tuple(sorted(deleted)),
+        tuple(sorted({name for name in names if names.count(name) > 1})),
+    )
 
 
-def to_bucket(s3: Minio, bucket: str, heads: Iterable[Head], known: Iterable[Head]) -> int:
-    """Write the heads that the bucket does not have; returns how many."""
-    fresh = [head for head in heads if head not in set(known)]
-    for head in fresh:
-        body = json.dumps(asdict(head), sort_keys=True).encode()
+def to_bucket(s3: Minio, bucket: str, heads: Iterable[Head]) -> None:
+    """Write heads, each as an object whose name says which block it is."""
+    for head in heads:
+        body = _line(head).encode()
         s3.put_object(
             bucket_name=bucket,
-            object_name=_key(head),
+            object_name=f"{PREFIX}{head.database}/{head.log}/{head.number:012d}-{head.hash}.json",
             data=io.BytesIO(body),
             length=len(body),
             content_type="application/json",
         )
-    return len(fresh)

@@ -1,47 +1,97 @@
 """Exported months of the trail: JSON lines as read_partition() gives them, one file a month.
 
-``audit_logs_y2026m11.jsonl``, or the same with ``.gz``, in one folder.
+``audit_logs_y2026m11.jsonl``, in a folder or in the bucket for evidence.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pandom.errors import UserMistake
+
+if TYPE_CHECKING:
+    from minio import Minio
+
+# The folder of the bucket in which `pandom db retire` keeps exports.
+PREFIX: Final = "trail/"
 
 # Epoch, transaction, number: the order in which rows are sealed.
 Key = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class Archive:
-    """A folder of exported months."""
+class Archive(Protocol):
+    """Where exports are kept."""
 
-    folder: Path
+    def versions(self, log: str, month: date) -> Iterator[dict[Key, str]]:
+        """The lines of a month by their place in the chain, the newest export first.
 
-    def month(self, log: str, month: date) -> dict[Key, str] | None:
-        """The lines of a month by their place in the chain; None if it is not there.
-
-        Raises UserMistake for a file that is no export.
+        Raises UserMistake for what is no export.
         """
-        name = f"{log}_y{month:%Y}m{month:%m}.jsonl"
-        for path in (self.folder / name, self.folder / f"{name}.gz"):
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of exported months, plain or ``.gz``."""
+
+    path: Path
+
+    def versions(self, log: str, month: date) -> Iterator[dict[Key, str]]:
+        """The month's file, if it is there."""
+        for path in (self.path / file_name(log, month), self.path / f"{file_name(log, month)}.gz"):
             if path.exists():
-                return _lines(path)
-        return None
+                try:
+                    data = path.read_bytes()
+                    text = gzip.decompress(data) if path.suffix == ".gz" else data
+                except OSError as error:
+                    raise UserMistake(f"{path}: no export of the trail: {error}") from error
+                yield _lines(text, str(path))
 
 
-def _lines(path: Path) -> dict[Key, str]:
+@dataclass(frozen=True)
+class Evidence:
+    """The bucket for evidence, every version of an export that is there."""
+
+    client: Minio
+    bucket: str
+    prefix: str = PREFIX
+
+    def versions(self, log: str, month: date) -> Iterator[dict[Key, str]]:
+        """A later version may be of an export that was broken off, or of somebody else."""
+        found = self.client.list_objects(
+            bucket_name=self.bucket,
+            prefix=self.prefix + file_name(log, month),
+            include_version=True,
+        )
+        kept = [one for one in found if not one.is_delete_marker]
+        for one in sorted(kept, key=lambda one: str(one.last_modified), reverse=True):
+            answer: Any = self.client.get_object(
+                bucket_name=self.bucket,
+                object_name=str(one.object_name),
+                version_id=one.version_id,
+            )
+            try:
+                yield _lines(answer.read(), str(one.object_name))
+            finally:
+                answer.close()
+                answer.release_conn()
+
+
+def file_name(log: str, month: date) -> str:
+    """The name of a month's export: that of the partition it was."""
+    return f"{log}_y{month:%Y}m{month:%m}.jsonl"
+
+
+def _lines(data: bytes, place: str) -> dict[Key, str]:
     try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-        lines = [line for line in text.splitlines() if line]
+        lines = [line for line in data.decode().splitlines() if line]
         rows = [json.loads(line) for line in lines]
         keys = [(int(row["epoch"]), int(row["tx"]), int(row["id"])) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserMistake(f"{path}: no export of the trail: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserMistake(f"{place}: no export of the trail: {error}") from error
     return dict(zip(keys, lines, strict=True))

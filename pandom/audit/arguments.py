@@ -10,11 +10,15 @@ from typing import Any, Final
 
 FORMATS: Final = ("terminal", "json", "sarif", "html", "sql")
 
+# Instead of a file or folder; a file of that name is ./bucket.
+BUCKET: Final = "bucket"
+
 _EPILOG: Final = """questions:
   (none)                    is access what was declared; which controls hold
   who-can PRIVILEGE OBJECT  who can, by which path: who-can update audit_logs
   reach                     what every login can become and gains by it
   trail                     was the audit trail touched
+  watch                     all of it, on a schedule, evidence kept (container)
   record                    schema/catalog.json anew, from a fresh database
 exit code: 0 clean, 2 drift, 1 could not tell"""
 
@@ -37,12 +41,20 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, default="terminal", help="how to print it")
     parser.add_argument("--output", type=Path, help="a file instead of stdout")
-    parser.add_argument(
-        "--store", action="store_true", help="the object store, too (of a stack of this host)"
-    )
+    parser.add_argument("--store", action="store_true", help="the object store, too (of a stack)")
     parser.add_argument("--accepted", type=Path, help="instead of schema/accepted.toml")
-    parser.add_argument("--anchor", type=Path, help="trail: a file of heads, checked and extended")
-    parser.add_argument("--archive", type=Path, help="trail: a folder of exported months")
+    parser.add_argument(
+        "--anchor",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=f"trail: heads, checked and extended; '{BUCKET}' is the stack's for evidence",
+    )
+    parser.add_argument(
+        "--archive",
+        metavar="FOLDER",
+        help=f"trail: exported months; '{BUCKET}' is the stack's for evidence",
+    )
     parser.set_defaults(handler=_run)
 
 

@@ -4,6 +4,7 @@
     pandom audit who-can update audit_logs  who can, and how
     pandom audit reach                      what every login can become and gains
     pandom audit trail                      was the trail touched
+    pandom audit watch                      all of it, again and again, evidence kept (container)
     pandom audit record                     schema/catalog.json anew, from a fresh database
 
 Exit code: 0 clean, 2 drift, 1 could not tell.
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pandom.audit.arguments import BUCKET
 from pandom.audit.place import find
 from pandom.errors import DONE, Failure, UserMistake
-from schema.storage import AUDITOR
+from schema.storage import AUDITOR, EVIDENCE
 
 if TYPE_CHECKING:
     from pandom.audit.catalog import Observed
@@ -28,11 +31,18 @@ def run(args: argparse.Namespace) -> int:
     question = args.question or ["all"]
     if question[0] == "who-can" and len(question) == 3:
         return _who_can(args, question[1], question[2])
-    answers = {"all": _all, "reach": _reach, "trail": _trail, "record": _record}
+    answers = {
+        "all": _all,
+        "reach": _reach,
+        "trail": _trail,
+        "record": _record,
+        "watch": _watch,
+    }
     if len(question) != 1 or question[0] not in answers:
         raise UserMistake(
             f"pandom audit does not know {' '.join(question)!r}.\n"
-            "There are: who-can PRIVILEGE OBJECT, reach, trail, record; nothing for all of it."
+            "There are: who-can PRIVILEGE OBJECT, reach, trail, watch, record; "
+            "nothing for all of it."
         )
     return answers[question[0]](args)
 
@@ -86,17 +96,37 @@ def _reach(args: argparse.Namespace) -> int:
 
 def _trail(args: argparse.Namespace) -> int:
     from pandom.audit import anchors, catalog, report_terminal
-    from pandom.audit.archive import Archive
+    from pandom.audit.archive import Archive, Evidence, Folder
     from pandom.audit.trail import verify
 
-    known = anchors.from_file(args.anchor) if args.anchor else []
     place = find(args)
+    files = [Path(name) for name in args.anchor if name != BUCKET]
+    in_files = [anchors.from_file(file) for file in files]
+    archive: Archive | None = Folder(Path(args.archive)) if args.archive else None
+    if args.archive == BUCKET:
+        store = place.store(AUDITOR)
+        archive = Evidence(store.s3, store.evidence)
     with catalog.connect(place.dsn) as connection:
-        verdict = verify(connection, known, Archive(args.archive) if args.archive else None)
+        in_bucket = anchors.Kept()
+        if BUCKET in args.anchor:
+            store = place.store(AUDITOR)
+            in_bucket = anchors.from_bucket(store.s3, store.evidence, connection.info.dbname)
+        verdict = verify(connection, sum(in_files, in_bucket), archive)
     _write(args, report_terminal.trail(verdict, as_json=args.format == "json"))
-    if args.anchor and not verdict.problems:
-        anchors.to_file(args.anchor, verdict.heads, known)
+    if not verdict.problems:
+        for file, kept in zip(files, in_files, strict=True):
+            anchors.to_file(file, kept.fresh(verdict.heads))
+        if BUCKET in args.anchor:
+            writer = place.store(EVIDENCE)
+            anchors.to_bucket(writer.s3, writer.evidence, in_bucket.fresh(verdict.heads))
     return verdict.exit_code
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from pandom.audit import watch
+
+    watch.run(find(args))
+    return DONE
 
 
 def _record(args: argparse.Namespace) -> int:

@@ -137,7 +137,10 @@ def trail(verdict: Verdict, *, as_json: bool) -> str:
     """Whether the trail was touched."""
     if as_json:
         return json_text({**asdict(verdict), "exit_code": verdict.exit_code})
-    lines = [f"{verdict.rows} rows in {verdict.blocks} blocks verified."]
+    lines = [
+        f"{verdict.rows} rows in {verdict.blocks} blocks verified, "
+        f"compared with {verdict.anchors} kept heads."
+    ]
     for head in verdict.heads:
         lines.append(f"  {head.log}: block {head.number}, sealed {head.sealed_at[:19]}")
         lines.append(f"    {head.hash}")

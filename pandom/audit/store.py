@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pandom.audit.facts import Fact, Facts, listed
 from pandom.errors import Failure
@@ -25,7 +25,10 @@ from pandom.objectstore import (
     expected_lock,
     users,
 )
-from schema.storage import USERS, buckets, policy
+from schema.storage import USERS, buckets, evidence_bucket, policy
+
+if TYPE_CHECKING:
+    from minio import Minio
 
 # Policies that every MinIO server has; they matter only when somebody has one.
 _BUILT_IN: Final = frozenset(
@@ -40,6 +43,16 @@ class Store:
     endpoint: Endpoint
     account: Account
     bucket: str
+
+    @property
+    def s3(self) -> Minio:
+        """A client as the account."""
+        return client(self.endpoint, self.account)
+
+    @property
+    def evidence(self) -> str:
+        """The name of the bucket for evidence."""
+        return evidence_bucket(self.bucket)
 
 
 @dataclass
@@ -92,7 +105,7 @@ def _ask(seen: Seen, what: str, question: Callable[[], Facts]) -> None:
 
 
 def _buckets(store: Store) -> Facts:
-    s3 = client(store.endpoint, store.account)
+    s3 = store.s3
     found: Facts = {}
     for entry in s3.list_buckets():
         name = str(entry.name)

@@ -19,7 +19,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg.rows import dict_row
 
-from pandom.audit.anchors import Head
+from pandom.audit.anchors import Anchor, Head, Kept
 from pandom.audit.archive import Archive, Key
 from pandom.audit.catalog import query
 from pandom.errors import DONE, FAILED, USER_MISTAKE, Failure
@@ -54,6 +54,7 @@ class Verdict:
     waiting: Mapping[str, int] = field(default_factory=dict)
     archived: Mapping[str, int] = field(default_factory=dict)
     late: tuple[str, ...] = ()
+    anchors: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -64,7 +65,7 @@ class Verdict:
 
 
 def verify(
-    connection: psycopg.Connection, anchors: Sequence[Head] = (), archive: Archive | None = None
+    connection: psycopg.Connection, kept: Kept | None = None, archive: Archive | None = None
 ) -> Verdict:
     """Verify both chains against their rows, and against heads kept elsewhere.
 
@@ -84,7 +85,7 @@ def verify(
                 "jit = off",
             ):
                 cursor.execute(f"set local {setting}")
-            return _verify(cursor, anchors, archive)
+            return _verify(cursor, kept or Kept(), archive)
     except psycopg.Error as error:
         reason = error.diag.message_primary or str(error).strip()
         raise Failure(f"The trail could not be read: {reason}") from error
@@ -93,10 +94,8 @@ def verify(
             connection.rollback()
 
 
-def _verify(
-    cursor: psycopg.Cursor[dict[str, Any]], anchors: Sequence[Head], archive: Archive | None
-) -> Verdict:
-    problems: list[Problem] = []
+def _verify(cursor: psycopg.Cursor[dict[str, Any]], kept: Kept, archive: Archive | None) -> Verdict:
+    problems: list[Problem] = list(_tampered(kept))
     heads: list[Head] = []
     waiting, archived = {}, {}
     late: list[str] = []
@@ -107,17 +106,22 @@ def _verify(
         problems += _links(log, chain)
         gone = _gone(cursor, log, chain)
         for month in gone:
-            lines = archive.month(log, month) if archive else None
-            if lines is not None:
+            blocks_of_month = [block for block in chain if block["month"] == month]
+            exports = archive.versions(log, month) if archive else ()
+            # One export that is right is proof, whatever was written over it.
+            tried: list[list[Problem]] = [
+                list(_archived(cursor, log, blocks_of_month, lines)) for lines in exports
+            ]
+            if tried:
                 gone[month] = True
-                blocks_of_month = [block for block in chain if block["month"] == month]
-                problems += _archived(cursor, log, blocks_of_month, lines)
+                best = min(tried, key=len)
+                problems += best
         problems += _months(log, gone)
         dropped = {month for month, known in gone.items() if known}
-        kept = [block for block in chain if block["month"] not in gone]
+        standing = [block for block in chain if block["month"] not in gone]
         problems += _rows(cursor, log, gone)
         counts = _ask(cursor, "trail_counts", log)[0]
-        sealed = sum(block["row_count"] for block in kept)
+        sealed = sum(block["row_count"] for block in standing)
         problems += _strays(log, counts["within"], sealed, problems)
         waiting[log] = counts["waiting"]
         if counts["waiting"] and counts["waiting_s"] > _WAITING_S:
@@ -139,8 +143,17 @@ def _verify(
                     sealed_at=chain[-1]["sealed_at"].isoformat(),
                 )
             )
-        problems += _against(log, chain, [one for one in anchors if one.log == log])
-    return Verdict(tuple(heads), tuple(problems), rows, blocks, waiting, archived, tuple(late))
+        problems += _against(log, chain, [one for one in kept.anchors if one.log == log])
+    return Verdict(
+        tuple(heads),
+        tuple(problems),
+        rows,
+        blocks,
+        waiting,
+        archived,
+        tuple(late),
+        len(kept.anchors),
+    )
 
 
 def _ask(
@@ -287,8 +300,18 @@ def _strays(log: str, within: int, sealed: int, known: Iterable[Problem]) -> Ite
         )
 
 
+def _tampered(kept: Kept) -> Iterable[Problem]:
+    """Somebody did to the anchors what nobody of ours can; older versions are still compared."""
+    for kind, names in (
+        ("anchor deleted", kept.deleted),
+        ("anchor written over", kept.written_over),
+    ):
+        for name in names:
+            yield Problem(kind, name.split("/")[-2], f"{name}: {kind}; its versions are kept")
+
+
 def _against(
-    log: str, chain: Sequence[Mapping[str, Any]], anchors: Iterable[Head]
+    log: str, chain: Sequence[Mapping[str, Any]], anchors: Iterable[Anchor]
 ) -> Iterable[Problem]:
     """The chain against heads that were kept where the database cannot reach them."""
     hashes = {block["number"]: block["hash"] for block in chain}

@@ -59,6 +59,7 @@ class Container:
     finished: datetime | None
     ports: tuple[int, ...]
     networks: tuple[str, ...]
+    said: str = ""  # by the last health check
 
     @property
     def good(self) -> bool:
@@ -97,6 +98,7 @@ def _container(attributes: Mapping[str, Any]) -> Container:
         image=attributes["Image"],
         status=state["Status"],
         health=(state.get("Health") or {}).get("Status"),
+        said=((state.get("Health") or {}).get("Log") or [{}])[-1].get("Output", "").strip(),
         exit_code=state["ExitCode"],
         restarts=attributes.get("RestartCount", 0),
         finished=_time(state.get("FinishedAt", "")),
@@ -145,6 +147,10 @@ class Engine:
     def start(self, container: Container) -> None:
         """Start a stopped container; raises docker.errors.APIError when it cannot."""
         self.client.api.start(container.id)
+
+    def restart(self, container: Container) -> None:
+        """Restart a container, which has no verdict of its health check after that."""
+        self.client.api.restart(container.id)
 
     def remove_container(self, identity: str) -> None:
         """Remove a container, its anonymous volumes too; gone already is fine."""

@@ -119,7 +119,7 @@ def _jobs(engine: Engine, since: datetime, text: str) -> list[str]:
     return lines
 
 
-_SERVERS: Final = ("postgres", "minio", "janitor")
+_SERVERS: Final = ("postgres", "minio", "janitor", "auditor")
 
 
 def _servers(engine: Engine) -> list[str]:

@@ -17,8 +17,11 @@ from pandom.errors import DONE, FAILED, Failure
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack
 from pandom.progress import say, shorten
+from stacks.settings import PROFILES
 
 CONNECT_S: Final = 5
+# Their first verdict comes after a while; until then they are running.
+SLOW: Final = ("janitor", "auditor")
 SERVERS: Final = ("postgres", "minio", "janitor")
 WAIT_S: Final = 30.0  # for a server that is starting
 # What a job made or states, so that running the jobs again can mend it.
@@ -96,7 +99,8 @@ class Report:
 def check(stack: Stack, engine: Engine, outputs: Mapping[str, Any]) -> Report:
     """Check everything, also after a failure: one run shows all that is wrong."""
     report = Report(stack.name)
-    for part in SERVERS:
+    audited = PROFILES[outputs["profile"]].scheduled_audit
+    for part in (*SERVERS, *(("auditor",) if audited else ())):
         report.add(f"container {part}", partial(_container, engine, part))
     for role in sorted(outputs["passwords"]):
         report.add(f"login {role}", partial(_login, outputs, role))
@@ -107,13 +111,20 @@ def check(stack: Stack, engine: Engine, outputs: Mapping[str, Any]) -> Report:
 
 
 def _container(engine: Engine, part: str) -> str:
-    # The janitor's first verdict comes after half a minute; until then it is running.
-    found = engine.wait_good(part, 0 if part == "janitor" else WAIT_S)
+    found = engine.wait_good(part, 0 if part in SLOW else WAIT_S)
     if found is None:
         raise Failure("there is no such container")
-    if not found.good and (part, found.health) != ("janitor", "starting"):
-        raise Failure(found.state)
+    if not found.good and not (part in SLOW and found.health == "starting"):
+        # The auditor's check says what it found.
+        raise Failure(f"{found.state}: {found.said}" if found.said else found.state)
     return found.state
+
+
+def ask_auditor_again(engine: Engine) -> None:
+    """After a run that may have healed what the auditor found, its verdict is an old one."""
+    found = engine.container("auditor")
+    if found is not None and found.health == "unhealthy":
+        engine.restart(found)
 
 
 def connection(outputs: Mapping[str, Any], role: str) -> dict[str, Any]:

@@ -1,66 +1,65 @@
-"""`pandom db retire`: exports expired months of the trail to the bucket and drops them (P5)."""
+"""`pandom db retire`: keeps expired months of the trail as evidence and drops them (P5)."""
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
 
-from pandom import objectstore
+from pandom.audit.archive import PREFIX
+from pandom.audit.place import store_of
+from pandom.audit.store import Store
 from pandom.database import retention
 from pandom.errors import Failure
 from pandom.host.access import outputs_of
 from pandom.host.health import connection
 from pandom.host.stack import Stack
 from pandom.progress import say, step
-
-if TYPE_CHECKING:
-    from minio import Minio
+from schema.storage import AUDITOR, EVIDENCE
 
 ROLE = "pandom_janitor"
-FOLDER = "trail"
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """The stack's bucket as the store of exports."""
+    """The bucket for evidence as the store of exports: one user writes, another reads."""
 
-    client: Minio
-    name: str
+    writer: Store
+    reader: Store
 
     def put(self, name: str, content: Path) -> str:
-        """Keeps the file as an object of the folder ``trail``; the bucket keeps versions."""
+        """Keeps the file under lock, and reads it back before anybody drops what is in it."""
         from minio.error import MinioException
         from urllib3.exceptions import HTTPError
 
-        key = f"{FOLDER}/{name}"
+        bucket, key = self.writer.evidence, PREFIX + name
+        back = content.with_suffix(".back")
         try:
-            self.client.fput_object(bucket_name=self.name, object_name=key, file_path=str(content))
-            kept = self.client.stat_object(bucket_name=self.name, object_name=key).size
+            made = self.writer.s3.fput_object(
+                bucket_name=bucket, object_name=key, file_path=str(content)
+            )
+            self.reader.s3.fget_object(
+                bucket_name=bucket,
+                object_name=key,
+                file_path=str(back),
+                version_id=made.version_id,
+            )
+            same = retention.digest_of(back) == retention.digest_of(content)
         except (MinioException, HTTPError) as error:
             raise Failure(f"the export {key} could not be kept: {error}") from error
-        if kept != content.stat().st_size:
-            raise Failure(f"the export {key} has {kept} bytes, expected {content.stat().st_size}")
-        return f"s3://{self.name}/{key}"
+        finally:
+            back.unlink(missing_ok=True)
+        if not same:
+            raise Failure(f"the export {key} is not what was written; nothing was dropped")
+        return f"s3://{bucket}/{key}"
 
 
 def run(name: str) -> None:
     """Exports and drops what retention no longer keeps; says what it did."""
     outputs = outputs_of(Stack(name))
-    bucket = Bucket(
-        objectstore.client(
-            objectstore.Endpoint(
-                str(outputs["minio_endpoint"]),
-                int(outputs["minio_port"]),
-                Path(outputs["db_sslrootcert"]),
-            ),
-            objectstore.Account(outputs["minio_access_key"], outputs["minio_secret_key"]),
-        ),
-        str(outputs["minio_bucket_name"]),
-    )
+    bucket = Bucket(store_of(outputs, EVIDENCE), store_of(outputs, AUDITOR))
     try:
         with (
             tempfile.TemporaryDirectory() as folder,

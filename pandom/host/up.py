@@ -80,6 +80,7 @@ class _Up:
         try:
             self._reconcile(engine, exported, settings)
             outputs = self._pulumi.outputs(secrets=True)
+            health.ask_auditor_again(engine)
             report = health.check(self._stack, engine, outputs)
             if not report.healthy and report.wants_jobs:
                 self._rerun_jobs(engine)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from pandom.audit import anchors, catalog
-from pandom.audit.anchors import Head
-from pandom.audit.archive import Archive
+from pandom.audit.anchors import Anchor, Head, Kept
+from pandom.audit.archive import Archive, Evidence, Folder
+from pandom.audit.place import store_of
+from pandom.audit.store import Store
 from pandom.audit.trail import Verdict, verify
 from pandom.database import cluster
+from pandom.objectstore import Account
+from schema.storage import AUDITOR, EVIDENCE
 from tests.audit.conftest import Shipped, drop_database, make_database
 
 _NUMBERS = itertools.count(1)
@@ -83,12 +88,12 @@ class Trail:
             for statement in statements:
                 connection.execute(statement.encode())
 
-    def verify(self, heads: tuple[Head, ...] = ()) -> Verdict:
+    def verify(self, kept: Kept | None = None, archive: Archive | None = None) -> Verdict:
         with catalog.connect(self.shipped.server.dsn("pandom_auditor", self.name)) as connection:
-            return verify(connection, heads)
+            return verify(connection, kept, archive)
 
-    def kinds(self, heads: tuple[Head, ...] = ()) -> set[str]:
-        return {problem.kind for problem in self.verify(heads).problems}
+    def kinds(self, kept: Kept | None = None, archive: Archive | None = None) -> set[str]:
+        return {problem.kind for problem in self.verify(kept, archive).problems}
 
 
 def _copy(shipped: Shipped, template: str) -> str:
@@ -273,9 +278,8 @@ def _export(trail: Trail, folder: Path) -> Path:
 @pytest.mark.requirement("P5")
 def test_an_archived_month_verifies_from_the_archive(trail: Trail, tmp_path: Path) -> None:
     _export(trail, tmp_path)
-    with catalog.connect(trail.shipped.server.dsn("pandom_auditor", trail.name)) as connection:
-        assert {one.kind for one in verify(connection).problems} == {"month missing"}
-        verdict = verify(connection, archive=Archive(tmp_path))
+    assert trail.kinds() == {"month missing"}
+    verdict = trail.verify(archive=Folder(tmp_path))
     assert verdict.problems == ()
     assert verdict.archived["audit_logs"] == 20
 
@@ -296,9 +300,7 @@ def test_a_changed_archive_is_detected(
 ) -> None:
     file = _export(trail, tmp_path)
     file.write_text("\n".join(fault(file.read_text().splitlines())))
-    with catalog.connect(trail.shipped.server.dsn("pandom_auditor", trail.name)) as connection:
-        problems = verify(connection, archive=Archive(tmp_path)).problems
-    assert {one.kind for one in problems} == {"archive differs"}
+    assert trail.kinds(archive=Folder(tmp_path)) == {"archive differs"}
 
 
 def _chained_anew(trail: Trail) -> None:
@@ -329,10 +331,10 @@ def test_what_a_whole_chain_hides_its_anchor_shows(
     trail: Trail, attack: Callable[[Trail], None], kind: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "anchors.jsonl"
-    anchors.to_file(file, trail.verify().heads, ())
+    anchors.to_file(file, trail.verify().heads)
     attack(trail)
     assert trail.verify().problems == ()
-    assert trail.kinds(tuple(anchors.from_file(file))) == {kind}
+    assert trail.kinds(anchors.from_file(file)) == {kind}
 
 
 @pytest.mark.requirement("P5")
@@ -344,9 +346,142 @@ def test_a_restored_old_backup_is_detected(trail: Trail) -> None:
         heads = trail.verify().heads
         restored = Trail(trail.shipped, backup)
         assert restored.verify().problems == ()
-        assert restored.kinds(heads) == {"older than its anchor"}
+        assert restored.kinds(Kept(heads)) == {"older than its anchor"}
     finally:
         drop_database(trail.shipped.server, backup)
+
+
+# -- by what the bucket for evidence keeps, and nothing else ---------------------------------
+
+_NO_STORE = pytest.mark.skipif(
+    "PANDOM_TEST_SERVER" in os.environ, reason="a server alone has no object store"
+)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The evidence of one trail. What is written stays as long as the stack: it is locked."""
+
+    reader: Store
+    writer: Store
+    root: Store
+    trail: Trail
+
+    def anchor(self, heads: Iterable[Head]) -> None:
+        anchors.to_bucket(self.writer.s3, self.writer.evidence, heads)
+
+    def kept(self) -> Kept:
+        return anchors.from_bucket(self.reader.s3, self.reader.evidence, self.trail.name)
+
+    @property
+    def names(self) -> set[str]:
+        found = self.reader.s3.list_objects(
+            bucket_name=self.reader.evidence,
+            prefix=f"{anchors.PREFIX}{self.trail.name}/",
+            recursive=True,
+        )
+        return {str(one.object_name) for one in found}
+
+
+@pytest.fixture
+def bucket(trail: Trail, request: pytest.FixtureRequest) -> Bucket:
+    stack = request.getfixturevalue("stack")
+    reader = store_of(stack.outputs, AUDITOR)
+    root = replace(reader, account=Account("pandom-root", stack.secrets["minio-root"]))
+    return Bucket(reader, store_of(stack.outputs, EVIDENCE), root, trail)
+
+
+@_NO_STORE
+@pytest.mark.requirement("P5", "B3")
+def test_heads_are_kept_once_and_found_again(bucket: Bucket) -> None:
+    heads = bucket.trail.verify().heads
+    assert bucket.kept() == Kept()
+    bucket.anchor(bucket.kept().fresh(heads))
+    kept = bucket.kept()
+    assert {one.place for one in kept.anchors} == {one.place for one in heads}
+    assert kept.fresh(heads) == []
+    # Two who keep the same head at the same moment are no tampering.
+    bucket.anchor(heads)
+    assert bucket.trail.verify(bucket.kept()).problems == ()
+
+
+@_NO_STORE
+@pytest.mark.requirement("P5")
+@pytest.mark.parametrize(
+    ("attack", "kind"),
+    [
+        pytest.param(_chained_anew, "chain rewritten", id="a history chained anew"),
+        pytest.param(_cut, "older than its anchor", id="a cut tail"),
+    ],
+)
+def test_what_a_whole_chain_hides_the_bucket_shows(
+    bucket: Bucket, attack: Callable[[Trail], None], kind: str
+) -> None:
+    bucket.anchor(bucket.trail.verify().heads)
+    attack(bucket.trail)
+    assert bucket.trail.kinds() == set()
+    assert bucket.trail.kinds(bucket.kept()) == {kind}
+    # Whoever rewrites the trail and is the store's root as well can hide the anchors, no more.
+    for name in bucket.names:
+        bucket.root.s3.remove_object(bucket_name=bucket.root.evidence, object_name=name)
+    assert bucket.names == set()
+    assert bucket.trail.kinds(bucket.kept()) == {kind, "anchor deleted"}
+
+
+@_NO_STORE
+@pytest.mark.requirement("P5")
+def test_an_old_backup_put_back_is_shown_by_the_bucket(bucket: Bucket) -> None:
+    trail, backup = bucket.trail, _copy(bucket.trail.shipped, bucket.trail.name)
+    trail.write()
+    trail.seal()
+    bucket.anchor(trail.verify().heads)
+    drop_database(trail.shipped.server, trail.name)
+    with trail.shipped.server.connect("postgres", "postgres") as connection:
+        connection.execute(f"alter database {backup} rename to {trail.name}")
+    assert trail.kinds() == set()
+    assert trail.kinds(bucket.kept()) == {"older than its anchor"}
+
+
+@_NO_STORE
+@pytest.mark.requirement("P5")
+def test_an_anchor_that_was_written_over_is_seen(bucket: Bucket) -> None:
+    (head, *_) = heads = bucket.trail.verify().heads
+    bucket.anchor(heads)
+    bucket.anchor([replace(head, rows=head.rows + 1)])
+    assert bucket.trail.kinds(bucket.kept()) == {"anchor written over"}
+    (problem,) = bucket.trail.verify(bucket.kept()).problems
+    assert problem.log == head.log
+    assert len(bucket.kept().anchors) == len(heads)
+    assert all(isinstance(one, Anchor) for one in bucket.kept().anchors)
+
+
+@_NO_STORE
+@pytest.mark.requirement("P5")
+def test_an_archived_month_verifies_from_the_bucket(bucket: Bucket, tmp_path: Path) -> None:
+    file = _export(bucket.trail, tmp_path)
+    # A name of its own: exports of the stack's own trail are called by their month only.
+    prefix = f"{bucket.trail.name}/"
+    archive = Evidence(bucket.reader.s3, bucket.reader.evidence, prefix)
+    assert bucket.trail.kinds(archive=archive) == {"month missing"}
+
+    def put(text: str) -> None:
+        data = text.encode()
+        bucket.writer.s3.put_object(
+            bucket_name=bucket.writer.evidence,
+            object_name=prefix + file.name,
+            data=io.BytesIO(data),
+            length=len(data),
+        )
+
+    good = file.read_text()
+    put(good.replace("probe", "prove", 1))
+    assert bucket.trail.kinds(archive=archive) == {"archive differs"}
+    put(good)
+    assert bucket.trail.kinds(archive=archive) == set()
+    # Written over and hidden by the store's root: the good version is there still.
+    put(good.replace("probe", "prove", 1))
+    bucket.root.s3.remove_object(bucket_name=bucket.root.evidence, object_name=prefix + file.name)
+    assert bucket.trail.kinds(archive=archive) == set()
 
 
 @pytest.mark.requirement("P5")

@@ -10,10 +10,11 @@ import psycopg
 import psycopg.errors
 import pytest
 
-from pandom import objectstore
+from pandom.audit.place import store_of
 from pandom.database import retention
 from pandom.errors import Failure
 from pandom.host.retire import Bucket
+from schema.storage import AUDITOR, EVIDENCE
 from tests.fixtures.databases import ALICE, Database
 
 MONTH = "audit_logs_y2019m03"
@@ -97,18 +98,15 @@ def test_an_export_goes_to_the_bucket(
     old: Database, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     outputs = request.getfixturevalue("stack").outputs
-    client = objectstore.client(
-        objectstore.Endpoint(
-            outputs["minio_endpoint"], int(outputs["minio_port"]), Path(outputs["db_sslrootcert"])
-        ),
-        objectstore.Account(outputs["minio_access_key"], outputs["minio_secret_key"]),
-    )
-    name = outputs["minio_bucket_name"]
+    reader, writer = store_of(outputs, AUDITOR), store_of(outputs, EVIDENCE)
     with old.connect("pandom_janitor", autocommit=True) as connection:
-        made = retention.export(connection, MONTH, Bucket(client, name), tmp_path)
-    client.fget_object(
-        bucket_name=name, object_name=f"trail/{MONTH}.jsonl", file_path=str(tmp_path / "back")
+        made = retention.export(connection, MONTH, Bucket(writer, reader), tmp_path)
+    assert made.place == f"s3://{reader.evidence}/trail/{MONTH}.jsonl"
+    reader.s3.fget_object(
+        bucket_name=reader.evidence,
+        object_name=f"trail/{MONTH}.jsonl",
+        file_path=str(tmp_path / "back"),
     )
     assert retention.digest_of(tmp_path / "back") == (made.rows, made.sha256)
-    with pytest.raises(Failure):
-        Bucket(client, "another-bucket").put("x", tmp_path / "back")
+    with pytest.raises(Failure, match="could not be kept"):
+        Bucket(reader, reader).put("x", tmp_path / "back")

@@ -17,6 +17,7 @@ READS = {
     "migration": "migrator",
     "storage": "storage",
     "janitor": "janitor",
+    "auditor": "auditor",
 }
 
 

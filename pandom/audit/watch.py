@@ -1,0 +1,132 @@
+"""`pandom audit watch`: the scheduled drift check, a container of the stack.
+
+Each round audits access, the object store and the trail as the auditor, keeps report and
+anchors in the bucket for evidence, and says the verdict: in one line of the log that
+names the findings, and in a file that the container's health check reads. Drift makes
+the container unhealthy, and so does everything that could not be told.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from pandom.audit import accepted, anchors, catalog, report_json
+from pandom.audit.place import Place
+from pandom.audit.run import run as audit
+from pandom.audit.trail import verify
+from pandom.errors import DONE, FAILED, USER_MISTAKE, PandomError, UserMistake
+from pandom.jobs.inputs import setting
+from schema.storage import AUDITOR, EVIDENCE
+
+# What is not clean is looked at again soon: somebody heals it. The more a round costs,
+# the later: the trail of years must not be read without a pause.
+_AGAIN_S: Final = 30
+_SHARE: Final = 20
+# One line: exit code and findings; its age is that of the round.
+VERDICT: Final = Path(os.environ.get("PANDOM_AUDITOR_VERDICT", "/tmp/auditor-verdict"))  # noqa: S108
+PREFIX: Final = "audit/"
+_WORDS: Final = {DONE: "clean", USER_MISTAKE: "drift", FAILED: "could not tell"}
+
+
+@dataclass(frozen=True)
+class Round:
+    """The verdict of one round: exit code as of `pandom audit`, what it names, the evidence."""
+
+    code: int
+    names: tuple[str, ...] = ()
+    report: str | None = None
+
+    def __str__(self) -> str:
+        names = f": {'; '.join(self.names)}" if self.names else ""
+        return f"{_WORDS[self.code]}{names}"
+
+
+def look(place: Place) -> Round:
+    """One round, without keeping anything but new anchors.
+
+    Raises PandomError when database or object store cannot be reached.
+    """
+    store = place.store(AUDITOR)
+    with catalog.connect(place.dsn) as connection:
+        report = audit(connection, place.opt_in, accepted.load(), objects=store)
+        kept = anchors.from_bucket(store.s3, store.evidence, connection.info.dbname)
+        verdict = verify(connection, kept)
+    if not verdict.problems:
+        writer = place.store(EVIDENCE)
+        anchors.to_bucket(writer.s3, writer.evidence, kept.fresh(verdict.heads))
+    trail: dict[str, Any] = {**asdict(verdict), "exit_code": verdict.exit_code}
+    codes = {report.exit_code, verdict.exit_code}
+    names = (
+        *(one.id for one in report.findings),
+        *(f"{one.kind}: {one.text}" for one in verdict.problems),
+        *report.unknown,
+        *verdict.late,
+    )
+    code = next(one for one in (USER_MISTAKE, FAILED, DONE) if one in codes)
+    text = report_json.text({**report_json.document(report), "exit_code": code, "trail": trail})
+    return Round(code, names, text)
+
+
+def keep(place: Place, report: str, now: datetime) -> None:
+    """Write a report under its time and as the latest; both stay as long as the lock."""
+    writer, body = place.store(EVIDENCE), report.encode()
+    for name in (f"{now:%Y-%m-%dT%H-%M-%SZ}", "latest"):
+        writer.s3.put_object(
+            bucket_name=writer.evidence,
+            object_name=f"{PREFIX}{name}.json",
+            data=io.BytesIO(body),
+            length=len(body),
+            content_type="application/json",
+        )
+
+
+def _unreachable() -> tuple[type[Exception], ...]:
+    import psycopg
+    from minio.error import MinioException
+    from urllib3.exceptions import HTTPError
+
+    return PandomError, psycopg.Error, MinioException, HTTPError
+
+
+def once(place: Place, before: Round | None, *, due: bool) -> Round:
+    """One round; its report is kept when it is due, and when the verdict has changed."""
+    try:
+        found = look(place)
+        if found.report and (
+            due or before is None or (found.code, found.names) != (before.code, before.names)
+        ):
+            keep(place, found.report, datetime.now(UTC))
+    except _unreachable() as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        found = Round(FAILED, (reason,))
+    VERDICT.write_text(f"{found.code} {found}\n")
+    return found
+
+
+def run(place: Place, pause: Callable[[float], None] = time.sleep) -> None:
+    """Rounds for ever, PANDOM_AUDITOR_INTERVAL_S seconds apart while all is clean."""
+    wanted = setting("PANDOM_AUDITOR_INTERVAL_S")
+    if not wanted.isdigit() or int(wanted) < 1:
+        raise UserMistake(f"PANDOM_AUDITOR_INTERVAL_S must be 1 or more, found {wanted!r}")
+    interval = int(wanted)
+    before: Round | None = None
+    kept = float("-inf")
+    while True:
+        started = time.monotonic()
+        due = started - kept >= interval
+        found = once(place, before, due=due)
+        if due:
+            kept = started
+        if before is None or due or str(found) != str(before):
+            print(found, flush=True)
+        before = found
+        took = time.monotonic() - started
+        soon = max(_AGAIN_S, _SHARE * took)
+        pause(interval if found.code == DONE else min(interval, soon))
