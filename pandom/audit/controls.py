@@ -213,16 +213,14 @@ def _definers(observed: Observed) -> Verdict:
         for fact, value in observed.facts.items()
         if fact.kind == "function" and fact.detail == "security" and value == "definer"
     }
+    open_to_all = {
+        fact.object for fact in observed.facts if fact.kind == "privilege" and fact.detail == PUBLIC
+    }
     loose = {
         name
         for name in names
         if "search_path=" not in observed.facts[Fact("function", name, "settings")]
-        or PUBLIC
-        in {
-            fact.detail
-            for fact in observed.facts
-            if fact.kind == "privilege" and fact.object == f"function {name}"
-        }
+        or f"function {name}" in open_to_all
     }
     return _none(loose, f"{len(names)} functions, search_path pinned, none for PUBLIC")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, Literal
 
 from pandom.audit.facts import Fact, Facts
@@ -50,7 +51,7 @@ class Difference:
     actual: Mapping[str, str]
     because: tuple[Difference, ...] = field(default=(), repr=False)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Stable as long as the same thing is wrong; the status is part of it."""
         parts = (self.kind.replace(" ", "-") + "-" + self.status, self.object, self.detail)
@@ -87,16 +88,21 @@ def _with(one: Difference, folded: Mapping[str, list[Difference]]) -> Difference
 
 
 def _single(expected: Facts, actual: Facts) -> Iterable[Difference]:
-    groups: dict[tuple[str, str, str], list[Fact]] = {}
-    for fact in sorted(expected.keys() | actual.keys()):
-        if fact.kind not in _CONTEXT:
-            detail = "" if fact.kind in WHOLE else fact.detail
-            groups.setdefault((fact.kind, fact.object, detail), []).append(fact)
-    for (kind, name, detail), facts in groups.items():
-        if all(expected.get(fact) == actual.get(fact) for fact in facts):
-            continue
-        wanted = {fact.detail: expected[fact] for fact in facts if fact in expected}
-        found = {fact.detail: actual[fact] for fact in facts if fact in actual}
+    # Of thousands of facts a few differ: only their groups are put together and sorted.
+    differ = {
+        _group(fact)
+        for fact in expected.keys() | actual.keys()
+        if fact.kind not in _CONTEXT and expected.get(fact) != actual.get(fact)
+    }
+    groups: dict[tuple[str, str, str], set[Fact]] = {key: set() for key in sorted(differ)}
+    for facts in (expected, actual):
+        for fact in facts:
+            if (key := _group(fact)) in groups:
+                groups[key].add(fact)
+    for (kind, name, detail), group in groups.items():
+        members = sorted(group)
+        wanted = {fact.detail: expected[fact] for fact in members if fact in expected}
+        found = {fact.detail: actual[fact] for fact in members if fact in actual}
         status: Status = "different"
         if not wanted:
             status = "extra"
@@ -108,6 +114,11 @@ def _single(expected: Facts, actual: Facts) -> Iterable[Difference]:
             found = {key: value for key, value in found.items() if key not in same}
         # What is owned by one role or another has one owner: the detail says nothing.
         yield Difference(kind, name, "" if detail == kind else detail, status, wanted, found)
+
+
+def _group(fact: Fact) -> tuple[str, str, str]:
+    """What becomes one difference: a whole object for some kinds, else a detail of it."""
+    return fact.kind, fact.object, "" if fact.kind in WHOLE else fact.detail
 
 
 def _causes(one: Difference) -> Iterable[tuple[str, str]]:

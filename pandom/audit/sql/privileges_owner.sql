@@ -11,6 +11,10 @@ cross join lateral aclexplode(
 ) as d
 where c.relacl is not null and c.oid >= 16384 and c.relkind in ('r', 'p', 'v', 'S')
     and c.relpersistence <> 't'
+    -- The default is one entry, the owner's: who has it whole is left out at once.
+    and not c.relacl @> (
+        acldefault(case when c.relkind = 'S' then 's' else 'r' end::"char", c.relowner)
+    )[1]
     and not exists (
         select
         from aclexplode(c.relacl) as a
