@@ -177,12 +177,18 @@ def _check_complete(connection: psycopg.Connection, name: str) -> None:
 
 
 def _begin_epoch(connection: psycopg.Connection) -> None:
-    """Rows written from now on are of a new epoch: transaction numbers begin again elsewhere."""
+    """Rows written from now on are of a new epoch: transaction numbers begin again elsewhere.
+
+    The chain knows epochs whose rows retention took; sealing never goes back behind it.
+    """
     for table in access.TRAIL_TABLES:
         connection.execute("set local role pandom_trail")
         identifier = sql.Identifier(*table.split("."))
         row = connection.execute(
-            sql.SQL("select coalesce(max(epoch), 0) + 1 from {}").format(identifier)
+            sql.SQL(
+                "select 1 + greatest(0, (select max(epoch) from {}), "
+                "(select max(last_epoch) from public.trail_blocks where log = {}))"
+            ).format(identifier, sql.Literal(table.rpartition(".")[2]))
         ).fetchone()
         if row is None:
             raise Failure(f"{table} cannot be read")

@@ -16,6 +16,9 @@ import psycopg.errors
 import pytest
 from psycopg import sql
 
+from pandom.audit import catalog
+from pandom.audit.anchors import Head
+from pandom.audit.trail import Verdict, verify
 from pandom.database import cluster, migrate, prepare
 from pandom.database.converge import difference
 from pandom.errors import Failure, UserMistake
@@ -168,6 +171,74 @@ def test_a_dump_restores_without_an_error_and_equals_its_source(
                 "select count(*) from public.sign_in(%s, %s)", (ALICE.email, PASSWORD)
             ).fetchone()
             assert row == (1,)
+
+
+def _sealed(database: Database) -> Verdict:
+    """The trail after the janitor sealed all of it; other databases' transactions delay that."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with database.connect("pandom_janitor") as connection:
+            connection.execute("select public.seal_trail()")
+        verdict = _verified(database)
+        if not any(verdict.waiting.values()):
+            return verdict
+        time.sleep(0.1)
+    raise AssertionError("rows of the trail were not sealed within 20 s")
+
+
+def _verified(database: Database, anchors: tuple[Head, ...] = ()) -> Verdict:
+    with catalog.connect(database.server.dsn("pandom_auditor", database.name)) as connection:
+        return verify(connection, anchors)
+
+
+@pytest.mark.requirement("P5", "D4")
+def test_a_restored_trail_goes_on_in_a_new_epoch_and_verifies_across_both(
+    database: Database, factory: Factory
+) -> None:
+    password = database.server.passwords["postgres"]
+    before = _sealed(database)
+    text = _dump(database)
+    with _dropped(factory, f"{database.name}_restored") as restored:
+        prepare.prepare(database.target, password, restored.name, factory.opt_in)
+        assert "ERROR" not in _restore(restored, text)
+        prepare.finish(database.target, password, restored.name, factory.opt_in)
+        with restored.connect() as connection:
+            connection.execute("select public.sign_in(%s, %s)", (ALICE.email, PASSWORD))
+        after = _sealed(restored)
+        assert after.problems == ()
+        assert after.blocks > before.blocks
+        epochs = (
+            "select distinct {} from public.trail_blocks where log = 'security_logs' order by 1"
+        )
+        assert restored.rows(epochs.format("first_epoch")) == [(1,), (2,)]
+        # The same chain: heads that were kept before the restore are in it.
+        assert _verified(restored, before.heads).problems == ()
+        with restored.connect("postgres", autocommit=True) as connection:
+            connection.execute(
+                "update public.audit_logs set details = '{}' "
+                "where id = (select min(id) from public.audit_logs where epoch = 1)"
+            )
+        assert {one.kind for one in _verified(restored).problems} == {"row edited"}
+
+
+@pytest.mark.requirement("P5", "D4")
+def test_an_epoch_is_new_although_retention_took_every_row_of_the_last_one(
+    database: Database, factory: Factory
+) -> None:
+    password = database.server.passwords["postgres"]
+    _sealed(database)
+    with database.connect("postgres", autocommit=True) as connection:
+        connection.execute("truncate public.audit_logs")
+    text = _dump(database)
+    with _dropped(factory, f"{database.name}_restored") as restored:
+        prepare.prepare(database.target, password, restored.name, factory.opt_in)
+        assert "ERROR" not in _restore(restored, text)
+        prepare.finish(database.target, password, restored.name, factory.opt_in)
+        with restored.connect("postgres", autocommit=True) as connection:
+            row = connection.execute(
+                "insert into public.audit_logs (event_type) values ('probe') returning epoch"
+            ).fetchone()
+        assert row == (2,)
 
 
 @pytest.mark.requirement("D4")
