@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pandom.naming import PROJECT
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -27,6 +29,16 @@ def cache_home() -> Path:
 def backend() -> Path:
     """Pulumi's file backend."""
     return state_home() / "backend"
+
+
+def states() -> Path:
+    """The folder with one state file for each stack."""
+    return backend() / ".pulumi" / "stacks" / PROJECT
+
+
+def every_stack() -> list[str]:
+    """The names of the stacks that have a state, sorted."""
+    return sorted(path.stem for path in states().glob("*.json"))
 
 
 def passphrase_file() -> Path:

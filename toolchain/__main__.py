@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from pandom import paths
 from pandom.errors import DONE, INTERRUPTED, PandomError
+from pandom.host import passphrase
 from toolchain import (
     base_image,
     cache,
@@ -67,6 +68,9 @@ def provide(quiet: bool) -> None:
     paths.backend().mkdir(parents=True, exist_ok=True, mode=0o700)
     found = environment.find()
     if not quiet:
+        # `pandom up` makes it itself; who uses pulumi by hand finds it here.
+        if passphrase.ensure():
+            say("  made a passphrase for the states; keep a copy of it (docs/runbook.md)")
         say('\nFor using pulumi by hand (or: eval "$(python3 -m toolchain --print-exports)"):')
         print(found.exports(), flush=True)
 

@@ -11,8 +11,9 @@ from pandom.errors import Failure, UserMistake
 from pandom.host import client_version, explain, passphrase
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
-from pandom.host.stack import Stack, every_stack
+from pandom.host.stack import Stack
 from pandom.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
+from pandom.paths import every_stack
 from pandom.progress import say
 from toolchain import environment
 

@@ -11,8 +11,9 @@ from pandom.host.display import Display
 from pandom.host.engine import Engine
 from pandom.host.events import QUIET_OPERATIONS
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
-from pandom.host.stack import Stack, every_stack
+from pandom.host.stack import Stack
 from pandom.host.up import toolchain_variables
+from pandom.paths import every_stack
 from pandom.progress import say
 
 # `preview --json` prints one document at the end, unless it is told to stream.

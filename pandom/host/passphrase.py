@@ -1,17 +1,19 @@
 """The passphrase that encrypts every secret in the states: made once, never again.
 
 A new passphrase could not read the old states, and Pulumi's own message about
-that names neither the file nor a way out.
+that names neither the file nor a way out. `make tools` makes it, too, so that
+`pulumi` by hand works: hence nothing but the standard library here.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import tempfile
+from pathlib import Path
 
 from pandom import paths
 from pandom.errors import UserMistake
-from pandom.host.stack import every_stack
 
 
 def there() -> bool:
@@ -24,23 +26,35 @@ def there() -> bool:
         if place.stat().st_mode & 0o077:
             place.chmod(0o600)
         return True
-    stacks = every_stack()
+    stacks = paths.every_stack()
     if stacks:
         raise UserMistake(lost(stacks))
     return False
 
 
 def ensure() -> bool:
-    """Make the passphrase if there is none yet; True if it was made now."""
+    """Make the passphrase if there is none yet; True if it was made now.
+
+    Complete or not at all, and the first of two runs wins: the other's states must be
+    readable with the same.
+    """
     if there():
         return False
     place = paths.passphrase_file()
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as sink:
-        sink.write(secrets.token_urlsafe(32) + "\n")
-        sink.flush()
-        os.fsync(sink.fileno())
+    if place.exists() and not place.read_text().strip():
+        place.unlink()
+    handle, name = tempfile.mkstemp(dir=place.parent, prefix=".passphrase.")  # mode 0600
+    try:
+        with os.fdopen(handle, "w") as sink:
+            sink.write(secrets.token_urlsafe(32) + "\n")
+            sink.flush()
+            os.fsync(sink.fileno())
+        place.hardlink_to(name)
+    except FileExistsError:
+        return False
+    finally:
+        Path(name).unlink()
     return True
 
 

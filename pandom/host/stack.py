@@ -61,7 +61,7 @@ class Stack:
     @property
     def checkpoint(self) -> Path:
         """Pulumi's state of the stack; exists from `stack init` to `stack rm`."""
-        return paths.backend() / ".pulumi" / "stacks" / PROJECT / f"{self.name}.json"
+        return paths.states() / f"{self.name}.json"
 
     def exists(self) -> bool:
         """Whether there is a state."""
@@ -78,12 +78,6 @@ class Stack:
         if self.short_lived:
             return "ephemeral"
         return "production" if self.name.startswith("prod") else "development"
-
-
-def every_stack() -> list[str]:
-    """The names of the stacks that have a state, sorted."""
-    folder = paths.backend() / ".pulumi" / "stacks" / PROJECT
-    return sorted(path.stem for path in folder.glob("*.json"))
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:

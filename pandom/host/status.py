@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pandom.host.engine import Engine
 from pandom.host.lock import marked
-from pandom.host.stack import Stack, every_stack
+from pandom.host.stack import Stack
+from pandom.paths import every_stack
 
 
 def run(name: str, every: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,14 @@ def test_the_passphrase_is_made_once_and_for_the_owner_only(clone: Path) -> None
     assert not passphrase.ensure()
     assert place.read_text() == text
     assert place.stat().st_mode & 0o777 == 0o600
+
+
+def test_of_two_first_runs_one_makes_the_passphrase(clone: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: passphrase.ensure(), range(32)))
+    assert made.count(True) == 1
+    folder = paths.passphrase_file().parent
+    assert [path.name for path in folder.iterdir() if "passphrase" in path.name] == ["passphrase"]
 
 
 def test_a_lost_passphrase_is_never_replaced(clone: Path) -> None:
