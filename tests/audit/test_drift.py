@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 
 import psycopg
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from pandom.audit.findings import script
 from tests.audit.conftest import Audit, Shipped, remade_on_failure
-from tests.audit.drift import DRIFT, Drift
+from tests.audit.drift import DRIFT, Drift, independent
+from tests.fixtures.soak import Progress
 
 
 @pytest.mark.requirement("B5")
@@ -76,6 +78,42 @@ def test_drift_of_many_kinds_at_once_is_healed(
             if not audit().drift:
                 return
         assert [one.id for one in audit().drift] == []
+
+
+def _all_found_and_healed(chosen: list[Drift], shipped: Shipped, audit: Audit) -> None:
+    for drift in chosen:
+        shipped.execute(drift.sql.replace("{db}", shipped.name))
+    found = audit().drift
+    names = {name for one in chosen for name in one.named(shipped.name, shipped.opt_in)}
+    assert {one.id for one in found} == names, [one.name for one in chosen]
+    shipped.execute(script(found))
+    assert [one.id for one in audit().drift] == [], [one.name for one in chosen]
+
+
+@pytest.mark.requirement("B5")
+def test_each_of_many_that_share_nothing_is_found_and_no_other(
+    shipped: Shipped, audit: Audit
+) -> None:
+    chosen = independent(DRIFT)
+    assert len(chosen) > 30
+    with remade_on_failure(shipped):
+        _all_found_and_healed(chosen, shipped, audit)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.requirement("B5")
+def test_random_combinations_are_found_whole_and_healed(
+    shipped: Shipped, audit: Audit, pytestconfig: pytest.Config
+) -> None:
+    progress = Progress.of(pytestconfig, "random drift")
+    for number in range(progress.done, int(os.environ.get("PANDOM_DRIFT_ROUNDS", "1000"))):
+        # The number is the seed: a round that fails can be run again alone.
+        dice = random.Random(number)  # noqa: S311 - no secret
+        chosen = independent(dice.sample(DRIFT, dice.randint(2, 40)))
+        with remade_on_failure(shipped):
+            _all_found_and_healed(chosen, shipped, audit)
+        progress.note(number + 1)
 
 
 def test_there_are_enough_classes_of_drift() -> None:
