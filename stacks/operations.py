@@ -17,6 +17,14 @@ from stacks.settings import Settings
 from stacks.storage import Storage
 
 AUDIT_INTERVAL_S: Final = 3600
+# Two and a half rounds without a verdict are as bad as a bad one. What the command says
+# is what `pandom health` shows.
+AUDITOR_HEALTH: Final = (
+    "sh",
+    "-c",
+    'read code said < /tmp/auditor-verdict; echo "$said"; test "$code" = 0 '
+    f'&& test -n "$(find /tmp/auditor-verdict -mmin -{AUDIT_INTERVAL_S * 5 // 2 // 60})"',
+)
 
 
 @dataclass(frozen=True)
@@ -72,9 +80,6 @@ class Operations(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _auditor(self, args: OperationsArgs) -> docker.Container:
-        # Two and a half rounds without a verdict are as bad as a bad one.
-        stale = AUDIT_INTERVAL_S * 5 // 2 // 60
-        fresh = f'test -n "$(find /tmp/auditor-verdict -mmin -{stale})"'
         return container(
             "auditor-container",
             ContainerArgs(
@@ -91,17 +96,7 @@ class Operations(pulumi.ComponentResource):
                 },
                 mounts=(Mount(args.keys.volumes["auditor"], str(KEYS_MOUNT)),),
                 tmpfs=TMP,
-                # What the command says is what `pandom health` shows.
-                health=Health(
-                    (
-                        "sh",
-                        "-c",
-                        f'read code said < /tmp/auditor-verdict; echo "$said"; {fresh} '
-                        '&& test "$code" = 0',
-                    ),
-                    interval="15s",
-                    retries=1,
-                ),
+                health=Health(AUDITOR_HEALTH, interval="15s", retries=1),
                 health_wait_s=0,
                 restart=args.settings.profile.restart,
                 labels={

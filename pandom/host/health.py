@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pandom.errors import DONE, FAILED, Failure
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack
 from pandom.progress import say, shorten
+from schema.storage import AUDITOR
 from stacks.settings import PROFILES
+
+if TYPE_CHECKING:
+    from pandom.audit.store import Store
 
 CONNECT_S: Final = 5
 # Their first verdict comes after a while; until then they are running.
@@ -40,6 +45,16 @@ class Check:
     seconds: float
 
 
+def _made(name: str, look: Callable[[], str]) -> Check:
+    """Make one check; it fails by raising, whatever the library raises."""
+    started = time.monotonic()
+    try:
+        ok, detail = True, look()
+    except Exception as error:  # noqa: BLE001 - any failure of a check is its result
+        ok, detail = False, shorten(str(error) or type(error).__name__, 300)
+    return Check(name, ok, detail, round(time.monotonic() - started, 3))
+
+
 @dataclass
 class Report:
     """All checks of one stack."""
@@ -59,14 +74,9 @@ class Report:
         return bool(failed) and failed <= _OF_JOBS
 
     def add(self, name: str, look: Callable[[], str]) -> bool:
-        """Make one check; it fails by raising, whatever the library raises."""
-        started = time.monotonic()
-        try:
-            ok, detail = True, look()
-        except Exception as error:  # noqa: BLE001 - any failure of a check is its result
-            ok, detail = False, shorten(str(error) or type(error).__name__, 300)
-        self.checks.append(Check(name, ok, detail, round(time.monotonic() - started, 3)))
-        return ok
+        """Make one check; returns whether it passed."""
+        self.checks.append(_made(name, look))
+        return self.checks[-1].ok
 
     def as_json(self) -> str:
         """For machines; secrets are in no detail."""
@@ -98,15 +108,23 @@ class Report:
 
 def check(stack: Stack, engine: Engine, outputs: Mapping[str, Any]) -> Report:
     """Check everything, also after a failure: one run shows all that is wrong."""
+    # Imported before there are two threads: each would import the other's half.
+    from pandom.audit.place import store_of
+
     report = Report(stack.name)
     audited = PROFILES[outputs["profile"]].scheduled_audit
     for part in (*SERVERS, *(("auditor",) if audited else ())):
         report.add(f"container {part}", partial(_container, engine, part))
-    for role in sorted(outputs["passwords"]):
-        report.add(f"login {role}", partial(_login, outputs, role))
-    report.add("roles", lambda: _roles(outputs))
-    _database(report, outputs)
-    report.add("bucket", lambda: _bucket(outputs))
+    # The other server's checks run meanwhile: listing its users is slow on purpose.
+    with ThreadPoolExecutor() as beside:
+        bucket = beside.submit(
+            _made, "bucket", lambda: _bucket(outputs, store_of(outputs, AUDITOR))
+        )
+        for role in sorted(outputs["passwords"]):
+            report.add(f"login {role}", partial(_login, outputs, role))
+        report.add("roles", lambda: _roles(outputs))
+        _database(report, outputs)
+        report.checks.append(bucket.result())
     return report
 
 
@@ -220,27 +238,24 @@ def _privileges(outputs: Mapping[str, Any]) -> str:
     return "on tables, functions and types as declared"
 
 
-def _bucket(outputs: Mapping[str, Any]) -> str:
-    import urllib3
-    from minio import Minio
+def _bucket(outputs: Mapping[str, Any], auditor: Store) -> str:
+    """The application's user reaches its bucket, and the store's rules are as declared."""
+    from pandom.audit import store
+    from pandom.objectstore import Account, client
 
-    pool = urllib3.PoolManager(
-        ca_certs=outputs["db_sslrootcert"],
-        cert_reqs="CERT_REQUIRED",
-        timeout=urllib3.Timeout(CONNECT_S),
-        retries=urllib3.Retry(total=1),
-    )
-    client = Minio(
-        f"{outputs['minio_endpoint']}:{outputs['minio_port']}",
-        access_key=outputs["minio_access_key"],
-        secret_key=outputs["minio_secret_key"],
-        secure=True,
-        http_client=pool,
-    )
-    bucket = str(outputs["minio_bucket_name"])
+    user = Account(outputs["minio_access_key"], outputs["minio_secret_key"])
+    limited = client(auditor.endpoint, user)
     # Listing is what the limited user may do; whether a bucket exists it may not ask everywhere.
-    next(iter(client.list_objects(bucket, prefix=".pandom-health")), None)
-    return f"{bucket} as {outputs['minio_access_key']} over TLS"
+    next(iter(limited.list_objects(bucket_name=auditor.bucket, prefix=".pandom-health")), None)
+    seen, expected = store.read(auditor), store.expected(auditor.bucket)
+    wrong = {
+        f"{fact.kind} {fact.object}"
+        for fact, value in expected.items()
+        if seen.facts.get(fact) != value
+    }
+    if wrong:
+        raise Failure(f"not as declared: {', '.join(sorted(wrong))}")
+    return f"{auditor.bucket} as {user.access_key} over TLS, {len(expected)} rules as declared"
 
 
 def run(name: str, as_json: bool = False) -> int:

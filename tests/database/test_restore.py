@@ -17,7 +17,7 @@ import pytest
 from psycopg import sql
 
 from pandom.audit import catalog
-from pandom.audit.anchors import Head
+from pandom.audit.anchors import Head, Kept
 from pandom.audit.trail import Verdict, verify
 from pandom.database import cluster, migrate, prepare
 from pandom.database.converge import difference
@@ -188,7 +188,7 @@ def _sealed(database: Database) -> Verdict:
 
 def _verified(database: Database, anchors: tuple[Head, ...] = ()) -> Verdict:
     with catalog.connect(database.server.dsn("pandom_auditor", database.name)) as connection:
-        return verify(connection, anchors)
+        return verify(connection, Kept(anchors))
 
 
 @pytest.mark.requirement("P5", "D4")
