@@ -112,9 +112,14 @@ def _outside(error: Exception) -> str | None:
     """The message for what fails around us, wherever it was noticed: the disk, Docker."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}\nNext: mend that and run this again."
-    if type(error).__module__.partition(".")[0] in ("docker", "requests", "urllib3"):
+    library = type(error).__module__.partition(".")[0]
+    if library in ("docker", "requests", "urllib3"):
+        cause: BaseException = error
+        # What requests says of a socket that is gone is three exceptions in one tuple.
+        while library != "docker" and cause.__context__ is not None:
+            cause = cause.__context__
         return (
-            f"Docker stopped answering, or refused: {error}\n"
+            f"Docker stopped answering, or refused: {cause}\n"
             "Next: `docker info` shows whether it runs; this command, run again, goes on from here."
         )
     return None

@@ -67,6 +67,17 @@ def test_a_mistake_of_the_program_is_no_traceback(
     assert "Traceback" in (home / "pandom-stack" / "last-error.log").read_text()
 
 
+def test_a_daemon_that_stops_is_named_by_its_cause(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def ask(_: object) -> None:
+        docker.DockerClient(f"unix://{tmp_path}/gone.sock", version="1.41").containers.list()
+
+    assert run_with(monkeypatch, ask) == 1
+    said = capsys.readouterr().err
+    assert "Docker stopped answering, or refused: [Errno 2] No such file or directory\n" in said
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
