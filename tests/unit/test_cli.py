@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import signal
+from pathlib import Path
 
 import docker.errors
 import pytest
