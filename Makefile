@@ -34,8 +34,8 @@ health: ready ## check STACK: server, tables, object store
 
 .PHONY: audit
 audit: ready ## who can do what in STACK, and is it what was declared
-	@$(PANDOM) audit --stack $(STACK) --store
-	@$(PANDOM) audit --stack $(STACK) trail
+	@$(PANDOM) audit --stack $(STACK) --store --host
+	@$(PANDOM) audit --stack $(STACK) trail --anchor bucket --archive bucket
 
 .PHONY: env
 env: ready ## print STACK's settings and secrets for a client (ROLE=pandom_app)

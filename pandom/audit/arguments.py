@@ -42,6 +42,9 @@ def register(commands: Any) -> None:
     parser.add_argument("--format", choices=FORMATS, default="terminal", help="how to print it")
     parser.add_argument("--output", type=Path, help="a file instead of stdout")
     parser.add_argument("--store", action="store_true", help="the object store, too (of a stack)")
+    parser.add_argument(
+        "--host", action="store_true", help="the containers, too (of a stack of this host)"
+    )
     parser.add_argument("--accepted", type=Path, help="instead of schema/accepted.toml")
     parser.add_argument(
         "--anchor",

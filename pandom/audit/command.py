@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pandom.audit.arguments import BUCKET
-from pandom.audit.place import find
+from pandom.audit.place import Place, find
 from pandom.errors import DONE, Failure, UserMistake
 from schema.storage import AUDITOR, EVIDENCE
 
 if TYPE_CHECKING:
     from pandom.audit.catalog import Observed
+    from pandom.audit.facts import Facts
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,10 +65,20 @@ def _all(args: argparse.Namespace) -> int:
     given = accepted.load(args.accepted) if args.accepted else accepted.load()
     place = find(args)
     objects = place.store(AUDITOR) if args.store else None
+    containers = _containers(args, place) if args.host else None
     with catalog.connect(place.dsn) as connection:
-        report = audit(connection, place.opt_in, given, objects=objects)
+        report = audit(connection, place.opt_in, given, objects=objects, containers=containers)
     _write(args, render.render(report, args.format))
     return report.exit_code
+
+
+def _containers(args: argparse.Namespace, place: Place) -> tuple[Facts, Facts]:
+    """Only the host can ask Docker: no container is ever given its socket."""
+    if place.outputs is None:
+        raise UserMistake("--host needs --stack: containers are those of a stack of this host.")
+    from pandom.host import containers
+
+    return containers.read(args.stack or "dev")
 
 
 def _observed(args: argparse.Namespace) -> Observed:

@@ -20,6 +20,7 @@ Status = Literal["extra", "missing", "different"]
 WHOLE: Final = frozenset(
     {
         "bucket",
+        "container",
         "function",
         "policy",
         "role",

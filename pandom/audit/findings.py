@@ -21,6 +21,7 @@ _BY_HAND: Final = {
     "connection rule": "The rules are part of the server's image: `make up` brings them back.",
     "setting": "The setting is part of the server's image: `make up` brings it back.",
     "bucket": "`make up` runs the storage job, which makes it as declared.",
+    "container": "`make up` makes it as declared; one of somebody else: docker rm -f.",
     "store user": "`make up` heals the declared user; another one: remove it as root.",
     "store policy": "`make up` heals the declared policy; another one: remove it as root.",
     "owner": "Restore it from a backup, or let `make up` migrate an empty database.",
@@ -139,6 +140,9 @@ _TITLES: Final[Mapping[tuple[str, str], str]] = {
     ("setting", "extra"): "the server's file fixes a setting that is not declared",
     ("setting", "different"): "a setting has another value than declared",
     ("setting", "missing"): "a declared setting is not there",
+    ("container", "extra"): "a container that is not declared reaches into the stack",
+    ("container", "missing"): "a declared container is gone",
+    ("container", "different"): "a container does not run as declared",
     ("bucket", "extra"): "a bucket that is not declared",
     ("bucket", "missing"): "the declared bucket is gone",
     ("bucket", "different"): "the bucket is not as declared",
@@ -299,6 +303,33 @@ def _connection_rule(one: Difference) -> tuple[Severity, str]:
     )
 
 
+def _container(one: Difference) -> tuple[Severity, str]:
+    found, wanted = one.actual, one.expected
+    if one.status == "missing":
+        return "medium", "What it does is not done: nothing is open."
+    if "docker.sock" in found.get("mounts", ""):
+        return "critical", "Docker's socket is root on the host, and so on everything here."
+    if (
+        found.get("privileged") == "true"
+        or found.get("shares with the host", "none") != "none"
+        or found.get("devices", "none") != "none"
+        or found.get("user", "").split(":")[0] in ("root", "0")
+    ):
+        return "critical", "Its walls are down: whoever breaks into it is on the host."
+    if one.status == "extra" or wanted.keys() & {
+        "capabilities",
+        "command",
+        "image",
+        "mounts",
+        "networks",
+        "ports",
+        "root",
+        "security options",
+    }:
+        return "high", "It reaches, or can become, more than was reviewed: secrets among it."
+    return "medium", "Limits and checks decide what a fault of it costs the others."
+
+
 def _setting(one: Difference) -> tuple[Severity, str]:
     return "high", "It decides what is encrypted, logged or checked for everybody."
 
@@ -319,6 +350,7 @@ _JUDGED: Final[Mapping[str, Callable[[Difference], tuple[Severity, str]]]] = {
     "rule": lambda one: _FIXED["rule", "extra"],
     "row security": lambda one: _FIXED["row security", "different"],
     "event trigger": lambda one: _FIXED["event trigger", "different"],
+    "container": _container,
     "bucket": lambda one: (
         "critical" if one.actual.get("without signing in") else "high",
         "An open bucket is read by whoever finds it; without versions a deletion is final.",

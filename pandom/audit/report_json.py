@@ -39,6 +39,7 @@ def document(report: Report) -> dict[str, Any]:
     observed = report.observed
     return {
         "version": VERSION,
+        "scope": list(report.scope),
         "database": observed.database,
         "login": observed.login,
         "server": observed.version,

@@ -33,7 +33,7 @@ def render(report: Report) -> str:
     lines = [
         f"Audit of {observed.database} on PostgreSQL {observed.version.split()[0]}, "
         f"as {observed.login}",
-        f"{len(report.expected)} declared facts compared with {len(observed.facts)} observed.",
+        f"Scope: {', '.join(report.scope)}. {len(report.expected)} declared facts compared.",
         "",
     ]
     for one in report.findings:

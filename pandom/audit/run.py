@@ -29,6 +29,7 @@ class Report:
     accepted: tuple[tuple[Finding, Acceptance], ...]
     stale: tuple[Acceptance, ...]
     controls: tuple[Result, ...] = ()
+    scope: tuple[str, ...] = ("database",)
 
     @property
     def drift(self) -> tuple[Finding, ...]:
@@ -60,17 +61,25 @@ def run(
     today: date | None = None,
     known: Facts | None = None,
     objects: Store | None = None,
+    containers: tuple[Facts, Facts] | None = None,
 ) -> Report:
     """Audit the connection's database.
 
     ``today`` decides which acceptances still hold; ``known`` is another recording than
-    schema/catalog.json; ``objects`` brings the object store into the scope.
+    schema/catalog.json; ``objects`` brings the object store into the scope, and
+    ``containers``, declared and actual, those of the host.
     """
+    scope = ["database"]
     observed = catalog.read(connection, declared.OWNERS)
     expected = declared.facts(observed, opt_in, known)
     actual = declared.comparable(observed.facts) | recorded.settings(observed, expected)
     expected = _visible(expected, observed)
+    if containers is not None:
+        scope.append("containers")
+        expected |= containers[0]
+        actual |= containers[1]
     if objects is not None:
+        scope.append("object store")
         seen = store.read(objects)
         kinds = {fact.kind for fact in seen.facts}
         actual |= seen.facts
@@ -85,7 +94,9 @@ def run(
     found = [*findings(differences(expected, actual), expected), *_failed(results)]
     given = accepted.load() if acceptances is None else acceptances
     kept, excused, stale = accepted.divide(found, given, today or datetime.now(UTC).date())
-    return Report(observed, expected, tuple(kept), tuple(excused), tuple(stale), results)
+    return Report(
+        observed, expected, tuple(kept), tuple(excused), tuple(stale), results, tuple(scope)
+    )
 
 
 def _failed(results: Iterable[Result]) -> Iterable[Finding]:
