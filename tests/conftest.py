@@ -1,4 +1,8 @@
-"""What every layer shares: the fixtures' modules, and the rules that hold for a whole run."""
+"""What every layer shares: the fixtures' modules, and the rules that hold for a whole run.
+
+The process that runs a test writes into its report which rows it proves and whether a
+secret stands in it; the process that was started reads the reports of all and judges.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from tests.fixtures import leaks, requirements
 
 pytest_plugins = ["tests.fixtures.stack", "tests.fixtures.server"]
 
-_BOOKS = pytest.StashKey[requirements.Bookkeeping]()
-_LEAKS = pytest.StashKey[list[str]]()
+# The layers that make stacks of their own run beside those that share one.
+_OWN_STACKS = frozenset({"conformance", "lifecycle"})
 
 
 def _is_whole(config: pytest.Config) -> bool:
@@ -31,40 +35,58 @@ def _is_whole(config: pytest.Config) -> bool:
     )
 
 
+class Judge:
+    """Reads the reports of the whole run and has the last word."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._proven: set[str] = set()
+        self._leaking: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        said = dict.fromkeys(report.user_properties)
+        self._proven |= {str(row) for name, row in said if name == "proven"}
+        self._leaking += [f"{report.nodeid} ({when})" for name, when in said if name == "leaking"]
+
+    def _unproven(self) -> dict[str, requirements.Row]:
+        if not _is_whole(self._config):
+            return {}
+        return requirements.unproven(*requirements.rows(), self._proven)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if exitstatus == pytest.ExitCode.OK and (self._unproven() or self._leaking):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for name, row in self._unproven().items():
+            terminalreporter.write_line(
+                f"FAILED requirement {name} ({row.text}): no test that ran proves it", red=True
+            )
+        for test in self._leaking:
+            terminalreporter.write_line(f"FAILED a secret stands in the output of {test}", red=True)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    rows, finished = requirements.rows()
-    config.stash[_BOOKS] = requirements.Bookkeeping(_is_whole(config), rows, finished)
-    config.stash[_LEAKS] = []
+    if not hasattr(config, "workerinput"):  # one of several processes that only run tests
+        config.pluginmanager.register(Judge(config))
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    config.stash[_BOOKS].collect(items)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    requirements.refuse_unknown(items)
+    for item in items:
+        layer = Path(item.path).parent.name
+        if layer != "unit":
+            group = "own stacks" if layer in _OWN_STACKS else "shared stack"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report: pytest.TestReport = yield  # type: ignore[assignment]
-    item.config.stash[_BOOKS].note(report)
+    if report.when == "call" and report.passed:
+        report.user_properties += [("proven", row) for row in sorted(requirements.named(item))]
     text = report.longreprtext + "".join(content for _, content in report.sections)
     if leaks.leaked(text):
-        item.config.stash[_LEAKS].append(f"{item.nodeid} ({report.when})")
+        report.user_properties.append(("leaking", report.when))
     return report  # type: ignore[return-value]
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    books, found = session.config.stash[_BOOKS], session.config.stash[_LEAKS]
-    if exitstatus == pytest.ExitCode.OK and (books.missing() or found):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    missing, found = config.stash[_BOOKS].missing(), config.stash[_LEAKS]
-    for name, row in missing.items():
-        terminalreporter.write_line(
-            f"FAILED requirement {name} ({row.text}): no test that ran proves it", red=True
-        )
-    for test in found:
-        terminalreporter.write_line(f"FAILED a secret stands in the output of {test}", red=True)

@@ -56,6 +56,7 @@ def pulumi_lock(content: str) -> Path:
         json.dumps({"pid": os.getpid(), "hostname": socket.gethostname()}),  # not Pulumi
         '{"pid": 1',  # half written
     ],
+    ids=["dead", "not Pulumi", "half written"],
 )
 def test_a_pulumi_lock_of_a_dead_process_is_removed(content: str) -> None:
     place = pulumi_lock(content)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from pandom.paths import ROOT
+from tests.conftest import Judge
 from tests.fixtures import requirements
 from tests.fixtures.requirements import Row
 
@@ -18,9 +22,32 @@ def test_a_row_of_a_finished_issue_without_a_test_is_missing() -> None:
     assert not requirements.unproven(ROWS, {3}, {"T1", "T2"})
 
 
+def _judged(asked: str, *said: tuple[str, str]) -> int:
+    """The exit status of a run of ``asked`` whose only test's report said this."""
+    config: Any = SimpleNamespace(
+        rootpath=ROOT,
+        args=[asked],
+        option=SimpleNamespace(keyword="", markexpr="not soak", collectonly=False),
+        getini=lambda _: ["tests"],
+        getoption=lambda *_: False,
+    )
+    session: Any = SimpleNamespace(exitstatus=0)
+    report: Any = SimpleNamespace(nodeid="x", user_properties=list(said))
+    judge = Judge(config)
+    judge.pytest_runtest_logreport(report)
+    judge.pytest_sessionfinish(session, 0)
+    return int(session.exitstatus)
+
+
 def test_only_a_run_of_the_whole_suite_is_judged() -> None:
-    assert requirements.Bookkeeping(True, ROWS, frozenset({3})).missing()
-    assert not requirements.Bookkeeping(False, ROWS, frozenset({3})).missing()
+    every = [("proven", name) for name in requirements.rows()[0]]
+    assert _judged("tests", *every) == 0
+    assert _judged("tests", *every[1:]) == 1
+    assert _judged("tests/unit", *every[1:]) == 0
+
+
+def test_a_secret_in_any_report_fails_the_run() -> None:
+    assert _judged("tests/unit", ("leaking", "setup")) == 1
 
 
 def test_marks_are_found_wherever_they_stand(tmp_path: Path) -> None:
@@ -47,10 +74,8 @@ def test_every_row_of_the_source_is_listed() -> None:
 
 def test_an_unknown_row_is_refused() -> None:
     class Item:
-        nodeid = "x"
-
         def iter_markers(self, _: str) -> list[object]:
             return [pytest.mark.requirement("Z9").mark]
 
     with pytest.raises(pytest.UsageError, match="Z9"):
-        requirements.Bookkeeping(True, ROWS, frozenset()).collect([Item()])  # type: ignore[list-item]
+        requirements.refuse_unknown([Item()])  # type: ignore[list-item]
