@@ -7,6 +7,7 @@ privileges and grant options included. Idempotent: a second run finds nothing.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +169,7 @@ def converge(
 
     Runs in the caller's transaction, as a role that may become every owner.
     ``complete=False`` is for a schema on its way to head or back: what is declared
-    and does not exist yet is skipped. Returns the number of statements run.
+    and does not exist yet is skipped. Returns the number of privileges changed.
     Raises: Failure when a declared object does not exist.
     """
     # With an empty path the server writes every name qualified.
@@ -183,24 +184,23 @@ def converge(
     if not found:
         return 0
     owners = _owners(connection)
-    statements = [
-        *(_statement(owners, p, "revoke {} on {} {} from {}") for p in found.extra),
-        *(
-            _statement(owners, p, "revoke grant option for {} on {} {} from {} cascade")
-            for p in found.grant_options
+    _run(connection, _statements(owners, found.extra, "revoke {} on {} {} from {}"))
+    _run(
+        connection,
+        _statements(
+            owners, found.grant_options, "revoke grant option for {} on {} {} from {} cascade"
         ),
-    ]
-    _run(connection, statements)
-    if statements:
+    )
+    taken = len(found.extra) + len(found.grant_options)
+    if taken:
         # Revoking from a table takes the same privilege from its columns, too.
         found = difference(connection, opt_in)
-    grants = [_statement(owners, p, "grant {} on {} {} to {}") for p in found.missing]
-    _run(connection, grants)
-    return len(statements) + len(grants)
+    _run(connection, _statements(owners, found.missing, "grant {} on {} {} to {}"))
+    return taken + len(found.missing)
 
 
 def _run(connection: psycopg.Connection, statements: list[sql.Composed]) -> None:
-    """All in one round trip: there are a hundred and more on an empty database."""
+    """All in one round trip."""
     if statements:
         connection.execute(sql.SQL("; ").join([*statements, sql.SQL("set local role none")]))
 
@@ -226,23 +226,47 @@ def _owners(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
     return {(kind, name): owner for kind, name, owner in rows}
 
 
-def _statement(
-    owners: dict[tuple[str, str], str], privilege: Privilege, statement: LiteralString
-) -> sql.Composed:
-    """GRANT or REVOKE as the object's owner."""
-    what: sql.Composable = sql.SQL(privilege.privilege.lower())
-    if privilege.attribute:
-        what += sql.SQL(" ({})").format(sql.Identifier(privilege.attribute))
-    grantee: sql.Composable = sql.Identifier(privilege.grantee)
-    if privilege.grantee == access.PUBLIC:
-        grantee = sql.SQL("public")
-    # The server itself quoted the object's name.
-    return sql.SQL("set local role {}; " + statement).format(
-        sql.Identifier(owners[privilege.kind, privilege.name]),
-        what,
-        sql.SQL(privilege.kind),
-        sql.SQL(privilege.name),
-        grantee,
+def _statements(
+    owners: dict[tuple[str, str], str],
+    privileges: Iterable[Privilege],
+    statement: LiteralString,
+) -> list[sql.Composed]:
+    """GRANTs or REVOKEs, each as the objects' owner.
+
+    Objects of one owner on which a role gets the same share a statement: an empty
+    database needs a hundred and more privileges, and each statement its log line.
+    """
+    columns: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for p in privileges:
+        columns[p.kind, p.name, p.grantee, p.privilege].append(p.attribute)
+    of_object: dict[tuple[str, str, str], list[tuple[str, tuple[str, ...]]]] = defaultdict(list)
+    for (kind, name, grantee, privilege), attributes in sorted(columns.items()):
+        of_object[kind, name, grantee].append((privilege, tuple(filter(None, attributes))))
+        if "" in attributes and len(attributes) > 1:
+            of_object[kind, name, grantee].append((privilege, ()))
+    shared: dict[tuple[str, str, str, tuple[tuple[str, tuple[str, ...]], ...]], list[str]]
+    shared = defaultdict(list)
+    for (kind, name, grantee), what in of_object.items():
+        shared[owners[kind, name], kind, grantee, tuple(what)].append(name)
+    return [
+        sql.SQL("set local role {}; " + statement).format(
+            sql.Identifier(owner),
+            sql.SQL(", ").join(_privilege(name, attributes) for name, attributes in what),
+            sql.SQL(kind),
+            # The server itself quoted the objects' names.
+            sql.SQL(", ").join(sql.SQL(name) for name in names),
+            sql.SQL("public") if grantee == access.PUBLIC else sql.Identifier(grantee),
+        )
+        for (owner, kind, grantee, what), names in sorted(shared.items())
+    ]
+
+
+def _privilege(name: str, columns: tuple[str, ...]) -> sql.Composable:
+    """``select``, or ``select (a, b)``."""
+    if not columns:
+        return sql.SQL(name.lower())
+    return sql.SQL("{} ({})").format(
+        sql.SQL(name.lower()), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
 
 

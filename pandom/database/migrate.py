@@ -237,7 +237,7 @@ def _failure(runner: Runner, cause: BaseException | None, *, forward: bool) -> F
 
 
 def finish(runner: Runner) -> int:
-    """Converges the privileges at head; returns the number of statements that it took.
+    """Converges the privileges at head; returns how many were changed.
 
     Raises: Failure when a declared object does not exist.
     """
