@@ -64,6 +64,9 @@ _DROPPED: Final = (
 def rank(one: Difference) -> tuple[int, int, int, str]:
     """Sorts differences into the order in which their SQL must run."""
     kind = _ORDER.index(one.kind) if one.kind in _ORDER else len(_ORDER)
+    if one.kind == "role" and one.status == "extra":
+        # Last: `drop owned` takes policies and grants with it that other statements name.
+        kind = len(_ORDER) + 1
     drop = next(
         (place for place, word in enumerate(_DROPPED, 1) if one.object.startswith(word + " ")), 50
     )

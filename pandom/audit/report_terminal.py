@@ -6,6 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from typing import Final
 
 from pandom.audit.findings import SEVERITIES, Finding
 from pandom.audit.reachability import Answer, Login, Way
@@ -14,17 +15,42 @@ from pandom.audit.run import Report
 from pandom.audit.trail import Verdict
 from pandom.progress import WIDTH
 
+# Lines of SQL that are shown at once.
+_LINES: Final = 12
+# Below a label that is longer the text begins on a line of its own.
+_LABEL: Final = 44
+
 
 def _wrapped(label: str, text: str, indent: int = 4) -> str:
+    """Text beside its label; names too long for a line (PostgreSQL's have 63) are broken."""
     start = " " * indent + label
+    if len(start) > _LABEL:
+        return f"{_wrapped('', label.strip(), indent)}\n{_wrapped('', text, indent + 4)}"
     return textwrap.fill(
         text,
         WIDTH,
         initial_indent=start,
         subsequent_indent=" " * len(start),
-        break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _healing(sql: str) -> Iterable[str]:
+    """The SQL, broken only where it stays the same; a script that does not fit is named."""
+    label = "    heal      "
+    lines = sql.splitlines()
+    if not set(sql) & set("'\"$"):
+        lines = [
+            part
+            for line in lines
+            for part in textwrap.wrap(
+                line, WIDTH - len(label), break_long_words=False, break_on_hyphens=False
+            )
+        ]
+    if len(lines) > _LINES or max(map(len, lines)) > WIDTH - len(label):
+        lines = ["long: see `pandom audit --format sql`"]
+    yield label + lines[0]
+    yield from (" " * len(label) + line for line in lines[1:])
 
 
 def render(report: Report) -> str:
@@ -46,7 +72,7 @@ def render(report: Report) -> str:
         lines.append("")
     if report.stale:
         lines.append("Acceptances that excuse nothing (expired, or the finding is gone)")
-        lines += [f"  {one.id}, until {one.expires}" for one in report.stale]
+        lines += [_wrapped("", f"{one.id}, until {one.expires}", 2) for one in report.stale]
         lines.append("")
     if report.unknown:
         lines.append("Unknown, never counted as clean")
@@ -62,14 +88,12 @@ def render(report: Report) -> str:
 
 def _finding(one: Finding) -> Iterable[str]:
     yield _wrapped(f"{one.severity.upper()}: ", f"{one.place}: {one.title}", 0)
-    yield f"    {one.id}"
+    yield _wrapped("", one.id)
     yield _wrapped("expected  ", one.expected or "nothing")
     yield _wrapped("actual    ", one.actual or "nothing")
     yield _wrapped("why       ", one.why)
-    if one.sql and one.sql.count("\n") < 12:
-        yield "    heal      " + one.sql.replace("\n", "\n              ")
-    elif one.sql:
-        yield "    heal      long: see `pandom audit --format sql`"
+    if one.sql:
+        yield from _healing(one.sql)
     else:
         yield _wrapped("heal      ", one.advice)
     yield ""
@@ -89,7 +113,7 @@ def who_can(answer: Answer, *, as_json: bool) -> str:
     """The answer to one question."""
     if as_json:
         return json_text(asdict(answer))
-    lines = [f"Who can {answer.privilege} {answer.object}?", ""]
+    lines = [_wrapped("", f"Who can {answer.privilege} {answer.object}?", 0), ""]
     lines += _ways(answer.ways) or ["  nobody"]
     if answer.functions:
         lines += ["", "Inside functions with their owner's rights, whose body decides:"]

@@ -198,6 +198,7 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "grant pandom_admin to pandom_app with admin true;",
         "membership-different:pandom_admin:pandom_app",
         severity="critical",
+        up=_JOB,
     ),
     _d(
         "membership with INHERIT",

@@ -7,14 +7,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 
+import fastjsonschema
 import pytest
 
 from pandom.audit import accepted, catalog
 from pandom.audit.accepted import Acceptance, divide
+from pandom.audit.findings import script
 from pandom.audit.render import render
 from pandom.audit.run import Report, run
 from pandom.errors import UserMistake
@@ -119,6 +122,8 @@ def test_questions_are_answered_as_text_and_json(shipped: Shipped) -> None:
         pandom(shipped, "who-can", "update", "audit_logs", "--format", "json").stdout
     )
     assert {way["login"] for way in answer["ways"]} == {"postgres", "pandom_migrator"}
+    hashes = pandom(shipped, "who-can", "select", "auth_users.password_hash").stdout
+    assert "past row security (BYPASSRLS)" in " ".join(hashes.split())
     reach = pandom(shipped, "reach")
     assert reach.returncode == 0
     assert max(map(len, reach.stdout.splitlines())) <= 80
@@ -152,6 +157,71 @@ def test_json_is_stable_and_complete(report: Report) -> None:
     }
     assert len(document["controls"]) > 50
     assert document["logins"][0]["name"] == "postgres"
+
+
+def validator(path: Path) -> Callable[[object], object]:
+    """What raises for a document that a JSON schema does not allow."""
+    made: Callable[[object], object] = fastjsonschema.compile(json.loads(path.read_text()))
+    return made
+
+
+@pytest.mark.requirement("B5")
+def test_json_is_what_its_schema_says(report: Report, shipped: Shipped) -> None:
+    valid = validator(ROOT / "docs" / "audit.schema.json")
+    valid(json.loads(render(report, "json")))
+    # As a login that sees little, with acceptances: every list has something in it.
+    dsn = shipped.server.dsn("pandom_mailer", shipped.name)
+    stale = Acceptance("role-extra:gone", "login: true", "a test", "me", date(2030, 1, 1))
+    with catalog.connect(dsn) as connection:
+        found = run(connection, shipped.opt_in, (*accepted.load(), stale), date(2026, 12, 1))
+    document = json.loads(render(found, "json"))
+    valid(document)
+    assert document["accepted"]
+    assert document["stale_acceptances"]
+    assert document["unknown"]
+    for wrong in ({"version": 2}, {"exit_code": "0"}, {"more": 1}, {"findings": [{"id": "x"}]}):
+        with pytest.raises(fastjsonschema.JsonSchemaException):
+            valid({**document, **wrong})
+
+
+# https://github.com/oasis-tcs/sarif-spec, sarif-2.1/schema/sarif-schema-2.1.0.json
+SARIF = Path(__file__).parent / "sarif-schema-2.1.0.json"
+
+
+@pytest.mark.requirement("B5")
+def test_sarif_is_what_its_standard_says(report: Report) -> None:
+    valid = validator(SARIF)
+    document = json.loads(render(report, "sarif"))
+    valid(document)
+    document["runs"][0]["results"][0]["level"] = "critical"
+    with pytest.raises(fastjsonschema.JsonSchemaException):
+        valid(document)
+
+
+@pytest.mark.requirement("B5")
+def test_the_longest_names_fit_into_80_columns(shipped: Shipped, audit: Audit) -> None:
+    long = "evil_" + 58 * "x"
+    quoted = '"Evil ' + 57 * "Y" + '"'
+    with remade_on_failure(shipped):
+        shipped.execute(f"create role {long} login;\ncreate role {quoted} login;")
+        shipped.execute(f"create table public.{long} ({quoted} text);")
+        shipped.execute(f"grant select ({quoted}) on public.{long} to {quoted};")
+        shipped.execute(f"alter table public.sessions add constraint {long} check (id > 0);")
+        shipped.execute(f"create policy {quoted} on public.sessions to {long} using (true);")
+        shipped.execute(f"grant {long}, pandom_owner to {quoted};")
+        found = audit()
+        texts = [
+            render(found, "terminal"),
+            pandom(shipped, "reach").stdout,
+            pandom(shipped, "who-can", "select", f"public.{long}").stdout,
+        ]
+        shipped.execute(f"alter table public.sessions drop constraint {long};")
+        shipped.execute(script(found.drift))
+        assert audit().drift == ()
+    assert found.drift
+    assert long in texts[0].replace("\n", "").replace(" ", "")
+    for text in texts:
+        assert [line for line in text.splitlines() if len(line) > 80] == []
 
 
 @pytest.mark.requirement("B5")

@@ -116,6 +116,18 @@ def test_random_combinations_are_found_whole_and_healed(
         progress.note(number + 1)
 
 
+@pytest.mark.requirement("B5")
+def test_a_new_role_that_other_drift_names_is_healed(shipped: Shipped, audit: Audit) -> None:
+    # Dropping what a role owns takes the policies with it that are for this role alone.
+    with remade_on_failure(shipped):
+        shipped.execute("create role evil login;\ngrant usage on schema public to evil;")
+        shipped.execute("create policy evil on public.sessions to evil using (true);")
+        shipped.execute("grant select on public.sessions to evil with grant option;")
+        shipped.execute("set role evil;\ngrant select on public.sessions to public;\nreset role;")
+        shipped.execute(script(audit().drift))
+        assert [one.id for one in audit().drift] == []
+
+
 def test_there_are_enough_classes_of_drift() -> None:
     assert len(DRIFT) >= 45
     assert len({one.name for one in DRIFT}) == len(DRIFT)
