@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import psycopg
 from pandom.audit import catalog, trail
 from pandom.audit.run import run
 from pandom.database import cluster, migrate
+from pandom.paths import ROOT
 from tests.bench import server as servers
 from tests.bench.database import Line, microseconds, quiet
 from tests.fixtures.databases import Database, Factory
@@ -52,6 +54,16 @@ end
 $$
 """
 
+# The process itself knows: what its parent would be told begins with the parent's own size.
+_PEAK: Final = """
+from pathlib import Path
+from pandom.cli import main
+code = main()
+if code not in (0, 2):
+    raise SystemExit(code)
+print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+"""
+
 
 def _audit(database: Database) -> list[float]:
     """Milliseconds of work after connecting, a fresh connection each time."""
@@ -62,6 +74,30 @@ def _audit(database: Database) -> list[float]:
             connection.rollback()
             times.append(microseconds(run, connection, database.opt_in) / 1000)
     return times
+
+
+def _memory(database: Database) -> float:
+    """MiB that `pandom audit` takes at most, in a process of its own."""
+    server = database.server
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, "audit", "--format=json", "--output=/dev/null"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PANDOM_OPT_IN": ",".join(database.opt_in),
+            "PGHOST": server.host,
+            "PGPORT": str(server.port),
+            "PGUSER": "pandom_auditor",
+            "PGPASSWORD": server.passwords["pandom_auditor"],
+            "PGDATABASE": database.name,
+            "PGSSLMODE": "verify-full",
+            "PGSSLROOTCERT": str(server.ca),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout.split()[-1]) / 1024
 
 
 def _seal(database: Database) -> float:
@@ -163,17 +199,22 @@ def measure(show: Show) -> list[Line]:
                 *_chain(database, show),
                 _beside(database, show),
             ]
+            small = _memory(database)
             show("access audit with 5,000 tables and 200 roles")
             with server.connect("postgres", database.name) as connection:
                 connection.execute(_LARGE)
-            lines.append(
+            many = "the same with 5,000 tables and 200 roles"
+            large = _memory(database)
+            lines += [
+                Line(many, quiet(_audit(database)) / 1000, " s", 1),
                 Line(
-                    "the same with 5,000 tables and 200 roles",
-                    quiet(_audit(database)) / 1000,
-                    " s",
-                    1,
-                )
-            )
+                    "peak memory of `pandom audit`, as JSON",
+                    small,
+                    " MiB",
+                    None,
+                    detail=f"{large:.0f} MiB with 5,000 tables and 200 roles",
+                ),
+            ]
     return lines
 
 

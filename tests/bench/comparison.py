@@ -7,7 +7,7 @@ extension's SQL file (Debian: postgresql-17-pg-permissions); some fifteen minute
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ from pandom.audit.findings import Finding, script
 from pandom.audit.run import run
 from schema import access
 from tests.audit.conftest import Shipped
-from tests.audit.drift import DRIFT, Drift
+from tests.audit.drift import DRIFT, Drift, independent
 from tests.fixtures.server import server_of
 from tests.fixtures.stack import RunningStack, running
 
@@ -80,6 +80,31 @@ def _verdict(noticed: bool, drift: Drift, reach: re.Pattern[str]) -> Verdict:
     return "not found" if any(map(reach.match, drift.findings)) else "cannot"
 
 
+def _each(reach: re.Pattern[str], noticed: Callable[[Sequence[Drift]], bool]) -> Mapping[str, bool]:
+    """Whether a tool notices each class, in few questions: where it should, one at a time;
+    elsewhere many at once that share nothing, and halves of those where it does."""
+    found: dict[str, bool] = {}
+
+    def ask(batch: Sequence[Drift]) -> None:
+        if batch and not (answer := noticed(batch)):
+            found.update((drift.name, False) for drift in batch)
+        elif len(batch) == 1:
+            found[batch[0].name] = answer
+        elif batch:
+            ask(batch[: len(batch) // 2])
+            ask(batch[len(batch) // 2 :])
+
+    left = [drift for drift in DRIFT if not any(map(reach.match, drift.findings))]
+    while left:
+        batch = independent(left)
+        ask(batch)
+        left = [drift for drift in left if drift.name not in found]
+    for drift in DRIFT:
+        if drift.name not in found:
+            ask([drift])
+    return found
+
+
 # -- pg_permissions ---------------------------------------------------------------------------
 
 
@@ -103,27 +128,30 @@ def _newest(folder: Path) -> tuple[str, str]:
     return name, "\n".join(lines)
 
 
-def _permissions(shipped: Shipped, text: str, show: Show) -> Iterator[bool]:
-    """Whether it reports anything, class by class; one transaction, rolled back."""
+def _permissions(shipped: Shipped, text: str, show: Show) -> Mapping[str, bool]:
+    """Whether it reports anything, by class; one transaction, rolled back."""
     with psycopg.connect(shipped.server.dsn("postgres", shipped.name)) as connection:
         connection.execute("create schema other_tool")
         connection.execute("set local search_path = other_tool")
         for statement in (text, _TARGETS, _EVERYTHING):
             connection.execute(statement.encode())
         connection.execute("set local search_path to default")
-        for number, drift in enumerate((None, *DRIFT)):
+
+        def noticed(batch: Sequence[Drift]) -> bool:
+            show(f"pg_permissions: {', '.join(drift.name for drift in batch)}")
             with connection.transaction(force_rollback=True):
-                if drift is not None:
-                    show(f"pg_permissions {number} of {len(DRIFT)}: {drift.name}")
+                for drift in batch:
                     connection.execute(drift.sql.replace("{db}", shipped.name).encode())
                 found = connection.execute(
-                    "select count(*) from other_tool.permission_diffs()"
-                ).fetchall()[0][0]
-            if drift is not None:
-                yield found > 0
-            elif found:
-                raise RuntimeError(f"pg_permissions finds {found} differences without drift")
+                    "select exists (select from other_tool.permission_diffs())"
+                ).fetchall()
+            return bool(found[0][0])
+
+        if noticed(()):
+            raise RuntimeError("pg_permissions finds differences without drift")
+        found = _each(_PERMISSIONS, noticed)
         connection.rollback()
+    return found
 
 
 # -- the audit and the preview ----------------------------------------------------------------
@@ -142,22 +170,32 @@ def _preview(stack: RunningStack) -> int:
 
 def _committed(
     stack: RunningStack, shipped: Shipped, show: Show
-) -> Iterator[tuple[Verdict, Verdict]]:
-    """What the audit and the preview say; each class is healed before the next."""
-    if _drift(shipped) or _preview(stack):
-        raise RuntimeError("the stack is not clean to begin with")
-    for number, drift in enumerate(DRIFT, 1):
-        show(f"audit and preview {number} of {len(DRIFT)}: {drift.name}")
-        shipped.execute(drift.sql.replace("{db}", shipped.name))
+) -> tuple[Mapping[str, bool], set[str], set[str]]:
+    """What the preview notices, where it fails, and what the audit names; all is healed."""
+    fails: set[str] = set()
+    named: set[str] = set()
+
+    def noticed(batch: Sequence[Drift]) -> bool:
+        show(f"audit and preview: {', '.join(drift.name for drift in batch)}")
+        for drift in batch:
+            shipped.execute(drift.sql.replace("{db}", shipped.name))
         found = _drift(shipped)
-        named = {one.id for one in found} == drift.named(shipped.name, shipped.opt_in)
+        names = {one.id for one in found}
+        named.update(one.name for one in batch if one.named(shipped.name, shipped.opt_in) <= names)
         code = _preview(stack)
         shipped.execute(script(found))
-        if _drift(shipped) or (code and _preview(stack)):
-            raise RuntimeError(f"not healed by its SQL: {drift.name}")
-        preview = _verdict(code == _PREVIEW_CHANGES, drift, _STATE)
-        failed = code not in (0, _PREVIEW_CHANGES)
-        yield "found" if named else "not found", "fails" if failed else preview
+        if left := _drift(shipped):
+            raise RuntimeError(f"not healed by its SQL: {[one.id for one in left]}")
+        if code not in (0, _PREVIEW_CHANGES) and len(batch) == 1:
+            fails.add(batch[0].name)
+        return code != 0
+
+    if noticed(()):
+        raise RuntimeError("the stack is not clean to begin with")
+    found = _each(_STATE, noticed)
+    if _preview(stack):
+        raise RuntimeError("the stack is not clean in the end")
+    return found, fails, named
 
 
 def measure(folder: Path, show: Show) -> Comparison:
@@ -167,14 +205,19 @@ def measure(folder: Path, show: Show) -> Comparison:
         there = stack.outputs["passwords"]
         opt_in = frozenset(r.opt_in for r in access.ROLES if r.opt_in and r.name in there)
         shipped = Shipped(access.DATABASE, server_of(stack), opt_in)
-        permissions = [
-            _verdict(found, drift, _PERMISSIONS)
-            for found, drift in zip(_permissions(shipped, text, show), DRIFT, strict=True)
-        ]
-        committed = list(_committed(stack, shipped, show))
+        permissions = _permissions(shipped, text, show)
+        preview, fails, named = _committed(stack, shipped, show)
         shipped.superuser.close()
-    rows = zip(DRIFT, committed, permissions, strict=True)
-    return Comparison(tuple(Row(d, a, p, v) for d, (a, v), p in rows), name)
+    rows = (
+        Row(
+            drift,
+            "found" if drift.name in named else "not found",
+            _verdict(permissions[drift.name], drift, _PERMISSIONS),
+            "fails" if drift.name in fails else _verdict(preview[drift.name], drift, _STATE),
+        )
+        for drift in DRIFT
+    )
+    return Comparison(tuple(rows), name)
 
 
 def page(found: Comparison) -> str:
