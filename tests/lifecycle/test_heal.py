@@ -258,8 +258,10 @@ def test_red_stays_red_until_the_revision_is_mended(
     versions = second_clone.root / "migrations" / "versions"
     last = max(path.name.split("_")[0] for path in versions.glob("[0-9]*.py"))
     broken = versions / f"{int(last) + 1:04}_broken.py"
+    # The stack's name makes the image its own: another run on this machine has none of it.
     broken.write_text(
-        f'"""Broken on purpose.\n\nLocks: none.\nRollback: none.\n"""\n\nfrom alembic import op\n\n'
+        f'"""Broken on purpose for {own.name}.\n\nLocks: none.\nRollback: none.\n"""\n\n'
+        "from alembic import op\n\n"
         f'revision = "{int(last) + 1:04}"\ndown_revision = "{last}"\n'
         "branch_labels = None\ndepends_on = None\n\n\n"
         'def upgrade() -> None:\n    op.execute("select public.no_such_function()")\n\n\n'
