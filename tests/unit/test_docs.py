@@ -9,6 +9,7 @@ import pytest
 from pandom.host.reference import PAGES, REFERENCE
 from pandom.paths import ROOT
 from stacks.keys import READERS
+from tests.audit.drift import DRIFT
 
 READS = {
     "postgres": "postgres",
@@ -81,3 +82,11 @@ def test_that_there_is_no_cache_is_a_recorded_decision() -> None:
     decision = (ROOT / "docs" / "adr" / "0006-no-cache.md").read_text()
     assert "Nothing is built" in decision
     assert not [path for path in (ROOT / "stacks").glob("*.py") if "cache" in path.stem]
+
+
+def test_the_comparison_has_every_class_of_drift() -> None:
+    text = (ROOT / "docs" / "audit.md").read_text()
+    table = text.partition("| class | ")[2].partition("<!-- end of comparison -->")[0]
+    rows = re.findall(r"^\| (.+?) \| (found|not found) \| .*\|$", table, re.M)
+    assert [name for name, _ in rows] == [one.name for one in DRIFT], "stale: make it again"
+    assert {verdict for _, verdict in rows} == {"found"}
