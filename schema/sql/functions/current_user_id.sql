@@ -25,11 +25,9 @@ begin
     end if;
     claimed_uuid := claimed::uuid;
     select k.enforced, k.secret into signing
-    from public.context_key as k
-    where exists (
-        select from public.auth_users as u
-        where u.uuid = claimed_uuid and u.is_active
-    );
+    from public.auth_users as u
+    cross join public.context_key as k
+    where u.uuid = claimed_uuid and u.is_active;
     if not found then
         return null;
     end if;
