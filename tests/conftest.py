@@ -10,13 +10,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.fixtures import leaks, requirements
 
 pytest_plugins = ["tests.fixtures.stack", "tests.fixtures.server"]
 
-# The layers that make stacks of their own run beside those that share one.
-_OWN_STACKS = frozenset({"conformance", "lifecycle"})
+# What makes stacks of its own and breaks them runs beside all that shares one.
+_OWN_STACKS = (
+    "tests/conformance/",
+    *(f"tests/lifecycle/test_{name}" for name in ("by_hand", "heal", "killed")),
+)
+
+
+class ByStack(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
+    """One process for what has stacks of its own, one for the shared stack; unit tests fill up."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(_OWN_STACKS):
+            return "own stacks"
+        return nodeid.split("::")[0] if nodeid.startswith("tests/unit/") else "shared stack"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByStack:
+    return ByStack(config, log)
 
 
 def _is_whole(config: pytest.Config) -> bool:
@@ -74,11 +93,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     requirements.refuse_unknown(items)
-    for item in items:
-        layer = Path(item.path).parent.name
-        if layer != "unit":
-            group = "own stacks" if layer in _OWN_STACKS else "shared stack"
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(wrapper=True)
