@@ -119,14 +119,19 @@ def _jobs(engine: Engine, since: datetime, text: str) -> list[str]:
     return lines
 
 
-_SERVERS: Final = ("postgres", "minio", "janitor", "auditor")
+_WATCHERS: Final = ("janitor", "auditor")
+_SERVERS: Final = ("postgres", "minio", *_WATCHERS)
 
 
 def _servers(engine: Engine) -> list[str]:
-    """The last words of the servers that are not well."""
+    """The last words of the servers that are not well.
+
+    One that only watches and has just been started says nothing about a failure.
+    """
     lines: list[str] = []
     for one in engine.containers():
-        if one.part in _SERVERS and not one.good:
+        young = one.part in _WATCHERS and one.state == "starting"
+        if one.part in _SERVERS and not one.good and not young:
             lines.append(f"The {one.part} container is not ready ({one.state}):")
             lines += _log(engine, one)
     return lines
