@@ -154,7 +154,14 @@ def _start_server(run: Run) -> None:
         client.images.get(image)
     except ImageNotFound:
         archive, dockerfile = context.archive(ROOT, ROOT / "app_image" / "postgres" / "Dockerfile")
-        client.images.build(fileobj=archive, custom_context=True, dockerfile=dockerfile, tag=image)
+        client.images.build(
+            fileobj=archive,
+            custom_context=True,
+            dockerfile=dockerfile,
+            tag=image,
+            rm=True,
+            forcerm=True,
+        )
     client.containers.run(
         image,
         ["-c", _SERVER],
