@@ -507,6 +507,8 @@ class TrailBlock(Base):
     )
     row_marks: Mapped[bytes] = mapped_column(
         LargeBinary,
+        # Hashes hardly compress: trying to took a quarter of the sealer's time.
+        info={"storage": "external"},
         comment="For each row its id and a short hash: names the row when the digest is wrong; "
         "no proof.",
     )

@@ -100,6 +100,53 @@ def test_a_thousand_rows_make_a_thousand_events(database: Database) -> None:
 
 
 @pytest.mark.requirement("P4")
+def test_a_changed_key_does_not_hide_a_row(database: Database) -> None:
+    fresh = "00000000-0000-4000-8000-00000000abcd"
+    with database.connect("pandom_user") as connection:
+        old = connection.execute(
+            "insert into public.user_profiles (tags) values ('{x}') returning uuid"
+        ).fetchall()[0][0]
+        connection.execute(
+            "update public.user_profiles set uuid = %s where uuid = %s", (fresh, old)
+        )
+    events = database.rows(
+        "select details from public.audit_logs where event_type = 'UPDATE' order by id desc limit 2"
+    )
+    changed = {details["subject"]: details["changed"] for (details,) in events}
+    assert changed[str(old)]["uuid"] == [str(old), None]
+    assert changed[fresh]["uuid"] == [None, fresh]
+    assert changed[fresh]["tags"] == [None, ["x"]]
+
+
+@pytest.mark.requirement("P4")
+def test_a_big_update_after_small_ones_does_not_cost_its_square(database: Database) -> None:
+    # A session keeps the plan that it made for one row: a nested loop of 16 million pairs.
+    bulk = "update public.user_profiles set tags = array[clock_timestamp()::text] where {}"
+    some = "uuid = (select uuid from public.user_profiles limit 1)"
+
+    def cost(*, small_first: bool) -> float:
+        with database.connect("pandom_user") as connection:
+            for _ in range(6 if small_first else 0):
+                connection.execute(bulk.format(some).encode())
+            plan = connection.execute(
+                b"explain (analyze, format json) " + bulk.format("true").encode()
+            ).fetchall()[0][0][0]
+            return sum(
+                float(one["Time"])
+                for one in plan["Triggers"]
+                if one["Trigger Name"] == "audit_profiles_trigger_update"
+            )
+
+    with database.connect("pandom_user") as connection:
+        connection.execute(
+            "insert into public.user_profiles (tags) select '{x}' from generate_series(1, 4000)"
+        )
+    many = min(cost(small_first=False) for _ in range(3))
+    after_few = min(cost(small_first=True) for _ in range(3))
+    assert 0 < after_few < 4 * many
+
+
+@pytest.mark.requirement("P4")
 def test_a_truncate_is_recorded_as_critical(database: Database) -> None:
     with database.connect("pandom_user") as connection:
         connection.execute("truncate public.sessions")

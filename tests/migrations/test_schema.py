@@ -53,6 +53,28 @@ def test_models_match_the_migrated_database(shared: Database) -> None:
 
 
 @pytest.mark.requirement("M2")
+def test_columns_are_stored_as_the_models_say(shared: Database) -> None:
+    # What alembic does not compare. What is not stated is the type's own way.
+    letters = {"p": "plain", "e": "external", "m": "main", "x": "extended"}
+    found = {
+        (table, column): letters[letter]
+        for table, column, letter in shared.rows(
+            "select c.relname, a.attname, a.attstorage from pg_attribute as a "
+            "inner join pg_class as c on a.attrelid = c.oid "
+            "inner join pg_type as t on a.atttypid = t.oid "
+            "where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') "
+            "and a.attnum > 0 and a.attstorage <> t.typstorage"
+        )
+    }
+    assert found == {
+        (table.name, column.name): column.info["storage"]
+        for table in Base.metadata.sorted_tables
+        for column in table.columns
+        if "storage" in column.info
+    }
+
+
+@pytest.mark.requirement("M2")
 @pytest.mark.parametrize(
     "fault",
     [

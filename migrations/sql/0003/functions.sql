@@ -357,6 +357,10 @@ comment on function public.admin_set_role(uuid, public.userrole) is
 -- column and put together as text, parsed once: a third of building and stripping an
 -- object, and a tenth of walking over jsonb_each. Secrets appear as "redacted", never
 -- as a value, so that the trail never holds a hash or a token.
+--
+-- Old and new rows meet in a full join. A row whose key was changed stands on one side
+-- only and must not be missed; and a full join cannot become a nested loop: the plan that
+-- a session made for one row would take the square of the rows of its next big UPDATE.
 set local role pandom_trail;
 
 create or replace function public.audit_trigger_function()
@@ -405,25 +409,28 @@ begin
     elsif tg_table_name = 'auth_users' and tg_op = 'UPDATE' then
         insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
         select actor, tg_op, (
-            opening || n.uuid || '", "changed": {' || concat_ws(',',
+            opening || coalesce(n.uuid, o.uuid) || '", "changed": {' || concat_ws(',',
+                case when o.uuid is distinct from n.uuid
+                    then '"uuid":'
+                        || json_build_array(o.uuid, n.uuid)::text end,
                 case when o.email is distinct from n.email
                     then '"email":'
-                        || jsonb_build_array(o.email, n.email)::text end,
+                        || json_build_array(o.email, n.email)::text end,
                 case when o.password_hash is distinct from n.password_hash
                     or o.password_hash_encrypted is distinct from n.password_hash_encrypted
                     then '"password_hash":"redacted"' end,
                 case when o.role is distinct from n.role
                     then '"role":'
-                        || jsonb_build_array(o.role, n.role)::text end,
+                        || json_build_array(o.role, n.role)::text end,
                 case when o.is_active is distinct from n.is_active
                     then '"is_active":'
-                        || jsonb_build_array(o.is_active, n.is_active)::text end,
+                        || json_build_array(o.is_active, n.is_active)::text end,
                 case when o.is_verified is distinct from n.is_verified
                     then '"is_verified":'
-                        || jsonb_build_array(o.is_verified, n.is_verified)::text end,
+                        || json_build_array(o.is_verified, n.is_verified)::text end,
                 case when o.is_configured is distinct from n.is_configured
                     then '"is_configured":'
-                        || jsonb_build_array(o.is_configured, n.is_configured)::text end,
+                        || json_build_array(o.is_configured, n.is_configured)::text end,
                 case when o.verification_token is distinct from n.verification_token
                     then '"verification_token":"redacted"' end,
                 case when o.reset_token is distinct from n.reset_token
@@ -432,14 +439,14 @@ begin
                     then '"refresh_token":"redacted"' end,
                 case when o.last_login_at is distinct from n.last_login_at
                     then '"last_login_at":'
-                        || jsonb_build_array(o.last_login_at, n.last_login_at)::text end,
+                        || json_build_array(o.last_login_at, n.last_login_at)::text end,
                 case when o.profile_uuid is distinct from n.profile_uuid
                     then '"profile_uuid":'
-                        || jsonb_build_array(o.profile_uuid, n.profile_uuid)::text end
+                        || json_build_array(o.profile_uuid, n.profile_uuid)::text end
             ) || '}}'
         )::jsonb, address, agent
         from new_rows as n
-        inner join old_rows as o on n.uuid = o.uuid;
+        full outer join old_rows as o on n.uuid = o.uuid;
 
     elsif tg_table_name = 'auth_users' and tg_op = 'DELETE' then
         insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
@@ -462,17 +469,20 @@ begin
     elsif tg_table_name = 'user_profiles' and tg_op = 'UPDATE' then
         insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
         select actor, tg_op, (
-            opening || n.uuid || '", "changed": {' || concat_ws(',',
+            opening || coalesce(n.uuid, o.uuid) || '", "changed": {' || concat_ws(',',
+                case when o.uuid is distinct from n.uuid
+                    then '"uuid":'
+                        || json_build_array(o.uuid, n.uuid)::text end,
                 case when o.tags is distinct from n.tags
                     then '"tags":'
-                        || jsonb_build_array(o.tags, n.tags)::text end,
+                        || json_build_array(o.tags, n.tags)::text end,
                 case when o.metadata is distinct from n.metadata
                     then '"metadata":'
-                        || jsonb_build_array(o.metadata, n.metadata)::text end
+                        || json_build_array(o.metadata, n.metadata)::text end
             ) || '}}'
         )::jsonb, address, agent
         from new_rows as n
-        inner join old_rows as o on n.uuid = o.uuid;
+        full outer join old_rows as o on n.uuid = o.uuid;
 
     elsif tg_table_name = 'user_profiles' and tg_op = 'DELETE' then
         insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
@@ -493,19 +503,23 @@ begin
     elsif tg_table_name = 'sessions' and tg_op = 'UPDATE' then
         insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
         select actor, tg_op, (
-            opening || n.user_uuid || '", "id": ' || n.id || ', "changed": {' || concat_ws(',',
+            opening || coalesce(n.user_uuid, o.user_uuid) || '", "id": '
+            || coalesce(n.id, o.id) || ', "changed": {' || concat_ws(',',
+                case when o.id is distinct from n.id
+                    then '"id":'
+                        || json_build_array(o.id, n.id)::text end,
                 case when o.user_uuid is distinct from n.user_uuid
                     then '"user_uuid":'
-                        || jsonb_build_array(o.user_uuid, n.user_uuid)::text end,
+                        || json_build_array(o.user_uuid, n.user_uuid)::text end,
                 case when o.token is distinct from n.token
                     then '"token":"redacted"' end,
                 case when o.expires_at is distinct from n.expires_at
                     then '"expires_at":'
-                        || jsonb_build_array(o.expires_at, n.expires_at)::text end
+                        || json_build_array(o.expires_at, n.expires_at)::text end
             ) || '}}'
         )::jsonb, address, agent
         from new_rows as n
-        inner join old_rows as o on n.id = o.id;
+        full outer join old_rows as o on n.id = o.id;
 
     elsif tg_table_name = 'sessions' and tg_op = 'DELETE' then
         insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
