@@ -9,6 +9,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
+from pandom.database import restoring
 from pandom.database.connect import Target, connect, value
 from pandom.errors import UserMistake
 from schema import access
@@ -54,4 +55,6 @@ def set_aside(server: Target, password: str, name: str) -> str | None:
             connection.execute(sql.SQL("alter database {} allow_connections true").format(old))
             raise
         connection.execute(sql.SQL("alter database {} allow_connections true").format(new))
+        # A restore into it was given up; it must not hold up everything else for good.
+        restoring.unmark(connection, aside)
         return aside

@@ -9,6 +9,7 @@ been read or edited by others. The opening is of the whole cluster: keep it shor
 
 No login but the operator's may connect from the one to the end of the other, however
 often it is killed and run again: who connected earlier could use the backup's key.
+A mark on the database (``restoring``) stops `pandom up` meanwhile.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pandom.database import cluster, janitor, migrate
+from pandom.database import cluster, janitor, migrate, restoring
 from pandom.database.connect import Target, connect, value
 from pandom.database.converge import converge
 from pandom.database.health import Health, check
@@ -79,6 +80,7 @@ def prepare(server: Target, password: str, name: str, opt_in: frozenset[str]) ->
             raise UserMistake(
                 f"database {name} is not empty. Next: choose another name, or drop it first"
             )
+        restoring.mark(connection, name)
         cluster.apply_grants(connection, opt_in, connecting=(OPERATOR,))
     cluster.apply_database(target, password, _BEFORE)
     with _superuser(server, password, name) as connection:
@@ -115,6 +117,7 @@ def finish(server: Target, password: str, name: str, opt_in: frozenset[str]) -> 
     with _superuser(server, password, access.SUPERUSER) as connection:
         cluster.apply_roles(connection, opt_in)
     with _superuser(server, password, name) as connection:
+        restoring.mark(connection, name)
         cluster.apply_grants(connection, opt_in, connecting=(migrate.MIGRATOR,))
         _disconnect(connection)
         with connection.transaction():
@@ -141,6 +144,8 @@ def finish(server: Target, password: str, name: str, opt_in: frozenset[str]) -> 
         cluster.apply_grants(
             connection, opt_in, connecting=None if health.ok else (OPERATOR, migrate.MIGRATOR)
         )
+        if health.ok:
+            restoring.unmark(connection, name)
         return health
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
+from pandom.database import restoring
 from pandom.host.state import DATABASE as DATABASE_TYPE
 from pandom.host.state import POSTGRESQL_PROVIDER, ROLE, State
 from schema.access import DATABASE, roles
@@ -103,6 +104,12 @@ def candidates(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]
         if server is None:
             return []
         return [row[0] for row in server.execute(_EXISTING, {"names": names})]
+
+
+def restores(exported: Mapping[str, Any]) -> list[str]:
+    """Databases between `db prepare` and `db finish`; none where nobody answers."""
+    with _superuser(exported) as server:
+        return [] if server is None else restoring.marked(server)
 
 
 def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:

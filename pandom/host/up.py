@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pandom.database import restoring
 from pandom.errors import Failure
 from pandom.host import explain, health, lock, passphrase, ports, repair, superuser
 from pandom.host import stack as files
@@ -129,6 +130,7 @@ class _Up:
             found = engine.wait_good("postgres", READY_S)
             if found is None or not found.good:
                 raise explain.not_ready(engine, found, "postgres")
+            restoring.refuse(superuser.restores(exported), "`up`")
             self._set_passwords(exported)
             self._adopt(settings, state)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from pandom.database import cluster
+from pandom.database import cluster, restoring
 from pandom.database.connect import connect, opt_in, target_from_environment, wait
 from pandom.errors import Failure
 from pandom.jobs.inputs import secret
@@ -21,6 +21,7 @@ def run() -> None:
     try:
         with step("roles: attributes, settings, memberships, comments") as results:
             with connect(target, SUPERUSER, password, autocommit=True) as connection:
+                restoring.refuse(restoring.marked(connection), "The cluster job")
                 cluster.apply_roles(connection, opt_in())
                 cluster.close_other_databases(connection)
             cluster.release_roles(target, password, opt_in())

@@ -19,7 +19,7 @@ from psycopg import sql
 from pandom.audit import catalog
 from pandom.audit.anchors import Head, Kept
 from pandom.audit.trail import Verdict, verify
-from pandom.database import cluster, migrate, prepare
+from pandom.database import aside, cluster, migrate, prepare, restoring
 from pandom.database.converge import difference
 from pandom.errors import Failure, UserMistake
 from pandom.naming import image_name
@@ -108,6 +108,17 @@ def _let_in(database: Database) -> set[str]:
                 if "permission denied for database" not in str(error):
                     raise
     return found
+
+
+def _restoring(database: Database, name: str) -> bool:
+    """Whether `up` is refused because of this one."""
+    with database.connect("postgres") as connection:
+        found = restoring.marked(connection)
+    if name not in found:
+        return False
+    with pytest.raises(UserMistake, match=f"db finish {name}"):
+        restoring.refuse(found, "`up`")
+    return True
 
 
 @contextmanager
@@ -278,6 +289,7 @@ def test_nobody_gets_in_before_finish_is_done(database: Database, factory: Facto
         arguments = (database.target, password, restored.name, factory.opt_in)
         prepare.prepare(*arguments)
         assert _let_in(restored) == {"pandom_user"}
+        assert _restoring(database, restored.name)
         assert "ERROR" not in _restore(restored, text)
         # An entered role stays entered; so whoever entered it is sent away.
         intruder = database.connect("pandom_user")
@@ -298,6 +310,7 @@ def test_nobody_gets_in_before_finish_is_done(database: Database, factory: Facto
             finishing.join(10)
             assert finishing.exitcode == -9
             assert _let_in(restored) == {"pandom_migrator"}
+            assert _restoring(database, restored.name)
         with pytest.raises(psycopg.OperationalError):
             intruder.execute("select 1")
         with server.connect("postgres", restored.name) as connection:
@@ -306,7 +319,21 @@ def test_nobody_gets_in_before_finish_is_done(database: Database, factory: Facto
 
         assert prepare.finish(*arguments).ok
         assert _let_in(restored) == everybody
+        assert not _restoring(database, restored.name)
         assert restored.one("select secret from public.context_key") != key
+
+
+@pytest.mark.requirement("D4")
+def test_a_restore_that_was_given_up_holds_nothing_up(database: Database, factory: Factory) -> None:
+    password = database.server.passwords["postgres"]
+    name = f"{database.name}_up"
+    prepare.prepare(database.target, password, name, factory.opt_in)
+    assert _restoring(database, name)
+    kept = aside.set_aside(database.target, password, name)
+    assert kept is not None
+    with _dropped(factory, kept):
+        assert not _restoring(database, name)
+        assert not _restoring(database, kept)
 
 
 @pytest.mark.requirement("D4")
@@ -320,6 +347,7 @@ def test_a_database_with_wrong_content_is_opened_to_the_operator_only(
     health = prepare.finish(*arguments, factory.opt_in)
     assert [finding.name for finding in health.findings if not finding.ok] == ["administrator"]
     assert _let_in(database) == {"pandom_user", "pandom_migrator"}
+    assert _restoring(database, database.name)
     with database.connect("pandom_user") as connection:
         connection.execute("update public.auth_users set is_active = true where role = 'admin'")
     assert prepare.finish(*arguments, factory.opt_in).ok

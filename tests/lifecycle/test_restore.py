@@ -78,6 +78,9 @@ def test_dump_and_restore_as_typed(stack: RunningStack, server: Server, clean: N
     dumped = shell("pg_dump -h localhost -U pandom_user -d pandom_db > backup.sql")
     assert dumped == ""
     stack.pandom("db", "prepare", NAME, "--stack", stack.name)
+    # It would take the operator's opening back in the middle of the restore.
+    refused = stack.pandom("up", "--stack", stack.name, code=2)
+    assert f"pandom db finish {NAME}" in refused.stderr
     restored = shell(f"psql -h localhost -U pandom_user -d {NAME} < backup.sql")
     assert "COPY" in restored
     assert "ERROR" not in restored
@@ -93,6 +96,7 @@ def test_dump_and_restore_as_typed(stack: RunningStack, server: Server, clean: N
         differ = differences(facts(left), facts(right))
     assert [line for line in differ if ".epoch: " not in line] == []
     stack.pandom("health", "--stack", stack.name)
+    stack.pandom("up", "--stack", stack.name)
 
 
 @pytest.mark.requirement("D4")
