@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
-from pandom.audit.findings import Finding
 from pandom.errors import UserMistake
 from pandom.paths import ROOT
 
+# What the audit of the trail says begins with this; the audit of access has all other ids.
+TRAIL: Final = "trail:"
 FILE: Final = ROOT / "schema" / "accepted.toml"
 _KEYS: Final = frozenset({"id", "actual", "reason", "owner", "expires"})
 
@@ -26,6 +27,21 @@ class Acceptance:
     reason: str
     owner: str
     expires: date
+
+
+class Deviation(Protocol):
+    """A finding, or a problem of the trail."""
+
+    @property
+    def id(self) -> str:
+        """Its stable name."""
+
+    @property
+    def actual(self) -> str:
+        """What was found."""
+
+
+D = TypeVar("D", bound=Deviation)
 
 
 def load(path: Path = FILE) -> tuple[Acceptance, ...]:
@@ -51,16 +67,22 @@ def _acceptance(path: Path, number: int, entry: dict[str, Any]) -> Acceptance:
     return Acceptance(**entry)
 
 
+def of_access(given: Iterable[Acceptance]) -> list[Acceptance]:
+    """Those of the audit of access, which alone can say that one excuses nothing: those of a
+    trail are of one database, and the file is of all."""
+    return [one for one in given if not one.id.startswith(TRAIL)]
+
+
 def divide(
-    found: Iterable[Finding], given: Iterable[Acceptance], today: date
-) -> tuple[list[Finding], list[tuple[Finding, Acceptance]], list[Acceptance]]:
+    found: Iterable[D], given: Sequence[Acceptance], today: date
+) -> tuple[list[D], list[tuple[D, Acceptance]], list[Acceptance]]:
     """Findings that stand, findings that are accepted, and acceptances that excuse nothing.
 
     The date itself still counts: the finding is back on the day after.
     """
     valid = {(one.id, one.actual): one for one in given if today <= one.expires}
-    kept: list[Finding] = []
-    excused: list[tuple[Finding, Acceptance]] = []
+    kept: list[D] = []
+    excused: list[tuple[D, Acceptance]] = []
     for finding in found:
         acceptance = valid.pop((finding.id, finding.actual), None)
         if acceptance is None:

@@ -62,7 +62,7 @@ def _all(args: argparse.Namespace) -> int:
     from pandom.audit import accepted, catalog, render
     from pandom.audit.run import run as audit
 
-    given = accepted.load(args.accepted) if args.accepted else accepted.load()
+    given = accepted.load(args.accepted or accepted.FILE)
     place = find(args)
     objects = place.store(AUDITOR) if args.store else None
     containers = _containers(args, place) if args.host else None
@@ -106,10 +106,11 @@ def _reach(args: argparse.Namespace) -> int:
 
 
 def _trail(args: argparse.Namespace) -> int:
-    from pandom.audit import anchors, catalog, report_terminal
+    from pandom.audit import accepted, anchors, catalog, report_terminal
     from pandom.audit.archive import Archive, Evidence, Folder
     from pandom.audit.trail import verify
 
+    given = accepted.load(args.accepted or accepted.FILE)
     place = find(args)
     files = [Path(name) for name in args.anchor if name != BUCKET]
     in_files = [anchors.from_file(file) for file in files]
@@ -122,7 +123,7 @@ def _trail(args: argparse.Namespace) -> int:
         if BUCKET in args.anchor:
             store = place.store(AUDITOR)
             in_bucket = anchors.from_bucket(store.s3, store.evidence, connection.info.dbname)
-        verdict = verify(connection, sum(in_files, in_bucket), archive)
+        verdict = verify(connection, sum(in_files, in_bucket), archive).accepting(given)
     _write(args, report_terminal.trail(verdict, as_json=args.format == "json"))
     if not verdict.problems:
         for file, kept in zip(files, in_files, strict=True):

@@ -160,7 +160,7 @@ def reach(logins: Iterable[Login], *, as_json: bool) -> str:
 def trail(verdict: Verdict, *, as_json: bool) -> str:
     """Whether the trail was touched."""
     if as_json:
-        return json_text({**asdict(verdict), "exit_code": verdict.exit_code})
+        return json_text(verdict.as_json())
     lines = [
         f"{verdict.rows} rows in {verdict.blocks} blocks verified, "
         f"compared with {verdict.anchors} kept heads."
@@ -175,7 +175,16 @@ def trail(verdict: Verdict, *, as_json: bool) -> str:
         if rows:
             lines.append(f"  {log}: {rows} rows were dropped by retention")
     lines += [_wrapped("UNKNOWN ", text, 0) for text in verdict.late]
-    lines += [_wrapped(f"{one.kind.upper()}: ", one.text, 0) for one in verdict.problems]
+    for one in verdict.problems:
+        lines.append(_wrapped(f"{one.kind.upper()}: ", one.text, 0))
+        lines.append(_wrapped("", one.id))
+        lines.append(_wrapped("actual  ", one.actual))
+    if verdict.accepted:
+        lines.append("Accepted")
+        for one, given in verdict.accepted:
+            lines.append(_wrapped("", f"{one.id}: {one.actual}", 2))
+            lines.append(_wrapped("", f"{given.reason} ({given.owner}, until {given.expires})"))
     if not verdict.problems:
-        lines.append("The trail is intact." if not verdict.late else "No sign of tampering.")
+        intact = "Intact but for what was accepted." if verdict.accepted else "The trail is intact."
+        lines.append(intact if not verdict.late else "No sign of tampering.")
     return "\n".join(lines) + "\n"

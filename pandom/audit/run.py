@@ -92,7 +92,7 @@ def run(
         observed = replace(observed, unknown=(*observed.unknown, *seen.unknown))
     results = controls.evaluate(observed)
     found = [*findings(differences(expected, actual), expected), *_failed(results)]
-    given = accepted.load() if acceptances is None else acceptances
+    given = accepted.of_access(accepted.load() if acceptances is None else acceptances)
     kept, excused, stale = accepted.divide(found, given, today or datetime.now(UTC).date())
     return Report(
         observed, expected, tuple(kept), tuple(excused), tuple(stale), results, tuple(scope)

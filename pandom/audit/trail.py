@@ -5,20 +5,26 @@ pandom_auditor, in one snapshot, and computes everything again. A chain alone ca
 show that somebody with all rights wrote all of it anew, or put back an old backup:
 for that its head is kept elsewhere (``anchors``), and compared.
 
+After a restore of an older backup the heads kept meanwhile are in no chain any more, for
+good. Whoever answers for it accepts exactly those (schema/accepted.toml).
+
 What is not sealed yet is not proven: rows of the last minutes, or more when a
 transaction stays open; the report says how many and for how long.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, date, datetime
 from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg.rows import dict_row
 
+from pandom.audit import accepted
+from pandom.audit.accepted import Acceptance
 from pandom.audit.anchors import Anchor, Head, Kept
 from pandom.audit.archive import Archive, Key
 from pandom.audit.catalog import query
@@ -30,17 +36,44 @@ LOGS: Final[tuple[LiteralString, ...]] = ("audit_logs", "security_logs")
 _NAMED: Final = 10
 _MARK: Final = 16
 _ID: Final = 8
+_OLDER: Final = "older than its anchor"
+_REWRITTEN: Final = "chain rewritten"
 # Sealing happens every few minutes; beyond this someone should look.
 _WAITING_S: Final = 3600
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Evidence that the trail is not what was sealed. ``kind`` is a stable word."""
+    """Evidence that the trail is not what was sealed. ``kind`` is a stable word.
+
+    ``about`` is what stays the same while the chain grows, where the text does not.
+    """
 
     kind: str
     log: str
     text: str
+    about: str = ""
+
+    @property
+    def id(self) -> str:
+        """What an acceptance names. Kept heads are cut off first, and overgrown later."""
+        kind = "kept heads" if self.kind in (_OLDER, _REWRITTEN) else self.kind
+        return f"{accepted.TRAIL}{kind}:{self.log}"
+
+    @property
+    def actual(self) -> str:
+        """What exactly is accepted."""
+        return self.about or self.text
+
+    def as_json(self) -> dict[str, str]:
+        """For machines."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "log": self.log,
+            "text": self.text,
+            "actual": self.actual,
+        }
 
 
 @dataclass(frozen=True)
@@ -55,6 +88,29 @@ class Verdict:
     archived: Mapping[str, int] = field(default_factory=dict)
     late: tuple[str, ...] = ()
     anchors: int = 0
+    accepted: tuple[tuple[Problem, Acceptance], ...] = ()
+
+    def accepting(self, given: Sequence[Acceptance], today: date | None = None) -> Verdict:
+        """The verdict without what somebody answers for until a date."""
+        kept, excused, _ = accepted.divide(self.problems, given, today or datetime.now(UTC).date())
+        return replace(self, problems=tuple(kept), accepted=tuple(excused))
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines; what the auditor's container keeps, too."""
+        return {
+            **asdict(self),
+            "problems": [one.as_json() for one in self.problems],
+            "accepted": [
+                {
+                    **one.as_json(),
+                    "reason": given.reason,
+                    "owner": given.owner,
+                    "expires": given.expires.isoformat(),
+                }
+                for one, given in self.accepted
+            ],
+            "exit_code": self.exit_code,
+        }
 
     @property
     def exit_code(self) -> int:
@@ -313,20 +369,38 @@ def _tampered(kept: Kept) -> Iterable[Problem]:
 def _against(
     log: str, chain: Sequence[Mapping[str, Any]], anchors: Iterable[Anchor]
 ) -> Iterable[Problem]:
-    """The chain against heads that were kept where the database cannot reach them."""
+    """The chain against heads that were kept where the database cannot reach them.
+
+    One problem, however many heads: an hourly anchor makes hundreds of them.
+    """
     hashes = {block["number"]: block["hash"] for block in chain}
-    for anchor in anchors:
-        if anchor.number not in hashes:
-            yield Problem(
-                "older than its anchor",
-                log,
-                f"{log}: an anchor of {anchor.sealed_at} knows block {anchor.number}, the chain "
-                f"ends at {max(hashes, default=0)}: its tail was cut, or an old backup put back",
-            )
-        elif hashes[anchor.number] != anchor.hash:
-            yield Problem(
-                "chain rewritten",
-                log,
-                f"{log}: block {anchor.number} is not the one that was anchored at "
-                f"{anchor.sealed_at}: the history before it was written anew",
-            )
+    lost = sorted(
+        {one.place: one for one in anchors if hashes.get(one.number) != one.hash}.values(),
+        key=lambda one: (one.number, one.hash),
+    )
+    if not lost:
+        return
+    first, last = lost[0], lost[-1]
+    end = max(hashes, default=0)
+    marks = "".join(f"{one.number} {one.hash}\n" for one in lost)
+    heads = "1 kept head" if len(lost) == 1 else f"{len(lost)} kept heads"
+    about = (
+        f"{heads}, blocks {first.number} to {last.number}, "
+        f"{hashlib.sha256(marks.encode()).hexdigest()[:_MARK]}"
+    )
+    what = f"{log}: {about}: not in the chain; the last is of {last.sealed_at}"
+    if last.number > end:
+        yield Problem(
+            _OLDER,
+            log,
+            f"{what}. The chain ends at {end}: its tail was cut, or an old backup put back",
+            about,
+        )
+    else:
+        yield Problem(
+            _REWRITTEN,
+            log,
+            f"{what}. The chain ends at {end}: the history from block {first.number} or before "
+            "was written anew, or an old backup put back",
+            about,
+        )

@@ -12,10 +12,10 @@ import io
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pandom.audit import accepted, anchors, catalog, report_json
 from pandom.audit.place import Place
@@ -53,15 +53,14 @@ def look(place: Place) -> Round:
 
     Raises PandomError when database or object store cannot be reached.
     """
-    store = place.store(AUDITOR)
+    store, given = place.store(AUDITOR), accepted.load()
     with catalog.connect(place.dsn) as connection:
-        report = audit(connection, place.opt_in, accepted.load(), objects=store)
+        report = audit(connection, place.opt_in, given, objects=store)
         kept = anchors.from_bucket(store.s3, store.evidence, connection.info.dbname)
-        verdict = verify(connection, kept)
+        verdict = verify(connection, kept).accepting(given)
     if not verdict.problems:
         writer = place.store(EVIDENCE)
         anchors.to_bucket(writer.s3, writer.evidence, kept.fresh(verdict.heads))
-    trail: dict[str, Any] = {**asdict(verdict), "exit_code": verdict.exit_code}
     codes = {report.exit_code, verdict.exit_code}
     names = (
         *(one.id for one in report.findings),
@@ -70,7 +69,9 @@ def look(place: Place) -> Round:
         *verdict.late,
     )
     code = next(one for one in (USER_MISTAKE, FAILED, DONE) if one in codes)
-    text = report_json.text({**report_json.document(report), "exit_code": code, "trail": trail})
+    text = report_json.text(
+        {**report_json.document(report), "exit_code": code, "trail": verdict.as_json()}
+    )
     return Round(code, names, text)
 
 

@@ -8,12 +8,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from pandom.audit import anchors, catalog
+from pandom.audit.accepted import Acceptance
 from pandom.audit.anchors import Anchor, Head, Kept
 from pandom.audit.archive import Archive, Evidence, Folder
 from pandom.audit.place import store_of
@@ -347,6 +349,38 @@ def test_a_restored_old_backup_is_detected(trail: Trail) -> None:
         restored = Trail(trail.shipped, backup)
         assert restored.verify().problems == ()
         assert restored.kinds(Kept(heads)) == {"older than its anchor"}
+    finally:
+        drop_database(trail.shipped.server, backup)
+
+
+@pytest.mark.requirement("P5", "D4")
+def test_the_heads_of_an_abandoned_history_are_accepted_and_no_others(trail: Trail) -> None:
+    backup = _copy(trail.shipped, trail.name)
+    try:
+        heads = list(trail.verify().heads)
+        for _ in range(3):
+            trail.write()
+            trail.seal()
+            heads += trail.verify().heads
+        restored = Trail(trail.shipped, backup)
+        # One problem, however many heads were kept.
+        (found,) = restored.verify(Kept(tuple(heads))).problems
+        today = date(2026, 11, 24)
+        given = [Acceptance(found.id, found.actual, "a restore", "platform", today)]
+
+        def judged(day: date = today) -> Verdict:
+            return restored.verify(Kept(tuple(heads))).accepting(given, day)
+
+        assert (judged().exit_code, len(judged().accepted)) == (0, 1)
+        assert judged(date(2026, 11, 25)).exit_code == 2
+        # The new history grows past the heads of the old one, and has heads of its own.
+        for _ in range(5):
+            restored.write()
+            restored.seal()
+            heads += restored.verify().heads
+        assert (judged().exit_code, len(judged().accepted)) == (0, 1)
+        _chained_anew(restored)
+        assert "audit_logs" in {one.log for one in judged().problems}
     finally:
         drop_database(trail.shipped.server, backup)
 
