@@ -34,7 +34,7 @@ def main() -> int:
     """Run the measurements named on the command line, or all but the comparison."""
     arguments = argparse.ArgumentParser(prog="python -m tests.bench")
     arguments.add_argument("section", nargs="*", help="which; all without one")
-    arguments.add_argument("--full", action="store_true", help="10 M rows; an hour")
+    arguments.add_argument("--full", action="store_true", help="10 M rows; ten minutes")
     arguments.add_argument("--pg-permissions", type=Path, help="a folder with the extension")
     asked = arguments.parse_args()
     sections: dict[str, Callable[[], str]] = {
