@@ -5,7 +5,9 @@ STACK ?= dev
 ROLE ?= pandom_app
 PYTHON ?= python3
 PANDOM = .venv/bin/pandom
-RUN = .venv/bin/python -m
+# The caller's PYTHON… variables and locale decide nothing here.
+BARE = $(PYTHON) -E -X utf8
+RUN = .venv/bin/python -E -X utf8 -m
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -21,7 +23,7 @@ test: ready lint ## every check and every test layer, on stacks of their own
 
 .PHONY: tools
 tools: ## provide what this machine lacks; say where each tool came from
-	@$(PYTHON) -m toolchain
+	@$(BARE) -m toolchain
 
 ## a stack (STACK=dev)
 .PHONY: down
@@ -82,11 +84,11 @@ docs: ready ## make the generated reference again
 ## cleaning
 .PHONY: clean
 clean: ## remove the project's images and this clone's caches
-	@$(PYTHON) -m toolchain --clean
+	@$(BARE) -m toolchain --clean
 
 .PHONY: clean-tools
 clean-tools: ## remove the user's cache of built tools and the base image
-	@$(PYTHON) -m toolchain --clean-tools
+	@$(BARE) -m toolchain --clean-tools
 
 .PHONY: help
 help: ## this list
@@ -96,4 +98,4 @@ help: ## this list
 # The quick form of `tools`: says only what it had to do.
 .PHONY: ready
 ready:
-	@$(PYTHON) -m toolchain --quiet
+	@$(BARE) -m toolchain --quiet

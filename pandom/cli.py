@@ -12,13 +12,12 @@ import importlib
 import importlib.util
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from pandom.errors import DONE, FAILED, INTERRUPTED, PandomError
-from pandom.paths import state_home
+from pandom import failures, surroundings
+from pandom.errors import DONE, FAILED, INTERRUPTED
 
 Commands = Any  # argparse has no public name for the result of add_subparsers
 
@@ -54,7 +53,7 @@ def _container_commands(commands: Commands) -> None:
         ("finish", "pandom.jobs.restore", "finish"),
     ):
         restore = jobs.add_parser(name, help="around a restore")
-        restore.add_argument("name", metavar="NAME", help="the database")
+        restore.add_argument("name", metavar="DATABASE", help="its name in the server")
         restore.set_defaults(handler=call(module, function, "name"))
 
     importlib.import_module("pandom.audit.arguments").register(commands)
@@ -89,13 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
+    surroundings.settle()
     args = parser().parse_args(argv)
     try:
         result = args.handler(args)
         sys.stdout.flush()
-    except PandomError as error:
-        print(f"\n{error}", file=sys.stderr, flush=True)
-        return error.exit_code
     except KeyboardInterrupt as interrupt:
         print(f"\n{str(interrupt) or 'Interrupted.'}", file=sys.stderr, flush=True)
         return INTERRUPTED
@@ -103,35 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # or Python complains about stdout while it exits
         return FAILED
     except Exception as error:  # noqa: BLE001 - the last resort, instead of a traceback
-        print(f"\n{_outside(error) or _unexpected(error)}", file=sys.stderr, flush=True)
-        return FAILED
+        text, code = failures.explain(error)
+        print(f"\n{text}", file=sys.stderr, flush=True)
+        return code
     return DONE if result is None else int(result)
-
-
-def _outside(error: Exception) -> str | None:
-    """The message for what fails around us, wherever it was noticed: the disk, Docker."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror}: {error.filename}\nNext: mend that and run this again."
-    library = type(error).__module__.partition(".")[0]
-    if library in ("docker", "requests", "urllib3"):
-        cause: BaseException = error
-        # What requests says of a socket that is gone is three exceptions in one tuple.
-        while library != "docker" and cause.__context__ is not None:
-            cause = cause.__context__
-        return (
-            f"Docker stopped answering, or refused: {cause}\n"
-            "Next: `docker info` shows whether it runs; this command, run again, goes on from here."
-        )
-    return None
-
-
-def _unexpected(error: Exception) -> str:
-    """The message for an error that nobody foresaw, after writing its traceback to a file."""
-    place = state_home() / "last-error.log"
-    where = f"Where it happened is in {place}"
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text("".join(traceback.format_exception(error)))
-    except OSError:
-        where = "".join(traceback.format_tb(error.__traceback__, -1)).strip()
-    return f"A mistake in pandom itself: {type(error).__name__}: {error}\n{where}"

@@ -5,14 +5,30 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pandom.errors import UserMistake
 from pandom.naming import PROJECT
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def home() -> Path:
+    """The user's home. Raises UserMistake for a user who has none."""
+    try:
+        found = Path.home()
+    except RuntimeError:  # no HOME, and no entry in /etc/passwd
+        found = Path()
+    if not found.is_absolute():
+        raise UserMistake(
+            f"There is no home folder for state and tools: HOME is {os.environ.get('HOME')!r}, and "
+            f"user {os.getuid()}\nhas no other. Next: set HOME, or XDG_STATE_HOME and "
+            "XDG_CACHE_HOME, to folders of yours,\nthen run this again."
+        )
+    return found
+
+
 def _home(variable: str, default: str) -> Path:
     value = os.environ.get(variable, "")
-    base = Path(value) if value.startswith("/") else Path.home() / default
+    base = Path(value) if value.startswith("/") else home() / default
     return base / "pandom-stack"
 
 
@@ -29,6 +45,11 @@ def cache_home() -> Path:
 def backend() -> Path:
     """Pulumi's file backend."""
     return state_home() / "backend"
+
+
+def backend_url() -> str:
+    """The same for Pulumi, which reads it as a URL: ``%`` and others are escaped."""
+    return backend().as_uri()
 
 
 def states() -> Path:

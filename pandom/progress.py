@@ -27,6 +27,15 @@ def live() -> bool:
     return sys.stderr.isatty() and not quiet and os.environ.get("TERM", "dumb") != "dumb"
 
 
+def middle(text: str, width: int) -> str:
+    """The text on one line, cut in its middle: of an error the end is the cause."""
+    line = " ".join(text.split())
+    if len(line) <= width:
+        return line
+    end = width // 2
+    return f"{line[: width - end - 3]} … {line[-end:]}"
+
+
 def shorten(text: str, width: int = WIDTH) -> str:
     """The text on one line of at most ``width`` characters."""
     line = " ".join(text.split())

@@ -10,8 +10,8 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from types import FrameType
 from typing import NoReturn
 
-from pandom import paths
-from pandom.errors import DONE, INTERRUPTED, PandomError
+from pandom import failures, paths, surroundings
+from pandom.errors import DONE, FAILED, INTERRUPTED
 from pandom.host import passphrase
 from toolchain import (
     base_image,
@@ -110,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--clean-tools", action="store_true", help="remove the user's cache")
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
+    surroundings.settle()
     try:
         if arguments.print_exports:
             print(environment.find().exports())
@@ -119,12 +120,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             clean.tools()
         else:
             provide(arguments.quiet)
-    except PandomError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         print("\nInterrupted; run it again to go on.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # or Python complains about stdout while it exits
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - the last resort, instead of a traceback
+        text, code = failures.explain(error)
+        print(f"\n{text}", file=sys.stderr)
+        return code
     return DONE
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from pandom.host import docker_endpoint
 from pandom.paths import state_home
 from toolchain import cache, pins, process
 from toolchain.errors import ToolMissing
@@ -22,8 +23,8 @@ SOCKET: Final = _RUN / "docker.sock"
 
 
 def serving() -> str | None:
-    """Return the version of the engine that answers, at DOCKER_HOST or the socket, or None."""
-    if shutil.which("docker") is None:
+    """Return the version of the engine that is meant, or None if it does not answer."""
+    if shutil.which("docker") is None or docker_endpoint.silence(docker_endpoint.use()):
         return None
     return process.output(["docker", "version", "--format", "{{.Server.Version}}"]) or None
 
@@ -42,12 +43,10 @@ def systemd() -> bool:
 
 def refusal() -> str | None:
     """Return why no engine can be provided here although none answers, or None."""
-    host = os.environ.get("DOCKER_HOST")
-    if host:
-        return (
-            f"DOCKER_HOST is {host}, but no Docker engine answers there.\n"
-            "Start that engine, or unset DOCKER_HOST to use one on this machine."
-        )
+    endpoint = docker_endpoint.use()
+    if not endpoint.default:
+        reason = docker_endpoint.silence(endpoint)
+        return f"No Docker engine answers at {endpoint}: {reason}\n{endpoint.choice}"
     if SOCKET.exists() and not os.access(SOCKET, os.W_OK):
         return (
             f"Your user may not use {SOCKET}.\nAdd it to the group: "
@@ -75,8 +74,9 @@ def provide(step: Step) -> None:
         raise ToolMissing(
             f"Docker engine {pins.spell(pins.DOCKER)} or newer is needed; {version} answers."
         )
-    where = os.environ.get("DOCKER_HOST") or SOCKET
-    step.source = f"{version}, {'started now' if step.worked else 'running'}, {where}"
+    docker_endpoint.check(docker_endpoint.use())
+    state = "started now" if step.worked else "running"
+    step.source = f"{version}, {state}, {docker_endpoint.named()}"
 
 
 def start(step: Step) -> None:

@@ -30,6 +30,15 @@ class Environment:
     origins: tuple[Origin, ...]
     standins: bool
 
+    def summary(self) -> str:
+        """Return one line for people; `make tools` says where each tool came from."""
+        pulumi_cli = self.origins[0]
+        plugins = "stand-ins for the plugins (docs/adr/0001-stand-ins.md)"
+        return (
+            f"{pulumi_cli.name} {pulumi_cli.version}, "
+            f"{plugins if self.standins else 'official plugins'}"
+        )
+
     def exports(self) -> str:
         """Return shell lines for using ``pulumi`` by hand; PATH is put in front of the user's."""
         lines = [
@@ -55,12 +64,13 @@ def find() -> Environment:
     rest = [part for part in os.environ.get("PATH", "").split(os.pathsep) if part != str(front)]
     variables = {
         "PATH": os.pathsep.join([str(front), *rest]),
-        "PULUMI_BACKEND_URL": paths.backend().as_uri(),
+        "PULUMI_BACKEND_URL": paths.backend_url(),
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(paths.passphrase_file()),
         # Both would ask the network, which many do not reach, and wait for it.
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PANDOM_VENV": str(venv.LINK),
+        "PYTHONUTF8": "1",  # the program and the stand-ins read files of this clone
     }
     return Environment(
         variables=variables,

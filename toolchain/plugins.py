@@ -42,8 +42,11 @@ def provider(name: str, version: str) -> Plugin:
     path = search.on_path(program)
     if path and search.remembered(path, lambda: pulumi.plugin_version(path)) == version:
         return Plugin(name, version, "PATH", path)
-    installed = pulumi.plugin_folder(name, version) / program
-    if installed.is_file():
+    folder = pulumi.plugin_folder(name, version)
+    installed = folder / program
+    # Pulumi leaves the first beside what it has begun to unpack, and then does not use it.
+    whole = not folder.with_name(f"{folder.name}.partial").exists()
+    if whole and os.access(installed, os.X_OK) and installed.is_file():
         return Plugin(name, version, "installed", installed)
     return Plugin(name, version, "stand-in", STANDINS / program)
 

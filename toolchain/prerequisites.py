@@ -7,6 +7,8 @@ import os
 import shutil
 import sys
 
+from pandom.errors import UserMistake
+from pandom.paths import ROOT
 from toolchain import base_image, docker, golang, minio, network, pins, process, pulumi
 from toolchain.errors import ToolMissing
 from toolchain.report import Step
@@ -27,6 +29,11 @@ def go_needed() -> str | None:
 
 def missing() -> list[tuple[str, str | None]]:
     """Return what is missing, as (what and why, Debian package or None)."""
+    if set(":\n") & set(str(ROOT)):
+        raise UserMistake(
+            f"The clone's path {str(ROOT)!r} has a colon or a line break, which no search path "
+            "can hold.\nNext: move the clone to another folder."
+        )
     found: list[tuple[str, str | None]] = [
         (f"{tool}: not on PATH", tool) for tool in ("git", "make") if shutil.which(tool) is None
     ]

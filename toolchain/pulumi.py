@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-from pandom.paths import ROOT, cache_home
+from pandom.paths import ROOT, cache_home, home
 from toolchain import cache, golang, network, pins, process, search
 from toolchain.errors import ToolMissing
 from toolchain.report import Step
@@ -192,5 +192,6 @@ def plugin_version(path: Path) -> str:
 
 def plugin_folder(name: str, version: str) -> Path:
     """Return where the CLI keeps an installed provider plugin."""
-    home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
-    return home / "plugins" / f"resource-{name}-v{version}"
+    given = os.environ.get("PULUMI_HOME")
+    folder = Path(given) if given else home() / ".pulumi"
+    return folder / "plugins" / f"resource-{name}-v{version}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -28,7 +29,10 @@ def on_path(program: str, search: str | None = None) -> Path | None:
     """Return the first program of that name on PATH which is not ours."""
     for folder in (os.environ.get("PATH", "") if search is None else search).split(os.pathsep):
         candidate = Path(folder or ".") / program
-        if candidate.is_file() and os.access(candidate, os.X_OK) and not is_ours(candidate):
+        # What may not be looked at, in a folder of somebody else, is not there for this user.
+        if not os.access(candidate, os.X_OK) or not candidate.is_file():
+            continue
+        if not is_ours(candidate):
             return candidate.absolute()
     return None
 
@@ -67,7 +71,8 @@ def _answers() -> dict[str, Sequence[object]]:
 
 
 def _keep(answers: dict[str, Sequence[object]]) -> None:
-    _file().parent.mkdir(parents=True, exist_ok=True)
     partial = _file().with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(answers, indent=1))
-    partial.replace(_file())
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(answers, indent=1))
+        partial.replace(_file())

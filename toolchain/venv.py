@@ -16,8 +16,9 @@ from toolchain.report import Step
 LINK: Final = ROOT / ".venv"
 
 # $0 is the textual path: `.venv` is a link into the shared cache, and only the
-# text in front of it says which clone was meant. -P keeps the working folder,
-# which may be another clone, from shadowing that one's modules.
+# text in front of it says which clone was meant. -I keeps out the working folder, which
+# may be another clone, and the caller's PYTHON… variables; the clone is an argument,
+# because a search path cannot hold every name.
 LAUNCHER: Final = """\
 #!/bin/sh
 self=$0
@@ -34,7 +35,11 @@ if [ "$root" = "$bin" ]; then
     echo "pandom: run it as .venv/bin/pandom of a clone, not as $self" >&2
     exit 2
 fi
-PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} exec "$bin/python" -P -m pandom "$@"
+exec "$bin/python" -I -X utf8 -c '
+import runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module("pandom", run_name="__main__", alter_sys=True)
+' "$root" "$@"
 """
 
 

@@ -7,6 +7,7 @@ union of all of them: thirty statements would cost as much again in round trips.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any, Final, LiteralString
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from pandom.audit.facts import Fact, Facts
-from pandom.errors import Failure
+from pandom.database import pinned
+from pandom.errors import Failure, UserMistake
 
 _FOLDER: Final = Path(__file__).parent / "sql"
 
@@ -66,10 +69,20 @@ def _kinds() -> tuple[str, ...]:
 def connect(dsn: str) -> psycopg.Connection:
     """A connection for reading only: whatever the login may do, this session changes nothing.
 
+    Its settings are pinned; other options of the ``dsn`` stay.
     Raises Failure that says where, as whom and why not; never a password.
     """
     try:
-        connection = psycopg.connect(dsn, application_name="pandom audit")
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:  # its words quote the text, which may hold a password
+        raise UserMistake(
+            "--dsn is no connection string: expected postgresql://… or key=value pairs."
+        ) from None
+    try:
+        session = pinned.session(str(given.get("user") or os.environ.get("PGUSER", "")))
+        # Of two values of a setting the later one counts.
+        session["options"] = f"{given.get('options', '')} {session['options']}".lstrip()
+        connection = psycopg.connect(dsn, application_name="pandom audit", **session)
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise Failure(f"The audit could not connect: {reason}") from None

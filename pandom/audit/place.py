@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from psycopg.conninfo import make_conninfo
 
+from pandom import surroundings
 from pandom.audit.store import Store
+from pandom.database import pinned
 from pandom.database.connect import CONNECT_TIMEOUT_S, target_from_environment
 from pandom.database.connect import opt_in as opt_in_from_environment
 from pandom.errors import UserMistake
@@ -46,12 +48,10 @@ class Place:
 def find(args: argparse.Namespace) -> Place:
     """What --dsn, --stack or the surroundings name, in this order."""
     opt_in = frozenset(filter(None, (name.strip() for name in args.opt_in.split(","))))
-    if args.dsn is not None:
-        return Place(args.dsn, opt_in)
-    if args.stack is None and any(
-        os.environ.get(name) for name in ("PGHOST", "PGSERVICE", "PGHOSTADDR")
-    ):
-        return Place("", opt_in)
+    named = any(surroundings.given(name) for name in ("PGHOST", "PGSERVICE", "PGHOSTADDR"))
+    if args.dsn is not None or (args.stack is None and named):
+        surroundings.give_back()
+        return Place(args.dsn or "", opt_in)
     if args.stack is None and os.environ.get("PANDOM_DB_HOST"):
         return of_container()
     if importlib.util.find_spec("pandom.host") is None:
@@ -71,6 +71,7 @@ def of_container() -> Place:
     """
     target = target_from_environment()
     dsn = make_conninfo(
+        **pinned.ISOLATED,
         host=target.host,
         port=target.port,
         user=LOGIN,
@@ -96,6 +97,7 @@ def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset())
     passwords = outputs["passwords"]
     wanted = {role.opt_in for role in access.ROLES if role.opt_in and role.name in passwords}
     dsn = make_conninfo(
+        **pinned.ISOLATED,
         host=outputs["db_host"],
         port=int(outputs["db_port"]),
         user=LOGIN,

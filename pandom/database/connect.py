@@ -15,6 +15,7 @@ from typing import Any, Final, LiteralString
 
 import psycopg
 
+from pandom.database import pinned
 from pandom.errors import Failure, UserMistake
 from pandom.jobs.inputs import secret_file, setting
 
@@ -76,22 +77,23 @@ def connect(
     application_name: str = "pandom",
     options: str = "",
 ) -> psycopg.Connection:
-    """A connection with verified TLS.
+    """A connection with verified TLS, whose session is pinned; ``options`` come on top.
 
     Raises: Failure that says where, as whom and why not.
     """
     try:
         return psycopg.connect(
-            host=target.host,
-            port=target.port,
-            dbname=target.database,
-            user=role,
-            password=password,
-            sslmode="verify-full",
-            sslrootcert=str(target.ca),
-            connect_timeout=CONNECT_TIMEOUT_S,
-            application_name=application_name,
-            options=options,
+            **pinned.login(
+                role,
+                password,
+                host=target.host,
+                port=target.port,
+                database=target.database,
+                ca=str(target.ca),
+                application_name=application_name,
+                timeout_s=CONNECT_TIMEOUT_S,
+                more=options,
+            ),
             autocommit=autocommit,
         )
     except psycopg.OperationalError as error:

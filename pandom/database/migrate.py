@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from configparser import ConfigParser
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -73,7 +74,12 @@ def configuration() -> Config:
     """Alembic's configuration, wherever the process was started."""
     # Alembic reports "Running upgrade …" on loggers that nobody configured: keep it quiet.
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    return Config(FOLDER / "alembic.ini")
+    found = Config(FOLDER / "alembic.ini")
+    # Its own way of filling in the folder takes a % in the clone's path for one of its marks.
+    folder = str(FOLDER).replace("%", "%%")
+    found.file_config = ConfigParser({"here": folder})
+    found.file_config.read(FOLDER / "alembic.ini", encoding="utf-8")
+    return found
 
 
 def head() -> str:

@@ -101,7 +101,7 @@ def _db(commands: Commands) -> None:
         ("finish", "close it again: privileges, new context key, new epoch, checks"),
     ):
         action = _stack(actions.add_parser(name, help=text))
-        action.add_argument("name", metavar="NAME", help="the database")
+        action.add_argument("name", metavar="DATABASE", help="its name in the server")
         action.set_defaults(handler=call("pandom.host.restore", name, "stack", "name"))
 
     _stack(

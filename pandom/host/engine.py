@@ -13,35 +13,29 @@ import docker
 import docker.errors
 import requests
 
-from pandom.errors import Failure
+from pandom.host import docker_endpoint
+from pandom.host.docker_endpoint import DockerSilent
 from pandom.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK
 
 _TIMEOUT_S: Final = 30
+_NOTHING: Final = "/bin/sh -c #(nop)"  # a step that only sets something
 _STEP_S: Final = 60  # no step of a build waits that long to be committed
 
 
-class DockerSilent(Failure):
-    """The Docker daemon does not answer."""
-
-
 def connect() -> docker.DockerClient:
-    """A client of a daemon that answers; raises DockerSilent with the next step."""
+    """A client of the engine that is meant, which answers.
+
+    Raises DockerSilent with the engine's address and the next step; UserMistake for an
+    engine that cannot be used.
+    """
+    endpoint = docker_endpoint.use()
+    docker_endpoint.check(endpoint)
     try:
-        client = docker.from_env(timeout=_TIMEOUT_S)
-        client.ping()
+        return docker.from_env(timeout=_TIMEOUT_S)
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise DockerSilent(
-            f"Docker does not answer: {_cause(error)}\n"
-            "Nothing was touched. Next: start it (`make tools` does, where nothing else would)\n"
-            "and run this again; what was running comes back as it was."
+            f"Docker at {endpoint} cannot be used: {error}\nNothing was touched. {endpoint.choice}"
         ) from error
-    return client
-
-
-def _cause(error: Exception) -> str:
-    while error.__context__ is not None:
-        error = error.__context__  # type: ignore[assignment]
-    return str(error).strip("() ") or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -162,8 +156,12 @@ class Engine:
 
         Only those a minute old: a younger one may be a step of a build that runs.
         """
-        wanted = {"label": f"{LABEL_BUILD}=step", "status": ["created", "exited"]}
+        wanted = {"label": LABEL_BUILD, "status": ["created", "exited"]}
         for one in self.client.api.containers(all=True, filters=wanted):
+            # The last step carries the image's own label; somebody's container runs a program.
+            last = one["Command"].startswith(_NOTHING) and LABEL_STACK not in one["Labels"]
+            if not last and one["Labels"][LABEL_BUILD] != "step":
+                continue
             if time.time() - one["Created"] > _STEP_S:
                 self.remove_container(one["Id"])
 

@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Final
 
 from pandom.errors import Failure
-from pandom.host import events
+from pandom.host import docker_endpoint, events
 from pandom.host.engine import Container, Engine
 from pandom.host.pulumi_cli import PulumiFailed
 from pandom.host.stack import Stack
-from pandom.progress import WIDTH, shorten
+from pandom.progress import WIDTH, middle, shorten
 
 LOG_LINES: Final = 12
 ERROR_LINES: Final = 12
@@ -24,13 +24,23 @@ ERROR_LINES: Final = 12
 # (what Pulumi or a log says, what it means, what to do), the first that fits.
 _KNOWN: Final = (
     (
+        r"(?:transport is closing|error reading from server: EOF|plugin .*exited|signal: killed)",
+        "A plugin of Pulumi was ended from outside while it worked.",
+        "See whether memory is short (`dmesg | tail`), then run this again; it goes on from there.",
+    ),
+    (
+        r"no resource plugin|could not load plugin|failed to load (?:language )?plugin",
+        "A plugin of Pulumi is missing or was not installed to its end.",
+        "`make tools` installs it or takes a stand-in; then run this again.",
+    ),
+    (
         r"no space left on device|disk full|the volume at \S+ is too small",
         "The disk is full: there is no room left in Docker's volumes.",
         "Make room (`docker system df`, `df -h /var/lib/docker`), then run this again.",
     ),
     (
         r"cannot connect to the docker daemon|docker daemon running|docker\.sock",
-        "The Docker daemon stopped answering.",
+        "Docker at {docker} stopped answering.",
         "Start it (`make tools` does, where nothing else would), then run this again.",
     ),
     (
@@ -86,21 +96,22 @@ def short(error: PulumiFailed) -> Failure:
     """The failure of a command that only reads or writes the state."""
     text = "\n".join(one.message for one in error.said)
     lines = [f"`pulumi {error.operation}` failed:", *_errors(error.said)]
+    known = _cause(text) or ["Next: docs/runbook.md, The state cannot be read."]
+    return Failure("\n".join([*lines, *known]))
+
+
+def _cause(evidence: str) -> list[str]:
+    """What is known of what was said: its cause and the next step; nothing if it is new."""
     for pattern, cause, remedy in _KNOWN:
-        if re.search(pattern, text, re.IGNORECASE):
-            return Failure("\n".join([*lines, f"Cause: {cause}", f"Next: {remedy}"]))
-    return Failure("\n".join([*lines, "Next: docs/runbook.md, The state cannot be read."]))
+        if re.search(pattern, evidence, re.IGNORECASE):
+            return [f"Cause: {cause.format(docker=docker_endpoint.named())}", f"Next: {remedy}"]
+    return []
 
 
 def _compose(stack: Stack, lines: Sequence[str], evidence: str, again: str) -> str:
     parts = [f"`{again}` failed for stack {stack.name}.", *lines]
-    for pattern, cause, remedy in _KNOWN:
-        if re.search(pattern, evidence, re.IGNORECASE):
-            parts += [f"Cause: {cause}", f"Next: {remedy}"]
-            break
-    else:
-        parts.append(f"Next: mend the cause and run `{again}` again; it goes on from here.")
-    return "\n".join(parts)
+    unknown = [f"Next: mend the cause and run `{again}` again; it goes on from here."]
+    return "\n".join([*parts, *(_cause(evidence) or unknown)])
 
 
 def _jobs(engine: Engine, since: datetime, text: str) -> list[str]:
@@ -145,12 +156,8 @@ def not_ready(engine: Engine, container: Container | None, part: str) -> Failure
         f"The {part} container does not become ready ({container.state}). Its last words:",
         *_log(engine, container),
     ]
-    for pattern, cause, remedy in _KNOWN:
-        if re.search(pattern, "\n".join(lines), re.IGNORECASE):
-            return Failure("\n".join([*lines, f"Cause: {cause}", f"Next: {remedy}"]))
-    return Failure(
-        "\n".join([*lines, f"Next: docker logs {container.name}; mend it, then `pandom up`."])
-    )
+    unknown = [f"Next: docker logs {container.name}; mend it, then `pandom up`."]
+    return Failure("\n".join([*lines, *(_cause("\n".join(lines)) or unknown)]))
 
 
 def _log(engine: Engine, container: Container) -> list[str]:
@@ -174,7 +181,9 @@ def _errors(said: Sequence[events.Said]) -> list[str]:
         ]
         if kept and kept[0] not in lines:
             lines += [f"{where}: {kept[0]}" if where else kept[0], *kept[1:]]
-    return [shorten(line, 4 * WIDTH) for line in lines[:ERROR_LINES]] or ["Pulumi gave no reason."]
+    if len(lines) > ERROR_LINES:  # the cause is in the first lines, or in the last
+        lines = [*lines[: ERROR_LINES - 4], "…", *lines[-3:]]
+    return [middle(line, 4 * WIDTH) for line in lines] or ["Pulumi gave no reason."]
 
 
 def _cut(text: str) -> str:

@@ -58,8 +58,10 @@ def generate(name: str, message: str, empty: bool) -> None:
     for path in made:
         print(path.relative_to(paths.ROOT))
     say(
-        "Next: read and complete them (comments, privileges, locks), bring schema/sql in line,\n"
-        f"then `.venv/bin/pandom up --stack {name}`."
+        "Next: read and complete them: comments, locks, privileges (schema/access.py). What\n"
+        "functions, triggers, policies and views shall be in the end goes into schema/sql, one\n"
+        "object a file; a test compares it with what the revisions make. Then\n"
+        f"`.venv/bin/pandom up --stack {name}`."
     )
 
 

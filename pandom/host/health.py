@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from pandom.database import pinned
 from pandom.errors import DONE, FAILED, Failure
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack
@@ -146,18 +147,17 @@ def ask_auditor_again(engine: Engine) -> None:
 
 
 def connection(outputs: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """What a client of the stack connects with, as libpq's keywords."""
-    return {
-        "host": outputs["db_host"],
-        "port": int(outputs["db_port"]),
-        "user": role,
-        "password": outputs["passwords"][role],
-        "dbname": outputs["db_database"],
-        "sslmode": "verify-full",
-        "sslrootcert": outputs["db_sslrootcert"],
-        "connect_timeout": CONNECT_S,
-        "application_name": "pandom health",
-    }
+    """What a client of the stack connects with, as libpq's keywords; the session is pinned."""
+    return pinned.login(
+        role,
+        outputs["passwords"][role],
+        host=outputs["db_host"],
+        port=int(outputs["db_port"]),
+        database=outputs["db_database"],
+        ca=outputs["db_sslrootcert"],
+        application_name="pandom health",
+        timeout_s=CONNECT_S,
+    )
 
 
 def _login(outputs: Mapping[str, Any], role: str) -> str:

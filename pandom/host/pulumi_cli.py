@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, Final
 
 from pandom import paths
+from pandom.database import pinned
 from pandom.errors import Failure
 from pandom.host import events, lock
 from pandom.host.stack import Stack
@@ -26,6 +27,16 @@ from pandom.progress import say
 SHORT_S: Final = 60.0  # for commands that only read or write the state
 LONG_S: Final = 1500.0  # for operations; a cold one builds three images
 STOP_S: Final = 45.0  # for Pulumi to finish what is in progress after an interrupt
+
+
+def _killed(operation: str, number: int) -> str:
+    """The message for a Pulumi that did not end by itself."""
+    name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+    why = " (the kernel does that when memory is short: `dmesg | tail`)" if number == 9 else ""
+    return (
+        f"`pulumi {operation}` was ended from outside by {name}{why}.\n"
+        "The servers are as they were at that moment. Next: run this again, it goes on from there."
+    )
 
 
 class PulumiFailed(Failure):
@@ -43,19 +54,23 @@ class Pulumi:
 
     def __init__(self, stack: Stack, variables: Mapping[str, str]) -> None:
         """``variables`` are the toolchain's; ours make the run recognisable."""
-        self._stack = stack
-        self._environment = {
-            **os.environ,
-            **variables,
-            **lock.mark(stack),
-            "PULUMI_BACKEND_URL": f"file://{paths.backend()}",
+        self._stack, self._tools = stack, variables
+
+    def _environment(self) -> dict[str, str]:
+        """Ours as it is now, when the Docker engine has been decided on."""
+        # Either would be preferred over the file, or change what is printed.
+        unwanted = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK")
+        return {
+            **{name: value for name, value in os.environ.items() if name not in unwanted},
+            **self._tools,
+            **lock.mark(self._stack),
+            "PULUMI_BACKEND_URL": paths.backend_url(),
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(paths.passphrase_file()),
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "NO_COLOR": "1",
+            # The provider's sessions are pinned as ours are.
+            "PGOPTIONS": pinned.options(),
         }
-        # Either would be preferred over the file, or change what is printed.
-        for name in ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK"):
-            self._environment.pop(name, None)
 
     def _command(self, *arguments: str) -> list[str]:
         return ["pulumi", *arguments, "--stack", self._stack.qualified, "--non-interactive"]
@@ -65,7 +80,7 @@ class Pulumi:
             done = subprocess.run(
                 self._command(*arguments),
                 cwd=paths.ROOT,
-                env=self._environment,
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -77,6 +92,8 @@ class Pulumi:
                 f"`pulumi {' '.join(arguments)}` did not end within {SHORT_S:.0f} s.\n"
                 f"Next: see whether {paths.state_home()} can be read, then run this again."
             ) from None
+        if done.returncode < 0:
+            raise Failure(_killed(" ".join(arguments[:2]), -done.returncode))
         if done.returncode:
             said = [events.Said("error", "", line) for line in done.stderr.splitlines() if line]
             raise PulumiFailed(arguments[0] + " " + arguments[1], said)
@@ -127,7 +144,7 @@ class Pulumi:
         child = subprocess.Popen(
             command,
             cwd=paths.ROOT,
-            env={**self._environment, **(variables or {})},
+            env={**self._environment(), **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -171,6 +188,8 @@ class _Run:
             self._stop()
             raise
         code = self._child.wait()
+        if code < 0:
+            raise Failure(_killed(self._operation, -code))
         if code or self._closed is None or not self._closed.succeeded:
             raise PulumiFailed(self._operation, self._said)
         return self._closed.changes

@@ -16,7 +16,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from pandom.database import restoring
+from pandom.database import pinned, restoring
 from pandom.host.state import DATABASE as DATABASE_TYPE
 from pandom.host.state import POSTGRESQL_PROVIDER, ROLE, State
 from schema.access import DATABASE, roles
@@ -67,17 +67,16 @@ def _server(exported: Mapping[str, Any]) -> dict[str, Any] | None:
     if provider is None:
         return None
     login = {key: clear(value) for key, value in provider.inputs.items()}
-    return {
-        "host": login["host"],
-        "port": int(login["port"]),
-        "user": login["username"],
-        "password": login["password"],
-        "dbname": "postgres",
-        "sslmode": login.get("sslmode", "verify-full"),
-        "sslrootcert": login.get("sslrootcert"),
-        "connect_timeout": 5,
-        "application_name": "pandom up",
-    }
+    return pinned.login(
+        login["username"],
+        login["password"],
+        host=login["host"],
+        port=int(login["port"]),
+        database="postgres",
+        ca=login["sslrootcert"],
+        application_name="pandom up",
+        timeout_s=5,
+    )
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ events are shown; after it, the health checks decide whether the run was good.
 from __future__ import annotations
 
 import os
-import textwrap
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -31,18 +30,10 @@ AGAIN: Final = ".venv/bin/pandom up"
 
 
 def toolchain_variables() -> dict[str, str]:
-    """The environment for Pulumi; prints where each tool comes from."""
+    """The environment for Pulumi; says in one line which tools are used."""
     found = environment.find()
-    origins = ", ".join(f"{one.name} {one.version} ({one.origin})" for one in found.origins)
-    for line in _wrapped("tools: ", origins):
-        say(line)
-    if found.standins:
-        say("  Stand-ins for the official plugins are in use (docs/adr, Stand-ins).")
+    say(f"  tools: {found.summary()}")
     return found.variables
-
-
-def _wrapped(first: str, text: str) -> list[str]:
-    return textwrap.wrap(text, 78, initial_indent=f"  {first}", subsequent_indent="    ")
 
 
 def run(name: str, profile: str | None = None) -> None:

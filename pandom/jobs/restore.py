@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import psycopg
 
 from pandom.database import prepare as preparation
@@ -22,7 +20,10 @@ def prepare(name: str) -> None:
             )
         except psycopg.Error as error:
             raise _failure(name, error) from None
-    print(f"next: psql -h localhost -U pandom_user -d {name} < backup.sql, then `finish {name}`")
+    print(
+        f"next, in `make shell`: psql -h localhost -U pandom_user -d {name} < backup.sql\n"
+        f"then, outside of it: pandom db finish {name}"
+    )
 
 
 def finish(name: str) -> int:
@@ -34,7 +35,9 @@ def finish(name: str) -> int:
             )
         except psycopg.Error as error:
             raise _failure(name, error) from None
-    print(json.dumps(health.as_json(), indent=2))
+    for one in health.findings:
+        print(f"  {'ok' if one.ok else 'FAILED'}  {one.name}: {one.found}")
+    print(f"database {name} is {'open' if health.ok else 'open for pandom_user only'}")
     return 0 if health.ok else 1
 
 

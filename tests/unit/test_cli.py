@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import pwd
 import signal
+import subprocess
 from pathlib import Path
 
 import docker.errors
+import minio.error
+import psycopg
 import pytest
 import requests
+import sqlalchemy.exc
 
-from pandom import cli
+from pandom import cli, paths
 from pandom.errors import Failure, UserMistake
 
 
@@ -76,14 +81,24 @@ def test_a_daemon_that_stops_is_named_by_its_cause(
 
     assert run_with(monkeypatch, ask) == 1
     said = capsys.readouterr().err
-    assert "Docker stopped answering, or refused: [Errno 2] No such file or directory\n" in said
+    assert "stopped answering, or refused: [Errno 2] No such file or directory\n" in said
+    assert said.startswith("\nDocker at ")
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
         (OSError(28, "No space left on device", "/x/y"), "No space left on device: /x/y"),
-        (requests.ConnectionError("gone"), "Docker stopped answering"),
+        (OSError(28, "No space left on device"), "make room"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (MemoryError(), "not enough memory"),
+        (subprocess.TimeoutExpired(["pulumi", "about"], 60), "`pulumi about` did not end"),
+        (psycopg.OperationalError("server closed the connection"), "database stopped answering"),
+        (psycopg.errors.AdminShutdown("terminating connection"), "database stopped answering"),
+        (psycopg.errors.ReadOnlySqlTransaction("read-only"), "or refused: read-only"),
+        (sqlalchemy.exc.OperationalError("x", {}, psycopg.OperationalError("gone")), "gone"),
+        (minio.error.ServerError("busy", 503), "The object store stopped answering"),
+        (requests.ConnectionError("gone"), "stopped answering, or refused: gone"),
         (docker.errors.APIError("conflict"), "or refused: conflict"),
     ],
 )
@@ -98,6 +113,49 @@ def test_what_fails_around_us_is_no_mistake_of_ours(
     assert words in message
     assert "Next:" in message
     assert "mistake in pandom" not in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied", "/x/y"),
+        OSError(30, "Read-only file system", "/x/y"),
+        NotADirectoryError(20, "Not a directory", "/x/y"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_for_the_user_to_change(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError
+) -> None:
+    assert run_with(monkeypatch, raising(error)) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("\n/x/y ")
+    assert "XDG_STATE_HOME" in message
+
+
+def test_wrong_sql_of_ours_stays_our_mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert run_with(monkeypatch, raising(psycopg.errors.SyntaxError("at or near"))) == 1
+    assert "A mistake in pandom itself" in capsys.readouterr().err
+
+
+def test_without_a_home_there_is_a_message_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert run_with(monkeypatch, lambda _: print(paths.state_home())) == 2
+    assert "no home folder" in capsys.readouterr().err
+    monkeypatch.setenv("HOME", "relative")
+    assert run_with(monkeypatch, lambda _: print(paths.cache_home())) == 2
+    # Not even a mistake of ours can then be written down anywhere.
+    assert run_with(monkeypatch, raising(ZeroDivisionError("boom"))) == 1
+    assert "boom" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (1, 1), (2, 2)])

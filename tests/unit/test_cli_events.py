@@ -122,7 +122,7 @@ def test_the_provider_says_it_twice_and_we_once() -> None:
     [
         ("write /x: no space left on device", "The disk is full"),
         ("dial tcp 127.0.0.1:5432: connect: connection refused", "PostgreSQL does not answer"),
-        ("Cannot connect to the Docker daemon at unix:///x", "Docker daemon stopped"),
+        ("Cannot connect to the Docker daemon at unix:///x", "stopped answering"),
         ("Bind for 127.0.0.1:9000 failed: port is already allocated", "took a port"),
         ("error: incorrect passphrase", "passphrase file is not the one"),
         ("password authentication failed for user", "does not take the password"),

@@ -296,7 +296,7 @@ def test_the_launcher_finds_the_clone_whose_path_was_typed(tmp_path: Path) -> No
     shared = tmp_path / "shared"
     program(shared / "bin" / "pandom").write_text(venv.LAUNCHER)
     fake = shared / "bin" / "python"
-    fake.write_text('#!/bin/sh\necho "$PYTHONPATH $*"\n')
+    fake.write_text('#!/bin/sh\nshift 5; echo "$*"\n')
     fake.chmod(0o755)
     for clone in ("one", "two"):
         (tmp_path / clone).mkdir()
@@ -309,7 +309,7 @@ def test_the_launcher_finds_the_clone_whose_path_was_typed(tmp_path: Path) -> No
         )
         return done.returncode, done.stdout.strip()
 
-    expected = "-P -m pandom up x"
+    expected = "up x"
     assert typed(".venv/bin/pandom up x", tmp_path / "one") == (0, f"{tmp_path}/one {expected}")
     two = f"{tmp_path}/two/.venv/bin/pandom up x"
     assert typed(two, tmp_path / "one") == (0, f"{tmp_path}/two {expected}")
@@ -517,7 +517,7 @@ def test_an_engine_that_the_user_named_is_not_replaced(monkeypatch: pytest.Monke
     assert docker.serving() is None
     reason = docker.refusal()
     assert reason
-    assert "DOCKER_HOST is tcp://127.0.0.1:1" in reason
+    assert "answers at tcp://127.0.0.1:1 (DOCKER_HOST): Connection refused" in reason
 
 
 def test_only_root_can_start_an_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

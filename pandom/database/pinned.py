@@ -1,0 +1,106 @@
+"""What every session of ours pins, whatever the caller's or the server's settings are.
+
+A start-up option beats the settings of a database, of a role and of a role in a
+database, so nobody can bend what we read by leaving one of those behind. Standard
+library only: Pulumi's plugins get the same through PGOPTIONS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from schema.access import ROLES
+
+# Only what any login may set: a setting of the superuser would refuse the connection.
+SETTINGS: Final[Mapping[str, str]] = {
+    # How values are written.
+    "datestyle": "ISO,MDY",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    # How SQL is read, and definitions are written back.
+    "standard_conforming_strings": "on",
+    "backslash_quote": "safe_encoding",
+    "transform_null_equals": "off",
+    "array_nulls": "on",
+    "quote_all_identifiers": "off",
+    "search_path": "public",
+    # Who one is, what one sees, what one may change.
+    "role": "none",
+    "row_security": "on",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "default_transaction_isolation": "read committed",
+    "check_function_bodies": "on",
+    "default_tablespace": "",
+    "default_table_access_method": "heap",
+    # How long anything may take.
+    "statement_timeout": "0",
+    "transaction_timeout": "0",
+    "lock_timeout": "30s",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    # What is said besides.
+    "client_min_messages": "warning",
+}
+
+# A file that does not exist is no certificate; without a name libpq takes ~/.postgresql's.
+_NO_FILE: Final = "/nonexistent"
+# What libpq would otherwise take from the home of whoever runs us.
+ISOLATED: Final[Mapping[str, str]] = {
+    "passfile": _NO_FILE,
+    "sslcert": _NO_FILE,
+    "sslkey": _NO_FILE,
+    "sslcrl": _NO_FILE,
+    "gssencmode": "disable",
+}
+_DECLARED: Final = {role.name: role.settings for role in ROLES}
+
+
+def options(role: str | None = None, more: str = "") -> str:
+    """The start-up options of a session: ours, the declared ones of its role, then ``more``."""
+    settings = {**SETTINGS, **_DECLARED.get(role or "", {})}
+    words = [f"-c {name}={_escaped(value)}" for name, value in settings.items()]
+    return " ".join([*words, more]).strip()
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def session(role: str | None, more: str = "") -> dict[str, Any]:
+    """The keywords for libpq that pin a session of ``role``."""
+    return {"options": options(role, more), "client_encoding": "UTF8"}
+
+
+def login(
+    role: str,
+    password: str,
+    *,
+    host: str,
+    port: int,
+    database: str,
+    ca: str,
+    application_name: str,
+    timeout_s: int,
+    more: str = "",
+) -> dict[str, Any]:
+    """Everything a connection of ours is made with, as libpq's keywords; TLS is verified.
+
+    ``more`` are further start-up options, such as another ``-c lock_timeout=…``.
+    """
+    return {
+        **ISOLATED,
+        **session(role, more),
+        "host": host,
+        "port": port,
+        "user": role,
+        "password": password,
+        "dbname": database,
+        "sslmode": "verify-full",
+        "sslrootcert": ca,
+        "connect_timeout": timeout_s,
+        "application_name": application_name,
+    }

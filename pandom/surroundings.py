@@ -1,0 +1,65 @@
+"""What the caller's environment may not decide about us and about what we start.
+
+``settle`` runs first in every command. Standard library only: `make tools` uses it,
+too, before anything is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import MutableMapping
+from typing import Final
+
+# libpq's: each of them changes where a connection goes, as whom, or how a session answers.
+_LIBPQ: Final = "PG"
+# Of these, what says how a session answers; never given back.
+_SESSION: Final = frozenset(
+    {"PGOPTIONS", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGCLIENTENCODING", "PGAPPNAME"}
+)
+# Python's own: another library path, warnings as errors, another encoding, no assertions.
+_PYTHON: Final = "PYTHON"
+_HARMLESS: Final = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"})
+_UMASK: Final = 0o022
+
+_given: dict[str, str] = {}
+
+
+def settle(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Take out of the environment what would bend this process and its children."""
+    _given.clear()
+    for name in list(environ):
+        if name.startswith(_LIBPQ):
+            _given[name] = environ.pop(name)
+        elif name.startswith(_PYTHON) and name not in _HARMLESS:
+            del environ[name]
+    # Files are UTF-8, whatever the locale says.
+    environ["PYTHONUTF8"] = "1"
+    _name_user(environ)
+    os.umask(_UMASK)
+
+
+def give_back(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Give libpq the caller's variables, for a database that they name on purpose."""
+    environ.update({name: value for name, value in _given.items() if name not in _SESSION})
+
+
+def given(name: str) -> str:
+    """The caller's value of one of libpq's variables, empty if there was none."""
+    return _given.get(name, "")
+
+
+def _name_user(environ: MutableMapping[str, str]) -> None:
+    """Home and name of the user, which Go programs ask for in one place or the other.
+
+    In a container a user is often a number only, of which the machine has no entry.
+    """
+    try:
+        entry = pwd.getpwuid(os.getuid())
+        home, name = entry.pw_dir, entry.pw_name
+    except KeyError:
+        home, name = "", f"uid-{os.getuid()}"
+    if not environ.get("HOME") and home:
+        environ["HOME"] = home
+    if not environ.get("USER"):
+        environ["USER"] = name
