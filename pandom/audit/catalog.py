@@ -28,6 +28,8 @@ _FOLDER: Final = Path(__file__).parent / "sql"
 _RIGHTS: Final = "rights"
 _SETTINGS: Final = "settings"
 _CONNECTION_RULES: Final = "connection_rules"
+# Where a setting comes from that holds for the whole server.
+_OF_SERVER: Final = ("default", "configuration file", "command line", "environment variable")
 _SPECIAL: Final = frozenset({_RIGHTS, _SETTINGS, _CONNECTION_RULES})
 
 
@@ -116,6 +118,7 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
         settings = connection.execute(query(_SETTINGS))
         facts = {Fact(*row[:3]): row[3] for row in every.fetchall()}
         found = {row[0]: Setting(*row[1:]) for row in settings.fetchall()}
+    found |= _under_pins(connection)
     return Observed(
         login=rights["login"],
         database=rights["database"],
@@ -125,6 +128,26 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
         settings=found,
         unknown=tuple(_unknown(rights)),
     )
+
+
+def _under_pins(connection: psycopg.Connection) -> dict[str, Setting]:
+    """The server's own values of what this session pins, from one that pins nothing.
+
+    Where a database or a role has its own, the server's cannot be seen, and where these
+    do not even let the question be asked, none can: the settings of both are facts.
+    """
+    info = connection.info
+    wanted: dict[str, Any] = {**info.get_parameters(), "password": info.password, "options": ""}
+    try:
+        with psycopg.connect(**wanted, autocommit=True) as plain:
+            rows = plain.execute(query(_SETTINGS)).fetchall()
+    except psycopg.Error:
+        return {}
+    return {
+        row[0]: Setting(*row[1:])
+        for row in rows
+        if row[0].lower() in pinned.SETTINGS and row[2] in _OF_SERVER
+    }
 
 
 @cache
