@@ -81,11 +81,13 @@ def _server(exported: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _superuser(exported: Mapping[str, Any]) -> Iterator[psycopg.Connection | None]:
-    """A connection with what the provider connects with; None if nobody answers."""
+def database(
+    exported: Mapping[str, Any], name: str = DATABASE
+) -> Iterator[psycopg.Connection | None]:
+    """A connection to one database as the superuser; None if nobody answers there."""
     login = _server(exported)
     try:
-        connection = psycopg.connect(**login) if login else None
+        connection = psycopg.connect(**{**login, "dbname": name}) if login else None
     except psycopg.OperationalError:
         connection = None
     if connection is None:
@@ -93,6 +95,12 @@ def _superuser(exported: Mapping[str, Any]) -> Iterator[psycopg.Connection | Non
         return
     with connection:
         yield connection
+
+
+def _superuser(
+    exported: Mapping[str, Any],
+) -> contextlib.AbstractContextManager[psycopg.Connection | None]:
+    return database(exported, "postgres")
 
 
 def candidates(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:
