@@ -28,6 +28,9 @@ _COLUMNS: Final = """
 select a.attrelid, a.attnum, a.attname from pg_catalog.pg_attribute as a
 where a.attrelid = any(%s) and a.attnum > 0 and not a.attisdropped
 """
+_FILES: Final = """
+select oid, pg_catalog.pg_relation_filenode(oid) from unnest(%s::oid[]) as oid
+"""
 _DELETED: Final = """
 select relid, n_tup_del from pg_catalog.pg_stat_xact_user_tables
 where relid = any(%s) and n_tup_del > 0
@@ -42,6 +45,7 @@ def of(connection: psycopg.Connection, action: Callable[[], None]) -> list[str]:
     Rows that were copied into a table of another schema first are not lost.
     """
     before, columns = _tables(connection), _columns(connection)
+    files = _files(connection, before)
     connection.execute("savepoint way_back")
     try:
         action()
@@ -58,6 +62,13 @@ def of(connection: psycopg.Connection, action: Callable[[], None]) -> list[str]:
         for oid, (schema, name, owner) in after.items()
         if oid not in before
     }
+    # TRUNCATE deletes nothing that is counted: the table has another file, and fewer rows.
+    anew = _files(connection, after)
+    rewritten = {
+        oid: _count(connection, after[oid])
+        for oid in before.keys() & after.keys()
+        if files[oid] != anew[oid]
+    }
     connection.execute("rollback to savepoint way_back")
     lost: list[str] = []
     for oid, table in sorted(before.items(), key=lambda one: one[1]):
@@ -70,8 +81,11 @@ def of(connection: psycopg.Connection, action: Callable[[], None]) -> list[str]:
                 values = _count(connection, table, column)
                 if values:
                     lost.append(f"column {schema}.{name}.{column}: {_number(values, 'value')}")
-        if deleted.get(oid):
-            lost.append(f"table {schema}.{name}: {_number(deleted[oid], 'row')} of it")
+        taken = deleted.get(oid, 0)
+        if oid in rewritten:
+            taken = max(taken, _count(connection, table) - rewritten[oid])
+        if taken:
+            lost.append(f"table {schema}.{name}: {_number(taken, 'row')} of it")
     connection.rollback()
     return lost
 
@@ -91,6 +105,10 @@ def _columns(connection: psycopg.Connection) -> dict[int, dict[int, str]]:
     for oid, number, name in rows:
         found.setdefault(oid, {})[number] = name
     return found
+
+
+def _files(connection: psycopg.Connection, tables: dict[int, Table]) -> dict[int, int | None]:
+    return dict(connection.execute(_FILES, (list(tables),)).fetchall())
 
 
 def _count(connection: psycopg.Connection, table: Table, column: str | None = None) -> int:

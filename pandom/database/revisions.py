@@ -62,11 +62,12 @@ class Applied:
 # -- the folder -------------------------------------------------------------------------
 
 
-def every(folder: Path = FOLDER) -> tuple[Revision, ...]:
+def every(folder: Path | None = None) -> tuple[Revision, ...]:
     """The revisions in their order, after a look at the whole folder.
 
     Raises: UserMistake that names each file with a mistake, and the next step.
     """
+    folder = folder or FOLDER
     mistakes: list[str] = []
     files = _files(folder, mistakes)
     trees = {number: tree for number, path in files if (tree := _parsed(path, mistakes))}
@@ -229,7 +230,7 @@ def _folders(folder: Path, numbers: set[str], mistakes: list[str]) -> None:
             mistakes.append(f"sql/{one.name}: {what}; move it away")
 
 
-def released(folder: Path = FOLDER) -> dict[str, str]:
+def released(folder: Path) -> dict[str, str]:
     """The digests of the released revisions' frozen text, by number."""
     try:
         text = (folder / "released.txt").read_text()

@@ -58,7 +58,7 @@ def clear(value: Any) -> Any:
     return value
 
 
-def _server(exported: Mapping[str, Any]) -> dict[str, Any] | None:
+def login(exported: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the provider connects with, as libpq's keywords; None before there is one.
 
     ``exported`` holds secrets in clear and stays in memory.
@@ -66,15 +66,15 @@ def _server(exported: Mapping[str, Any]) -> dict[str, Any] | None:
     provider = next(State(exported).of_type(POSTGRESQL_PROVIDER), None)
     if provider is None:
         return None
-    login = {key: clear(value) for key, value in provider.inputs.items()}
+    inputs = {key: clear(value) for key, value in provider.inputs.items()}
     return {
-        "host": login["host"],
-        "port": int(login["port"]),
-        "user": login["username"],
-        "password": login["password"],
+        "host": inputs["host"],
+        "port": int(inputs["port"]),
+        "user": inputs["username"],
+        "password": inputs["password"],
         "dbname": "postgres",
-        "sslmode": login.get("sslmode", "verify-full"),
-        "sslrootcert": login.get("sslrootcert"),
+        "sslmode": inputs.get("sslmode", "verify-full"),
+        "sslrootcert": inputs.get("sslrootcert"),
         "connect_timeout": 5,
         "application_name": "pandom up",
     }
@@ -85,9 +85,9 @@ def database(
     exported: Mapping[str, Any], name: str = DATABASE
 ) -> Iterator[psycopg.Connection | None]:
     """A connection to one database as the superuser; None if nobody answers there."""
-    login = _server(exported)
+    given = login(exported)
     try:
-        connection = psycopg.connect(**{**login, "dbname": name}) if login else None
+        connection = psycopg.connect(**{**given, "dbname": name}) if given else None
     except psycopg.OperationalError:
         connection = None
     if connection is None:
@@ -141,6 +141,15 @@ def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> lis
         return changed
 
 
+def passwords(exported: Mapping[str, Any]) -> dict[str, str]:
+    """The logins' passwords in clear, as the state holds them."""
+    return {
+        one.name: password
+        for one in State(exported).of_type(ROLE)
+        if (password := clear(one.inputs.get("password")))
+    }
+
+
 def set_passwords(exported: Mapping[str, Any]) -> list[str]:
     """Give roles the password that the state holds, if the server takes another one (A5).
 
@@ -148,13 +157,11 @@ def set_passwords(exported: Mapping[str, Any]) -> list[str]:
     without its password the migration job could mend nothing. The server gets the
     verifier, not the password. Returns the roles.
     """
-    login = _server(exported)
+    given = login(exported)
     refused = {
-        one.name: password
-        for one in State(exported).of_type(ROLE)
-        if login is not None
-        and (password := clear(one.inputs.get("password")))
-        and _refuses(login, one.name, password)
+        role: password
+        for role, password in passwords(exported).items()
+        if given is not None and _refuses(given, role, password)
     }
     if not refused:
         return []
