@@ -1,7 +1,8 @@
 """How Alembic runs a revision: as pandom_owner, one transaction each, privileges converged.
 
 Called by pandom/database/migrate.py, which holds the session lock and hands the
-connection over; `alembic` by hand has none and is refused.
+connection over; `alembic` by hand has none and is refused. A trial of a way back is one
+transaction, which its caller rolls back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import psycopg
 from alembic import context
 from sqlalchemy import Connection
 
+from pandom.database import revisions
 from pandom.database.converge import converge
 from pandom.errors import UserMistake
 from schema.models import Base
@@ -24,25 +26,26 @@ def _connection() -> Connection:
     return cast(Connection, found)
 
 
-def _converge(**_: Any) -> None:
-    """Grants and revokes in the revision's own transaction; see schema/access.py."""
-    converge(
-        cast(psycopg.Connection, connection.connection.driver_connection),
-        context.config.attributes["opt_in"],
-        complete=False,
-    )
+def _applied(step: Any, **_: Any) -> None:
+    """Notes the revision's text and grants and revokes, in the revision's own transaction."""
+    raw = cast(psycopg.Connection, connection.connection.driver_connection)
+    revisions.keep(raw, attributes["revisions"], step.up_revision_id if step.is_upgrade else None)
+    converge(raw, attributes["opt_in"], complete=False)
 
 
+attributes = context.config.attributes
 connection = _connection()
 connection.exec_driver_sql("set role pandom_owner")
-connection.commit()
+if not attributes["trial"]:
+    # In a transaction that is open already Alembic would never commit.
+    connection.commit()
 context.configure(
     connection=connection,
     target_metadata=Base.metadata,
     transaction_per_migration=True,
     version_table_schema="public",
     compare_server_default=True,
-    on_version_apply=_converge,  # type: ignore[arg-type]  # called by keyword
+    on_version_apply=() if attributes["trial"] else _applied,  # type: ignore[arg-type]
 )
 with context.begin_transaction():
     context.run_migrations()

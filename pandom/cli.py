@@ -21,7 +21,7 @@ from pandom.errors import DONE, FAILED, INTERRUPTED
 
 Commands = Any  # argparse has no public name for the result of add_subparsers
 
-_JOBS: Final = ("keys", "cluster", "migrate", "storage")
+_JOBS: Final = ("keys", "cluster", "storage")
 
 
 def call(module: str, function: str = "run", *names: str) -> Callable[[argparse.Namespace], Any]:
@@ -41,10 +41,13 @@ def _container_commands(commands: Commands) -> None:
     for name in _JOBS:
         jobs.add_parser(name).set_defaults(handler=call(f"pandom.jobs.{name}"))
 
+    migrate = jobs.add_parser("migrate", help="bring the database to the newest revision")
+    migrate.add_argument("--checkout", help="the revisions that it must find, number:digest,…")
+    migrate.set_defaults(handler=call("pandom.jobs.migrate", "run", "checkout"))
     revert = jobs.add_parser("revert", help="take migrations back")
     revert.add_argument("target", help="a revision, or -1 for one step")
-    revert.set_defaults(handler=call("pandom.jobs.migrate", "revert", "target"))
-    jobs.add_parser("show").set_defaults(handler=call("pandom.jobs.migrate", "show"))
+    revert.add_argument("--losing", action="store_true", help="also what loses rows")
+    revert.set_defaults(handler=call("pandom.jobs.migrate", "revert", "target", "losing"))
     jobs.add_parser("shell").set_defaults(handler=call("pandom.jobs.shell"))
 
     for name, module, function in (

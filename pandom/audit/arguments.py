@@ -19,7 +19,7 @@ _EPILOG: Final = """questions:
   reach                     what every login can become and gains by it
   trail                     was the audit trail touched
   watch                     all of it, on a schedule, evidence kept (container)
-  record                    schema/catalog.json anew, from a fresh database
+  record                    schema/catalog.json anew, from what the revisions make
 exit code: 0 clean, 2 drift, 1 could not tell"""
 
 

@@ -5,7 +5,7 @@
     pandom audit reach                      what every login can become and gains
     pandom audit trail                      was the trail touched
     pandom audit watch                      all of it, again and again, evidence kept (container)
-    pandom audit record                     schema/catalog.json anew, from a fresh database
+    pandom audit record                     schema/catalog.json anew, from what the revisions make
 
 Exit code: 0 clean, 2 drift, 1 could not tell.
 """
@@ -13,6 +13,7 @@ Exit code: 0 clean, 2 drift, 1 could not tell.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,8 +143,14 @@ def _watch(args: argparse.Namespace) -> int:
 
 
 def _record(args: argparse.Namespace) -> int:
-    from pandom.audit import recorded
+    """From a stack's server, in a database of its own: any other may have drifted."""
+    if args.dsn is not None or args.opt_in or importlib.util.find_spec("pandom.host") is None:
+        raise UserMistake(
+            "A recording is made from an empty, freshly migrated database only, which it makes "
+            "itself: no --dsn, no --opt-in.\n"
+            "Next: `.venv/bin/pandom audit record --stack NAME`, a stack of this host."
+        )
+    from pandom.host import record
 
-    text = recorded.record(_observed(args))
-    (args.output or recorded.FILE).write_text(text)
+    record.run(args.stack or "dev", args.output)
     return DONE

@@ -7,6 +7,7 @@ with it. Each file says by SET LOCAL ROLE who owns what it makes.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import psycopg
 from alembic import op
@@ -58,10 +59,10 @@ def build_index(revision: str, name: str, index: str) -> None:
         connection.execute(text)
 
 
-def digest(revision: str) -> str:
+def digest(revision: str, folder: Path | None = None) -> str:
     """SHA-256 over a revision's files, names included: what migrations/released.txt pins."""
     chain = hashlib.sha256()
-    for path in sorted((FOLDER / revision).glob("*.sql")):
+    for path in sorted(((folder or FOLDER) / revision).glob("[!.]*.sql")):
         chain.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return chain.hexdigest()
 

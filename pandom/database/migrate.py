@@ -12,25 +12,24 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from configparser import ConfigParser
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
-from pandom.database import converge
+from pandom.database import converge, losses, revisions
 from pandom.database.connect import Target, connect
-from pandom.errors import Failure, UserMistake
-from pandom.paths import ROOT
+from pandom.database.revisions import Applied, Revision
+from pandom.errors import Failure, PandomError, UserMistake
 
-FOLDER: Final = ROOT / "migrations"
+FOLDER: Final = revisions.FOLDER
 MIGRATOR: Final = "pandom_migrator"
 LOCK_KEY: Final = 0x70616E646F6D  # "pandom"
 LOCK_WAIT_S: Final = 120.0
@@ -42,6 +41,7 @@ PAUSE_S: Final = 2.0
 # A killed runner's server process notices within this time that its client is gone.
 CLIENT_CHECK_MS: Final = 1000
 _NO_LOCK: Final = ("55P03", "40P01")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,12 @@ def configuration() -> Config:
 
 def head() -> str:
     """The newest revision of this copy of the program."""
-    newest = ScriptDirectory.from_config(configuration()).get_current_head()
-    if newest is None:
-        raise Failure("migrations/versions holds no revision")
-    return newest
+    return revisions.every()[-1].number
 
 
 def current(connection: psycopg.Connection) -> str | None:
     """The revision that the database is at; None when it is empty."""
-    row = connection.execute("select to_regclass('public.alembic_version')").fetchone()
-    if row is None or row[0] is None:
-        return None
-    row = connection.execute("select version_num from public.alembic_version").fetchone()
-    return None if row is None else str(row[0])
+    return revisions.read(connection).reached
 
 
 @contextmanager
@@ -148,7 +141,9 @@ def _holder(connection: psycopg.Connection) -> str:
 
 
 @contextmanager
-def _alembic(runner: Runner) -> Iterator[tuple[Config, psycopg.Connection]]:
+def _alembic(
+    runner: Runner, there: Sequence[Revision], *, trial: bool = False
+) -> Iterator[tuple[Config, psycopg.Connection]]:
     """Alembic's configuration with a connection in it, both closed at the end."""
     raw = runner.connect()
     engine = sqlalchemy.create_engine(
@@ -160,6 +155,8 @@ def _alembic(runner: Runner) -> Iterator[tuple[Config, psycopg.Connection]]:
             config.attributes["connection"] = connection
             config.attributes["opt_in"] = runner.opt_in
             config.attributes["production"] = runner.production
+            config.attributes["revisions"] = there
+            config.attributes["trial"] = trial
             yield config, raw
     finally:
         engine.dispose()
@@ -169,75 +166,174 @@ def _alembic(runner: Runner) -> Iterator[tuple[Config, psycopg.Connection]]:
 def upgrade(runner: Runner, target: str = "head") -> tuple[str | None, str | None]:
     """Applies the revisions up to ``target``; the caller holds the session lock.
 
-    Returns the revision before and after. Raises: Failure naming the revision.
+    Returns the revision before and after. Raises: UserMistake for a folder or a database
+    that this program must not touch; Failure naming the revision.
     """
-    return _move(runner, lambda config: command.upgrade(config, target), forward=True)
+    there = revisions.every()
+
+    def look() -> Applied:
+        with runner.connect() as connection:
+            before = _as_owner(connection)
+            revisions.refuse_unknown(there, before)
+            revisions.refuse_changed(there, before)
+            revisions.keep(connection, there)
+            return before
+
+    before = _tried(runner, there, look, None, forward=True)
+    after = _move(
+        runner, there, lambda config: command.upgrade(config, target), before.reached, forward=True
+    )
+    return before.reached, after
 
 
-def revert(runner: Runner, target: str) -> tuple[str | None, str | None]:
+def revert(
+    runner: Runner, target: str, *, losing: bool | None = None
+) -> tuple[str | None, str | None, list[str]]:
     """Takes revisions back, down to ``target`` (a revision, ``base`` or ``-1``).
 
-    Raises: UserMistake for a revision that does not exist; Failure as upgrade().
+    Returns the revision before and after, and what was lost, a line each, which is
+    counted unless ``losing`` is None. Raises: UserMistake for a revision that does not
+    exist, and for what would be lost when ``losing`` is False; Failure as upgrade().
     """
-    known = {s.revision for s in ScriptDirectory.from_config(configuration()).walk_revisions()}
+    there = revisions.every()
+    known = {one.number for one in there}
     if target not in known | {"base"} and not (target.startswith("-") and target[1:].isdigit()):
         raise UserMistake(
             f"there is no revision {target!r}; use -1, base or one of {', '.join(sorted(known))}"
         )
-    return _move(runner, lambda config: command.downgrade(config, target), forward=False)
+    with runner.connect() as connection:
+        before = _as_owner(connection)
+    revisions.refuse_unknown(there, before)
+    goal = _goal(target, before.reached)
+
+    def action(config: Config) -> None:
+        command.downgrade(config, goal)
+
+    lost = [] if losing is None or not before.reached else _lost(runner, there, action, before)
+    if lost and losing is False:
+        raise UserMistake(
+            f"Going back from {before.reached} to {goal} would lose:\n  "
+            + "\n  ".join(lost)
+            + "\nNothing was changed."
+        )
+    after = _move(runner, there, action, before.reached, forward=False)
+    return before.reached, after, lost
+
+
+def _goal(target: str, reached: str | None) -> str:
+    """The revision that ``-N`` means. Raises: UserMistake for a way that leads nowhere."""
+    at = int(reached or 0)
+    if target == "base":
+        return target
+    goal = at + int(target) if target.startswith("-") else int(target)
+    if goal > at or goal < 0:
+        raise UserMistake(
+            f"the database is at {reached or 'no revision'}: there is no way back to {target}"
+        )
+    return f"{goal:04}" if goal else "base"
+
+
+def _lost(
+    runner: Runner, there: Sequence[Revision], action: Callable[[Config], None], before: Applied
+) -> list[str]:
+    """What the way back would take away, found by going it and rolling back."""
+
+    def trial() -> list[str]:
+        with _alembic(runner, there, trial=True) as (config, raw):
+            raw.execute("set role pandom_owner")
+            return losses.of(raw, lambda: action(config))
+
+    found = _tried(runner, there, trial, before.reached, forward=False)
+    return list(found)
 
 
 def _move(
-    runner: Runner, action: Callable[[Config], None], *, forward: bool
-) -> tuple[str | None, str | None]:
+    runner: Runner,
+    there: Sequence[Revision],
+    action: Callable[[Config], None],
+    before: str | None,
+    *,
+    forward: bool,
+) -> str | None:
+    def move() -> None:
+        with _alembic(runner, there) as (config, _):
+            action(config)
+
+    _tried(runner, there, move, before, forward=forward)
     with runner.connect(autocommit=True) as connection:
-        before = _current_as_owner(connection)
+        return _as_owner(connection).reached
+
+
+def _tried(
+    runner: Runner,
+    there: Sequence[Revision],
+    action: Callable[[], T],
+    before: str | None,
+    *,
+    forward: bool,
+) -> T:
+    """Does it, and again where a lock was in the way."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with _alembic(runner) as (config, _):
-                action(config)
-            break
-        except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:
+            return action()
+        except PandomError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a revision's own code may raise anything
             cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
             if getattr(cause, "sqlstate", None) in _NO_LOCK and attempt < ATTEMPTS:
                 time.sleep(PAUSE_S)
                 continue
-            raise _failure(runner, cause, forward=forward) from None
-    with runner.connect(autocommit=True) as connection:
-        return before, _current_as_owner(connection)
+            raise _failure(runner, there, cause or error, before, forward=forward) from None
+    raise AssertionError("unreachable")
 
 
-def _current_as_owner(connection: psycopg.Connection) -> str | None:
+def _as_owner(connection: psycopg.Connection) -> Applied:
     connection.execute("set role pandom_owner")
-    return current(connection)
+    return revisions.read(connection)
 
 
-def _failure(runner: Runner, cause: BaseException | None, *, forward: bool) -> Failure:
+def _failure(
+    runner: Runner,
+    there: Sequence[Revision],
+    cause: BaseException,
+    before: str | None,
+    *,
+    forward: bool,
+) -> Failure:
     """What went wrong in which revision, and what the database is at now."""
-    if not isinstance(cause, psycopg.Error):
-        return Failure(f"the migration failed: {cause}")
     try:
         with runner.connect(autocommit=True) as connection:
-            reached = _current_as_owner(connection)
+            applied = _as_owner(connection)
     except Failure:
         return Failure(f"the migration failed, and the server is gone: {cause}")
-    scripts = ScriptDirectory.from_config(configuration())
+    reached = applied.reached
     failing = reached
     if forward:
-        order = [s.revision for s in reversed(list(scripts.walk_revisions()))]
-        failing = order[0] if reached is None else next(iter(order[order.index(reached) + 1 :]), "")
+        failing = next((one.number for one in there if one.number > (reached or "")), reached)
     direction = "revision" if forward else "taking back revision"
-    message = [f"{direction} {failing} failed: {cause.diag.message_primary or cause}"]
-    if cause.diag.context:
-        message.append(cause.diag.context.splitlines()[0])
-    message.append(
-        f"nothing of it was applied; the database is at {reached or 'no revision'}. "
-        + (
+    if isinstance(cause, psycopg.Error):
+        message = [f"{direction} {failing} failed: {cause.diag.message_primary or cause}"]
+        if cause.diag.context:
+            message.append(cause.diag.context.splitlines()[0])
+    else:
+        file = next(iter((FOLDER / "versions").glob(f"{failing}_*.py")), FOLDER)
+        where = f"versions/{file.name}{revisions.line_in(cause, file)}"
+        message = [f"{direction} {failing} failed: {revisions.described(cause)} ({where})"]
+    if getattr(cause, "sqlstate", None) in _NO_LOCK:
+        advice = (
             "Some transaction holds a lock that it needs: look at pg_stat_activity, then run "
             "it again."
-            if cause.sqlstate in _NO_LOCK
-            else "Correct the revision and run it again."
         )
+    elif not forward and any(one.number == failing for one in revisions.changed(there, applied)):
+        advice = (
+            "It was applied with other text than is there now: put back that text, take it back, "
+            "then put the new one in place."
+        )
+    else:
+        advice = "Correct the revision and run it again."
+    done = f" ({before or 'empty'} before)" if before != reached else ""
+    message.append(
+        f"nothing of it was applied; the database is at {reached or 'no revision'}{done}. {advice}"
     )
     return Failure("\n".join(message))
 
@@ -249,15 +345,3 @@ def finish(runner: Runner) -> int:
     """
     with runner.connect() as connection:
         return converge.converge(connection, runner.opt_in)
-
-
-def history(runner: Runner) -> list[tuple[str, str, bool]]:
-    """Every revision, newest first: number, purpose, and whether it is applied."""
-    with runner.connect(autocommit=True) as connection:
-        reached = _current_as_owner(connection)
-    rows: list[tuple[str, str, bool]] = []
-    applied = False
-    for script in ScriptDirectory.from_config(configuration()).walk_revisions():
-        applied = applied or script.revision == reached
-        rows.append((script.revision, script.doc, applied))
-    return rows

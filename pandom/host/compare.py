@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from pandom.database import revisions
+from pandom.database.revisions import Applied, Revision
 from pandom.errors import DONE, USER_MISTAKE, UserMistake
 from pandom.host import explain, lock, passphrase
 from pandom.host import stack as files
@@ -11,6 +14,7 @@ from pandom.host.display import Display
 from pandom.host.engine import Engine
 from pandom.host.events import QUIET_OPERATIONS
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
+from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
 from pandom.host.up import toolchain_variables
 from pandom.paths import every_stack
@@ -36,6 +40,8 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
         there = ", ".join(every_stack()) or "none"
         raise UserMistake(f"There is no stack {name}; there are: {there}.")
     passphrase.there()
+    planned = operation == "preview"
+    revised = revisions.every() if planned else ()
     variables = toolchain_variables()
     with lock.of_stack(stack):
         if said := files.prepare_file(stack):
@@ -44,20 +50,35 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
         engine, since, display = (
             Engine(name),
             datetime.now(UTC),
-            Display(planned=operation == "preview"),
+            Display(planned=planned),
         )
+        pulumi = Pulumi(stack, variables)
+        applied = of_running(pulumi.export(secrets=True)) if planned else None
+        refuse(revised, applied)
         try:
-            counts = Pulumi(stack, variables).operate(
-                operation, *options, show=display, variables=_STREAM
-            )
+            counts = pulumi.operate(operation, *options, show=display, variables=_STREAM)
         except PulumiFailed as error:
             raise explain.failure(stack, error, engine, since, f"pandom {operation}") from error
         finally:
             display.close()
+    waiting = _pending(revised, applied, engine) if planned else 0
     changes = {word: count for word, count in counts.items() if word not in QUIET_OPERATIONS}
+    if waiting:
+        changes["migrate"] = waiting
     if not changes:
         say(f"\nStack {name}: no changes.")
         return DONE
     text = ", ".join(f"{word} {count}" for word, count in sorted(changes.items()))
     say(f"\nStack {name}: {text}.")
     return USER_MISTAKE if expect_no_changes else DONE
+
+
+def _pending(there: Sequence[Revision], applied: Applied | None, engine: Engine) -> int:
+    """Name the revisions that `up` would apply; returns how many there are."""
+    if applied is None and engine.container("postgres") is not None:
+        say("  the database does not answer: whether revisions are pending is not known")
+        return 0
+    waiting = revisions.pending(there, applied or Applied())
+    for one in waiting:
+        say(f"  {one.number} {one.purpose.rstrip('.')}: will be applied")
+    return len(waiting)

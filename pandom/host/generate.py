@@ -10,25 +10,25 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import sqlalchemy
 from alembic import command
-from alembic.autogenerate import produce_migrations
-from alembic.operations import Operations
-from alembic.operations.ops import DowngradeOps, ModifyTableOps, UpgradeOps
-from alembic.runtime.migration import MigrationContext
 
 from pandom import paths
-from pandom.database import migrate
-from pandom.errors import UserMistake
+from pandom.database import migrate, revisions
+from pandom.database.revisions import Revision
+from pandom.errors import Failure, UserMistake
+from pandom.host import difference, lock, superuser
 from pandom.host.access import outputs_of
+from pandom.host.difference import NOT_COMPARED, Draft
 from pandom.host.health import connection
+from pandom.host.pulumi_cli import Pulumi
+from pandom.host.revisions import of_outputs, refuse
 from pandom.host.stack import Stack
 from pandom.progress import say
 from schema.models import Base
+from toolchain import environment
 
 _OWNER: Final = "set local role pandom_owner;"
 
@@ -36,18 +36,24 @@ _OWNER: Final = "set local role pandom_owner;"
 def generate(name: str, message: str, empty: bool) -> None:
     """Write the next revision; with ``empty`` without looking at a database.
 
-    Raises UserMistake when there is nothing to write or the message names no file.
+    Raises UserMistake when there is nothing to write, when the message names no file
+    and when the database is not at the newest revision.
     """
     slug = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")
     if not slug:
         raise UserMistake(f"{message!r}: expected a few words, such as 'add phone number'.")
-    up, down = ("", "") if empty else _difference(outputs_of(Stack(name)))
-    if not (up or empty):
+    there = revisions.every()
+    draft = Draft("", "", ()) if empty else _difference(Stack(name), there)
+    notes = "".join(f"\n  {one}" for one in draft.notes)
+    if not (draft.up or empty):
         raise UserMistake(
-            "Models and database agree; there is nothing to generate.\n"
-            "Next: change schema/models.py first, or say --empty for a change of data."
+            f"Models and database agree; there is nothing to generate.{notes}\n"
+            f"Not compared: {NOT_COMPARED}.\n"
+            "Next: change schema/models.py first, or say --empty for a change of data or of what "
+            "is not compared."
         )
-    number = f"{int(migrate.head()) + 1:04}"
+    up, down = draft.up, draft.down
+    number = f"{int(there[-1].number) + 1:04}"
     folder = paths.ROOT / "migrations" / "sql" / number
     folder.mkdir(parents=True)
     for part, text in (("up", up), ("down", down)):
@@ -57,6 +63,8 @@ def generate(name: str, message: str, empty: bool) -> None:
     made = [*sorted(folder.iterdir()), Path(str(getattr(script, "path", "")))]
     for path in made:
         print(path.relative_to(paths.ROOT))
+    if not empty:
+        say(f"Not compared: {NOT_COMPARED}.{notes}")
     say(
         "Next: read and complete them: comments, locks, privileges (schema/access.py). What\n"
         "functions, triggers, policies and views shall be in the end goes into schema/sql, one\n"
@@ -65,42 +73,21 @@ def generate(name: str, message: str, empty: bool) -> None:
     )
 
 
-def _difference(outputs: Mapping[str, Any]) -> tuple[str, str]:
-    """The SQL that leads from the database to the models, and back."""
-    given = connection(outputs, "pandom_user")
-    engine = sqlalchemy.create_engine("postgresql+psycopg://", connect_args=given)
-    try:
-        with engine.connect() as client:
-            context = MigrationContext.configure(
-                client,
-                opts={
-                    "compare_type": True,
-                    "compare_server_default": True,
-                    "include_name": _ours,
-                    "target_metadata": Base.metadata,
-                },
-            )
-            script = produce_migrations(context, Base.metadata)
-    finally:
-        engine.dispose()
-    return _sql(script.upgrade_ops), _sql(script.downgrade_ops)
-
-
-def _ours(name: str | None, kind: str, _: object) -> bool:
-    """Tables that the models describe; partitions and Alembic's own are made elsewhere."""
-    return kind != "table" or name in Base.metadata.tables
-
-
-def _sql(operations: UpgradeOps | DowngradeOps | None) -> str:
-    """The operations as SQL text."""
-    if operations is None:
-        return ""
-    text = io.StringIO()
-    context = MigrationContext.configure(
-        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": text}
-    )
-    target = Operations(context)
-    for one in operations.ops:
-        for step in one.ops if isinstance(one, ModifyTableOps) else [one]:
-            target.invoke(step)
-    return re.sub(r"\n{2,}", "\n\n", text.getvalue()).lstrip()
+def _difference(stack: Stack, there: tuple[Revision, ...]) -> Draft:
+    """The SQL that leads from the stack's database to the models, and back."""
+    outputs = outputs_of(stack)
+    applied = of_outputs(outputs)
+    refuse(there, applied)
+    if waiting := revisions.pending(there, applied):
+        raise UserMistake(
+            f"The database is at {applied.reached or 'no revision'}, the newest revision is "
+            f"{there[-1].number}: a draft would repeat {', '.join(map(str, waiting))}\n"
+            f"Next: `.venv/bin/pandom up --stack {stack.name}` applies them (or `migrate run`, "
+            "after a `migrate revert`); then this again."
+        )
+    with lock.of_stack(stack):
+        exported = Pulumi(stack, environment.find().variables).export(secrets=True)
+        with superuser.database(exported) as server:
+            if server is None:
+                raise Failure("The database does not answer. Next: `.venv/bin/pandom up`")
+            return difference.of(server, connection(outputs, "pandom_user"), Base.metadata)

@@ -6,6 +6,7 @@ job's settings and secrets; the host never has the migrator's password.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,9 +14,12 @@ from typing import Any, Final
 import docker.errors
 import requests
 
+from pandom.database import revisions
 from pandom.errors import USER_MISTAKE, Failure, UserMistake
 from pandom.host import lock
+from pandom.host.access import outputs_of
 from pandom.host.engine import Engine
+from pandom.host.revisions import of_outputs, refuse
 from pandom.host.stack import Stack
 from pandom.naming import LABEL_PART, LABEL_STACK
 from pandom.progress import step
@@ -25,21 +29,46 @@ LIMIT_S: Final = 900.0
 
 def run(name: str) -> None:
     """Apply the revisions that are not applied yet."""
-    in_job(name, "migration", ["job", "migrate"], "running the migrations")
+    there = revisions.every()
+    refuse(there, of_outputs(outputs_of(Stack(name))))
+    command = ["job", "migrate", "--checkout", revisions.fingerprint(there)]
+    in_job(name, "migration", command, "running the migrations")
 
 
 def revert(name: str, target: str) -> None:
-    """Take revisions back, down to ``target``; `.venv/bin/pandom up` applies them again."""
-    in_job(name, "migration", ["job", "revert", target], f"reverting to {target}")
+    """Take revisions back, down to ``target``; `.venv/bin/pandom up` applies them again.
+
+    Raises UserMistake when rows would be lost and CONFIRM does not name the stack.
+    """
+    revisions.every()
+    losing = os.environ.get("CONFIRM") == name
+    command = ["job", "revert", target, *(["--losing"] if losing else [])]
+    again = f"CONFIRM={name} .venv/bin/pandom migrate revert {target} --stack {name}"
+    refused = "Nothing was changed; see above." + (
+        "" if losing else f"\nNext, if you mean to lose that: {again}"
+    )
+    in_job(name, "migration", command, f"reverting to {target}", refused)
 
 
 def show(name: str) -> None:
-    """Print the revisions, newest first, and which one is applied."""
-    in_job(name, "migration", ["job", "show"], "asking the migration job")
+    """Print the revisions, newest first, and which of them are applied."""
+    there = revisions.every()
+    applied = of_outputs(outputs_of(Stack(name)))
+    print("\n".join(revisions.history(there, applied)))
+    refuse(there, applied)
 
 
-def in_job(name: str, part: str, command: Sequence[str], what: str) -> None:
-    """Run one command in the place of a job, with its secrets, and print what it says."""
+def in_job(
+    name: str,
+    part: str,
+    command: Sequence[str],
+    what: str,
+    refused: str = "Nothing was changed; see above.",
+) -> None:
+    """Run one command in the place of a job, with its secrets, and print what it says.
+
+    Raises UserMistake with ``refused`` when the command calls it the user's mistake.
+    """
     stack = Stack(name)
     engine = Engine(name)
     with lock.of_stack(stack):
@@ -53,7 +82,7 @@ def in_job(name: str, part: str, command: Sequence[str], what: str) -> None:
     stream = sys.stderr if code else sys.stdout
     print(output.rstrip(), file=stream)
     if code == USER_MISTAKE:
-        raise UserMistake("Nothing was changed; see above.")
+        raise UserMistake(refused)
     if code:
         raise Failure(f"`{' '.join(command)}` failed with exit code {code}; see above.")
 

@@ -58,7 +58,7 @@ def clear(value: Any) -> Any:
     return value
 
 
-def _server(exported: Mapping[str, Any]) -> dict[str, Any] | None:
+def login(exported: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the provider connects with, as libpq's keywords; None before there is one.
 
     ``exported`` holds secrets in clear and stays in memory.
@@ -66,25 +66,27 @@ def _server(exported: Mapping[str, Any]) -> dict[str, Any] | None:
     provider = next(State(exported).of_type(POSTGRESQL_PROVIDER), None)
     if provider is None:
         return None
-    login = {key: clear(value) for key, value in provider.inputs.items()}
+    inputs = {key: clear(value) for key, value in provider.inputs.items()}
     return pinned.login(
-        login["username"],
-        login["password"],
-        host=login["host"],
-        port=int(login["port"]),
+        inputs["username"],
+        inputs["password"],
+        host=inputs["host"],
+        port=int(inputs["port"]),
         database="postgres",
-        ca=login["sslrootcert"],
+        ca=inputs["sslrootcert"],
         application_name="pandom up",
         timeout_s=5,
     )
 
 
 @contextlib.contextmanager
-def _superuser(exported: Mapping[str, Any]) -> Iterator[psycopg.Connection | None]:
-    """A connection with what the provider connects with; None if nobody answers."""
-    login = _server(exported)
+def database(
+    exported: Mapping[str, Any], name: str = DATABASE
+) -> Iterator[psycopg.Connection | None]:
+    """A connection to one database as the superuser; None if nobody answers there."""
+    given = login(exported)
     try:
-        connection = psycopg.connect(**login) if login else None
+        connection = psycopg.connect(**{**given, "dbname": name}) if given else None
     except psycopg.OperationalError:
         connection = None
     if connection is None:
@@ -92,6 +94,12 @@ def _superuser(exported: Mapping[str, Any]) -> Iterator[psycopg.Connection | Non
         return
     with connection:
         yield connection
+
+
+def _superuser(
+    exported: Mapping[str, Any],
+) -> contextlib.AbstractContextManager[psycopg.Connection | None]:
+    return database(exported, "postgres")
 
 
 def candidates(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:
@@ -132,6 +140,15 @@ def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> lis
         return changed
 
 
+def passwords(exported: Mapping[str, Any]) -> dict[str, str]:
+    """The logins' passwords in clear, as the state holds them."""
+    return {
+        one.name: password
+        for one in State(exported).of_type(ROLE)
+        if (password := clear(one.inputs.get("password")))
+    }
+
+
 def set_passwords(exported: Mapping[str, Any]) -> list[str]:
     """Give roles the password that the state holds, if the server takes another one (A5).
 
@@ -139,13 +156,11 @@ def set_passwords(exported: Mapping[str, Any]) -> list[str]:
     without its password the migration job could mend nothing. The server gets the
     verifier, not the password. Returns the roles.
     """
-    login = _server(exported)
+    given = login(exported)
     refused = {
-        one.name: password
-        for one in State(exported).of_type(ROLE)
-        if login is not None
-        and (password := clear(one.inputs.get("password")))
-        and _refuses(login, one.name, password)
+        role: password
+        for role, password in passwords(exported).items()
+        if given is not None and _refuses(given, role, password)
     }
     if not refused:
         return []

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pandom.database import restoring
+from pandom.database import restoring, revisions
+from pandom.database.revisions import Revision
 from pandom.errors import Failure
 from pandom.host import explain, health, lock, passphrase, ports, repair, superuser
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
+from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
 from pandom.host.state import ROLE, State
 from pandom.progress import say, step
@@ -43,16 +45,24 @@ def run(name: str, profile: str | None = None) -> None:
     """
     started = time.monotonic()
     stack = Stack(name)
+    there = revisions.every()
     variables = toolchain_variables()
     with lock.of_stack(stack):
-        _Up(stack, variables, profile).run(started)
+        _Up(stack, variables, profile, there).run(started)
 
 
 class _Up:
     """One run, with the lock held."""
 
-    def __init__(self, stack: Stack, variables: Mapping[str, str], profile: str | None) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        variables: Mapping[str, str],
+        profile: str | None,
+        there: Sequence[Revision],
+    ) -> None:
         self._stack = stack
+        self._revisions = there
         self._profile = profile
         self._pulumi = Pulumi(stack, variables)
         self._since = datetime.now(UTC)
@@ -103,6 +113,9 @@ class _Up:
 
     def _reconcile(self, engine: Engine, exported: Mapping[str, Any], settings: Settings) -> None:
         state = State(exported)
+        # While it runs, before anything is touched; one that is started first is asked then.
+        applied = of_running(exported)
+        refuse(self._revisions, applied)
         if repair.remove_unknown(engine, state):
             self._changed += 1
         started = repair.start_stopped(engine, state)
@@ -122,6 +135,8 @@ class _Up:
             if found is None or not found.good:
                 raise explain.not_ready(engine, found, "postgres")
             restoring.refuse(superuser.restores(exported), "`up`")
+            if applied is None:
+                refuse(self._revisions, of_running(exported))
             self._set_passwords(exported)
             self._adopt(settings, state)
         try:

@@ -6,7 +6,7 @@ import os
 
 import psycopg
 
-from pandom.database import migrate, seed
+from pandom.database import migrate, revisions, seed
 from pandom.database import settings as database_settings
 from pandom.database.connect import opt_in, target_from_environment, wait
 from pandom.errors import Failure, UserMistake
@@ -50,8 +50,14 @@ def _hash_key() -> str | None:
         return None  # there is one only when P1 is on
 
 
-def run() -> None:
-    """Upgrades to head, converges privileges, applies settings, seeds the administrator."""
+def run(checkout: str | None = None) -> None:
+    """Upgrades to head, converges privileges, applies settings, seeds the administrator.
+
+    ``checkout`` is the fingerprint of the revisions that whoever started the job has.
+    """
+    there = revisions.every()
+    if checkout is not None:
+        revisions.same_checkout(there, checkout)
     runner, settings = _runner(), _settings()
     email, ephemeral = setting("PANDOM_ADMIN_EMAIL"), setting("PANDOM_PROFILE") == "ephemeral"
     password = secret("admin_password")
@@ -93,15 +99,11 @@ def run() -> None:
     print(f"the database is at head {after}", flush=True)
 
 
-def revert(target: str) -> None:
-    """Takes revisions back, down to ``target``."""
+def revert(target: str, losing: bool = False) -> None:
+    """Takes revisions back, down to ``target``; rows are lost only if ``losing``."""
     runner = _runner()
     with migrate.session_lock(runner), step("taking back") as results:
-        before, after = migrate.revert(runner, target)
+        before, after, lost = migrate.revert(runner, target, losing=losing)
         results.append(f"{before or 'empty'} → {after or 'empty'}")
-
-
-def show() -> None:
-    """Prints the revisions, newest first."""
-    for revision, purpose, applied in migrate.history(_runner()):
-        print(f"[{'x' if applied else ' '}] {revision} {purpose}")
+    for line in lost:
+        print(f"lost: {line}")

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from alembic.script import ScriptDirectory
 
-from pandom.database import migrate, seed
+from pandom.database import migrate, revisions, seed
 from pandom.errors import Failure, UserMistake
 from tests.fixtures.catalog import differences, facts
 from tests.fixtures.databases import PEOPLE, Database
@@ -128,12 +128,21 @@ def test_an_unknown_revision_is_a_mistake(database: Database, target: str) -> No
 @pytest.mark.requirement("M1")
 def test_show_says_what_is_applied(database: Database) -> None:
     runner = database.runner()
-    assert [done for _, _, done in migrate.history(runner)] == [True] * len(REVISIONS)
+    assert [line[:3] for line in _history(database)] == ["[x]"] * len(REVISIONS)
     migrate.revert(runner, "-1")
-    rows = migrate.history(runner)
-    assert [number for number, _, _ in rows] == REVISIONS[::-1]
-    assert [done for _, _, done in rows] == [False] + [True] * (len(REVISIONS) - 1)
-    assert all(purpose for _, purpose, _ in rows)
+    rows = [line.split(" ", 2) for line in map(_plain, _history(database))]
+    assert [number for _, number, _ in rows] == REVISIONS[::-1]
+    assert [mark for mark, _, _ in rows] == ["-"] + ["x"] * (len(REVISIONS) - 1)
+    assert all(purpose for _, _, purpose in rows)
+
+
+def _history(database: Database) -> list[str]:
+    with database.connect("pandom_user") as connection:
+        return revisions.history(revisions.every(), revisions.read(connection))
+
+
+def _plain(line: str) -> str:
+    return line.replace("[ ]", "-").replace("[x]", "x")
 
 
 def _rows(database: Database) -> dict[str, int]:

@@ -1,0 +1,447 @@
+"""The folder of revisions, looked at before anything runs, and what a database holds of it.
+
+Alembic imports whatever ends in ``.py`` and finds out in the middle of a run that a
+number is there twice or a file is missing. So the folder is read as text first: every
+mistake is named with its file, all of them at once. And a database keeps the digest of
+each text that it was given, in a column beside Alembic's own: a draft that was applied
+and then completed is another text under the same number.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import re
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from pandom.database import frozen
+from pandom.errors import UserMistake
+from pandom.paths import ROOT
+
+FOLDER: Final = ROOT / "migrations"
+_NAME: Final = re.compile(r"(\d{4})_([a-z0-9]+(?:_[a-z0-9]+)*)\.py")
+_NUMBER: Final = re.compile(r"\d{4}")
+# What a revision says of itself; anything else at its top level is part of its text.
+_HEADER: Final = frozenset({"revision", "down_revision", "branch_labels", "depends_on"})
+_SHOWN: Final = 12  # characters of a digest, as people compare them
+_COMMENT: Final = (
+    "The digest of each applied revision's text, by its number: whether a database was given "
+    "another text than the checkout has."
+)
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One revision: its number, what it is for, and the digest of all that it runs."""
+
+    number: str
+    purpose: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.purpose}"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a database says of itself; no revision at all is an empty one."""
+
+    reached: str | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+# -- the folder -------------------------------------------------------------------------
+
+
+def every(folder: Path | None = None) -> tuple[Revision, ...]:
+    """The revisions in their order, after a look at the whole folder.
+
+    Raises: UserMistake that names each file with a mistake, and the next step.
+    """
+    folder = folder or FOLDER
+    mistakes: list[str] = []
+    files = _files(folder, mistakes)
+    trees = {number: tree for number, path in files if (tree := _parsed(path, mistakes))}
+    for number, path in files:
+        if number in trees:
+            _header(path, number, trees[number], mistakes)
+            _sql(folder, path, number, trees[number], mistakes)
+    _folders(folder, {number for number, _ in files}, mistakes)
+    _released(folder, {number for number, _ in files}, mistakes)
+    if not mistakes:
+        for number, path in files:
+            _loaded(number, path, mistakes)
+    if mistakes:
+        raise UserMistake(
+            "The revisions cannot be used; nothing was touched:\n  "
+            + "\n  ".join(mistakes)
+            + "\nNext: mend these files, then run this again."
+        )
+    return tuple(
+        Revision(number, _purpose(trees[number]), _digest(folder, path, number, trees[number]))
+        for number, path in files
+    )
+
+
+def _files(folder: Path, mistakes: list[str]) -> list[tuple[str, Path]]:
+    """The revision files by number; names what is none, what is twice and what is left out."""
+    found: list[tuple[str, Path]] = []
+    versions = folder / "versions"
+    for path in sorted(versions.iterdir()) if versions.is_dir() else ():
+        matched = _NAME.fullmatch(path.name)
+        if matched and path.is_file():
+            found.append((matched[1], path))
+        elif path.name != "__pycache__" and not (
+            path.name.startswith(".") and path.suffix != ".py"
+        ):
+            # Alembic would import any .py; an editor's hidden files trouble nobody.
+            mistakes.append(
+                f"versions/{path.name}: expected NNNN_slug.py (0007_add_phone.py); "
+                "rename it, or move it away"
+            )
+    if not found and not mistakes:
+        mistakes.append("versions: holds no revision; is the checkout complete?")
+    numbers = [number for number, _ in found]
+    for number in sorted({one for one in numbers if numbers.count(one) > 1}):
+        names = ", ".join(path.name for one, path in found if one == number)
+        mistakes.append(f"versions: number {number} is there twice ({names}); renumber one")
+    for place, number in enumerate(sorted(set(numbers)), 1):
+        if number != f"{place:04}":
+            mistakes.append(
+                f"versions: {place:04} is missing, {number} comes next; "
+                "numbers begin with 0001 and leave none out"
+            )
+            break
+    return found
+
+
+def _parsed(path: Path, mistakes: list[str]) -> ast.Module | None:
+    try:
+        text = path.read_bytes()
+        compile(text, path.name, "exec")
+        return ast.parse(text)
+    except OSError as error:
+        mistakes.append(f"versions/{path.name}: cannot be read: {error.strerror}")
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        what = getattr(error, "msg", None) or str(error)
+        mistakes.append(f"versions/{path.name}{f', line {line}' if line else ''}: {what}")
+    return None
+
+
+def _header(path: Path, number: str, tree: ast.Module, mistakes: list[str]) -> None:
+    """The revision's own words about itself agree with its name and its place in the line."""
+    said: dict[str, Any] = {}
+    for node in tree.body:
+        for name in _assigned(node):
+            value = getattr(node, "value", None)
+            said[name] = value.value if isinstance(value, ast.Constant) else _Unclear
+    wanted = {"revision": number, "down_revision": f"{int(number) - 1:04}"}
+    if number == "0001":
+        wanted["down_revision"] = None  # type: ignore[assignment]
+    for name, value in wanted.items():
+        if name not in said or said[name] != value:
+            found = "nothing" if name not in said else _shown(said[name])
+            mistakes.append(
+                f"versions/{path.name}: {name} must be {value!r} by the file's name, found {found}"
+            )
+    for name in ("branch_labels", "depends_on"):
+        if said.get(name) is not None:
+            mistakes.append(f"versions/{path.name}: {name} must be None: there is one line only")
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    mistakes += [
+        f"versions/{path.name}: has no function {name}()"
+        for name in ("upgrade", "downgrade")
+        if name not in functions
+    ]
+
+
+class _Unclear:
+    """Stands for a value that is no plain text."""
+
+
+def _shown(value: object) -> str:
+    return "what is no plain text" if value is _Unclear else repr(value)
+
+
+def _assigned(node: ast.stmt) -> list[str]:
+    targets: Sequence[ast.expr] = ()
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, ast.AnnAssign):
+        targets = [node.target]
+    return [one.id for one in targets if isinstance(one, ast.Name) and one.id in _HEADER]
+
+
+def _sql(folder: Path, path: Path, number: str, tree: ast.Module, mistakes: list[str]) -> None:
+    """The frozen text is there, complete, and nothing lies beside it that nobody runs."""
+    place = folder / "sql" / number
+    if not place.is_dir():
+        mistakes.append(f"sql/{number}: is missing, the text that versions/{path.name} runs")
+        return
+    wanted, complete = _run(tree)
+    there = {one.name for one in place.iterdir() if not one.name.startswith(".")}
+    for name in sorted({f"{one}.sql" for one in wanted} - there):
+        mistakes.append(f"sql/{number}/{name}: is missing; versions/{path.name} runs it")
+    for name in sorted(there):
+        if not name.endswith(".sql"):
+            mistakes.append(f"sql/{number}/{name}: expected NAME.sql; move it away")
+        elif complete and name.removesuffix(".sql") not in wanted:
+            mistakes.append(
+                f"sql/{number}/{name}: versions/{path.name} does not run it; "
+                "name it there, or move it away"
+            )
+
+
+def _run(tree: ast.Module) -> tuple[set[str], bool]:
+    """The SQL files that a revision names, and whether these are all (no name is computed)."""
+    names: set[str] = set()
+    complete = True
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)):
+            continue
+        function = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+        if function not in ("run", "build_index"):
+            continue
+        arguments = node.args[1:2] if function == "build_index" else node.args[1:]
+        for one in arguments:
+            if isinstance(one, ast.Constant) and isinstance(one.value, str):
+                names.add(one.value)
+            else:
+                complete = False
+        complete = complete and not node.keywords
+    return names, complete
+
+
+def _folders(folder: Path, numbers: set[str], mistakes: list[str]) -> None:
+    place = folder / "sql"
+    for one in sorted(place.iterdir()) if place.is_dir() else ():
+        if one.name not in numbers and not one.name.startswith("."):
+            what = "no revision has this number" if _NUMBER.fullmatch(one.name) else "expected NNNN"
+            mistakes.append(f"sql/{one.name}: {what}; move it away")
+
+
+def released(folder: Path) -> dict[str, str]:
+    """The digests of the released revisions' frozen text, by number."""
+    try:
+        text = (folder / "released.txt").read_text()
+    except FileNotFoundError:
+        return {}
+    lines = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
+    return {line[0]: line[1] if len(line) == 2 else "" for line in lines}
+
+
+def _released(folder: Path, numbers: set[str], mistakes: list[str]) -> None:
+    for number, digest in released(folder).items():
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            mistakes.append(f"released.txt: {number}: expected a number and a SHA-256 digest")
+        elif number not in numbers:
+            mistakes.append(f"released.txt: {number} was released, and versions has no such file")
+        elif frozen.digest(number, folder / "sql") != digest:
+            mistakes.append(
+                f"sql/{number}: is another text than was released; "
+                f"`git checkout` it, and write another revision"
+            )
+
+
+def _loaded(number: str, path: Path, mistakes: list[str]) -> None:
+    """What only importing the file shows: a wrong import, a name that does not exist."""
+    spec = importlib.util.spec_from_file_location(f"pandom_revision_{number}", path)
+    if spec is None or spec.loader is None:
+        return
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except Exception as error:  # noqa: BLE001 - the file may do anything
+        mistakes.append(f"versions/{path.name}{line_in(error, path)}: {described(error)}")
+
+
+def line_in(error: BaseException, path: Path) -> str:
+    """``, line N`` for the last line of the file that an error came through."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename) == path
+    ]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def described(error: BaseException) -> str:
+    """An error of a revision's own code in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _purpose(tree: ast.Module) -> str:
+    """The docstring's first line."""
+    return (ast.get_docstring(tree) or "").strip().partition("\n")[0]
+
+
+def _digest(folder: Path, path: Path, number: str, tree: ast.Module) -> str:
+    """SHA-256 over the frozen text and the code that runs it.
+
+    Without what may change under a revision that was applied: docstring, imports, the
+    names of its neighbours, and white space.
+    """
+    text = path.read_text()
+    kept = [
+        ast.get_source_segment(text, node) or ""
+        for node in tree.body
+        if not isinstance(node, ast.Import | ast.ImportFrom)
+        and not _assigned(node)
+        and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+    ]
+    code = "".join("".join(kept).split())
+    return hashlib.sha256(f"{frozen.digest(number, folder / 'sql')} {code}".encode()).hexdigest()
+
+
+# -- the database -----------------------------------------------------------------------
+
+
+def read(connection: psycopg.Connection) -> Applied:
+    """What a database holds; the caller may read as pandom_owner.
+
+    Raises: UserMistake when it says that it is at two revisions at once.
+    """
+    row = connection.execute(
+        "select to_regclass('public.alembic_version') is not null, exists ("
+        "select from pg_catalog.pg_attribute where attname = 'texts' and not attisdropped "
+        "and attrelid = to_regclass('public.alembic_version'))"
+    ).fetchone()
+    if row is None or not row[0]:
+        return Applied()
+    rows = (
+        connection.execute("select version_num, texts from public.alembic_version")
+        if row[1]
+        else connection.execute("select version_num, '{}'::jsonb from public.alembic_version")
+    ).fetchall()
+    if len(rows) > 1:
+        numbers = ", ".join(sorted(str(one[0]) for one in rows))
+        raise UserMistake(
+            f"The database says that it is at several revisions at once: {numbers}.\n"
+            "Next: delete the rows that are wrong from public.alembic_version (as pandom_owner)."
+        )
+    return Applied(str(rows[0][0]), dict(rows[0][1])) if rows else Applied()
+
+
+def keep(
+    connection: psycopg.Connection, there: Iterable[Revision], last: str | None = None
+) -> None:
+    """Note the digests of what is applied; ``last`` is the one that was applied just now.
+
+    A revision without a note was applied before there were any: it gets the text that
+    the checkout has. Runs as pandom_owner in the caller's transaction.
+    """
+    found = read(connection)
+    if found.reached is None:
+        return
+    held = {one.number: one.digest for one in there if one.number <= found.reached}
+    texts = {**held, **{key: text for key, text in found.texts.items() if key in held}}
+    if last in held:
+        texts[last] = held[last]
+    if texts == found.texts:
+        return
+    if not connection.execute(
+        "select from pg_catalog.pg_attribute where attname = 'texts' and not attisdropped "
+        "and attrelid = 'public.alembic_version'::regclass"
+    ).fetchall():
+        connection.execute(
+            "alter table public.alembic_version add column texts jsonb not null default '{}'"
+        )
+        connection.execute(
+            sql.SQL("comment on column public.alembic_version.texts is {}").format(
+                sql.Literal(_COMMENT)
+            )
+        )
+    connection.execute(
+        "update public.alembic_version set texts = %s::jsonb", (json.dumps(texts, sort_keys=True),)
+    )
+
+
+def refuse_unknown(there: Sequence[Revision], applied: Applied) -> None:
+    """Raise UserMistake for a database that is ahead of this checkout."""
+    if applied.reached is None or applied.reached in {one.number for one in there}:
+        return
+    raise UserMistake(
+        f"The database is at revision {applied.reached}, which this checkout does not have: its "
+        f"newest is {there[-1].number}. Nothing was touched.\n"
+        f"Next: check out the commit that has migrations/versions/{applied.reached}_*.py, and "
+        f"work there;\nto come back here, take it back there first: "
+        f"`pandom migrate revert {there[-1].number}`."
+    )
+
+
+def changed(there: Sequence[Revision], applied: Applied) -> list[Revision]:
+    """The applied revisions whose text is another one here."""
+    return [one for one in there if applied.texts.get(one.number, one.digest) != one.digest]
+
+
+def refuse_changed(there: Sequence[Revision], applied: Applied) -> None:
+    """Raise UserMistake for a database that was given another text under the same number."""
+    found = changed(there, applied)
+    if not found:
+        return
+    lines = [
+        f"  {one.number} was applied with other text (applied "
+        f"{applied.texts[one.number][:_SHOWN]}, now {one.digest[:_SHOWN]})"
+        for one in found
+    ]
+    first = found[0].number
+    before = f"{int(first) - 1:04}" if first > "0001" else "base"
+    target = "" if first == applied.reached else f" {before}"
+    raise UserMistake(
+        "Revisions were changed after this database was given them; nothing was touched:\n"
+        + "\n".join(lines)
+        + f"\nNext: `pandom migrate revert{target}`, then `pandom up`; or put their text back."
+    )
+
+
+def pending(there: Sequence[Revision], applied: Applied) -> list[Revision]:
+    """What the database was not given yet; the caller has refused what is unknown."""
+    return [one for one in there if applied.reached is None or one.number > applied.reached]
+
+
+def history(there: Sequence[Revision], applied: Applied) -> list[str]:
+    """A line for each revision, newest first: [x] applied, [ ] not, [!] with other text."""
+    waiting = {one.number for one in pending(there, applied)}
+    other = {one.number for one in changed(there, applied)}
+    lines = []
+    if applied.reached is not None and applied.reached not in {one.number for one in there}:
+        lines.append(f"[?] {applied.reached} is applied, and not in this checkout")
+        waiting = {one.number for one in there if one.number > applied.reached}
+    for one in reversed(there):
+        mark = " " if one.number in waiting else "!" if one.number in other else "x"
+        lines.append(f"[{mark}] {one}{' (applied with other text)' if mark == '!' else ''}")
+    return lines
+
+
+def same_checkout(there: Sequence[Revision], wanted: str) -> None:
+    """Raise UserMistake when another copy of the folder holds other revisions.
+
+    ``wanted`` is ``fingerprint()`` of the checkout from which a job was started.
+    """
+    checkout = dict(entry.split(":") for entry in wanted.split(",") if entry)
+    here = {one.number: one.digest[:_SHOWN] for one in there}
+    other = sorted(
+        number
+        for number in checkout.keys() | here.keys()
+        if checkout.get(number) != here.get(number)
+    )
+    if other:
+        raise UserMistake(
+            f"The running stack was brought up with other revisions than this checkout has: "
+            f"{', '.join(other)}.\nNext: `pandom up`, which builds the "
+            "job's image and applies them."
+        )
+
+
+def fingerprint(there: Sequence[Revision]) -> str:
+    """Number and digest of each revision, short enough for a command line."""
+    return ",".join(f"{one.number}:{one.digest[:_SHOWN]}" for one in there)

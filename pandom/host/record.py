@@ -1,0 +1,52 @@
+"""`pandom audit record`: schema/catalog.json anew, from what the revisions make."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pandom.audit import catalog, declared, recorded
+from pandom.database import revisions
+from pandom.errors import UserMistake
+from pandom.host import lock, scratch
+from pandom.host.access import outputs_of
+from pandom.host.pulumi_cli import Pulumi
+from pandom.host.stack import Stack
+from pandom.progress import say
+from schema import access
+from toolchain import environment
+
+
+def run(name: str, output: Path | None) -> None:
+    """Record, show what changes, and write the file.
+
+    Raises UserMistake for a production stack: its server is no place to try revisions.
+    """
+    revisions.every()
+    stack = Stack(name)
+    outputs = outputs_of(stack)
+    if outputs["profile"] == "production":
+        raise UserMistake(
+            f"Stack {name} is in production; a recording needs a database of its own there.\n"
+            "Next: `.venv/bin/pandom audit record --stack dev`"
+        )
+    with lock.of_stack(stack):
+        exported = Pulumi(stack, environment.find().variables).export(secrets=True)
+        text = record(exported)
+    file = output or recorded.FILE
+    before = file.read_text() if file.exists() else ""
+    lines = difflib.unified_diff(before.splitlines(), text.splitlines(), "before", "after", n=0)
+    shown = [one for one in lines if not one.startswith(("---", "+++", "@@"))]
+    for line in shown:
+        say(line)
+    file.write_text(text)
+    say(f"{file.name}: {len(shown)} lines differ" if shown else f"{file.name}: as it was")
+
+
+def record(exported: Mapping[str, Any]) -> str:
+    """The recording of a database that was just migrated, with every setting on."""
+    opt_in = frozenset(role.opt_in for role in access.ROLES if role.opt_in)
+    with scratch.migrated(exported, opt_in) as dsn, catalog.connect(dsn) as connection:
+        return recorded.record(catalog.read(connection, declared.OWNERS))

@@ -1,0 +1,80 @@
+"""A database of its own on a running server, empty and freshly migrated, dropped afterwards.
+
+What is recorded from it is what the revisions make, whatever was done by hand to the
+stack's own database. What belongs to the server and not to a database is refused where
+somebody changed it by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from pandom.database import cluster, migrate
+from pandom.database.connect import Target
+from pandom.errors import Failure, UserMistake
+from pandom.host import superuser
+from schema import access
+
+# One name, so that the next run removes what a killed one left.
+NAME: Final = "pandom_scratch"
+_BY_HAND: Final = """
+select string_agg(name, ', ' order by name) from pg_catalog.pg_settings
+where sourcefile like '%%postgresql.auto.conf'
+"""
+
+
+@contextmanager
+def migrated(exported: Mapping[str, Any], opt_in: frozenset[str]) -> Iterator[str]:
+    """The DSN of a new database at the newest revision, as the auditor.
+
+    Roles of settings that are off here are made for the time, without a login.
+    Raises: UserMistake for a server with settings of ALTER SYSTEM; Failure when it does
+    not answer, or a revision fails.
+    """
+    with superuser.database(exported, "postgres") as server:
+        login = superuser.login(exported)
+        if server is None or login is None:
+            raise Failure("The database does not answer. Next: `.venv/bin/pandom up`")
+        server.autocommit = True
+        row = server.execute(_BY_HAND).fetchone()
+        if row and row[0]:
+            raise UserMistake(
+                f"The server has settings that were made by hand: {row[0]}.\n"
+                "Next: ALTER SYSTEM RESET … and `select pg_reload_conf()`, then this again."
+            )
+        passwords = superuser.passwords(exported)
+        target = Target(login["host"], login["port"], NAME, Path(login["sslrootcert"]))
+        database = sql.Identifier(NAME)
+        there = {name for (name,) in server.execute("select rolname from pg_catalog.pg_roles")}
+        made = [one.name for one in access.roles(opt_in) if one.name not in there]
+        try:
+            for role in made:
+                server.execute(sql.SQL("create role {} nologin").format(sql.Identifier(role)))
+            server.execute(
+                sql.SQL("drop database if exists {} with (force)").format(database),
+            )
+            server.execute(sql.SQL("create database {} template template0").format(database))
+            with superuser.database(exported, NAME) as inside:
+                if inside is None:
+                    raise Failure(f"Database {NAME} does not answer.")
+                cluster.apply_grants(inside, opt_in)
+            cluster.apply_database(target, login["password"])
+            runner = migrate.Runner(target, passwords[migrate.MIGRATOR], opt_in)
+            migrate.upgrade(runner)
+            migrate.finish(runner)
+            auditor = "pandom_auditor"
+            yield make_conninfo(
+                **{**login, "dbname": NAME, "user": auditor, "password": passwords[auditor]}
+            )
+        finally:
+            server.execute(
+                sql.SQL("drop database if exists {} with (force)").format(database),
+            )
+            for role in made:
+                server.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
