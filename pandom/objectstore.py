@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 # MinIO's own default; stated, because a client that must ask for it makes one more call.
 REGION: Final = "us-east-1"
 
-# MinIO accepts a secret of one character from its administrator.
+# MinIO accepts a secret of one character from its administrator. Settings refuse a
+# shorter one before anything is touched; here it is the last guard.
 MIN_SECRET_LENGTH: Final = 16
 
 # How a server lists a user: policyName and status.

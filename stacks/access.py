@@ -68,7 +68,9 @@ class Access(pulumi.ComponentResource):
             sslmode="verify-full",
             sslrootcert=str(ca_certificate(settings.stack)),
             superuser=True,
-            opts=pulumi.ResourceOptions(parent=self),
+            # A port that changes is noted in the state once the server has it: a run that
+            # fails between would leave an address at which nobody answers.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[args.database.container]),
         )
         made: dict[str, postgresql.Role] = {}
         # Groups first: NOLOGIN roles are members of nothing.

@@ -14,8 +14,8 @@ from typing import Final
 import pulumi
 import pulumi_random as random
 
+from pandom import certificates
 from pandom.naming import HOST_MINIO, HOST_POSTGRES, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
-from pandom.paths import ca_certificate
 from schema.access import roles
 from schema.storage import AUDITOR, EVIDENCE, MEDIA, USERS, User
 from stacks.container import ContainerArgs, Mount
@@ -163,17 +163,11 @@ def write_certificate(stack: str, logs: str) -> str:
 
     Raises ``pulumi.RunError`` when the output holds none.
     """
-    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-    if begin not in logs or end not in logs:
+    found = certificates.printed(logs)
+    if found is None:
         raise pulumi.RunError(
             "The keys job printed no CA certificate; expected a PEM block in its output. "
             f"Run it again: pulumi up --stack {stack} --replace '**keys-container'"
         )
-    text = begin + logs.split(begin, 1)[1].split(end, 1)[0] + end + "\n"
-    target = ca_certificate(stack)
-    if not target.exists() or target.read_text() != text:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        partial.write_text(text)
-        partial.replace(target)
-    return text
+    certificates.keep(stack, found.authority)
+    return found.authority

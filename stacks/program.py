@@ -8,7 +8,7 @@ import os
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
-from stacks.settings import SECRET_KEYS, Settings, SettingsError, load
+from stacks.settings import SECRET_KEYS, Settings, SettingsError, load, plain_secret
 
 ADOPT_VARIABLE = "PANDOM_ADOPT"
 
@@ -31,12 +31,8 @@ def current_settings() -> Settings:
         if settings.overrides[key] and not pulumi.runtime.is_config_secret(config.full_key(key))
     ]
     if plain:
-        lines = "\n".join(
-            f"  {config.full_key(key)}: expected an encrypted value, found plain text; "
-            f"pulumi config set --stack {stack} --secret {key}"
-            for key in plain
-        )
-        raise pulumi.RunError(f"Secrets of stack {stack} are not encrypted:\n{lines}")
+        problems = [plain_secret(stack, key) for key in plain]
+        raise pulumi.RunError(str(SettingsError(stack, problems)))
     return settings
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, cast
 
 from pandom.errors import UserMistake
 from pandom.naming import PROJECT
+from pandom.objectstore import MIN_SECRET_LENGTH as MIN_STORE_SECRET_LENGTH
 from pandom.objectstore import bucket_name_problem
 from schema.rules import EMAIL_PATTERN
 from schema.storage import EVIDENCE_SUFFIX, LONGEST_NAME
@@ -80,6 +82,10 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
 SECRET_KEYS: Final = ("adminPassword", "appPassword", "userPassword", "minioSecretKey")
 STACK_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,29}")
 MIN_SECRET_LENGTH: Final = 12
+MAX_SECRET_LENGTH: Final = 256
+# Control characters, line and paragraph separators, and halves of characters: no
+# client's format carries them, and some would end the line of a secret.
+_UNWRITABLE: Final = frozenset({"Cc", "Zl", "Zp", "Cs"})
 
 # Passwords that everybody tries first; the source document's own is among them.
 _WEAK: Final = ("admin", "password", "pandom", "secret", "letmein", "qwerty", "changeme", "123456")
@@ -125,14 +131,20 @@ class Settings:
         """What the stack's profile decides."""
         return PROFILES[self.profile_name]
 
+    @property
+    def ports(self) -> dict[str, int]:
+        """The servers' ports on 127.0.0.1, by part."""
+        return {"postgres": self.postgres_port, "minio": self.minio_port}
+
 
 @dataclass(frozen=True)
 class _Key:
-    """How one key is read; ``default`` repeats nothing: Pulumi.yaml has it too
-    and a unit test compares the two."""
+    """How one key is read, and what a later change of it does; ``default`` repeats
+    nothing: Pulumi.yaml has it too and a unit test compares the two."""
 
     kind: type
     default: Any
+    change: str
     problem: Callable[[Any], str | None] = lambda value: None
 
 
@@ -160,26 +172,68 @@ def _bucket(value: str) -> str | None:
     return bucket_name_problem(value)
 
 
+_NEW_LOGIN: Final = "replaced at once; clients need the new one (`pandom env`)"
+
 _KEYS: Final[dict[str, _Key]] = {
-    "profile": _Key(str, "development", _one_of(*PROFILES)),
-    "postgresPort": _Key(int, 5432, _between(1024, 65535)),
-    "minioPort": _Key(int, 9000, _between(1024, 65535)),
-    "postgresMemoryMb": _Key(int, 512, _between(256, 1 << 20, " (MiB)")),
-    "minioMemoryMb": _Key(int, 768, _between(512, 1 << 20, " (MiB)")),
-    "bucket": _Key(str, "pandom-media", _bucket),
-    "sslmode": _Key(str, "verify-full", _one_of("verify-full", "require")),
-    "adminEmail": _Key(str, "admin@pandom.com", _email),
-    "sampleData": _Key(bool, False),
-    "serviceLogin": _Key(bool, False),
-    "signedContext": _Key(str, "profile", _one_of("on", "off", "profile")),
-    "encryptPasswordHash": _Key(bool, False),
-    "auditRetentionMonths": _Key(int, 24, _between(1, 240, " (months)")),
-    "backup": _Key(str, "none", _one_of("none", "external")),
-    "protect": _Key(bool, False),
-    **{key: _Key(str, "") for key in SECRET_KEYS},
+    "profile": _Key(
+        str,
+        "development",
+        "containers are replaced; data stays. The other profile's rules are checked first",
+        _one_of(*PROFILES),
+    ),
+    "postgresPort": _Key(
+        int, 5432, "the server moves, also to the object store's port", _between(1024, 65535)
+    ),
+    "minioPort": _Key(
+        int, 9000, "the server moves, also to PostgreSQL's port", _between(1024, 65535)
+    ),
+    "postgresMemoryMb": _Key(
+        int, 512, "the server is replaced; data stays", _between(256, 1 << 20, " (MiB)")
+    ),
+    "minioMemoryMb": _Key(
+        int, 768, "the server is replaced; data stays", _between(512, 1 << 20, " (MiB)")
+    ),
+    "bucket": _Key(
+        str,
+        "pandom-media",
+        "refused: documents and evidence stay where they are (docs/runbook.md, Another bucket)",
+        _bucket,
+    ),
+    "sslmode": _Key(
+        str, "verify-full", "clients are told (`pandom env`)", _one_of("verify-full", "require")
+    ),
+    "adminEmail": _Key(str, "admin@pandom.com", "see docs/runbook.md, Rotation", _email),
+    "sampleData": _Key(bool, False, "on adds the samples, off leaves what is there"),
+    "serviceLogin": _Key(bool, False, "the login is made, or taken away with its rights"),
+    "signedContext": _Key(
+        str, "profile", "the migration job applies it", _one_of("on", "off", "profile")
+    ),
+    "encryptPasswordHash": _Key(bool, False, "the migration job applies it"),
+    "auditRetentionMonths": _Key(
+        int, 24, "the migration job applies it", _between(1, 240, " (months)")
+    ),
+    "backup": _Key(str, "none", "nothing but what is checked", _one_of("none", "external")),
+    "protect": _Key(bool, False, "`up` protects the stack, or lets it be removed"),
+    "adminPassword": _Key(str, "", "see docs/runbook.md, Rotation"),
+    "appPassword": _Key(str, "", _NEW_LOGIN),
+    "userPassword": _Key(str, "", _NEW_LOGIN),
+    "minioSecretKey": _Key(str, "", _NEW_LOGIN),
+}
+
+# The shortest value of each secret; adminPassword has rules of its own.
+_SHORTEST: Final = {
+    "adminPassword": 0,
+    "appPassword": MIN_SECRET_LENGTH,
+    "userPassword": MIN_SECRET_LENGTH,
+    "minioSecretKey": MIN_STORE_SECRET_LENGTH,
 }
 
 _WORDS: Final = {str: "a string", int: "a whole number", bool: "true or false"}
+
+
+def changes() -> dict[str, str]:
+    """What a later change of each key does, for the docs."""
+    return {name: key.change for name, key in _KEYS.items()}
 
 
 def defaults() -> dict[str, Any]:
@@ -253,13 +307,20 @@ def _secret(name: str, value: Any, problems: list[str]) -> str | None:
     if not isinstance(value, str):
         problems.append(f"{PROJECT}:{name}: expected a secret string, found another type")
         return ""
-    short = 0 < len(value) < MIN_SECRET_LENGTH
-    if short and name != "adminPassword":
-        problems.append(
-            f"{PROJECT}:{name}: expected at least {MIN_SECRET_LENGTH} characters, "
-            f"found {len(value)}"
-        )
+    if problem := secret_problem(name, value):
+        problems.append(f"{PROJECT}:{name}: {problem}")
     return value
+
+
+def secret_problem(name: str, value: str) -> str | None:
+    """What is expected of a secret that is given, and found, in words that do not show it."""
+    low = _SHORTEST[name]
+    if value and not low <= len(value) <= MAX_SECRET_LENGTH:
+        return f"expected {low} to {MAX_SECRET_LENGTH} characters, found {len(value)}"
+    if bad := next((one for one in value if unicodedata.category(one) in _UNWRITABLE), None):
+        found = unicodedata.name(bad, f"U+{ord(bad):04X}")
+        return f"expected one line without control characters, found {found} in it"
+    return None
 
 
 def _cross_checks(values: dict[str, Any], profile: Profile) -> Iterator[str]:
@@ -327,6 +388,32 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
         opt_in=frozenset({"serviceLogin"} if values["serviceLogin"] else ()),
         overrides={key: values[key] for key in SECRET_KEYS},
     )
+
+
+def plain_secret(stack: str, key: str) -> str:
+    """The problem of a secret that stands in the stack's file as it is."""
+    return (
+        f"{PROJECT}:{key}: expected an encrypted value, found plain text; "
+        f"pulumi config set --stack {stack} --secret {key}"
+    )
+
+
+def refuse_change(settings: Settings, applied: Mapping[str, str]) -> None:
+    """Raise SettingsError for a change that would lose something.
+
+    ``applied`` is what the jobs were told last (State.environment): the settings of the
+    stack as it is, whatever became of the run that applied them.
+    """
+    bucket = applied.get("PANDOM_BUCKET", settings.bucket)
+    if bucket != settings.bucket:
+        raise SettingsError(
+            settings.stack,
+            [
+                f"{PROJECT}:bucket: expected {bucket}, where the documents and the evidence are, "
+                f"found {_found(settings.bucket)}.",
+                "They cannot be renamed. Set it back, or see docs/runbook.md, Another bucket.",
+            ],
+        )
 
 
 def profile_table() -> str:

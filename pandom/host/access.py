@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pandom import certificates
 from pandom.errors import Failure, UserMistake
 from pandom.host import client_version, explain, passphrase
 from pandom.host.engine import Engine
@@ -42,6 +43,8 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
             f"Stack {stack.name} was never brought up completely, so it has no outputs yet.\n"
             f"Next: `.venv/bin/pandom up --stack {stack.name}` goes on from where it stopped."
         )
+    # Lost or damaged, nobody could connect.
+    certificates.keep(stack.name, found["ca_certificate"])
     return found
 
 

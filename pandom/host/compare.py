@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from pandom.database import revisions
 from pandom.database.revisions import Applied, Revision
 from pandom.errors import DONE, USER_MISTAKE, UserMistake
-from pandom.host import explain, lock, passphrase
+from pandom.host import explain, keys, lock, passphrase
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
@@ -16,9 +17,11 @@ from pandom.host.events import QUIET_OPERATIONS
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
+from pandom.host.state import ROLE, State
 from pandom.host.up import toolchain_variables
 from pandom.paths import every_stack
 from pandom.progress import say
+from stacks.settings import refuse_change
 
 # `preview --json` prints one document at the end, unless it is told to stream.
 _STREAM = {"PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"}
@@ -34,6 +37,18 @@ def refresh(name: str, expect_no_changes: bool) -> int:
     return _operate(name, "refresh", ["--yes", "--skip-preview"], expect_no_changes)
 
 
+def _within_reach(engine: Engine, options: list[str], exported: Mapping[str, Any]) -> list[str]:
+    """The options, without what needs an answer of PostgreSQL while it gives none."""
+    server = engine.container("postgres")
+    if not any(State(exported).names(ROLE)) or (server is not None and server.good):
+        return options
+    say("  PostgreSQL is not running: what is in it is not compared; `pandom up` starts it")
+    if "--refresh" in options:
+        return [one for one in options if one != "--refresh"]
+    outside = [one.urn for one in State(exported).resources if one.type.startswith("docker:")]
+    return [*options, *(f"--target={urn}" for urn in outside)]
+
+
 def _operate(name: str, operation: str, options: list[str], expect_no_changes: bool) -> int:
     stack = Stack(name)
     if not stack.exists():
@@ -46,17 +61,23 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
     with lock.of_stack(stack):
         if said := files.prepare_file(stack):
             say(f"  {said}")
-        files.settings(stack)
-        engine, since, display = (
-            Engine(name),
-            datetime.now(UTC),
-            Display(planned=planned),
-        )
-        pulumi = Pulumi(stack, variables)
-        applied = of_running(pulumi.export(secrets=True)) if planned else None
-        refuse(revised, applied)
+        engine, since = Engine(name), datetime.now(UTC)
+        pulumi, display = Pulumi(stack, variables), Display(planned=planned)
+        applied = None
         try:
-            counts = pulumi.operate(operation, *options, show=display, variables=_STREAM)
+            settings = files.settings(stack, pulumi.secrets)
+            exported = pulumi.export(secrets=True)
+            if planned:
+                refuse_change(settings, State(exported).environment)
+                applied = of_running(exported)
+                refuse(revised, applied)
+            keys.restore(stack, exported)
+            counts = pulumi.operate(
+                operation,
+                *_within_reach(engine, options, exported),
+                show=display,
+                variables=_STREAM,
+            )
         except PulumiFailed as error:
             raise explain.failure(stack, error, engine, since, f"pandom {operation}") from error
         finally:

@@ -19,6 +19,7 @@ from pandom.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK
 
 _TIMEOUT_S: Final = 30
 _NOTHING: Final = "/bin/sh -c #(nop)"  # a step that only sets something
+_STOP_S: Final = 20  # below the client's own limit
 _STEP_S: Final = 60  # no step of a build waits that long to be committed
 
 
@@ -145,6 +146,18 @@ class Engine:
     def restart(self, container: Container) -> None:
         """Restart a container, which has no verdict of its health check after that."""
         self.client.api.restart(container.id)
+
+    def stop(self, container: Container) -> None:
+        """Let a container end by itself, as long as a server may need."""
+        self.client.api.stop(container.id, timeout=_STOP_S)
+
+    def reload(self, container: Container) -> None:
+        """Let a server read its configuration and certificates again; sessions go on."""
+        self.client.api.kill(container.id, "SIGHUP")
+
+    def wait_end(self, container: Container, limit_s: float) -> None:
+        """Wait for a job's end; raises requests.RequestException when the time is over."""
+        self.client.api.wait(container.id, timeout=limit_s)
 
     def remove_container(self, identity: str) -> None:
         """Remove a container, its anonymous volumes too; gone already is fine."""

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from pandom.errors import Failure
+from pandom.errors import Failure, PandomError, UserMistake
 from pandom.host import docker_endpoint, events
 from pandom.host.engine import Container, Engine
+from pandom.host.ports import listener
 from pandom.host.pulumi_cli import PulumiFailed
 from pandom.host.stack import Stack
 from pandom.progress import WIDTH, middle, shorten
@@ -50,7 +51,7 @@ _KNOWN: Final = (
     ),
     (
         r"port is already allocated|address already in use",
-        "Another program took a port of the stack while it was coming up.",
+        "A port of the stack is taken: by what is named above, or by a program that ended since.",
         "Free the port or set another in the stack's file, then run this again.",
     ),
     (
@@ -79,17 +80,31 @@ _SUFFIX: Final = re.compile(r":\s*provider=\w+@[\w.]+$")
 
 def failure(
     stack: Stack, error: PulumiFailed, engine: Engine | None, since: datetime, again: str
-) -> Failure:
+) -> PandomError:
     """The failure to show; ``again`` is the command that goes on from here."""
     text = "\n".join(one.message for one in error.said if one.severity != "warning")
     if found := re.search(r"(stacks/Pulumi\.[\w-]+\.yaml cannot be used(?:.|\n)*)", text):
-        return Failure(_cut(found.group(1)))
+        return UserMistake(_cut(found.group(1)))
     lines: list[str] = []
     if engine is not None:
-        lines = _jobs(engine, since, text) or _servers(engine)
+        lines = _jobs(engine, since, text) or _ports(engine, stack, text) or _servers(engine)
     if not lines:
         lines = _errors(error.said)
     return Failure(_compose(stack, lines, "\n".join([text, *lines]), again))
+
+
+def _ports(engine: Engine, stack: Stack, text: str) -> list[str]:
+    """Who has the ports that could not be had: a server of this stack, too, may have one."""
+    lines = []
+    for found in dict.fromkeys(re.findall(r"[\d.]+:(\d+)\S* failed: port is already", text)):
+        holder = engine.publisher(int(found))
+        if holder in {one.name for one in engine.containers()}:
+            lines.append(
+                f"port {found}: {holder}, the stack's own, still has it; `pandom up` moves both"
+            )
+        else:
+            lines.append(f"port {found}: {holder or listener(int(found)) or 'an unknown process'}")
+    return lines
 
 
 def short(error: PulumiFailed) -> Failure:

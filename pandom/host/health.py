@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from pandom import certificates
 from pandom.database import pinned
 from pandom.errors import DONE, FAILED, Failure
 from pandom.host.engine import Engine
@@ -44,6 +45,7 @@ class Check:
     ok: bool
     detail: str
     seconds: float
+    warning: str | None = None  # what is right, but not for long
 
 
 def _made(name: str, look: Callable[[], str]) -> Check:
@@ -74,6 +76,11 @@ class Report:
         failed = {check.name for check in self.checks if not check.ok}
         return bool(failed) and failed <= _OF_JOBS
 
+    @property
+    def warnings(self) -> list[str]:
+        """What passed, but will not for long."""
+        return [f"{check.name}: {check.warning}" for check in self.checks if check.warning]
+
     def add(self, name: str, look: Callable[[], str]) -> bool:
         """Make one check; returns whether it passed."""
         self.checks.append(_made(name, look))
@@ -84,12 +91,15 @@ class Report:
         content = {
             "stack": self.stack,
             "healthy": self.healthy,
+            "warnings": self.warnings,
             "checks": [asdict(check) for check in self.checks],
         }
         return json.dumps(content, indent=2)
 
     def show(self) -> None:
         """For people, on stderr."""
+        for warning in self.warnings:
+            say(f"  health: warning: {warning}")
         seconds = sum(check.seconds for check in self.checks)
         if self.healthy:
             say(f"  health: {len(self.checks)} checks passed, {seconds:.1f} s")
@@ -116,6 +126,7 @@ def check(stack: Stack, engine: Engine, outputs: Mapping[str, Any]) -> Report:
     audited = PROFILES[outputs["profile"]].scheduled_audit
     for part in (*SERVERS, *(("auditor",) if audited else ())):
         report.add(f"container {part}", partial(_container, engine, part))
+    _certificates(report, outputs)
     # The other server's checks run meanwhile: listing its users is slow on purpose.
     with ThreadPoolExecutor() as beside:
         bucket = beside.submit(
@@ -137,6 +148,24 @@ def _container(engine: Engine, part: str) -> str:
         # The auditor's check says what it found.
         raise Failure(f"{found.state}: {found.said}" if found.said else found.state)
     return found.state
+
+
+def _certificates(report: Report, outputs: Mapping[str, Any]) -> None:
+    """Each server's certificate as it is shown on the port, and the CA's."""
+    looks: dict[str, Callable[[], bytes]] = {
+        "postgres": lambda: certificates.served(int(outputs["db_port"])),
+        "minio": lambda: certificates.served(int(outputs["minio_port"])),
+        "CA": lambda: certificates.der(outputs["ca_certificate"]),
+    }
+    for name, look in looks.items():
+        warnings: list[str | None] = [None]
+
+        def lasting(look: Callable[[], bytes] = look, into: list[str | None] = warnings) -> str:
+            detail, into[0] = certificates.lasting(look())
+            return detail
+
+        report.add(f"certificate {name}", lasting)
+        report.checks[-1] = replace(report.checks[-1], warning=warnings[0])
 
 
 def ask_auditor_again(engine: Engine) -> None:

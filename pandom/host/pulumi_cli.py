@@ -96,7 +96,7 @@ class Pulumi:
             raise Failure(_killed(" ".join(arguments[:2]), -done.returncode))
         if done.returncode:
             said = [events.Said("error", "", line) for line in done.stderr.splitlines() if line]
-            raise PulumiFailed(arguments[0] + " " + arguments[1], said)
+            raise PulumiFailed(" ".join(arguments[:2]), said)
         return done.stdout
 
     def init(self) -> None:
@@ -113,6 +113,11 @@ class Pulumi:
         """The stack's outputs."""
         options = ["--show-secrets"] if secrets else []
         return dict(json.loads(self._output("stack", "output", "--json", *options)))
+
+    def secrets(self) -> dict[str, str]:
+        """The encrypted values of the stack's file, in clear, by key; in memory only."""
+        found = json.loads(self._output("config", "--show-secrets", "--json"))
+        return {key: str(one.get("value", "")) for key, one in found.items() if one.get("secret")}
 
     def unprotect(self) -> None:
         """Let everything of the stack be deleted."""

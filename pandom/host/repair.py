@@ -7,13 +7,21 @@ the roles would fail. Data is in volumes, which nothing here removes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import docker.errors
 
 from pandom.host.engine import Container, Engine
-from pandom.host.state import CONTAINER, IMAGE, NETWORK, RANDOM, VOLUME, State
+from pandom.host.state import (
+    CONTAINER,
+    IMAGE,
+    NETWORK,
+    POSTGRESQL_PROVIDER,
+    RANDOM,
+    VOLUME,
+    State,
+)
 from pandom.naming import LABEL_PART
 from pandom.progress import say, step
 
@@ -67,8 +75,19 @@ def start_stopped(engine: Engine, state: State) -> list[str]:
     return started
 
 
-def examine(engine: Engine, state: State) -> Findings:
-    """Compare the state with the engine."""
+def make_way(engine: Engine, ports: Mapping[str, int]) -> list[Container]:
+    """The servers on a port that another server of the stack is to get, as when two are
+    swapped: they must be gone before it can have it, and get ports of their own."""
+    wanted = {port: part for part, port in ports.items()}
+    return [
+        one
+        for one in engine.containers()
+        if one.part in ports and any(wanted.get(port, one.part) != one.part for port in one.ports)
+    ]
+
+
+def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
+    """Compare the state with the engine; ``ports`` are the servers' as they shall be."""
     findings = Findings()
     containers = {one.id: one for one in engine.containers()}
     networks, volumes = engine.networks(), set(engine.volumes())
@@ -79,9 +98,13 @@ def examine(engine: Engine, state: State) -> Findings:
         or missing_volume
         or any(one.id not in networks for one in state.of_type(NETWORK))
         or any(
-            _off(containers.get(one.id))
+            _off(containers.get(one.id), ports.get(one.label[LABEL_PART]))
             for one in state.of_type(CONTAINER)
             if one.label.get(LABEL_PART) in SERVERS
+        )
+        or any(
+            int(one.inputs["port"]) != ports["postgres"]
+            for one in state.of_type(POSTGRESQL_PROVIDER)
         )
     )
     findings.replace += images
@@ -96,7 +119,7 @@ def examine(engine: Engine, state: State) -> Findings:
         findings.targets = [
             one.urn
             for one in state.resources
-            if one.type in (NETWORK, VOLUME, IMAGE, RANDOM)
+            if one.type in (NETWORK, VOLUME, IMAGE, RANDOM, POSTGRESQL_PROVIDER)
             or (one.type == CONTAINER and one.label.get(LABEL_PART) in _FOUNDATION)
         ]
     return findings
@@ -106,8 +129,9 @@ def _failed(container: Container | None) -> bool:
     return container is not None and container.status == "exited" and container.exit_code != 0
 
 
-def _off(container: Container | None) -> bool:
-    return container is None or not container.good
+def _off(container: Container | None, port: int | None) -> bool:
+    """Whether a server is missing, not well, or not on its port."""
+    return container is None or not container.good or container.ports != (port,)
 
 
 def _present(engine: Engine, outputs: object) -> bool:

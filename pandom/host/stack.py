@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ import yaml
 from pandom import paths
 from pandom.errors import UserMistake
 from pandom.naming import PROJECT
-from stacks.settings import STACK_NAME, Settings, SettingsError
+from stacks.settings import STACK_NAME, Settings, SettingsError, plain_secret
 from stacks.settings import load as load_settings
 
 # The template of each profile (stacks/templates).
@@ -140,9 +140,26 @@ def read_file(stack: Stack) -> Mapping[str, Any]:
     return config
 
 
-def settings(stack: Stack) -> Settings:
-    """The validated settings (raises SettingsError with every problem at once)."""
-    return load_settings(stack.name, {str(key): value for key, value in read_file(stack).items()})
+def settings(stack: Stack, decrypt: Callable[[], Mapping[str, str]] | None = None) -> Settings:
+    """The validated settings (raises SettingsError with every problem at once).
+
+    ``decrypt`` gives the file's encrypted values, so that they are judged before
+    anything is touched and not by the program; it is asked only if there are any.
+    """
+    raw: dict[str, object] = {str(key): value for key, value in read_file(stack).items()}
+    encrypted = [key for key, value in raw.items() if isinstance(value, Mapping)]
+    if decrypt is not None and encrypted:
+        clear = decrypt()
+        raw |= {key: clear[key] for key in encrypted if key in clear}
+    found = load_settings(stack.name, raw)
+    plain = [key for key, value in found.overrides.items() if value and not _among(key, encrypted)]
+    if plain:
+        raise SettingsError(stack.name, [plain_secret(stack.name, key) for key in plain])
+    return found
+
+
+def _among(key: str, names: list[str]) -> bool:
+    return key in names or f"{PROJECT}:{key}" in names
 
 
 def set_values(stack: Stack, values: Mapping[str, int | bool]) -> None:

@@ -73,6 +73,16 @@ class State:
         return {one.name for one in self.of_type(kind)}
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What the jobs were told last, by the names of pandom/jobs: the settings that were
+        applied, also by a run that did not come to its end."""
+        found: dict[str, str] = {}
+        for one in self.of_type(CONTAINER):
+            if one.one_shot:
+                found |= dict(line.split("=", 1) for line in one.inputs.get("envs") or ())
+        return found
+
+    @property
     def jobs(self) -> list[str]:
         """The URNs of the one-shot jobs."""
         return [one.urn for one in self.resources if one.one_shot]

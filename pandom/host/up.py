@@ -15,16 +15,16 @@ from typing import Any, Final
 from pandom.database import restoring, revisions
 from pandom.database.revisions import Revision
 from pandom.errors import Failure
-from pandom.host import explain, health, lock, passphrase, ports, repair, superuser
+from pandom.host import explain, health, keys, lock, passphrase, ports, repair, superuser
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
-from pandom.host.state import ROLE, State
+from pandom.host.state import IMAGE, ROLE, State
 from pandom.progress import say, step
-from stacks.settings import Settings
+from stacks.settings import Settings, refuse_change
 from toolchain import environment
 
 READY_S: Final = 90.0  # crash recovery of a small database included
@@ -78,7 +78,12 @@ class _Up:
         if not self._stack.exists():
             with step("making the state"):
                 self._pulumi.init()
-        exported = self._pulumi.export(secrets=True)
+        try:
+            settings = files.settings(self._stack, self._pulumi.secrets)
+            exported = self._pulumi.export(secrets=True)
+        except PulumiFailed as error:
+            raise explain.short(error) from error
+        refuse_change(settings, State(exported).environment)
         try:
             self._reconcile(engine, exported, settings)
             outputs = self._pulumi.outputs(secrets=True)
@@ -118,18 +123,25 @@ class _Up:
         refuse(self._revisions, applied)
         if repair.remove_unknown(engine, state):
             self._changed += 1
+        authority = keys.recorded(exported)
+        keys.run_again(engine, state)
+        self._make_way(engine, state, settings)
         started = repair.start_stopped(engine, state)
         self._changed += len(started)
         for part in set(started) & set(repair.SERVERS):
             engine.wait_good(part, READY_S)
-        findings = repair.examine(engine, state)
+        self._changed += keys.settle(self._stack, engine, authority)
+        findings = repair.examine(engine, state, settings.ports)
         replace = findings.replace
         if findings.targets:
             self._foundation(engine, findings)
-            state = State(self._pulumi.export())
+            self._changed += keys.settle(self._stack, engine, authority)
+            exported = self._pulumi.export(secrets=True)
+            state = State(exported)
             known = {one.urn for one in state.resources}
             replace = [urn for urn in state.jobs if urn in findings.replace and urn in known]
             replace = [urn for urn in replace if urn not in findings.targets]
+        replace += [urn for urn in keys.outdated(engine, exported) if urn not in replace]
         if any(state.names(ROLE)):
             found = engine.wait_good("postgres", READY_S)
             if found is None or not found.good:
@@ -145,6 +157,19 @@ class _Up:
             if not self._mend(error, settings, state):
                 raise
             self._operate("", *repair.options((), replace))
+
+    def _make_way(self, engine: Engine, state: State, settings: Settings) -> None:
+        """Take away servers whose port another one is to get; their data is in volumes."""
+        leaving = repair.make_way(engine, settings.ports)
+        if not leaving:
+            return
+        # What cannot be built must not leave the stack without servers.
+        self._operate("images: ", *repair.options([one.urn for one in state.of_type(IMAGE)], ()))
+        for one in leaving:
+            with step(f"{one.part} leaves port {', '.join(map(str, one.ports))}"):
+                engine.stop(one)
+                engine.remove_container(one.id)
+            self._changed += 1
 
     def _foundation(self, engine: Engine, findings: repair.Findings) -> None:
         """Bring up what is off in Docker, before the server's content is looked at.

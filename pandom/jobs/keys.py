@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pandom.certificates import RENEW_DAYS, line
 from pandom.errors import Failure
 
 REQUEST: Final = Path("/run/pandom-keys.json")
@@ -34,7 +36,6 @@ VOLUMES: Final = Path("/keys")
 CA_DAYS: Final = 3650
 # The longest that common TLS clients accept.
 SERVER_DAYS: Final = 825
-RENEW_DAYS: Final = 30
 # A client whose clock is behind must not refuse a new certificate.
 CLOCK_SKEW: Final = timedelta(hours=1)
 
@@ -77,7 +78,7 @@ class Authority:
 
 
 def run(request: Path = REQUEST, volumes: Path = VOLUMES) -> None:
-    """Write every reader's files; print the CA certificate, and nothing else.
+    """Write every reader's files; print the CA certificate and the servers' fingerprints.
 
     Raises Failure for a request that cannot be carried out.
     """
@@ -91,14 +92,17 @@ def run(request: Path = REQUEST, volumes: Path = VOLUMES) -> None:
             )
     try:
         authority = _authority(volumes / "ca")
-        for reader in readers:
-            _write_reader(volumes / reader.name, reader, authority)
+        lines = [
+            line(reader.name, certificate)
+            for reader in readers
+            if (certificate := _write_reader(volumes / reader.name, reader, authority))
+        ]
     except OSError as error:
         raise Failure(
             f"{error.filename or volumes}: {error.strerror}.\n"
             "Next: make room or repair the volume, then run `make up` again; it continues here."
         ) from error
-    sys.stdout.write(authority.pem.decode())
+    sys.stdout.write(authority.pem.decode() + "".join(f"{one}\n" for one in lines))
 
 
 def _read(path: Path) -> list[Reader]:
@@ -175,12 +179,20 @@ def _authority(folder: Path) -> Authority:
     """The CA that is there, or a new one. Key and certificate are one file, so that
     there is no moment with one of them only."""
     path = folder / "ca.pem"
-    found = _pair(path.read_bytes()) if path.exists() else None
-    if found is None or not _lasts(found[1]):
+    found = _pair(_content(path))
+    if found is None or not _signs_itself(found[1]) or not _lasts(found[1]):
         found = _new_authority()
         _write(path, _private_pem(found[0]) + Authority(*found).pem, os.getuid())
     _seal(folder, {path}, os.getuid())
     return Authority(*found)
+
+
+def _signs_itself(certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(certificate)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 def _usage(**used: bool) -> x509.KeyUsage:
@@ -271,21 +283,29 @@ def _new_certificate(sans: tuple[str, ...], authority: Authority) -> tuple[bytes
 # -- files --------------------------------------------------------------------------
 
 
-def _write_reader(folder: Path, reader: Reader, authority: Authority) -> None:
-    """Bring one reader's volume to exactly the declared files."""
+def _write_reader(folder: Path, reader: Reader, authority: Authority) -> bytes | None:
+    """Bring one reader's volume to exactly the declared files; its certificate (DER), if any."""
+    shown = None
     wanted = {folder / name: value.encode() for name, value in reader.files.items()}
     wanted[folder / "ca.crt"] = authority.pem
     if reader.certificate is not None:
         paths = [folder / name for name in _CERTIFICATE_FILES[reader.certificate]]
-        texts = tuple(path.read_bytes() if path.exists() else b"" for path in paths)
+        texts = tuple(_content(path) for path in paths)
         found = _pair(b"\n".join(texts))
         if found is None or not _good(found[1], reader.sans, authority):
             texts = _new_certificate(reader.sans, authority)
         wanted.update(zip(paths, texts, strict=True))
+        shown = x509.load_pem_x509_certificate(texts[0]).public_bytes(serialization.Encoding.DER)
     for path, content in (_previous(wanted) | wanted).items():
         _write(path, content, reader.uid)
     wanted.update(_previous(wanted))
     _seal(folder, set(wanted), reader.uid)
+    return shown
+
+
+def _content(path: Path) -> bytes:
+    """What a regular file holds; nothing for whatever else stands at its place."""
+    return path.read_bytes() if path.is_file() and not path.is_symlink() else b""
 
 
 def _previous(wanted: Mapping[Path, bytes]) -> dict[Path, bytes]:
@@ -294,12 +314,12 @@ def _previous(wanted: Mapping[Path, bytes]) -> dict[Path, bytes]:
     found = {}
     for path in wanted:
         kept = path.with_name(_PREVIOUS.get(path.name, path.name))
-        if kept == path or not path.exists():
+        if kept == path or not (content := _content(path)):
             continue
-        if (content := path.read_bytes()) != wanted[path]:
+        if content != wanted[path]:
             found[kept] = content
-        elif kept.exists():
-            found[kept] = kept.read_bytes()
+        elif before := _content(kept):
+            found[kept] = before
     return found
 
 
@@ -307,8 +327,14 @@ def _write(path: Path, content: bytes, uid: int) -> None:
     """Put ``content`` in place, 0400 and owned by ``uid``, in one step; no change if it is so."""
     if _is(path, content, uid):
         return
-    path.parent.mkdir(mode=0o700, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
+    if not path.parent.is_dir() or path.parent.is_symlink():
+        path.parent.unlink(missing_ok=True)
+        path.parent.mkdir(mode=0o700)
+    for place in (path, new):
+        # What somebody put there by hand; a folder cannot be renamed over.
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
     with os.fdopen(descriptor, "wb") as file:

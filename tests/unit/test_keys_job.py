@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
+from pandom import certificates
+from pandom.certificates import RENEW_DAYS
 from pandom.errors import Failure
 from pandom.jobs import keys
 
@@ -70,6 +73,9 @@ class Volumes:
     def certificate(self, path: str = "postgres/server.crt") -> x509.Certificate:
         return x509.load_pem_x509_certificate((self.root / path).read_bytes())
 
+    def fingerprint(self, path: str) -> str:
+        return self.certificate(path).fingerprint(hashes.SHA256()).hex()
+
 
 @pytest.fixture
 def volumes(tmp_path: Path) -> Volumes:
@@ -110,8 +116,16 @@ def test_every_reader_gets_exactly_its_files_and_nobody_else_can_read_them(
         status = (volumes.root / folder).stat()
         assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (owner, 0o500)
     assert found["postgres/superuser_password"][0].decode() == SUPERUSER
-    # The program parses this output, so it holds the certificate and not a word more.
-    assert capsys.readouterr() == (found["postgres/ca.crt"][0].decode(), "")
+    # The program and `up` parse this output: the CA's certificate, and what servers show.
+    out, err = capsys.readouterr()
+    said = certificates.printed(out)
+    assert said is not None
+    assert (said.authority, err) == (found["postgres/ca.crt"][0].decode(), "")
+    assert said.servers == {
+        "postgres": volumes.fingerprint("postgres/server.crt"),
+        "minio": volumes.fingerprint("minio/certs/public.crt"),
+    }
+    assert len(out.splitlines()) == len(said.authority.splitlines()) + 2
 
 
 def test_certificates_name_the_server_and_come_from_the_ca(volumes: Volumes) -> None:
@@ -190,10 +204,10 @@ def test_certificates_are_renewed_before_they_end_and_the_ca_is_kept(
 ) -> None:
     volumes.run()
     before = volumes.files()
-    later(keys.SERVER_DAYS - keys.RENEW_DAYS - 1)
+    later(keys.SERVER_DAYS - RENEW_DAYS - 1)
     volumes.run()
     assert volumes.files() == before
-    later(keys.SERVER_DAYS - keys.RENEW_DAYS + 1)
+    later(keys.SERVER_DAYS - RENEW_DAYS + 1)
     volumes.run()
     after = volumes.files()
     assert after["postgres/server.crt"] != before["postgres/server.crt"]
@@ -203,7 +217,7 @@ def test_certificates_are_renewed_before_they_end_and_the_ca_is_kept(
 def test_a_new_ca_renews_every_certificate(volumes: Volumes, later: Callable[[int], None]) -> None:
     volumes.run()
     before = volumes.files()
-    later(keys.CA_DAYS - keys.RENEW_DAYS + 1)
+    later(keys.CA_DAYS - RENEW_DAYS + 1)
     volumes.run()
     after = volumes.files()
     for name in ("ca/ca.pem", "operator/ca.crt", "postgres/server.crt", "minio/certs/public.crt"):

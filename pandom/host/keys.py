@@ -1,0 +1,138 @@
+"""Secrets and certificates before and after a run: what is lost or near its end is made again.
+
+Each `up` starts the keys job's container once more, as it is: it has its request and
+every volume, looks at each file, and changes nothing that is right. What a server
+shows on its port is then compared with what the job says that it shall show.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import docker.errors
+import requests
+
+from pandom import certificates
+from pandom.errors import Failure
+from pandom.host.engine import Container, Engine
+from pandom.host.stack import Stack
+from pandom.host.state import CONTAINER, Resource, State
+from pandom.naming import LABEL_PART
+from pandom.paths import ca_certificate
+from pandom.progress import say, step
+
+PART: Final = "keys"
+JOB_S: Final = 60.0
+SHOW_S: Final = 30.0  # for a server to show a new certificate
+
+
+def _resource(state: State) -> Resource | None:
+    found = (one for one in state.of_type(CONTAINER) if one.label.get(LABEL_PART) == PART)
+    return next(found, None)
+
+
+def recorded(exported: Mapping[str, Any]) -> str | None:
+    """The CA's certificate as the state knows it; ``exported`` has secrets in clear."""
+    from pandom.host.superuser import clear
+
+    job = _resource(State(exported))
+    found = certificates.printed(str(clear(job.outputs.get("containerLogs")))) if job else None
+    return found.authority if found else None
+
+
+def restore(stack: Stack, exported: Mapping[str, Any]) -> None:
+    """Write ca.crt again from the state if it is lost or damaged, before anybody connects."""
+    authority = recorded(exported)
+    if authority and certificates.keep(stack.name, authority):
+        say(f"  wrote {ca_certificate(stack.name)} again; it was lost or changed")
+
+
+def run_again(engine: Engine, state: State) -> None:
+    """Start the keys job that is there; one that cannot run is left to Pulumi.
+
+    Its request is the one of the last `up`. A new request comes with a new container.
+    """
+    job, known = engine.container(PART), _resource(state)
+    if job is None or known is None or job.id != known.id or job.status == "running":
+        return
+    try:
+        engine.start(job)
+        engine.wait_end(job, JOB_S)
+    except (docker.errors.APIError, requests.RequestException):
+        # Its image, its network or a volume is gone: it is made anew.
+        engine.remove_container(job.id)
+
+
+def printed(engine: Engine) -> certificates.Printed | None:
+    """What the keys job said last; None if it failed or is not there."""
+    job = engine.container(PART)
+    if job is None or job.status != "exited" or job.exit_code != 0:
+        return None
+    return certificates.printed("\n".join(engine.last_lines(job, 60)))
+
+
+def outdated(engine: Engine, exported: Mapping[str, Any]) -> list[str]:
+    """The job, if its container made another CA than the state knows: it is to be replaced,
+    or the program would give clients the old one."""
+    said, job = printed(engine), _resource(State(exported))
+    if said is None or job is None or said.authority == recorded(exported):
+        return []
+    return [job.urn]
+
+
+def settle(stack: Stack, engine: Engine, before: str | None) -> int:
+    """Bring ca.crt and the running servers in line with what the keys job said last.
+
+    ``before`` is the CA's certificate that clients have. Returns how much was changed.
+    """
+    said = printed(engine)
+    if said is None:
+        return 0
+    changed = 0
+    if certificates.keep(stack.name, said.authority):
+        place = ca_certificate(stack.name)
+        if before in (None, said.authority):
+            say(f"  wrote {place}")
+        else:
+            say(f"  the CA changed: clients need the new certificate in\n  {place}")
+        changed += 1
+    for part, wanted in said.servers.items():
+        server = engine.container(part)
+        if server is not None and server.status == "running" and not _shows(server, wanted):
+            _make_show(engine, server, wanted)
+            changed += 1
+    return changed
+
+
+def _shows(server: Container, wanted: str) -> bool:
+    """Whether it shows that certificate; one that does not answer has none to be changed."""
+    try:
+        return certificates.fingerprint(certificates.served(server.ports[0])) == wanted
+    except (OSError, IndexError):
+        return False
+
+
+def _make_show(engine: Engine, server: Container, wanted: str) -> None:
+    """Let a server read its certificate again: PostgreSQL on a signal, MinIO as it starts."""
+    deadline = time.monotonic() + SHOW_S
+    while server.health == "starting" and time.monotonic() < deadline:
+        time.sleep(0.25)
+        server = engine.container(server.part) or server
+    if _shows(server, wanted):
+        return
+    with step(f"{server.part}: reading its new certificate"):
+        with contextlib.suppress(docker.errors.APIError):  # it has ended; `up` says why
+            if server.part == "postgres":
+                engine.reload(server)
+            else:
+                engine.restart(server)
+        while not _shows(server, wanted):
+            if time.monotonic() > deadline:
+                raise Failure(
+                    f"{server.name} does not show the certificate that the keys job made for it.\n"
+                    f"Next: docker restart {server.name}; docker logs {server.name} says more."
+                )
+            time.sleep(0.1)
