@@ -14,7 +14,14 @@ from typing import Final
 import pulumi
 import pulumi_random as random
 
-from pandom.naming import HOST_MINIO, HOST_POSTGRES, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
+from pandom.naming import (
+    HOST_MINIO,
+    HOST_POSTGRES,
+    MINIO_ROOT_USER,
+    UID_MINIO,
+    UID_OPERATIONS,
+    UID_POSTGRES,
+)
 from pandom.paths import ca_certificate
 from schema.access import roles
 from schema.storage import AUDITOR, EVIDENCE, MEDIA, USERS, User
@@ -23,7 +30,6 @@ from stacks.job import Job
 from stacks.settings import Settings
 from stacks.volume import volume
 
-MINIO_ROOT_USER: Final = "pandom-root"
 SECRET_LENGTH: Final = 32
 
 

@@ -79,6 +79,8 @@ def failure(
         lines = _jobs(engine, since, text) or _servers(engine)
     if not lines:
         lines = _errors(error.said)
+    if lines == [_NO_REASON] and engine is not None:
+        lines += _servers(engine, _WATCHERS)
     return Failure(_compose(stack, lines, "\n".join([text, *lines]), again))
 
 
@@ -108,7 +110,7 @@ def _jobs(engine: Engine, since: datetime, text: str) -> list[str]:
     is what stopped this one."""
     lines: list[str] = []
     for one in engine.containers():
-        if one.part in _SERVERS or one.status != "exited" or one.exit_code == 0:
+        if one.part in (*_SERVERS, *_WATCHERS) or one.status != "exited" or one.exit_code == 0:
             continue
         now = one.finished is not None and one.finished >= since.replace(microsecond=0)
         if not now and f"The {one.part} job" not in text:
@@ -119,19 +121,18 @@ def _jobs(engine: Engine, since: datetime, text: str) -> list[str]:
     return lines
 
 
+# They only watch: what they say is a consequence, and never hides what stopped the run.
 _WATCHERS: Final = ("janitor", "auditor")
-_SERVERS: Final = ("postgres", "minio", *_WATCHERS)
+_SERVERS: Final = ("postgres", "minio")
+_NO_REASON: Final = "Pulumi gave no reason."
 
 
-def _servers(engine: Engine) -> list[str]:
-    """The last words of the servers that are not well.
-
-    One that only watches and has just been started says nothing about a failure.
-    """
+def _servers(engine: Engine, parts: Sequence[str] = _SERVERS) -> list[str]:
+    """The last words of the servers that are not well."""
     lines: list[str] = []
     for one in engine.containers():
         young = one.part in _WATCHERS and one.state == "starting"
-        if one.part in _SERVERS and not one.good and not young:
+        if one.part in parts and not one.good and not young:
             lines.append(f"The {one.part} container is not ready ({one.state}):")
             lines += _log(engine, one)
     return lines
@@ -174,7 +175,7 @@ def _errors(said: Sequence[events.Said]) -> list[str]:
         ]
         if kept and kept[0] not in lines:
             lines += [f"{where}: {kept[0]}" if where else kept[0], *kept[1:]]
-    return [shorten(line, 4 * WIDTH) for line in lines[:ERROR_LINES]] or ["Pulumi gave no reason."]
+    return [shorten(line, 4 * WIDTH) for line in lines[:ERROR_LINES]] or [_NO_REASON]
 
 
 def _cut(text: str) -> str:

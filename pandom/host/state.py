@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+STACK: Final = "pulumi:pulumi:Stack"
 CONTAINER: Final = "docker:index/container:Container"
 IMAGE: Final = "docker:index/image:Image"
 NETWORK: Final = "docker:index/network:Network"
@@ -71,6 +72,11 @@ class State:
     def names(self, kind: str) -> set[str]:
         """Their outside names."""
         return {one.name for one in self.of_type(kind)}
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """The stack's outputs as exported, secrets wrapped."""
+        return next((one.outputs for one in self.of_type(STACK)), {})
 
     @property
     def jobs(self) -> list[str]:
