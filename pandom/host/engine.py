@@ -177,7 +177,7 @@ class Engine:
         The engine makes it once an interval, which may be half a minute away.
         """
         try:
-            made = self.client.api.exec_create(container.id, list(container.check))
+            made = self.client.api.exec_create(container.id, list(container.check), stderr=False)
             output = self.client.api.exec_start(made["Id"])
             code = self.client.api.exec_inspect(made["Id"])["ExitCode"]
         except docker.errors.APIError as error:  # it ended meanwhile
