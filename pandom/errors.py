@@ -24,6 +24,12 @@ class Failure(PandomError):
     """Something that should have worked did not (exit code 1)."""
 
 
+class Drift(PandomError):
+    """Something is not as declared, and a person decides what becomes of it (exit code 2)."""
+
+    exit_code = USER_MISTAKE
+
+
 class UserMistake(PandomError):
     """Input or a request that is refused before anything is touched (exit code 2)."""
 

@@ -18,6 +18,8 @@ LABEL_EXPIRES: Final = "pandom.expires"
 LABEL_BUILD: Final = "pandom.build"  # set by the Dockerfiles: step, and in the end image
 LABEL_HEAD: Final = "pandom.migration.head"
 
+MINIO_ROOT_USER: Final = "pandom-root"
+
 BASE_IMAGE: Final = "pandom-base:trixie"
 
 # Where a container finds the secrets of its reader, read-only.

@@ -15,7 +15,14 @@ import pulumi
 import pulumi_random as random
 
 from pandom import certificates
-from pandom.naming import HOST_MINIO, HOST_POSTGRES, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
+from pandom.naming import (
+    HOST_MINIO,
+    HOST_POSTGRES,
+    MINIO_ROOT_USER,
+    UID_MINIO,
+    UID_OPERATIONS,
+    UID_POSTGRES,
+)
 from schema.access import roles
 from schema.storage import AUDITOR, EVIDENCE, MEDIA, USERS, User
 from stacks.container import ContainerArgs, Mount
@@ -23,7 +30,6 @@ from stacks.job import Job
 from stacks.settings import Settings
 from stacks.volume import volume
 
-MINIO_ROOT_USER: Final = "pandom-root"
 SECRET_LENGTH: Final = 32
 
 

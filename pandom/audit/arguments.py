@@ -18,6 +18,7 @@ _EPILOG: Final = """questions:
   who-can PRIVILEGE OBJECT  who can, by which path: who-can update audit_logs
   reach                     what every login can become and gains by it
   trail                     was the audit trail touched
+  heal FINDING …            take back what `up` leaves to a person (host)
   watch                     all of it, on a schedule, evidence kept (container)
   record                    schema/catalog.json anew, from what the revisions make
 exit code: 0 clean, 2 drift, 1 could not tell"""

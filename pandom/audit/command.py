@@ -5,6 +5,7 @@
     pandom audit reach                      what every login can become and gains
     pandom audit trail                      was the trail touched
     pandom audit watch                      all of it, again and again, evidence kept (container)
+    pandom audit heal FINDING …             take back what the findings name (host)
     pandom audit record                     schema/catalog.json anew, from what the revisions make
 
 Exit code: 0 clean, 2 drift, 1 could not tell.
@@ -13,8 +14,12 @@ Exit code: 0 clean, 2 drift, 1 could not tell.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     question = args.question or ["all"]
     if question[0] == "who-can" and len(question) == 3:
         return _who_can(args, question[1], question[2])
+    if question[0] == "heal" and len(question) > 1:
+        return _heal(args, question[1:])
     answers = {
         "all": _all,
         "reach": _reach,
@@ -43,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if len(question) != 1 or question[0] not in answers:
         raise UserMistake(
             f"pandom audit does not know {' '.join(question)!r}.\n"
-            "There are: who-can PRIVILEGE OBJECT, reach, trail, watch, record; "
+            "There are: who-can PRIVILEGE OBJECT, reach, trail, heal FINDING …, watch, record; "
             "nothing for all of it."
         )
     return answers[question[0]](args)
@@ -61,25 +68,30 @@ def _write(args: argparse.Namespace, text: str) -> None:
 
 def _all(args: argparse.Namespace) -> int:
     from pandom.audit import accepted, catalog, render
+    from pandom.audit.findings import for_stack
     from pandom.audit.run import run as audit
 
     given = accepted.load(args.accepted or accepted.FILE)
     place = find(args)
     objects = place.store(AUDITOR) if args.store else None
     containers = _containers(args, place) if args.host else None
+    if args.store:
+        importlib.import_module("minio")  # before two threads would import it at once
     with catalog.connect(place.dsn) as connection:
         report = audit(connection, place.opt_in, given, objects=objects, containers=containers)
+    if place.outputs is not None:
+        report = replace(report, findings=for_stack(report.findings, args.stack or "dev"))
     _write(args, render.render(report, args.format))
     return report.exit_code
 
 
-def _containers(args: argparse.Namespace, place: Place) -> tuple[Facts, Facts]:
+def _containers(args: argparse.Namespace, place: Place) -> Callable[[], tuple[Facts, Facts]]:
     """Only the host can ask Docker: no container is ever given its socket."""
     if place.outputs is None:
         raise UserMistake("--host needs --stack: containers are those of a stack of this host.")
     from pandom.host import containers
 
-    return containers.read(args.stack or "dev")
+    return partial(containers.read, args.stack or "dev")
 
 
 def _observed(args: argparse.Namespace) -> Observed:
@@ -133,6 +145,17 @@ def _trail(args: argparse.Namespace) -> int:
             writer = place.store(EVIDENCE)
             anchors.to_bucket(writer.s3, writer.evidence, in_bucket.fresh(verdict.heads))
     return verdict.exit_code
+
+
+def _heal(args: argparse.Namespace, names: list[str]) -> int:
+    if args.dsn or importlib.util.find_spec("pandom.host") is None:
+        raise UserMistake(
+            "`audit heal` needs --stack, on its host: the superuser's password is nowhere else.\n"
+            "Next: run what `pandom audit --format sql` prints as that server's superuser."
+        )
+    from pandom.host import verdict
+
+    return verdict.heal(args.stack or "dev", names)
 
 
 def _watch(args: argparse.Namespace) -> int:

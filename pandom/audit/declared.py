@@ -38,15 +38,19 @@ def facts(observed: Observed, opt_in: frozenset[str], known: Facts | None = None
     """
     roles = frozenset(role.name for role in access.roles(opt_in))
     partitions = recorded.partitions(observed)
-    found: Facts = {}
-    found.update(_roles(opt_in))
-    found.update(_memberships(roles))
+    found: Facts = cluster(opt_in)
     known = recorded.load() if known is None else known
     found.update(_recorded(known, partitions, roles | {access.SUPERUSER, PUBLIC}))
     found[Fact("owner", f"database {observed.database}", "owner")] = access.SUPERUSER
     found.update(_privileges(_grants(observed, partitions, opt_in, roles), found))
     found.update(_default_privileges())
     return comparable(found)
+
+
+def cluster(opt_in: frozenset[str]) -> Facts:
+    """Roles, their settings and memberships: what is the same whatever revision a database has."""
+    roles = frozenset(role.name for role in access.roles(opt_in))
+    return comparable(_roles(opt_in) | _memberships(roles))
 
 
 def _roles(opt_in: frozenset[str]) -> Facts:

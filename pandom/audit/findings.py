@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from pandom.audit import heal
@@ -17,15 +17,24 @@ SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "high", "medium", "low")
 _READING: Final = frozenset({"SELECT", "USAGE", "CONNECT", "EXECUTE", "REFERENCES"})
 _POWERS: Final = ("superuser", "bypass row security", "create role", "replication")
 
-_BY_HAND: Final = {
-    "connection rule": "The rules are part of the server's image: `make up` brings them back.",
-    "setting": "The setting is part of the server's image: `make up` brings it back.",
-    "bucket": "`make up` runs the storage job, which makes it as declared.",
-    "container": "`make up` makes it as declared; one of somebody else: docker rm -f.",
-    "store user": "`make up` heals the declared user; another one: remove it as root.",
-    "store policy": "`make up` heals the declared policy; another one: remove it as root.",
-    "owner": "Restore it from a backup, or let `make up` migrate an empty database.",
+_BY_UP: Final = "`make up` brings it back."
+_ACCEPT: Final = "or record in schema/accepted.toml who answers for it, and until when"
+_RESTORE: Final = f"Restore the database (docs/runbook.md, Restore), {_ACCEPT}."
+# What to do where there is no SQL: (kind, status), then the kind alone.
+_BY_HAND: Final[Mapping[tuple[str, str], str]] = {
+    ("connection rule", ""): "`make up` starts the server again with its image's rules.",
+    ("setting", ""): "`make up` starts the server again with its image's settings.",
+    ("bucket", ""): "`make up` runs the storage job, which makes it as declared.",
+    ("bucket", "extra"): f"`up` removes no bucket: move what is in it and remove it, {_ACCEPT}.",
+    ("container", ""): "`make up` makes it again as declared.",
+    ("container", "extra"): "If nobody needs it: `docker rm -f` and its name.",
+    ("store user", ""): "`make up` runs the storage job, which makes it as declared.",
+    ("store policy", ""): "`make up` runs the storage job, which makes it as declared.",
+    ("role", "missing"): _BY_UP,
 }
+# Decided by a person, who names it to this command.
+HEAL: Final = "pandom audit heal"
+_REMOVED: Final = frozenset({("store user", "extra"), ("store policy", "extra")})
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,8 @@ class Finding:
 
     ``detail`` is the grantee, member or setting of the object that it is about.
     ``expected`` and ``actual`` are texts for people; "" means nothing. ``sql`` heals
-    it when a superuser runs it; without one, ``advice`` says what to do.
+    it when a superuser runs it; ``advice`` says who does: `up`, for what is ``safe``, or a
+    person, who also does what no SQL can.
     """
 
     id: str
@@ -48,7 +58,13 @@ class Finding:
     sql: str | None = None
     advice: str = ""
     detail: str = ""
+    safe: bool = False
     order: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def status(self) -> str:
+        """Extra, missing or different, as its name says; "control" for a control."""
+        return self.id.partition(":")[0].rpartition("-")[2]
 
     @property
     def place(self) -> str:
@@ -62,14 +78,26 @@ def findings(found: Iterable[Difference], expected: Facts) -> list[Finding]:
     return sorted(made, key=lambda one: (SEVERITIES.index(one.severity), one.id))
 
 
-def script(found: Iterable[Finding]) -> str:
-    """The SQL of all findings, in the order in which it must run."""
+def for_stack(found: Iterable[Finding], stack: str) -> tuple[Finding, ...]:
+    """The findings with advice that can be typed as it is, whatever the stack's name."""
+    command = f".venv/bin/{HEAL.replace('audit', f'audit --stack {stack}')}"
+    return tuple(replace(one, advice=one.advice.replace(HEAL, command)) for one in found)
+
+
+def scripts(found: Iterable[Finding]) -> list[tuple[str, str]]:
+    """Name and SQL of all findings that have some, in the order in which it must run."""
     healed = sorted((one for one in found if one.sql), key=lambda one: one.order)
-    return "".join(f"-- {one.id}\n{one.sql}\n" for one in healed)
+    return [(one.id, one.sql) for one in healed if one.sql]
+
+
+def script(found: Iterable[Finding]) -> str:
+    """The same as one text."""
+    return "".join(f"-- {name}\n{sql}\n" for name, sql in scripts(found))
 
 
 def _finding(one: Difference, expected: Facts) -> Finding:
     sql = heal.sql(one, expected)
+    safe = heal.safe(one)
     severity, why = _weight(one)
     also = [f"{child.kind} {child.object}".strip() for child in one.because]
     actual = _text(one, one.actual)
@@ -85,10 +113,23 @@ def _finding(one: Difference, expected: Facts) -> Finding:
         actual=actual,
         why=why,
         sql=sql,
-        advice="" if sql else _BY_HAND.get(one.kind, "`make up` brings it back."),
+        advice=_advice(one, sql, safe),
         detail=one.detail,
+        safe=safe and (sql is not None or one.kind in _WITHOUT_SQL),
         order=heal.rank(one),
     )
+
+
+# What `up` mends in other ways than by SQL.
+_WITHOUT_SQL: Final = frozenset(kind for kind, status in _BY_HAND if not status)
+
+
+def _advice(one: Difference, sql: str | None, safe: bool) -> str:
+    if (one.kind, one.status) in _BY_HAND:
+        return _BY_HAND[one.kind, one.status]
+    if (sql and not safe) or (one.kind, one.status) in _REMOVED:
+        return f"If nobody needs it: `{HEAL} '{one.id}'`, {_ACCEPT}."
+    return _BY_UP if sql else _BY_HAND.get((one.kind, ""), _RESTORE)
 
 
 def _text(one: Difference, values: Mapping[str, str]) -> str:

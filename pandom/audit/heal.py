@@ -1,7 +1,8 @@
 """The SQL that takes one difference back; for a superuser, in the order of ``rank``.
 
 What no statement can heal (a rule of pg_hba, a setting of the image, a table that is
-gone) has none: the finding then says what to do instead.
+gone) has none: the finding then says what to do instead. `up` runs what is ``safe``;
+the rest waits for a person, who names it to `pandom audit heal`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from typing import Final
+
+import psycopg
 
 from pandom.audit.differences import Difference
 from pandom.audit.facts import PUBLIC, Fact, Facts, words
@@ -86,6 +89,59 @@ def sql(one: Difference, expected: Facts) -> str | None:
             if text := sql(child, expected):
                 own.append(text)
     return "\n".join(dict.fromkeys(own))
+
+
+# What somebody made and nobody declared: taking it back would drop it.
+_MADE: Final = frozenset(
+    {
+        "event trigger",
+        "extension",
+        "function",
+        "owner",
+        "policy",
+        "publication",
+        "role",
+        "rule",
+        "trigger",
+        "view",
+    }
+)
+
+
+def safe(one: Difference) -> bool:
+    """Whether `up` may take it back unasked: nothing that it does not know is dropped, no row
+    is deleted, and no role is made without its password."""
+    if one.status == "extra":
+        return one.kind not in _MADE
+    return (one.kind, one.status) != ("role", "missing")
+
+
+def apply(connection: psycopg.Connection, scripts: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Run scripts (name and SQL, in order) as the superuser, each whole or not at all.
+
+    The connection is in autocommit mode. What fails is tried again after the others, which
+    may have been in its way. Returns what failed in the end: name → the server's words.
+    """
+    failed: dict[str, str] = {}
+    waiting = list(scripts)
+    while waiting:
+        failed.clear()
+        left = []
+        for name, text in waiting:
+            try:
+                connection.execute(text.encode())
+            except psycopg.Error as error:
+                failed[name] = error.diag.message_primary or str(error).strip()
+                left.append((name, text))
+                if connection.closed:
+                    return failed | {other: failed[name] for other, _ in waiting}
+                # A script may have begun a transaction, or become another role.
+                connection.execute("rollback")
+                connection.execute("reset role")
+        if len(left) == len(waiting):
+            break
+        waiting = left
+    return failed
 
 
 def ident(name: str) -> str:

@@ -159,7 +159,7 @@ def _finding(one: Finding, more: Mapping[str, str], *, accepted: bool = False) -
         "Actual": one.actual or "nothing",
         **more,
     }
-    if not (one.sql or accepted):
+    if not accepted:
         rows["What to do"] = one.advice
     listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
     if one.sql and one.sql.count("\n") < _SHORT:

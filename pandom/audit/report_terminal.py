@@ -12,17 +12,19 @@ from pandom.audit.findings import SEVERITIES, Finding
 from pandom.audit.reachability import Answer, Login, Way
 from pandom.audit.report_json import text as json_text
 from pandom.audit.run import Report
-from pandom.audit.trail import Verdict
+from pandom.audit.trail import Problem, Verdict
 from pandom.progress import WIDTH
 
 # Lines of SQL that are shown at once.
 _LINES: Final = 12
 # Below a label that is longer the text begins on a line of its own.
 _LABEL: Final = 44
+_FIXED: Final = "\N{NO-BREAK SPACE}"
 
 
-def _wrapped(label: str, text: str, indent: int = 4) -> str:
-    """Text beside its label; names too long for a line (PostgreSQL's have 63) are broken."""
+def _wrapped(label: str, text: str, indent: int = 4, *, whole: bool = False) -> str:
+    """Text beside its label; names too long for a line (PostgreSQL's have 63) are broken,
+    unless words must stay ``whole``."""
     start = " " * indent + label
     if len(start) > _LABEL:
         return f"{_wrapped('', label.strip(), indent)}\n{_wrapped('', text, indent + 4)}"
@@ -32,6 +34,7 @@ def _wrapped(label: str, text: str, indent: int = 4) -> str:
         initial_indent=start,
         subsequent_indent=" " * len(start),
         break_on_hyphens=False,
+        break_long_words=not whole,
     )
 
 
@@ -63,7 +66,7 @@ def render(report: Report) -> str:
         "",
     ]
     for one in report.findings:
-        lines += _finding(one)
+        lines += finding(one)
     if report.accepted:
         lines.append("Accepted deviations")
         for one, given in report.accepted:
@@ -86,7 +89,8 @@ def render(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _finding(one: Finding) -> Iterable[str]:
+def finding(one: Finding) -> Iterable[str]:
+    """One finding: where, what, why, and what to do."""
     yield _wrapped(f"{one.severity.upper()}: ", f"{one.place}: {one.title}", 0)
     yield _wrapped("", one.id)
     yield _wrapped("expected  ", one.expected or "nothing")
@@ -94,9 +98,18 @@ def _finding(one: Finding) -> Iterable[str]:
     yield _wrapped("why       ", one.why)
     if one.sql:
         yield from _healing(one.sql)
-    else:
-        yield _wrapped("heal      ", one.advice)
+    # A command stays on one line, to be typed as it is.
+    parts = one.advice.split("`")
+    parts[1::2] = (f"`{part.replace(' ', _FIXED)}`" for part in parts[1::2])
+    yield _wrapped("next      ", "".join(parts), whole=True).replace(_FIXED, " ")
     yield ""
+
+
+def problem(one: Problem) -> Iterable[str]:
+    """One sign of tampering with the trail, and what names it in schema/accepted.toml."""
+    yield _wrapped(f"{one.kind.upper()}: ", one.text, 0)
+    yield _wrapped("", one.id)
+    yield _wrapped("actual  ", one.actual)
 
 
 def _summary(report: Report) -> str:
@@ -176,9 +189,7 @@ def trail(verdict: Verdict, *, as_json: bool) -> str:
             lines.append(f"  {log}: {rows} rows were dropped by retention")
     lines += [_wrapped("UNKNOWN ", text, 0) for text in verdict.late]
     for one in verdict.problems:
-        lines.append(_wrapped(f"{one.kind.upper()}: ", one.text, 0))
-        lines.append(_wrapped("", one.id))
-        lines.append(_wrapped("actual  ", one.actual))
+        lines += problem(one)
     if verdict.accepted:
         lines.append("Accepted")
         for one, given in verdict.accepted:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
@@ -61,26 +62,31 @@ def run(
     today: date | None = None,
     known: Facts | None = None,
     objects: Store | None = None,
-    containers: tuple[Facts, Facts] | None = None,
+    containers: Callable[[], tuple[Facts, Facts]] | None = None,
 ) -> Report:
     """Audit the connection's database.
 
     ``today`` decides which acceptances still hold; ``known`` is another recording than
     schema/catalog.json; ``objects`` brings the object store into the scope, and
-    ``containers``, declared and actual, those of the host.
+    ``containers``, which reads declared and actual, those of the host. All three are
+    read at the same time.
     """
     scope = ["database"]
-    observed = catalog.read(connection, declared.OWNERS)
+    with ThreadPoolExecutor() as beside:
+        asked = beside.submit(store.read, objects) if objects is not None else None
+        hosted = beside.submit(containers) if containers is not None else None
+        observed = catalog.read(connection, declared.OWNERS)
     expected = declared.facts(observed, opt_in, known)
     actual = declared.comparable(observed.facts) | recorded.settings(observed, expected)
     expected = _visible(expected, observed)
-    if containers is not None:
+    if hosted is not None:
         scope.append("containers")
-        expected |= containers[0]
-        actual |= containers[1]
-    if objects is not None:
+        wanted, found_there = hosted.result()
+        expected |= wanted
+        actual |= found_there
+    if objects is not None and asked is not None:
         scope.append("object store")
-        seen = store.read(objects)
+        seen = asked.result()
         kinds = {fact.kind for fact in seen.facts}
         actual |= seen.facts
         # What was refused is unknown; a store without any bucket or policy was not.

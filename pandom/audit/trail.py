@@ -120,6 +120,29 @@ class Verdict:
         return FAILED if self.late else DONE
 
 
+def heads(connection: psycopg.Connection, kept: Kept) -> Verdict:
+    """The chains in themselves, and against heads kept elsewhere: what costs little however
+    long the trail is. The rows are the auditor's to verify."""
+    try:
+        with connection.cursor(row_factory=dict_row) as cursor:
+            cursor.execute("set local timezone = 'UTC'")
+            cursor.execute("set local client_encoding = 'UTF8'")
+            problems = [*_tampered(kept)]
+            blocks = 0
+            for log in LOGS:
+                chain = _ask(cursor, "trail_blocks", log)
+                blocks += len(chain)
+                problems += _links(log, chain)
+                problems += _against(log, chain, [one for one in kept.anchors if one.log == log])
+            return Verdict((), tuple(problems), 0, blocks, anchors=len(kept.anchors))
+    except psycopg.Error as error:
+        reason = error.diag.message_primary or str(error).strip()
+        raise Failure(f"The heads of the trail could not be read: {reason}") from error
+    finally:
+        if not connection.closed:
+            connection.rollback()
+
+
 def verify(
     connection: psycopg.Connection, kept: Kept | None = None, archive: Archive | None = None
 ) -> Verdict:

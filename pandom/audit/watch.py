@@ -88,14 +88,6 @@ def keep(place: Place, report: str, now: datetime) -> None:
         )
 
 
-def _unreachable() -> tuple[type[Exception], ...]:
-    import psycopg
-    from minio.error import MinioException
-    from urllib3.exceptions import HTTPError
-
-    return PandomError, psycopg.Error, MinioException, HTTPError
-
-
 def once(place: Place, before: Round | None, *, due: bool) -> Round:
     """One round; its report is kept when it is due, and when the verdict has changed."""
     try:
@@ -104,8 +96,10 @@ def once(place: Place, before: Round | None, *, due: bool) -> Round:
             due or before is None or (found.code, found.names) != (before.code, before.names)
         ):
             keep(place, found.report, datetime.now(UTC))
-    except _unreachable() as error:
+    except Exception as error:  # noqa: BLE001 - one that ends would be silent, not unhealthy
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if not isinstance(error, PandomError):
+            reason = f"{type(error).__name__}: {reason}"
         found = Round(FAILED, (reason,))
     VERDICT.write_text(f"{found.code} {found}\n")
     return found

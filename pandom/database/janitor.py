@@ -20,6 +20,7 @@ from schema import access
 
 ROLE: Final = "pandom_janitor"
 INTERVAL_S: Final = 300
+_AGAIN_S: Final = 10  # after a failed round: what was in its way is often gone soon
 BATCH: Final = 1000
 # The container's health check looks at this file's age.
 ALIVE: Final = Path(os.environ.get("PANDOM_JANITOR_ALIVE", "/tmp/janitor-alive"))  # noqa: S108
@@ -95,10 +96,12 @@ def run() -> None:
         raise UserMistake(f"PANDOM_JANITOR_INTERVAL_S must be 1 or more, found {interval!r}")
     target, password = target_from_environment(), secret(f"{ROLE}_password")
     while True:
+        pause = int(interval)
         try:
             for line in once(target, password):
                 print(line, flush=True)
             ALIVE.touch()
-        except Failure as failure:
-            print(f"failed, will be tried again in {interval} s: {failure}", flush=True)
-        time.sleep(int(interval))
+        except Exception as failure:  # noqa: BLE001 - one that ends would be silent
+            pause = min(pause, _AGAIN_S)
+            print(f"failed, will be tried again in {pause} s: {failure}", flush=True)
+        time.sleep(pause)

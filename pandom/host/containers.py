@@ -117,10 +117,15 @@ def actual(stack: Stack, engine: Engine) -> Facts:
     return facts
 
 
-def read(name: str) -> tuple[Facts, Facts]:
-    """Declared and actual of a stack. Raises DockerSilent when Docker does not answer."""
+def read(name: str, state: State | None = None) -> tuple[Facts, Facts]:
+    """Declared and actual of a stack; ``state`` as Pulumi has it, asked for if there is none.
+
+    Raises DockerSilent when Docker does not answer.
+    """
     stack, engine = Stack(name), Engine(name)
-    expected = declared(stack, State(Pulumi(stack, environment.find().variables).export()))
+    if state is None:
+        state = State(Pulumi(stack, environment.find().variables).export())
+    expected = declared(stack, state)
     for fact, value in list(expected.items()):
         if fact.detail == "image":
             try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import docker
@@ -20,6 +20,7 @@ from pandom.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK
 _TIMEOUT_S: Final = 30
 _NOTHING: Final = "/bin/sh -c #(nop)"  # a step that only sets something
 _STOP_S: Final = 20  # below the client's own limit
+_YOUNG: Final = timedelta(minutes=2)  # twice the longest pause between two restarts
 _STEP_S: Final = 60  # no step of a build waits that long to be committed
 
 
@@ -51,10 +52,12 @@ class Container:
     health: str | None
     exit_code: int
     restarts: int
+    started: datetime | None
     finished: datetime | None
     ports: tuple[int, ...]
     networks: tuple[str, ...]
     said: str = ""  # by the last health check
+    check: tuple[str, ...] = ()  # the health check's command
 
     @property
     def good(self) -> bool:
@@ -68,8 +71,16 @@ class Container:
         return ended or self.restarts >= 3
 
     @property
+    def looping(self) -> bool:
+        """Whether it ends and is started again, over and over; a restart by hand counts anew."""
+        young = self.started is not None and datetime.now(UTC) - self.started < _YOUNG
+        return self.status == "restarting" or (self.restarts >= 3 and young)
+
+    @property
     def state(self) -> str:
         """What people call its state."""
+        if self.looping:
+            return f"crash-looping, restarted {self.restarts} times"
         if self.status == "exited":
             return f"exited with {self.exit_code}"
         return self.health or self.status
@@ -79,6 +90,12 @@ def _time(text: str) -> datetime | None:
     if not text or text.startswith("0001"):
         return None
     return datetime.fromisoformat(text[:19] + "+00:00")
+
+
+def _command(test: Sequence[str]) -> tuple[str, ...]:
+    if test and test[0] == "CMD-SHELL":
+        return ("sh", "-c", *test[1:])
+    return tuple(test[1:]) if test and test[0] == "CMD" else ()
 
 
 def _container(attributes: Mapping[str, Any]) -> Container:
@@ -96,9 +113,11 @@ def _container(attributes: Mapping[str, Any]) -> Container:
         said=((state.get("Health") or {}).get("Log") or [{}])[-1].get("Output", "").strip(),
         exit_code=state["ExitCode"],
         restarts=attributes.get("RestartCount", 0),
+        started=_time(state.get("StartedAt", "")),
         finished=_time(state.get("FinishedAt", "")),
         ports=tuple(sorted(ports)),
         networks=tuple(str(one.get("NetworkID", "")) for one in networks.values()),
+        check=_command((config.get("Healthcheck") or {}).get("Test") or ()),
     )
 
 
@@ -158,6 +177,19 @@ class Engine:
     def wait_end(self, container: Container, limit_s: float) -> None:
         """Wait for a job's end; raises requests.RequestException when the time is over."""
         self.client.api.wait(container.id, timeout=limit_s)
+
+    def ask(self, container: Container) -> tuple[int, str]:
+        """Make a container's own health check now: its exit code and words.
+
+        The engine makes it once an interval, which may be half a minute away.
+        """
+        try:
+            made = self.client.api.exec_create(container.id, list(container.check), stderr=False)
+            output = self.client.api.exec_start(made["Id"])
+            code = self.client.api.exec_inspect(made["Id"])["ExitCode"]
+        except docker.errors.APIError as error:  # it ended meanwhile
+            return 1, str(error.explanation or error)
+        return (1 if code is None else int(code)), output.decode(errors="replace").strip()
 
     def remove_container(self, identity: str) -> None:
         """Remove a container, its anonymous volumes too; gone already is fine."""

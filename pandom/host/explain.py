@@ -90,6 +90,8 @@ def failure(
         lines = _jobs(engine, since, text) or _ports(engine, stack, text) or _servers(engine)
     if not lines:
         lines = _errors(error.said)
+    if lines == [_NO_REASON] and engine is not None:
+        lines += _servers(engine, _WATCHERS)
     return Failure(_compose(stack, lines, "\n".join([text, *lines]), again))
 
 
@@ -134,7 +136,7 @@ def _jobs(engine: Engine, since: datetime, text: str) -> list[str]:
     is what stopped this one."""
     lines: list[str] = []
     for one in engine.containers():
-        if one.part in _SERVERS or one.status != "exited" or one.exit_code == 0:
+        if one.part in (*_SERVERS, *_WATCHERS) or one.status != "exited" or one.exit_code == 0:
             continue
         now = one.finished is not None and one.finished >= since.replace(microsecond=0)
         if not now and f"The {one.part} job" not in text:
@@ -145,19 +147,18 @@ def _jobs(engine: Engine, since: datetime, text: str) -> list[str]:
     return lines
 
 
+# They only watch: what they say is a consequence, and never hides what stopped the run.
 _WATCHERS: Final = ("janitor", "auditor")
-_SERVERS: Final = ("postgres", "minio", *_WATCHERS)
+_SERVERS: Final = ("postgres", "minio")
+_NO_REASON: Final = "Pulumi gave no reason."
 
 
-def _servers(engine: Engine) -> list[str]:
-    """The last words of the servers that are not well.
-
-    One that only watches and has just been started says nothing about a failure.
-    """
+def _servers(engine: Engine, parts: Sequence[str] = _SERVERS) -> list[str]:
+    """The last words of the servers that are not well."""
     lines: list[str] = []
     for one in engine.containers():
         young = one.part in _WATCHERS and one.state == "starting"
-        if one.part in _SERVERS and not one.good and not young:
+        if one.part in parts and not one.good and not young:
             lines.append(f"The {one.part} container is not ready ({one.state}):")
             lines += _log(engine, one)
     return lines
@@ -198,7 +199,7 @@ def _errors(said: Sequence[events.Said]) -> list[str]:
             lines += [f"{where}: {kept[0]}" if where else kept[0], *kept[1:]]
     if len(lines) > ERROR_LINES:  # the cause is in the first lines, or in the last
         lines = [*lines[: ERROR_LINES - 4], "…", *lines[-3:]]
-    return [middle(line, 4 * WIDTH) for line in lines] or ["Pulumi gave no reason."]
+    return [middle(line, 4 * WIDTH) for line in lines] or [_NO_REASON]
 
 
 def _cut(text: str) -> str:

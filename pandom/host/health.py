@@ -1,40 +1,35 @@
-"""`pandom health` (D2): what must be true of a running stack, checked from outside.
+"""What must be true of a running stack (D2), checked from outside.
 
 The same logins, the same TLS and the same ports that clients use; a check that
 the containers make of themselves would not see a wrong password or certificate.
+Whether all is as it was declared is the audit's to say (``verdict``).
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from pandom import certificates
 from pandom.database import pinned
-from pandom.errors import DONE, FAILED, Failure
-from pandom.host.engine import Engine
-from pandom.host.stack import Stack
+from pandom.errors import Failure
+from pandom.host.engine import Container, Engine
 from pandom.progress import say, shorten
-from schema.storage import AUDITOR
 from stacks.settings import PROFILES
 
-if TYPE_CHECKING:
-    from pandom.audit.store import Store
-
 CONNECT_S: Final = 5
-# Their first verdict comes after a while; until then they are running.
-SLOW: Final = ("janitor", "auditor")
-SERVERS: Final = ("postgres", "minio", "janitor")
-WAIT_S: Final = 30.0  # for a server that is starting
+# They say something after their first round, and their health check looks seldom.
+WATCHERS: Final = ("janitor", "auditor")
+SERVERS: Final = ("postgres", "minio")
+WAIT_S: Final = 30.0  # for a server that is starting, or a watcher's first round
+_STEP_S: Final = 0.3
 # What a job made or states, so that running the jobs again can mend it.
-_OF_JOBS: Final = frozenset(
-    {"roles", "tables", "head", "administrator", "partitions", "privileges", "bucket"}
-)
+_OF_JOBS: Final = frozenset({"tables", "head", "administrator", "partitions", "bucket"})
+_WATCHING: Final = frozenset(f"container {part}" for part in WATCHERS)
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ class Check:
     warning: str | None = None  # what is right, but not for long
 
 
-def _made(name: str, look: Callable[[], str]) -> Check:
+def made(name: str, look: Callable[[], str]) -> Check:
     """Make one check; it fails by raising, whatever the library raises."""
     started = time.monotonic()
     try:
@@ -74,7 +69,7 @@ class Report:
     def wants_jobs(self) -> bool:
         """Whether running the jobs again could help: the servers are fine, the content is not."""
         failed = {check.name for check in self.checks if not check.ok}
-        return bool(failed) and failed <= _OF_JOBS
+        return bool(failed & _OF_JOBS) and failed <= _OF_JOBS | _WATCHING
 
     @property
     def warnings(self) -> list[str]:
@@ -83,27 +78,20 @@ class Report:
 
     def add(self, name: str, look: Callable[[], str]) -> bool:
         """Make one check; returns whether it passed."""
-        self.checks.append(_made(name, look))
+        self.checks.append(made(name, look))
         return self.checks[-1].ok
 
-    def as_json(self) -> str:
+    def document(self) -> dict[str, Any]:
         """For machines; secrets are in no detail."""
-        content = {
+        return {
             "stack": self.stack,
             "healthy": self.healthy,
             "warnings": self.warnings,
             "checks": [asdict(check) for check in self.checks],
         }
-        return json.dumps(content, indent=2)
 
     def show(self) -> None:
         """For people, on stderr."""
-        for warning in self.warnings:
-            say(f"  health: warning: {warning}")
-        seconds = sum(check.seconds for check in self.checks)
-        if self.healthy:
-            say(f"  health: {len(self.checks)} checks passed, {seconds:.1f} s")
-            return
         for check in self.checks:
             say(f"  health: {check.name}: {'ok' if check.ok else 'FAILED'}, {check.detail}")
 
@@ -113,40 +101,59 @@ class Report:
         return (
             f"Stack {self.stack} is not healthy:\n{failed}\n"
             f"Next: `{again} --stack {self.stack}` repairs what was changed by hand; docker logs\n"
-            f"pandom-{self.stack}-postgres (or -minio, -migration) shows what a server says."
+            f"pandom-{self.stack}-postgres (or -minio, -janitor …) shows what a server says."
         )
 
 
-def check(stack: Stack, engine: Engine, outputs: Mapping[str, Any]) -> Report:
-    """Check everything, also after a failure: one run shows all that is wrong."""
-    # Imported before there are two threads: each would import the other's half.
-    from pandom.audit.place import store_of
-
-    report = Report(stack.name)
-    audited = PROFILES[outputs["profile"]].scheduled_audit
-    for part in (*SERVERS, *(("auditor",) if audited else ())):
-        report.add(f"container {part}", partial(_container, engine, part))
+def clients(report: Report, outputs: Mapping[str, Any]) -> None:
+    """What clients of the database reach: every login, and what a login may look at."""
+    for role in sorted(outputs["passwords"]):
+        report.add(f"login {role}", partial(_login, outputs, role))
     _certificates(report, outputs)
-    # The other server's checks run meanwhile: listing its users is slow on purpose.
-    with ThreadPoolExecutor() as beside:
-        bucket = beside.submit(
-            _made, "bucket", lambda: _bucket(outputs, store_of(outputs, AUDITOR))
-        )
-        for role in sorted(outputs["passwords"]):
-            report.add(f"login {role}", partial(_login, outputs, role))
-        report.add("roles", lambda: _roles(outputs))
-        _database(report, outputs)
-        report.checks.append(bucket.result())
-    return report
+    _database(report, outputs)
 
 
-def _container(engine: Engine, part: str) -> str:
-    found = engine.wait_good(part, 0 if part in SLOW else WAIT_S)
+def containers(engine: Engine, outputs: Mapping[str, Any]) -> list[Check]:
+    """The servers, and what watches over them."""
+    audited = PROFILES[outputs["profile"]].scheduled_audit
+    looks = dict.fromkeys(SERVERS, _server)
+    looks |= {part: _watcher for part in WATCHERS if audited or part != "auditor"}
+    return [made(f"container {part}", partial(look, engine, part)) for part, look in looks.items()]
+
+
+def _server(engine: Engine, part: str) -> str:
+    return _judged(engine, engine.wait_good(part, WAIT_S))
+
+
+def _watcher(engine: Engine, part: str) -> str:
+    """Its last verdict, or its first one: starting for ever is no success."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        found = engine.container(part)
+        if found is None or found.status in ("exited", "dead"):
+            return _judged(engine, found)
+        if found.good or found.health == "unhealthy" or (found.looping and found.restarts >= 3):
+            return _judged(engine, found)
+        if found.status == "running":
+            code, said = engine.ask(found)
+            if code == 0:
+                return "running, its first round was good"
+            if said:
+                raise Failure(said)
+        if time.monotonic() > deadline:
+            raise Failure(
+                f"{found.state}, without a verdict for {WAIT_S:.0f} s{_last(engine, found)}"
+            )
+        time.sleep(_STEP_S)
+
+
+def _judged(engine: Engine, found: Container | None) -> str:
     if found is None:
         raise Failure("there is no such container")
-    if not found.good and not (part in SLOW and found.health == "starting"):
+    if not found.good or found.looping:
         # The auditor's check says what it found.
-        raise Failure(f"{found.state}: {found.said}" if found.said else found.state)
+        words = f": {found.said}" if found.said and not found.looping else _last(engine, found)
+        raise Failure(f"{found.state}{words}")
     return found.state
 
 
@@ -168,11 +175,23 @@ def _certificates(report: Report, outputs: Mapping[str, Any]) -> None:
         report.checks[-1] = replace(report.checks[-1], warning=warnings[0])
 
 
-def ask_auditor_again(engine: Engine) -> None:
-    """After a run that may have healed what the auditor found, its verdict is an old one."""
-    found = engine.container("auditor")
-    if found is not None and found.health == "unhealthy":
-        engine.restart(found)
+def _last(engine: Engine, found: Container) -> str:
+    lines = [line for line in engine.last_lines(found, 1) if line.strip()]
+    return f"; its last words: {lines[0].strip()}" if lines else ""
+
+
+def ask_watchers_again(engine: Engine) -> None:
+    """Have those that say that something is wrong look at once: it may have been healed, and a
+    verdict is as old as its round."""
+    for found in engine.containers():
+        if found.part not in WATCHERS:
+            continue
+        bad = found.health == "unhealthy" or found.looping
+        if not bad and found.health == "starting" and found.status == "running":
+            code, said = engine.ask(found)
+            bad = code != 0 and bool(said)
+        if bad:
+            engine.restart(found)
 
 
 def connection(outputs: Mapping[str, Any], role: str) -> dict[str, Any]:
@@ -199,40 +218,6 @@ def _login(outputs: Mapping[str, Any], role: str) -> str:
     return f"over TLS, PostgreSQL {version // 10000}.{version % 10000}"
 
 
-def _roles(outputs: Mapping[str, Any]) -> str:
-    """Settings that a role may change itself (A5) are as declared.
-
-    Pulumi sees the attributes but only some of the settings.
-    """
-    import psycopg
-
-    from schema.access import ROLES
-
-    with psycopg.connect(**connection(outputs, outputs["db_username"])) as client:
-        found = dict(
-            client.execute(
-                "select rolname, coalesce(rolconfig, '{}') from pg_catalog.pg_roles"
-            ).fetchall()
-        )
-    wrong = []
-    for role in ROLES:
-        if role.name in found:
-            wanted = {key: _plain(key, value) for key, value in role.settings.items()}
-            pairs = (line.split("=", 1) for line in found[role.name])
-            if {key: _plain(key, value) for key, value in pairs} != wanted:
-                wrong.append(role.name)
-    if wrong:
-        raise Failure(f"settings changed by hand: {', '.join(wrong)}")
-    return f"settings of {len(found.keys() & {role.name for role in ROLES})} roles as declared"
-
-
-def _plain(setting: str, value: str) -> str:
-    """Whole seconds and milliseconds compared as one: both forms are in use."""
-    if setting.endswith("_timeout") and value.endswith("s") and value[:-1].isdigit():
-        return f"{value[:-1]}000"
-    return value
-
-
 def _database(report: Report, outputs: Mapping[str, Any]) -> None:
     """The database's own checks, each as one of ours."""
     import psycopg
@@ -248,58 +233,18 @@ def _database(report: Report, outputs: Mapping[str, Any]) -> None:
         return f"{len(findings)} checks as pandom_user"
 
     report.add("database", look)
-    report.add("privileges", lambda: _privileges(outputs))
 
 
-def _privileges(outputs: Mapping[str, Any]) -> str:
-    """Privileges on tables, functions and types: Pulumi sees none of them."""
-    import psycopg
-
-    from pandom.database import converge
-    from schema.access import ROLES
-
-    opt_in = {role.opt_in for role in ROLES if role.opt_in and role.name in outputs["passwords"]}
-    with psycopg.connect(**connection(outputs, "pandom_user")) as client:
-        found = converge.difference(client, frozenset(filter(None, opt_in)))
-    # What does not exist is no privilege; the schema's own checks look at that.
-    if wrong := list(converge.describe(replace(found, absent=()))):
-        raise Failure(f"changed by hand: {'; '.join(wrong)}")
-    return "on tables, functions and types as declared"
-
-
-def _bucket(outputs: Mapping[str, Any], auditor: Store) -> str:
-    """The application's user reaches its bucket, and the store's rules are as declared."""
-    from pandom.audit import store
-    from pandom.objectstore import Account, client
+def bucket(outputs: Mapping[str, Any]) -> str:
+    """The application's user reaches its bucket; its rules are the audit's to compare."""
+    from pandom.objectstore import Account, Endpoint, client
 
     user = Account(outputs["minio_access_key"], outputs["minio_secret_key"])
-    limited = client(auditor.endpoint, user)
+    endpoint = Endpoint(
+        outputs["minio_endpoint"], int(outputs["minio_port"]), Path(outputs["db_sslrootcert"])
+    )
+    name = outputs["minio_bucket_name"]
     # Listing is what the limited user may do; whether a bucket exists it may not ask everywhere.
-    next(iter(limited.list_objects(bucket_name=auditor.bucket, prefix=".pandom-health")), None)
-    seen, expected = store.read(auditor), store.expected(auditor.bucket)
-    wrong = {
-        f"{fact.kind} {fact.object}"
-        for fact, value in expected.items()
-        if seen.facts.get(fact) != value
-    }
-    if wrong:
-        raise Failure(f"not as declared: {', '.join(sorted(wrong))}")
-    return f"{auditor.bucket} as {user.access_key} over TLS, {len(expected)} rules as declared"
-
-
-def run(name: str, as_json: bool = False) -> int:
-    """Check a running stack; print JSON or lines, and return the exit code."""
-    from pandom.host.access import outputs_of
-
-    stack = Stack(name)
-    outputs = outputs_of(stack)
-    report = check(stack, Engine(name), outputs)
-    if as_json:
-        print(report.as_json())
-    else:
-        report.show()
-        if report.healthy:
-            say(f"Stack {name} is healthy.")
-        else:
-            say(f"\n{report.explanation('.venv/bin/pandom up')}")
-    return DONE if report.healthy else FAILED
+    found = client(endpoint, user).list_objects(bucket_name=name, prefix=".pandom-health")
+    next(iter(found), None)
+    return f"{name} as {user.access_key} over TLS"

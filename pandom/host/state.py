@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+STACK: Final = "pulumi:pulumi:Stack"
 CONTAINER: Final = "docker:index/container:Container"
 IMAGE: Final = "docker:index/image:Image"
 NETWORK: Final = "docker:index/network:Network"
@@ -81,6 +82,11 @@ class State:
             if one.one_shot:
                 found |= dict(line.split("=", 1) for line in one.inputs.get("envs") or ())
         return found
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """The stack's outputs as exported, secrets wrapped."""
+        return next((one.outputs for one in self.of_type(STACK)), {})
 
     @property
     def jobs(self) -> list[str]:

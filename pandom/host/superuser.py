@@ -10,16 +10,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 
+from pandom.audit import catalog, declared, heal
+from pandom.audit.differences import differences
+from pandom.audit.facts import Fact
+from pandom.audit.findings import Finding, findings, scripts
+from pandom.audit.place import store_of
 from pandom.database import pinned, restoring
+from pandom.host.pulumi_cli import Pulumi
+from pandom.host.stack import Stack
 from pandom.host.state import DATABASE as DATABASE_TYPE
-from pandom.host.state import POSTGRESQL_PROVIDER, ROLE, State
-from schema.access import DATABASE, roles
+from pandom.host.state import POSTGRESQL_PROVIDER, RANDOM, ROLE, State
+from pandom.naming import MINIO_ROOT_USER
+from pandom.objectstore import Account, administrator
+from schema.access import DATABASE, SUPERUSER, roles
+from schema.storage import AUDITOR
+from toolchain import environment
 
 # Read by stacks/program.py, which is not imported here: it would import Pulumi's SDK.
 ADOPT_VARIABLE: Final = "PANDOM_ADOPT"
@@ -58,6 +69,13 @@ def clear(value: Any) -> Any:
     return value
 
 
+# What only a superuser may set, and what its statements need besides.
+_MORE: Final = (
+    "-c session_replication_role=origin -c session_preload_libraries= "
+    "-c local_preload_libraries= -c event_triggers=on -c search_path= -c lock_timeout=4s"
+)
+
+
 def login(exported: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the provider connects with, as libpq's keywords; None before there is one.
 
@@ -76,6 +94,7 @@ def login(exported: Mapping[str, Any]) -> dict[str, Any] | None:
         ca=inputs["sslrootcert"],
         application_name="pandom up",
         timeout_s=5,
+        more=_MORE,
     )
 
 
@@ -96,18 +115,12 @@ def database(
         yield connection
 
 
-def _superuser(
-    exported: Mapping[str, Any],
-) -> contextlib.AbstractContextManager[psycopg.Connection | None]:
-    return database(exported, "postgres")
-
-
 def candidates(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:
     """Roles and databases to adopt; a server that does not answer has none yet."""
     names = missing(State(exported), opt_in)
     if not names:
         return []
-    with _superuser(exported) as server:
+    with database(exported, SUPERUSER) as server:
         if server is None:
             return []
         return [row[0] for row in server.execute(_EXISTING, {"names": names})]
@@ -115,8 +128,45 @@ def candidates(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]
 
 def restores(exported: Mapping[str, Any]) -> list[str]:
     """Databases between `db prepare` and `db finish`; none where nobody answers."""
-    with _superuser(exported) as server:
+    with database(exported, SUPERUSER) as server:
         return [] if server is None else restoring.marked(server)
+
+
+# The catalogs' queries for what is the whole cluster's.
+_CLUSTER: Final = ("roles", "role_settings", "memberships")
+
+
+def heal_cluster(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Finding]:
+    """Take back settings and memberships that would stop Pulumi itself: a database that is
+    read-only, a role that becomes another one, a grant that only CASCADE revokes.
+
+    What is missing is made by the provider. Returns what was healed.
+    """
+    with database(exported) as server:
+        if server is None:
+            return []
+        server.autocommit = True
+        rows = [row for name in _CLUSTER for row in server.execute(catalog.query(name))]
+        found = declared.comparable({Fact(*row[:3]): row[3] for row in rows})
+        wanted = declared.cluster(opt_in)
+        wrong = [
+            one
+            for one in differences(wanted, found)
+            if one.status != "missing" and one.kind in ("role setting", "membership")
+        ]
+        made = findings(wrong, wanted)
+        failed = heal.apply(server, scripts(made))
+        return [one for one in made if one.id not in failed]
+
+
+def heal_by_sql(exported: Mapping[str, Any], found: Iterable[Finding]) -> dict[str, str]:
+    """Run the SQL of findings in the stack's database; returns what failed, and why."""
+    wanted = scripts(found)
+    with database(exported) as server:
+        if server is None:
+            return {name: "the server does not answer its superuser" for name, _ in wanted}
+        server.autocommit = True
+        return heal.apply(server, wanted)
 
 
 def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:
@@ -125,7 +175,7 @@ def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> lis
     Returns the roles that had given themselves one (A5).
     """
     names = [role.name for role in roles(opt_in)]
-    with _superuser(exported) as server:
+    with database(exported, SUPERUSER) as server:
         if server is None:
             return []
         found = server.execute(_UNREADABLE, {"names": names, "settings": list(_TIMEOUTS)})
@@ -164,7 +214,7 @@ def set_passwords(exported: Mapping[str, Any]) -> list[str]:
     }
     if not refused:
         return []
-    with _superuser(exported) as server:
+    with database(exported, SUPERUSER) as server:
         if server is None:
             return []
         for role, password in refused.items():
@@ -186,6 +236,42 @@ def _refuses(login: Mapping[str, Any], role: str, password: str) -> bool:
     except psycopg.OperationalError as error:
         return "password authentication failed" in str(error)
     return False
+
+
+def exported(stack: Stack) -> Mapping[str, Any]:
+    """The stack's state with secrets in clear, for commands that need no other part of Pulumi."""
+    return Pulumi(stack, environment.find().variables).export(secrets=True)
+
+
+def remove_from_store(
+    exported: Mapping[str, Any], outputs: Mapping[str, Any], found: Iterable[Finding]
+) -> dict[str, str]:
+    """Remove users and policies of the object store that nobody declared, as its root.
+
+    Buckets hold documents: none is removed. Returns what failed, and why.
+    """
+    from minio.error import MinioAdminException
+
+    store = store_of(outputs, AUDITOR)
+    secret = next(
+        clear(one.outputs["result"])
+        for one in State(exported).of_type(RANDOM)
+        if one.urn.endswith("::minio-root-password")
+    )
+    root = administrator(store.endpoint, Account(MINIO_ROOT_USER, secret))
+    failed = {}
+    # A policy that somebody has cannot be removed: users first.
+    for one in sorted(found, key=lambda one: one.kind == "store policy"):
+        try:
+            if one.kind == "store user":
+                root.user_remove(access_key=one.object)
+            elif one.kind == "store policy":
+                root.policy_remove(policy_name=one.object)
+            else:
+                failed[one.id] = one.advice
+        except MinioAdminException as error:
+            failed[one.id] = str(error)
+    return failed
 
 
 def variables(names: list[str]) -> dict[str, str]:

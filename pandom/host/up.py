@@ -1,34 +1,45 @@
 """`pandom up`: from whatever is there to a verified stack.
 
 Before Pulumi runs, Docker and the state are made to agree; while it runs, its
-events are shown; after it, the health checks decide whether the run was good.
+events are shown; after it, checks from outside and the audit decide whether the run
+was good. What they find is healed if that drops nothing that somebody made, and looked
+at again; the rest ends the run with exit code 2 and the findings.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
+from pandom.audit import accepted
+from pandom.audit.findings import Finding
 from pandom.database import restoring, revisions
 from pandom.database.revisions import Revision
-from pandom.errors import Failure
-from pandom.host import explain, health, keys, lock, passphrase, ports, repair, superuser
+from pandom.errors import USER_MISTAKE, Drift, Failure
+from pandom.host import explain, health, keys, lock, passphrase, ports, repair, superuser, verdict
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
-from pandom.host.state import IMAGE, ROLE, State
-from pandom.progress import say, step
+from pandom.host.state import CONTAINER, IMAGE, ROLE, State
+from pandom.host.verdict import STORE, Verdict
+from pandom.progress import WIDTH, say, shorten, step
 from stacks.settings import Settings, refuse_change
 from toolchain import environment
 
 READY_S: Final = 90.0  # crash recovery of a small database included
 AGAIN: Final = ".venv/bin/pandom up"
+# What one finding hides (an owner that is wrong) shows when that is healed.
+ROUNDS: Final = 4
+# The settings of the image, which a server that is started again reads anew.
+_OF_SERVER: Final = ("setting", "connection rule")
 
 
 def toolchain_variables() -> dict[str, str]:
@@ -68,6 +79,7 @@ class _Up:
         self._since = datetime.now(UTC)
         self._changed = 0
         self._before: set[str] = set()
+        self._tried: set[str] = set()  # remedies that are of use once
 
     def run(self, started: float) -> None:
         settings = self._prepare()
@@ -84,14 +96,11 @@ class _Up:
         except PulumiFailed as error:
             raise explain.short(error) from error
         refuse_change(settings, State(exported).environment)
+        # What the audit needs of Pulumi's SDK is imported while Pulumi itself is waited for.
+        threading.Thread(target=verdict.prepare, daemon=True).start()
         try:
             self._reconcile(engine, exported, settings)
-            outputs = self._pulumi.outputs(secrets=True)
-            health.ask_auditor_again(engine)
-            report = health.check(self._stack, engine, outputs)
-            if not report.healthy and report.wants_jobs:
-                self._rerun_jobs(engine)
-                report = health.check(self._stack, engine, outputs)
+            found, outputs = self._verdict(exported)
         except PulumiFailed as error:
             raise explain.failure(self._stack, error, engine, self._since, AGAIN) from error
         except KeyboardInterrupt:
@@ -100,14 +109,15 @@ class _Up:
             ) from None
         finally:
             files.keep_copy(self._stack)
-        report.show()
-        if not report.healthy:
-            raise Failure(report.explanation(AGAIN))
+        found.show()
+        if words := found.explanation(AGAIN):
+            raise (Drift if found.exit_code == USER_MISTAKE else Failure)(words)
         self._farewell(outputs, started)
 
     def _prepare(self) -> Settings:
         """The validated settings; writes this clone's file if it has none."""
         passphrase.there()
+        accepted.load()  # or a mistake in it would be told after everything else
         if said := files.prepare_file(self._stack, self._profile):
             say(f"  {said}")
         settings = files.settings(self._stack)
@@ -149,6 +159,7 @@ class _Up:
             restoring.refuse(superuser.restores(exported), "`up`")
             if applied is None:
                 refuse(self._revisions, of_running(exported))
+            self._say_healed(superuser.heal_cluster(exported, settings.opt_in))
             self._set_passwords(exported)
             self._adopt(settings, state)
         try:
@@ -240,11 +251,79 @@ class _Up:
         if changed:
             say(f"  set passwords that were changed by hand: {', '.join(changed)}")
 
-    def _rerun_jobs(self, engine: Engine) -> None:
+    def _verdict(self, exported: Mapping[str, Any]) -> tuple[Verdict, Mapping[str, Any]]:
+        """Look, heal what may be healed, and look again; the last verdict, and the outputs.
+
+        ``exported`` is the state before the run, which holds if nothing was changed.
+        """
+        for _ in range(ROUNDS):
+            # What they say may be of before this run, or of before the last round.
+            health.ask_watchers_again(self._engine)
+            if self._changed:
+                exported = self._pulumi.export(secrets=True)
+            state = State(exported)
+            outputs = {name: superuser.clear(one) for name, one in state.outputs.items()}
+            hosted = partial(verdict.hosted, self._stack.name, state)
+            found = verdict.look(self._stack, self._engine, outputs, hosted)
+            if not found.exit_code or not self._heal(found, exported):
+                break
+        return found, outputs
+
+    def _heal(self, found: Verdict, exported: Mapping[str, Any]) -> bool:
+        """Take back what is not as declared, by whatever made it; whether anything was done.
+
+        Nothing that somebody made is dropped, no row is deleted: that is left to a person.
+        """
+        state = State(exported)
+        safe = [one for one in found.findings if one.safe]
+        if found.report.wants_jobs and self._once("jobs"):
+            # Until the schema is at its head, its objects cannot be compared.
+            self._rerun_jobs("the schema, its content or the bucket is not as declared", state)
+            return True
+        done = self._heal_by_sql([one for one in safe if one.sql], exported)
+        stored = [one for one in safe if one.kind in STORE]
+        if stored and self._once("jobs"):
+            self._rerun_jobs("the object store is not as declared", state)
+            self._say_healed(stored)
+            done = True
+        hosted = {one.object for one in safe if one.kind == "container"}
+        if hosted and self._once("containers"):
+            say(f"  making again what was changed by hand: {', '.join(sorted(hosted))}")
+            urns = [one.urn for one in state.of_type(CONTAINER) if one.name in hosted]
+            self._operate("containers: ", *repair.options((), urns))
+            done = True
+        server = self._engine.container("postgres")
+        if server and any(one.kind in _OF_SERVER for one in safe) and self._once("server"):
+            with step("starting the server again, with its image's settings"):
+                self._engine.restart(server)
+                self._engine.wait_good("postgres", READY_S)
+            self._changed += 1
+            done = True
+        return done
+
+    def _once(self, remedy: str) -> bool:
+        """Whether a remedy was not tried yet; a second time it would change nothing."""
+        new = remedy not in self._tried
+        self._tried.add(remedy)
+        return new
+
+    def _heal_by_sql(self, found: list[Finding], exported: Mapping[str, Any]) -> bool:
+        failed = superuser.heal_by_sql(exported, found) if found else {}
+        healed = [one for one in found if one.id not in failed]
+        self._say_healed(healed)
+        for name, reason in failed.items():
+            say(f"  could not heal {name}:\n    {shorten(reason, 76)}")
+        return bool(healed)
+
+    def _say_healed(self, found: Iterable[Finding]) -> None:
+        for one in found:
+            self._changed += 1
+            say("  " + shorten(f"healed: {one.place}: {one.title}", WIDTH - 2))
+
+    def _rerun_jobs(self, why: str, state: State) -> None:
         """The state says that the jobs ran, the server says that their work is gone."""
-        say("  the schema or the bucket is not as declared; running the jobs again")
-        jobs = State(self._pulumi.export()).jobs
-        self._operate("jobs: ", *repair.options((), jobs))
+        say(f"  {why}; running the jobs again")
+        self._operate("jobs: ", *repair.options((), state.jobs))
 
     def _farewell(self, outputs: Mapping[str, Any], started: float) -> None:
         name, seconds = self._stack.name, time.monotonic() - started

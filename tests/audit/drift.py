@@ -56,14 +56,8 @@ def independent(chosen: Iterable[Drift]) -> list[Drift]:
     return kept
 
 
-# Why `pandom up` leaves it as it is.
-_UNDECLARED: Final = "nobody declared it, and `up` drops nothing that it does not know"
-_JOB: Final = "the cluster job states it, and `up` runs that again only if health misses something"
-_STOPS: Final = "the provider's REVOKE would need CASCADE: `up` stops there and says so"
-_OWNER: Final = "`up` changes no owner, nor what an owner may; the migration job may stop at it"
-_SUPERUSER: Final = "it is the superuser's, and no job looks at what others may do with it"
-_DEFAULT: Final = "to Pulumi's provider PostgreSQL's own default is no privilege"
-_REVISION: Final = "a revision made it, and `up` runs none twice"
+# Why `pandom up` leaves it to a person.
+_UNDECLARED: Final = "somebody made it, and `up` drops nothing that it does not know"
 
 
 _EVIL_FUNCTION = """
@@ -172,13 +166,11 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "a role's setting in this database",
         "alter role pandom_app in database {db} set row_security = off;",
         "role-setting-extra:pandom_app in database {db}:row_security",
-        up=_JOB,
     ),
     _d(
         "a setting of the database",
         "alter database {db} set session_replication_role = replica;",
         "role-setting-extra:database {db}:session_replication_role",
-        up=_UNDECLARED,
     ),
     # -- memberships ---------------------------------------------------------------------
     _d(
@@ -198,21 +190,18 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "grant pandom_admin to pandom_app with admin true;",
         "membership-different:pandom_admin:pandom_app",
         severity="critical",
-        up=_JOB,
     ),
     _d(
         "membership with INHERIT",
         "grant pandom_admin to pandom_app with inherit true;",
         "membership-different:pandom_admin:pandom_app",
         severity="critical",
-        up=_JOB,
     ),
     _d(
         "membership without SET",
         "grant pandom_owner to pandom_migrator with set false;",
         "membership-different:pandom_owner:pandom_migrator",
         severity="critical",
-        up=_JOB,
     ),
     _d(
         "a membership is gone",
@@ -227,7 +216,6 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "membership-extra:pandom_trail:pandom_user",
         "membership-extra:pandom_trail:pandom_app by pandom_user",
         severity="critical",
-        up=_STOPS,
     ),
     # -- owners and objects ----------------------------------------------------------------
     _d(
@@ -236,42 +224,36 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "owner-different:table public.account_settings",
         # The owner's own privileges swallow what it held as a reader.
         severity="critical",
-        up=_OWNER,
     ),
     _d(
         "another owner of a partition",
         "alter table public.audit_logs_default owner to pandom_owner;",
         "owner-different:table public.audit_logs_default",
         severity="critical",
-        up=_OWNER,
     ),
     _d(
         "another owner of a function",
         "alter function public.record_event(text, jsonb) owner to pandom_definer;",
         "owner-different:function public.record_event(text, jsonb)",
         severity="critical",
-        up=_OWNER,
     ),
     _d(
         "another owner of the schema",
         "alter schema public owner to pandom_owner;",
         "owner-different:schema public",
         severity="critical",
-        up=_OWNER,
     ),
     _d(
         "another owner of the database",
         "alter database {db} owner to pandom_user;",
         "owner-different:database {db}",
         severity="critical",
-        up=_OWNER,
     ),
     _d(
         "another owner of a type",
         "alter type public.userrole owner to pandom_app;",
         "owner-different:type public.userrole",
         severity="critical",
-        up=_OWNER,
     ),
     _d(
         "a new table",
@@ -324,7 +306,6 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "grant connect on database template1 to public;",
         "privilege-extra:database template1:PUBLIC",
         severity="critical",
-        up=_JOB,
     ),
     _d(
         "PUBLIC on the schema",
@@ -425,62 +406,52 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "revoke delete on public.sessions from pandom_owner;",
         "privilege-extra:table public.sessions:the owner",
         severity="medium",
-        up=_OWNER,
     ),
     _d(
         "a parameter",
         "grant set on parameter session_replication_role to pandom_app;",
         "privilege-extra:parameter session_replication_role:pandom_app",
-        up=_SUPERUSER,
     ),
     _d(
         "an extension's function",
         "grant execute on function public.pgp_sym_decrypt(bytea, text) to pandom_app;",
         "privilege-extra:function public.pgp_sym_decrypt(bytea, text):pandom_app",
-        up=_SUPERUSER,
     ),
     _d(
         "a language",
         "grant usage on language plpgsql to pandom_app with grant option;",
         "system-privilege-extra:language plpgsql:privileges",
-        up=_SUPERUSER,
     ),
     # -- PostgreSQL's own objects ----------------------------------------------------------
     _d(
         "a system function that reads files",
         "grant execute on function pg_catalog.pg_read_file(text) to pandom_app;",
         "system-privilege-extra:function pg_read_file(text):privileges",
-        up=_SUPERUSER,
     ),
     _d(
         "the password catalog",
         "grant select on pg_catalog.pg_authid to pandom_auditor;",
         "system-privilege-extra:table pg_authid:privileges",
-        up=_SUPERUSER,
     ),
     _d(
         "a column of the password catalog",
         "grant select (rolpassword) on pg_catalog.pg_authid to pandom_app;",
         "system-privilege-extra:column rolpassword of pg_authid:privileges",
-        up=_SUPERUSER,
     ),
     _d(
         "large objects opened again",
         "grant execute on function pg_catalog.lo_creat(integer) to public;",
         "system-privilege-missing:function lo_creat(integer):privileges",
-        up=_JOB,
     ),
     _d(
         "large objects opened to one login",
         "grant execute on function pg_catalog.lo_creat(integer) to pandom_app;",
         "system-privilege-different:function lo_creat(integer):privileges",
-        up=_SUPERUSER,
     ),
     _d(
         "a system function's privileges reset to NULL",
         "update pg_proc set proacl = null where oid = 'lo_create(oid)'::regprocedure;",
         "system-privilege-missing:function lo_create(oid):privileges",
-        up=_JOB,
     ),
     # -- default privileges ----------------------------------------------------------------
     _d(
@@ -488,27 +459,23 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "alter default privileges for role pandom_owner in schema public"
         " grant select on tables to pandom_app;",
         "default-privilege-extra:tables of pandom_owner in schema public:pandom_app",
-        up=_UNDECLARED,
     ),
     _d(
         "a global default privilege",
         "alter default privileges for role pandom_trail grant insert on tables to public;",
         "default-privilege-extra:tables of pandom_trail:PUBLIC",
         severity="critical",
-        up=_UNDECLARED,
     ),
     _d(
         "a declared default privilege is gone",
         "alter default privileges for role pandom_definer grant execute on functions to public;",
         "default-privilege-extra:functions of pandom_definer:PUBLIC",
         severity="critical",
-        up=_DEFAULT,
     ),
     _d(
         "a login's own default privileges",
         "alter default privileges for role pandom_app grant select on tables to pandom_mailer;",
         "default-privilege-extra:tables of pandom_app:pandom_mailer",
-        up=_UNDECLARED,
     ),
     # -- row security ----------------------------------------------------------------------
     _d(
@@ -516,42 +483,36 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "alter table public.sessions disable row level security;",
         "row-security-different:table public.sessions",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "row security off on one partition",
         "alter table public.security_logs_default disable row level security;",
         "row-security-different:table public.security_logs_default",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "no FORCE",
         "alter table public.auth_users no force row level security;",
         "row-security-different:table public.auth_users",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "a policy with using (true)",
         "alter policy user_isolation on public.sessions using (true);",
         "policy-different:user_isolation on public.sessions",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "a policy for everybody",
         "alter policy administrator on public.auth_users to public;",
         "policy-different:administrator on public.auth_users",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "a policy without its check",
         "alter policy user_isolation on public.auth_users with check (true);",
         "policy-different:user_isolation on public.auth_users",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "a policy for other statements",
@@ -559,7 +520,6 @@ DRIFT: Final[tuple[Drift, ...]] = (
         " for all to pandom_auditor using (true);",
         "policy-different:evidence on public.audit_logs",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "one more policy",
@@ -579,7 +539,6 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "a policy is gone",
         "drop policy user_isolation on public.user_profiles;",
         "policy-missing:user_isolation on public.user_profiles",
-        up=_REVISION,
     ),
     # -- code ------------------------------------------------------------------------------
     _d(
@@ -587,21 +546,18 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "alter table public.auth_users disable trigger audit_users_trigger_update;",
         "trigger-different:audit_users_trigger_update on public.auth_users",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "a trigger for replicas only",
         "alter table public.sessions enable replica trigger audit_sessions_trigger_delete;",
         "trigger-different:audit_sessions_trigger_delete on public.sessions",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "a trigger is gone",
         "drop trigger audit_profiles_trigger_delete on public.user_profiles;",
         "trigger-missing:audit_profiles_trigger_delete on public.user_profiles",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "a trigger that looks at less",
@@ -609,7 +565,6 @@ DRIFT: Final[tuple[Drift, ...]] = (
         " create trigger normalise_auth_users_hash before insert on public.auth_users"
         " for each row execute function public.normalise_password_hash();",
         "trigger-different:normalise_auth_users_hash on public.auth_users",
-        up=_REVISION,
     ),
     _d(
         "one more trigger",
@@ -630,21 +585,18 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "alter function public.sign_in(text, text, text) reset search_path;",
         "function-different:public.sign_in(text, text, text)",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "an invoker becomes a definer",
         "alter function public.set_password(uuid, text, text) security definer;",
         "function-different:public.set_password(uuid, text, text)",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "a leakproof function",
         "alter function public.current_user_id() leakproof;",
         "function-different:public.current_user_id()",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "another body of a function",
@@ -652,20 +604,17 @@ DRIFT: Final[tuple[Drift, ...]] = (
         " stable parallel safe security definer set search_path = '' return true;",
         "function-different:public.current_user_is_admin()",
         severity="critical",
-        up=_REVISION,
     ),
     _d(
         "a view with its owner's rights",
         "alter view public.failed_logins_last_hour set (security_invoker = false);",
         "view-different:public.failed_logins_last_hour",
-        up=_REVISION,
     ),
     _d(
         "another text of a view",
         "create or replace view public.failed_logins_last_hour with (security_invoker = true)"
         " as select 0::bigint as failed_logins;",
         "view-different:public.failed_logins_last_hour",
-        up=_REVISION,
     ),
     _d(
         "a new extension",
@@ -692,7 +641,6 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "an event trigger is off",
         "alter event trigger pgaudit_sql_drop disable;",
         "event-trigger-different:pgaudit_sql_drop:definition",
-        up=_SUPERUSER,
     ),
 )
 

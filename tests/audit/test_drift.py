@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from pandom.audit.findings import script
+from pandom.audit import heal
+from pandom.audit.findings import script, scripts
 from tests.audit.conftest import Audit, Shipped, remade_on_failure
 from tests.audit.drift import DRIFT, Drift, independent
 from tests.fixtures.soak import Progress
@@ -30,7 +31,17 @@ def test_drift_is_found_named_and_healed(drift: Drift, shipped: Shipped, audit: 
         assert {one.id for one in found} == drift.named(shipped.name, shipped.opt_in)
         assert drift.severity in {one.severity for one in found}
         assert all(one.why and one.title and one.sql for one in found)
-        shipped.execute(script(found))
+        # What `up` does: nothing that somebody made is dropped; all the rest is taken back.
+        safe = [one for one in found if one.safe]
+        assert heal.apply(shipped.superuser, scripts(safe)) == {}
+        left = [one for one in found if not one.safe]
+        assert bool(left) == bool(drift.up)
+        for one in left:
+            assert f"`pandom audit heal '{one.id}'`" in one.advice
+            assert "make up" not in one.advice
+        assert all(one.advice == "`make up` brings it back." for one in safe)
+        if left:
+            shipped.execute(script(left))
         assert [one.id for one in audit().drift] == []
 
 

@@ -215,7 +215,7 @@ def seen(
     part: str, status: str = "running", health_state: str | None = "healthy", code: int = 0
 ) -> Container:
     return Container(
-        f"id-{part}", part, part, "i", status, health_state, code, 0, None, (), ("net",)
+        f"id-{part}", part, part, "i", status, health_state, code, 0, None, None, (), ("net",)
     )
 
 
@@ -355,6 +355,6 @@ def test_a_check_that_raises_is_a_failed_check() -> None:
 
     found = health.Report("dev")
     assert not found.add("login", broken)
-    document = json.loads(found.as_json())
+    document = found.document()
     assert document["healthy"] is False
     assert document["checks"][0]["detail"] == "gone"

@@ -1,0 +1,272 @@
+"""The verdict on a stack: does it work, and is everything in it as it was declared.
+
+What clients and containers say (``health``) and the audit of database, object store,
+containers and the heads of the trail are asked at the same time, and make one exit code:
+0 all is well, 2 something is not as declared, 1 something failed or could not be told.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from pandom.audit import accepted, anchors, catalog, report_terminal
+from pandom.audit.facts import Facts
+from pandom.audit.findings import Finding, for_stack
+from pandom.audit.place import Place, of_outputs
+from pandom.audit.run import Report as Audit
+from pandom.audit.run import run as audit
+from pandom.audit.trail import Problem, heads
+from pandom.audit.trail import Verdict as Trail
+from pandom.errors import DONE, FAILED, USER_MISTAKE, UserMistake
+from pandom.host import health
+from pandom.host.engine import Engine
+from pandom.host.stack import Stack
+from pandom.host.state import State
+from pandom.progress import say
+from schema.storage import AUDITOR
+
+Hosted = Callable[[], tuple[Facts, Facts]]
+
+_SHOWN: Final = 10  # findings, the gravest first: more of them have one cause
+_AUDITOR: Final = "container auditor"
+_DRIFT: Final = "drift: "
+# By which of the jobs these are mended, where they are declared at all.
+STORE: Final = ("bucket", "store user", "store policy")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found. Without ``audit`` and ``trail`` a check says why there is none."""
+
+    report: health.Report
+    audit: Audit | None
+    trail: Trail | None
+    seconds: float
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Where the audit found something else than what is declared and accepted."""
+        return self.audit.findings if self.audit else ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What was done to the trail."""
+        return self.trail.problems if self.trail else ()
+
+    @property
+    def failed(self) -> list[health.Check]:
+        """The checks that failed. That the auditor sees drift is none of them."""
+        return [one for one in self.report.checks if not one.ok and one not in self.watched]
+
+    @property
+    def watched(self) -> list[health.Check]:
+        """What the auditor's container says: it verifies every row of the trail, too."""
+        return [
+            one
+            for one in self.report.checks
+            if one.name == _AUDITOR and not one.ok and _DRIFT in one.detail
+        ]
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What is in the scope and could not be seen."""
+        return self.audit.unknown if self.audit else ()
+
+    @property
+    def exit_code(self) -> int:
+        """1 failed, 2 drift, 1 could not tell, 0 well; the first of them that is true."""
+        if self.failed:
+            return FAILED
+        if self.findings or self.problems or self.watched:
+            return USER_MISTAKE
+        return FAILED if self.unknown else DONE
+
+    def show(self) -> None:
+        """For people, on stderr: one line when all is well, and else all that is wrong."""
+        for warning in self.report.warnings:
+            say(f"  health: warning: {warning}")
+        if self.report.healthy:
+            say(f"  health: {len(self.report.checks)} checks passed")
+        else:
+            self.report.show()
+        if self.audit is not None and not (self.findings or self.problems or self.unknown):
+            blocks = f", {self.trail.blocks:,} blocks of the trail in order" if self.trail else ""
+            say(
+                f"  audit: {len(self.audit.expected):,} facts as declared{blocks}"
+                f" ({self.seconds:.1f} s)"
+            )
+        for one in for_stack(self.findings[:_SHOWN], self.report.stack):
+            say("\n" + "\n".join(report_terminal.finding(one)).rstrip())
+        if (more := len(self.findings) - _SHOWN) > 0:
+            say(f"\n… and {more} more: `pandom audit` shows all")
+        for problem in self.problems:
+            say("\n" + "\n".join(report_terminal.problem(problem)))
+        for reason in self.unknown:
+            say(f"  audit: could not tell: {reason}")
+
+    def explanation(self, again: str) -> str:
+        """The last words about a stack that is not well; "" for one that is."""
+        name = self.report.stack
+        if self.failed:
+            return self.report.explanation(again)
+        if self.exit_code == USER_MISTAKE:
+            parts = [
+                f"{len(self.findings)} findings of the audit" if self.findings else "",
+                f"{len(self.problems)} of its trail" if self.problems else "",
+                # Its words are those of the findings, where we have some.
+                *(one.detail for one in self.watched if not (self.findings or self.problems)),
+            ]
+            return (
+                f"Stack {name} is not as declared: {', '.join(filter(None, parts))}.\n"
+                f"Next: do what each finding says; the whole of it:\n"
+                f"      .venv/bin/pandom audit --stack {name} --store --host\n"
+                f"      .venv/bin/pandom audit --stack {name} trail --anchor bucket"
+            )
+        if self.unknown:
+            return f"Stack {name}: {'; '.join(self.unknown)}.\nNext: `{again} --stack {name}`"
+        return ""
+
+    def as_json(self) -> str:
+        """For machines; secrets are in no detail."""
+        document = {
+            **self.report.document(),
+            "exit_code": self.exit_code,
+            "findings": [
+                {"id": one.id, "severity": one.severity, "actual": one.actual, "next": one.advice}
+                for one in for_stack(self.findings, self.report.stack)
+            ],
+            "trail": [one.as_json() for one in self.problems],
+            "unknown": list(self.unknown),
+        }
+        return json.dumps(document, indent=2)
+
+
+def prepare() -> None:
+    """Import what takes long, and what two threads must not import at once."""
+    for name in ("minio.minioadmin", "pulumi_docker", "pulumi_postgresql", "pulumi_random"):
+        importlib.import_module(name)
+    importlib.import_module("pandom.host.containers")
+
+
+def hosted(name: str, state: State | None = None) -> tuple[Facts, Facts]:
+    """Containers, declared and actual. Pulumi's SDK is imported for them only."""
+    from pandom.host import containers
+
+    return containers.read(name, state)
+
+
+def look(
+    stack: Stack, engine: Engine, outputs: Mapping[str, Any], containers: Hosted | None = None
+) -> Verdict:
+    """Ask everything, also after a failure: one run shows all that is wrong.
+
+    ``containers`` reads declared and actual ones, which takes as long as all the rest.
+    Raises UserMistake when schema/accepted.toml cannot be read.
+    """
+    started = time.monotonic()
+    given = accepted.load()
+    # Imported before there are two threads: each would import the other's half.
+    if containers is None:
+        importlib.import_module("minio.minioadmin")
+    else:
+        prepare()
+    place = of_outputs(outputs)
+    report = health.Report(stack.name)
+    result: dict[str, Any] = {"audit": None, "trail": None}
+
+    def note(name: str, answer: Any, found: str) -> str:
+        result[name] = answer
+        return found
+
+    def audited() -> str:
+        found = _audit(place, given, containers)
+        return note("audit", found, f"{len(found.findings)} findings")
+
+    def chained() -> str:
+        found = _heads(place).accepting(given)
+        return note("trail", found, f"{len(found.problems)} problems")
+
+    with ThreadPoolExecutor() as beside:
+        asked = [
+            beside.submit(health.made, "audit", audited),
+            beside.submit(health.made, "heads of the trail", chained),
+            beside.submit(health.made, "bucket", partial(health.bucket, outputs)),
+        ]
+        servers = beside.submit(health.containers, engine, outputs)
+        health.clients(report, outputs)
+        report.checks[:0] = servers.result()
+        report.checks += [one.result() for one in asked]
+    return Verdict(report, result["audit"], result["trail"], time.monotonic() - started)
+
+
+def _audit(
+    place: Place, given: tuple[accepted.Acceptance, ...], containers: Hosted | None
+) -> Audit:
+    store = place.store(AUDITOR)
+    with catalog.connect(place.dsn) as connection:
+        return audit(connection, place.opt_in, tuple(given), objects=store, containers=containers)
+
+
+def _heads(place: Place) -> Trail:
+    store = place.store(AUDITOR)
+    with catalog.connect(place.dsn) as connection:
+        kept = anchors.from_bucket(store.s3, store.evidence, connection.info.dbname)
+        return heads(connection, kept)
+
+
+def health_of(name: str, as_json: bool = False) -> int:
+    """`pandom health`: look at a running stack; print JSON or lines, return the exit code."""
+    from pandom.host.access import outputs_of
+
+    stack = Stack(name)
+    found = look(stack, Engine(name), outputs_of(stack))
+    if as_json:
+        print(found.as_json())
+    else:
+        found.show()
+        words = found.explanation(".venv/bin/pandom up")
+        say(f"\n{words}" if words else f"Stack {name} is healthy.")
+    return found.exit_code
+
+
+def heal(name: str, wanted: Sequence[str]) -> int:
+    """`pandom audit heal`: take back what a person names, and look again.
+
+    Raises UserMistake, before anything is touched, for a name that is no finding, or one
+    that no statement takes back.
+    """
+    from pandom.host import superuser
+    from pandom.host.access import outputs_of
+
+    stack = Stack(name)
+    outputs = outputs_of(stack)
+    place = of_outputs(outputs)
+    prepare()
+    containers = partial(hosted, name)
+    found = {one.id: one for one in _audit(place, accepted.load(), containers).findings}
+    if unknown := [one for one in wanted if one not in found]:
+        raise UserMistake(
+            f"No finding now: {', '.join(unknown)}.\nThere are: {', '.join(found) or 'none'}."
+        )
+    chosen = [found[one] for one in wanted]
+    stored = [one for one in chosen if one.kind in STORE and one.status == "extra"]
+    if helpless := [one for one in chosen if one.sql is None and one not in stored]:
+        raise UserMistake(
+            "\n".join(f"{one.id}: no statement takes it back. {one.advice}" for one in helpless)
+        )
+    exported = superuser.exported(stack)
+    failed = superuser.heal_by_sql(exported, [one for one in chosen if one.sql])
+    failed |= superuser.remove_from_store(exported, outputs, stored)
+    for one in chosen:
+        say(f"  {'could not heal' if one.id in failed else 'healed'}: {one.id}")
+        if one.id in failed:
+            say(f"    {failed[one.id]}")
+    left = {one.id for one in _audit(place, accepted.load(), containers).findings} & set(wanted)
+    return FAILED if failed or left else DONE
