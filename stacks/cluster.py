@@ -43,7 +43,7 @@ class Cluster(pulumi.ComponentResource):
         self.job = Job(
             "cluster",
             ContainerArgs(
-                stack=args.settings.stack,
+                marks=args.settings.marks,
                 part="cluster",
                 image=args.image,
                 uid=UID_OPERATIONS,

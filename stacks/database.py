@@ -36,16 +36,11 @@ class Database(pulumi.ComponentResource):
     ) -> None:
         super().__init__("pandom-stack:index:Database", name, None, opts)
         settings, keys = args.settings, args.keys
-        self.data = volume(
-            "data-volume",
-            settings.stack,
-            "data",
-            pulumi.ResourceOptions(parent=self, protect=settings.protect),
-        )
+        self.data = volume("data-volume", settings.marks, "data", self)
         self.container = container(
             "postgres-container",
             ContainerArgs(
-                stack=settings.stack,
+                marks=settings.marks,
                 part="postgres",
                 image=args.image,
                 uid=UID_POSTGRES,

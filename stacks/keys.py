@@ -93,13 +93,13 @@ class Keys(pulumi.ComponentResource):
         self.secrets = self._secrets(settings)
         child = pulumi.ResourceOptions(parent=self)
         self.volumes = {
-            reader: volume(f"keys-{reader}-volume", settings.stack, f"keys-{reader}", child).name
+            reader: volume(f"keys-{reader}-volume", settings.marks, f"keys-{reader}", self).name
             for reader in ("ca", *READERS)
         }
         self.job = Job(
             "keys",
             ContainerArgs(
-                stack=settings.stack,
+                marks=settings.marks,
                 part="keys",
                 image=args.image,
                 # The one root user of the stack: it alone gives files to other users.

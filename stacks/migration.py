@@ -40,7 +40,7 @@ class Migration(pulumi.ComponentResource):
         self.job = Job(
             "migration",
             ContainerArgs(
-                stack=args.settings.stack,
+                marks=args.settings.marks,
                 part="migration",
                 image=args.image,
                 uid=UID_OPERATIONS,

@@ -53,7 +53,7 @@ class Operations(pulumi.ComponentResource):
         self.janitor = container(
             "janitor-container",
             ContainerArgs(
-                stack=args.settings.stack,
+                marks=args.settings.marks,
                 part="janitor",
                 image=args.image,
                 uid=UID_OPERATIONS,
@@ -83,7 +83,7 @@ class Operations(pulumi.ComponentResource):
         return container(
             "auditor-container",
             ContainerArgs(
-                stack=args.settings.stack,
+                marks=args.settings.marks,
                 part="auditor",
                 image=args.image,
                 uid=UID_OPERATIONS,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
+from pandom import identity
 from stacks.settings import SECRET_KEYS, Settings, SettingsError, load, plain_secret
 
 ADOPT_VARIABLE = "PANDOM_ADOPT"
@@ -33,7 +35,9 @@ def current_settings() -> Settings:
     if plain:
         problems = [plain_secret(stack, key) for key in plain]
         raise pulumi.RunError(str(SettingsError(stack, problems)))
-    return settings
+    if former := identity.former_name(stack):
+        raise pulumi.RunError(identity.renamed(stack, former))
+    return replace(settings, identity=identity.ensure(stack).id, owner=identity.owner())
 
 
 def adopted() -> frozenset[str]:

@@ -38,16 +38,11 @@ class Storage(pulumi.ComponentResource):
     ) -> None:
         super().__init__("pandom-stack:index:Storage", name, None, opts)
         settings, keys = args.settings, args.keys
-        objects = volume(
-            "objects-volume",
-            settings.stack,
-            "objects",
-            pulumi.ResourceOptions(parent=self, protect=settings.protect),
-        )
+        objects = volume("objects-volume", settings.marks, "objects", self)
         self.container = container(
             "minio-container",
             ContainerArgs(
-                stack=settings.stack,
+                marks=settings.marks,
                 part="minio",
                 image=args.server_image,
                 uid=UID_MINIO,
@@ -80,7 +75,7 @@ class Storage(pulumi.ComponentResource):
         self.job = Job(
             "storage",
             ContainerArgs(
-                stack=settings.stack,
+                marks=settings.marks,
                 part="storage",
                 image=args.job_image,
                 uid=UID_OPERATIONS,
