@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import psycopg
 from alembic import context
+from alembic.runtime.migration import MigrationInfo
 from sqlalchemy import Connection
 
 from pandom.database.converge import converge
-from pandom.errors import UserMistake
+from pandom.errors import Failure, UserMistake
 from schema.models import Base
 
 
@@ -24,13 +25,22 @@ def _connection() -> Connection:
     return cast(Connection, found)
 
 
-def _converge(**_: Any) -> None:
-    """Grants and revokes in the revision's own transaction; see schema/access.py."""
-    converge(
-        cast(psycopg.Connection, connection.connection.driver_connection),
-        context.config.attributes["opt_in"],
-        complete=False,
-    )
+def _converge(step: MigrationInfo, **_: Any) -> None:
+    """Grants and revokes in the revision's own transaction; see schema/access.py.
+
+    A head whose rows would be open is refused with all of it; older revisions made their
+    tables before the policies, and get those privileges when the policies are there.
+    """
+    head = step.is_upgrade and step.up_revision_id in context.script.get_heads()
+    try:
+        converge(
+            cast(psycopg.Connection, connection.connection.driver_connection),
+            context.config.attributes["opt_in"],
+            complete=False,
+            guarded=head,
+        )
+    except Failure as error:
+        raise Failure(f"revision {step.up_revision_id} is refused: {error}") from None
 
 
 connection = _connection()
