@@ -80,6 +80,7 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
 SECRET_KEYS: Final = ("adminPassword", "appPassword", "userPassword", "minioSecretKey")
 STACK_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,29}")
 MIN_SECRET_LENGTH: Final = 12
+LOWEST_COST: Final = 10  # of bcrypt, where hashes protect somebody
 
 # Passwords that everybody tries first; the source document's own is among them.
 _WEAK: Final = ("admin", "password", "pandom", "secret", "letmein", "qwerty", "changeme", "123456")
@@ -115,6 +116,7 @@ class Settings:
     signed_context: bool
     encrypt_password_hash: bool
     audit_retention_months: int
+    bcrypt_cost: int
     backup: str
     protect: bool
     opt_in: frozenset[str]
@@ -173,6 +175,7 @@ _KEYS: Final[dict[str, _Key]] = {
     "serviceLogin": _Key(bool, False),
     "signedContext": _Key(str, "profile", _one_of("on", "off", "profile")),
     "encryptPasswordHash": _Key(bool, False),
+    "bcryptCost": _Key(int, 12, _between(4, 16)),
     "auditRetentionMonths": _Key(int, 24, _between(1, 240, " (months)")),
     "backup": _Key(str, "none", _one_of("none", "external")),
     "protect": _Key(bool, False),
@@ -283,6 +286,11 @@ def _cross_checks(values: dict[str, Any], profile: Profile) -> Iterator[str]:
         yield f"{PROJECT}:signedContext: expected on or profile with profile {name}, found 'off'"
     if values["sampleData"] and not profile.sample_data:
         yield f"{PROJECT}:sampleData: expected false with profile {name}, found true"
+    if values["bcryptCost"] < LOWEST_COST and not profile.weak_passwords:
+        yield (
+            f"{PROJECT}:bcryptCost: expected {LOWEST_COST} to 16 with profile {name}, "
+            f"found {values['bcryptCost']}"
+        )
     password = values["adminPassword"]
     if password and not profile.weak_passwords:
         weak = password_problem(password, values["adminEmail"])
@@ -322,6 +330,7 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
         signed_context=profile.signed_context if signed == "profile" else signed == "on",
         encrypt_password_hash=values["encryptPasswordHash"],
         audit_retention_months=values["auditRetentionMonths"],
+        bcrypt_cost=values["bcryptCost"],
         backup=values["backup"],
         protect=values["protect"],
         opt_in=frozenset({"serviceLogin"} if values["serviceLogin"] else ()),

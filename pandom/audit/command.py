@@ -67,7 +67,14 @@ def _all(args: argparse.Namespace) -> int:
     objects = place.store(AUDITOR) if args.store else None
     containers = _containers(args, place) if args.host else None
     with catalog.connect(place.dsn) as connection:
-        report = audit(connection, place.opt_in, given, objects=objects, containers=containers)
+        report = audit(
+            connection,
+            place.opt_in,
+            given,
+            objects=objects,
+            containers=containers,
+            settings=place.settings,
+        )
     _write(args, render.render(report, args.format))
     return report.exit_code
 

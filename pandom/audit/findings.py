@@ -20,6 +20,7 @@ _POWERS: Final = ("superuser", "bypass row security", "create role", "replicatio
 _BY_HAND: Final = {
     "connection rule": "The rules are part of the server's image: `make up` brings them back.",
     "setting": "The setting is part of the server's image: `make up` brings it back.",
+    "setting row": "`make up` applies the stack's settings again, and encrypts or decrypts hashes.",
     "bucket": "`make up` runs the storage job, which makes it as declared.",
     "container": "`make up` makes it as declared; one of somebody else: docker rm -f.",
     "store user": "`make up` heals the declared user; another one: remove it as root.",
@@ -140,6 +141,9 @@ _TITLES: Final[Mapping[tuple[str, str], str]] = {
     ("setting", "extra"): "the server's file fixes a setting that is not declared",
     ("setting", "different"): "a setting has another value than declared",
     ("setting", "missing"): "a declared setting is not there",
+    ("setting row", "extra"): "a setting in a row that is not declared",
+    ("setting row", "different"): "a setting in a row has another value than declared",
+    ("setting row", "missing"): "a declared setting in a row is gone",
     ("container", "extra"): "a container that is not declared reaches into the stack",
     ("container", "missing"): "a declared container is gone",
     ("container", "different"): "a container does not run as declared",
@@ -334,6 +338,14 @@ def _setting(one: Difference) -> tuple[Severity, str]:
     return "high", "It decides what is encrypted, logged or checked for everybody."
 
 
+def _setting_row(one: Difference) -> tuple[Severity, str]:
+    if one.detail == "enforced":
+        return "critical", "Without a signature a session is whoever it says it is."
+    if one.detail == "encrypt_password_hash":
+        return "high", "It decides whether a stolen dump holds password hashes in clear."
+    return "high", "It limits guessing, or says how long evidence and sessions are kept."
+
+
 _JUDGED: Final[Mapping[str, Callable[[Difference], tuple[Severity, str]]]] = {
     "role": _role,
     "role setting": _role_setting,
@@ -346,6 +358,7 @@ _JUDGED: Final[Mapping[str, Callable[[Difference], tuple[Severity, str]]]] = {
     "system privilege": _system_privilege,
     "connection rule": _connection_rule,
     "setting": _setting,
+    "setting row": _setting_row,
     "view": lambda one: _FIXED["view", "different"],
     "rule": lambda one: _FIXED["rule", "extra"],
     "row security": lambda one: _FIXED["row security", "different"],

@@ -16,6 +16,7 @@ from pandom.audit.differences import differences
 from pandom.audit.facts import Facts
 from pandom.audit.findings import Finding, findings
 from pandom.audit.store import Store
+from pandom.database.settings import DatabaseSettings
 from pandom.errors import DONE, FAILED, USER_MISTAKE
 
 
@@ -62,16 +63,18 @@ def run(
     known: Facts | None = None,
     objects: Store | None = None,
     containers: tuple[Facts, Facts] | None = None,
+    settings: DatabaseSettings | None = None,
 ) -> Report:
     """Audit the connection's database.
 
     ``today`` decides which acceptances still hold; ``known`` is another recording than
     schema/catalog.json; ``objects`` brings the object store into the scope, and
-    ``containers``, declared and actual, those of the host.
+    ``containers``, declared and actual, those of the host; ``settings`` are the stack's
+    that live in rows.
     """
     scope = ["database"]
     observed = catalog.read(connection, declared.OWNERS)
-    expected = declared.facts(observed, opt_in, known)
+    expected = declared.facts(observed, opt_in, known, settings)
     actual = declared.comparable(observed.facts) | recorded.settings(observed, expected)
     expected = _visible(expected, observed)
     if containers is not None:
@@ -120,7 +123,9 @@ def _visible(expected: Facts, observed: Observed) -> Facts:
     blind = set()
     if any(reason.startswith("connection rules") for reason in observed.unknown):
         blind.add("connection rule")
-    hidden = any(reason.startswith("settings") for reason in observed.unknown)
+    if any(reason.startswith("setting rows") for reason in observed.unknown):
+        blind.add("setting row")
+    hidden = any(reason.startswith("settings only") for reason in observed.unknown)
     return {
         fact: value
         for fact, value in expected.items()

@@ -165,7 +165,9 @@ def _declared(
             continue
         there = [one for one in grant.columns if (grant.name, one) in columns]
         absent.update(
-            f"column {one} of {grant.kind} {grant.name}" for one in grant.columns if one not in there
+            f"column {one} of {grant.kind} {grant.name}"
+            for one in grant.columns
+            if one not in there
         )
         wanted.update(
             Privilege(grant.kind, name, column, grant.role, privilege)
