@@ -11,11 +11,12 @@ from typing import Any, cast
 
 import psycopg
 from alembic import context
+from alembic.runtime.migration import MigrationInfo
 from sqlalchemy import Connection
 
 from pandom.database import revisions
 from pandom.database.converge import converge
-from pandom.errors import UserMistake
+from pandom.errors import Failure, UserMistake
 from schema.models import Base
 
 
@@ -26,11 +27,19 @@ def _connection() -> Connection:
     return cast(Connection, found)
 
 
-def _applied(step: Any, **_: Any) -> None:
-    """Notes the revision's text and grants and revokes, in the revision's own transaction."""
+def _applied(step: MigrationInfo, **_: Any) -> None:
+    """Notes the revision's text and grants and revokes, in the revision's own transaction.
+
+    A head whose rows would be open is refused with all of it; older revisions made their
+    tables before the policies, and get those privileges when the policies are there.
+    """
     raw = cast(psycopg.Connection, connection.connection.driver_connection)
     revisions.keep(raw, attributes["revisions"], step.up_revision_id if step.is_upgrade else None)
-    converge(raw, attributes["opt_in"], complete=False)
+    head = step.is_upgrade and step.up_revision_id in context.script.get_heads()
+    try:
+        converge(raw, attributes["opt_in"], complete=False, guarded=head)
+    except Failure as error:
+        raise Failure(f"revision {step.up_revision_id} is refused: {error}") from None
 
 
 attributes = context.config.attributes

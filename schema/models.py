@@ -584,6 +584,10 @@ class AccountSettings(Base):
     suspicious_events_per_hour: Mapped[int] = _number(
         100, "More events of a user in an hour are suspicious. O2"
     )
+    administrator: Mapped[str | None] = mapped_column(
+        Text,
+        comment="SHA-256 of the e-mail that the stack gave its administrator; null: of none yet.",
+    )
 
 
 class Outbox(Base):

@@ -20,6 +20,7 @@ def job_settings(settings: Settings) -> dict[str, str]:
         "PANDOM_SAMPLE_DATA": str(settings.sample_data).lower(),
         "PANDOM_ENCRYPT_PASSWORD_HASH": str(settings.encrypt_password_hash).lower(),
         "PANDOM_SIGNED_CONTEXT": str(settings.signed_context).lower(),
+        "PANDOM_BCRYPT_COST": str(settings.bcrypt_cost),
         "PANDOM_RETENTION_MONTHS": str(settings.audit_retention_months),
         "PANDOM_MINIO_HOST": HOST_MINIO,
         "PANDOM_MINIO_PORT": "9000",

@@ -42,10 +42,18 @@ def store_secret(user: User) -> str:
 READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
     "postgres": (UID_POSTGRES, {"superuser_password": "postgres"}),
     "minio": (UID_MINIO, {"root_user": "minio-root-user", "root_password": "minio-root"}),
-    "superuser": (UID_OPERATIONS, {"postgres_password": "postgres"}),
+    # Both apply the settings: the one at each `up`, the other at the end of a restore.
+    "superuser": (
+        UID_OPERATIONS,
+        {"postgres_password": "postgres", "password_hash_key": "password-hash-key"},
+    ),
     "migrator": (
         UID_OPERATIONS,
-        {"pandom_migrator_password": "pandom_migrator", "admin_password": "admin"},
+        {
+            "pandom_migrator_password": "pandom_migrator",
+            "admin_password": "admin",
+            "password_hash_key": "password-hash-key",
+        },
     ),
     "storage": (
         UID_OPERATIONS,
@@ -130,8 +138,9 @@ class Keys(pulumi.ComponentResource):
         }
         logins = [role.name for role in roles(settings.opt_in) if role.login]
         names = ["postgres", *logins, "admin", "minio-root", *map(store_secret, USERS)]
-        if settings.encrypt_password_hash:
-            names.append("password-hash-key")
+        # Also where hashes are not encrypted: switching it off takes the key, and so does
+        # a dump from the time before.
+        names.append("password-hash-key")
         secrets: dict[str, pulumi.Output[str]] = {}
         for name in names:
             override = overrides.get(name)
@@ -154,8 +163,6 @@ class Keys(pulumi.ComponentResource):
         readers: dict[str, object] = {}
         for reader, (uid, files) in READERS.items():
             content = {file: self.secrets[secret] for file, secret in files.items()}
-            if reader == "migrator" and "password-hash-key" in self.secrets:
-                content["password_hash_key"] = self.secrets["password-hash-key"]
             readers[reader] = {"uid": uid, "files": content}
             if reader in SERVERS:
                 readers[reader] = {"uid": uid, "files": content, "certificate": reader}

@@ -92,6 +92,13 @@ def export(settings: Settings, keys: Keys, sslrootcert: str) -> None:
             {user.name: keys.secrets[store_secret(user)] for user in (AUDITOR, EVIDENCE)}
         ),
         "profile": settings.profile_name,
+        # What lives in rows of the database: health and the audit compare it.
+        "signed_context": settings.signed_context,
+        "encrypt_password_hash": settings.encrypt_password_hash,
+        "audit_retention_months": settings.audit_retention_months,
+        "bcrypt_cost": settings.bcrypt_cost,
+        # The account functions take it from their caller: the database never has it.
+        "password_hash_key": keys.secrets["password-hash-key"],
     }
     for name, value in values.items():
         pulumi.export(name, value)

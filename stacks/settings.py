@@ -87,6 +87,7 @@ MAX_SECRET_LENGTH: Final = 256
 # Control characters, line and paragraph separators, and halves of characters: no
 # client's format carries them, and some would end the line of a secret.
 _UNWRITABLE: Final = frozenset({"Cc", "Zl", "Zp", "Cs"})
+LOWEST_COST: Final = 10  # of bcrypt, where hashes protect somebody
 
 # Passwords that everybody tries first; the source document's own is among them.
 _WEAK: Final = ("admin", "password", "pandom", "secret", "letmein", "qwerty", "changeme", "123456")
@@ -122,6 +123,7 @@ class Settings:
     signed_context: bool
     encrypt_password_hash: bool
     audit_retention_months: int
+    bcrypt_cost: int
     backup: str
     protect: bool
     opt_in: frozenset[str]
@@ -218,6 +220,9 @@ _KEYS: Final[dict[str, _Key]] = {
         str, "profile", "the migration job applies it", _one_of("on", "off", "profile")
     ),
     "encryptPasswordHash": _Key(bool, False, "the migration job applies it"),
+    "bcryptCost": _Key(
+        int, 12, "the migration job applies it; a hash changes at the next sign-in", _between(4, 16)
+    ),
     "auditRetentionMonths": _Key(
         int, 24, "the migration job applies it", _between(1, 240, " (months)")
     ),
@@ -353,6 +358,11 @@ def _cross_checks(values: dict[str, Any], profile: Profile) -> Iterator[str]:
         yield f"{PROJECT}:signedContext: expected on or profile with profile {name}, found 'off'"
     if values["sampleData"] and not profile.sample_data:
         yield f"{PROJECT}:sampleData: expected false with profile {name}, found true"
+    if values["bcryptCost"] < LOWEST_COST and not profile.weak_passwords:
+        yield (
+            f"{PROJECT}:bcryptCost: expected {LOWEST_COST} to 16 with profile {name}, "
+            f"found {values['bcryptCost']}"
+        )
     password = values["adminPassword"]
     if password and not profile.weak_passwords:
         weak = password_problem(password, values["adminEmail"])
@@ -392,6 +402,7 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
         signed_context=profile.signed_context if signed == "profile" else signed == "on",
         encrypt_password_hash=values["encryptPasswordHash"],
         audit_retention_months=values["auditRetentionMonths"],
+        bcrypt_cost=values["bcryptCost"],
         backup=values["backup"],
         protect=values["protect"],
         opt_in=frozenset({"serviceLogin"} if values["serviceLogin"] else ()),

@@ -30,7 +30,8 @@ _SETTINGS: Final = "settings"
 _CONNECTION_RULES: Final = "connection_rules"
 # Where a setting comes from that holds for the whole server.
 _OF_SERVER: Final = ("default", "configuration file", "command line", "environment variable")
-_SPECIAL: Final = frozenset({_RIGHTS, _SETTINGS, _CONNECTION_RULES})
+_SETTING_ROWS: Final = "setting_rows"
+_SPECIAL: Final = frozenset({_RIGHTS, _SETTINGS, _CONNECTION_RULES, _SETTING_ROWS})
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
 def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
     with connection.cursor(row_factory=dict_row) as cursor:
         rights = cursor.execute(query(_RIGHTS)).fetchall()[0]
-    names = _kinds() + ((_CONNECTION_RULES,) if rights["connection_rules"] else ())
+    asked = tuple(name for name in (_CONNECTION_RULES, _SETTING_ROWS) if rights[name])
+    names = _kinds() + asked
     with connection.pipeline():
         every = connection.execute(_union(names), {"owners": list(owners)})
         settings = connection.execute(query(_SETTINGS))
@@ -160,6 +162,11 @@ def _unknown(rights: Mapping[str, Any]) -> list[str]:
     reasons = []
     if not rights["connection_rules"]:
         reasons.append("connection rules (pg_hba): needs SELECT and EXECUTE on pg_hba_file_rules")
+    if not rights["setting_rows"]:
+        reasons.append(
+            "setting rows: needs SELECT on public.account_settings, public.trail_retention and "
+            "public.context_key (enforced)"
+        )
     if not rights["settings"]:
         reasons.append("settings only superusers see: needs pg_read_all_settings")
     return reasons

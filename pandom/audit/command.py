@@ -78,7 +78,14 @@ def _all(args: argparse.Namespace) -> int:
     if args.store:
         importlib.import_module("minio")  # before two threads would import it at once
     with catalog.connect(place.dsn) as connection:
-        report = audit(connection, place.opt_in, given, objects=objects, containers=containers)
+        report = audit(
+            connection,
+            place.opt_in,
+            given,
+            objects=objects,
+            containers=containers,
+            settings=place.settings,
+        )
     if place.outputs is not None:
         report = replace(report, findings=for_stack(report.findings, args.stack or "dev"))
     _write(args, render.render(report, args.format))

@@ -243,20 +243,27 @@ def _writers(observed: Observed) -> Verdict:
 
 
 def _row_security(observed: Observed) -> Verdict:
-    tables = {policy.rpartition(" on ")[2] for policy in _policies(observed)}
+    tables = {fact.object.rpartition(" on ")[2] for fact in observed.facts if fact.kind == "policy"}
     found = {
         f"{table}: not {detail}"
         for table in tables
         for detail in ("enabled", "forced")
         if observed.facts.get(Fact("row security", f"table {table}", detail)) != "true"
     }
+    open_rows = {(one.name, one.role) for one in access.ROW_SECURITY_EXCEPTIONS}
+    found |= {
+        f"{fact.object} for {fact.detail}: {missing}"
+        for fact, missing in observed.facts.items()
+        if fact.kind == "row reach"
+        and (fact.object.rpartition(" ")[2], fact.detail) not in open_rows
+    }
     if not tables:
         return Verdict("fail", "no table has a policy")
-    return _none(found, f"enabled and forced on all {len(tables)} tables that have policies")
-
-
-def _policies(observed: Observed) -> set[str]:
-    return {fact.object for fact in observed.facts if fact.kind == "policy"}
+    return _none(
+        found,
+        f"enabled and forced on all {len(tables)} tables that have policies; "
+        f"{len(open_rows)} exceptions are declared with their reasons",
+    )
 
 
 def _predefined(observed: Observed) -> Verdict:

@@ -9,6 +9,8 @@ from typing import Final
 from pandom.audit import recorded
 from pandom.audit.catalog import Observed
 from pandom.audit.facts import PUBLIC, Fact, Facts, listed, words
+from pandom.database import settings as row_settings
+from pandom.database.settings import DatabaseSettings
 from schema import access
 
 # The role that initdb makes; everything else that only it may do hangs on it.
@@ -30,11 +32,16 @@ OWNERS: Final = tuple(sorted({entry.owner for entry in access.DEFAULT_PRIVILEGES
 _DEFAULTS: Final = {"function": "EXECUTE", "type": "USAGE"}
 
 
-def facts(observed: Observed, opt_in: frozenset[str], known: Facts | None = None) -> Facts:
+def facts(
+    observed: Observed,
+    opt_in: frozenset[str],
+    known: Facts | None = None,
+    settings: DatabaseSettings | None = None,
+) -> Facts:
     """Everything that should be seen in the observed database; ``known`` as in ``recorded``.
 
     The database's name, and which months have a partition, are not declared; they
-    are taken from what was observed.
+    are taken from what was observed. So is what a stack's ``settings`` decide, without them.
     """
     roles = frozenset(role.name for role in access.roles(opt_in))
     partitions = recorded.partitions(observed)
@@ -44,6 +51,7 @@ def facts(observed: Observed, opt_in: frozenset[str], known: Facts | None = None
     found[Fact("owner", f"database {observed.database}", "owner")] = access.SUPERUSER
     found.update(_privileges(_grants(observed, partitions, opt_in, roles), found))
     found.update(_default_privileges())
+    found.update(_setting_rows(observed, settings))
     return comparable(found)
 
 
@@ -75,9 +83,10 @@ def _roles(opt_in: frozenset[str]) -> Facts:
 
 
 def comparable(found: Facts) -> Facts:
-    """The facts with times of role settings in milliseconds: 30s and 30000 are the same."""
+    """The facts with times in one unit: 30s and 30000 of a role are the same."""
+    units = {"role setting": _milliseconds, "setting row": row_settings.plain}
     return {
-        fact: _milliseconds(value) if fact.kind == "role setting" else value
+        fact: units[fact.kind](value) if fact.kind in units else value
         for fact, value in found.items()
     }
 
@@ -89,6 +98,19 @@ _UNITS: Final = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_
 def _milliseconds(value: str) -> str:
     matched = _TIME.fullmatch(value)
     return str(int(matched[1]) * _UNITS[matched[2]]) if matched else value
+
+
+def _setting_rows(observed: Observed, settings: DatabaseSettings | None) -> Facts:
+    found = {
+        Fact("setting row", *row): value for row, value in row_settings.declared(settings).items()
+    }
+    if settings is None:
+        decided = row_settings.of_stack(row_settings.DatabaseSettings(False, False, 1))
+        for row in decided:
+            fact = Fact("setting row", *row)
+            if fact in observed.facts:
+                found[fact] = observed.facts[fact]
+    return found
 
 
 def _flag(value: bool) -> str:

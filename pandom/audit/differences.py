@@ -32,7 +32,7 @@ WHOLE: Final = frozenset(
 )
 
 # Seen, but never wrong in themselves.
-_CONTEXT: Final = frozenset({"partition"})
+_CONTEXT: Final = frozenset({"partition", "row reach"})
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ _RESTORE: Final = f"Restore the database (docs/runbook.md, Restore), {_ACCEPT}."
 _BY_HAND: Final[Mapping[tuple[str, str], str]] = {
     ("connection rule", ""): "`make up` starts the server again with its image's rules.",
     ("setting", ""): "`make up` starts the server again with its image's settings.",
+    ("setting row", ""): "`make up` applies the stack's settings, and encrypts or decrypts hashes.",
     ("bucket", ""): "`make up` runs the storage job, which makes it as declared.",
     ("bucket", "extra"): f"`up` removes no bucket: move what is in it and remove it, {_ACCEPT}.",
     ("container", ""): "`make up` makes it again as declared.",
@@ -181,6 +182,9 @@ _TITLES: Final[Mapping[tuple[str, str], str]] = {
     ("setting", "extra"): "the server's file fixes a setting that is not declared",
     ("setting", "different"): "a setting has another value than declared",
     ("setting", "missing"): "a declared setting is not there",
+    ("setting row", "extra"): "a setting in a row that is not declared",
+    ("setting row", "different"): "a setting in a row has another value than declared",
+    ("setting row", "missing"): "a declared setting in a row is gone",
     ("container", "extra"): "a container that is not declared reaches into the stack",
     ("container", "missing"): "a declared container is gone",
     ("container", "different"): "a container does not run as declared",
@@ -375,6 +379,14 @@ def _setting(one: Difference) -> tuple[Severity, str]:
     return "high", "It decides what is encrypted, logged or checked for everybody."
 
 
+def _setting_row(one: Difference) -> tuple[Severity, str]:
+    if one.detail == "enforced":
+        return "critical", "Without a signature a session is whoever it says it is."
+    if one.detail == "encrypt_password_hash":
+        return "high", "It decides whether a stolen dump holds password hashes in clear."
+    return "high", "It limits guessing, or says how long evidence and sessions are kept."
+
+
 _JUDGED: Final[Mapping[str, Callable[[Difference], tuple[Severity, str]]]] = {
     "role": _role,
     "role setting": _role_setting,
@@ -387,6 +399,7 @@ _JUDGED: Final[Mapping[str, Callable[[Difference], tuple[Severity, str]]]] = {
     "system privilege": _system_privilege,
     "connection rule": _connection_rule,
     "setting": _setting,
+    "setting row": _setting_row,
     "view": lambda one: _FIXED["view", "different"],
     "rule": lambda one: _FIXED["rule", "extra"],
     "row security": lambda one: _FIXED["row security", "different"],

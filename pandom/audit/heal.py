@@ -48,6 +48,7 @@ _ORDER: Final = (
     "default privilege",
     "system privilege",
     "privilege",
+    "setting row",
 )
 # A view before the table it reads, a mapping before its server.
 _DROPPED: Final = (
@@ -210,6 +211,15 @@ def _role_setting(one: Difference, _expected: Facts) -> Iterable[str]:
         else:
             parameter = ".".join(ident(part) for part in detail.split("."))
             yield f"alter {target} reset {parameter};"
+
+
+def _setting_row(one: Difference, _expected: Facts) -> Iterable[str]:
+    """None for a row that is gone, nor for encryption: that takes the key."""
+    table, _, log = one.object.partition(" ")
+    if one.status == "different" and one.detail != "encrypt_password_hash":
+        where = f" where log = {literal(log)}" if log else ""
+        value = literal(one.expected[one.detail])
+        yield " ".join(("update", table, "set", f"{ident(one.detail)} = {value}{where};"))
 
 
 def _membership(one: Difference, _expected: Facts) -> Iterable[str]:
@@ -466,6 +476,7 @@ def _default_privilege(one: Difference, _expected: Facts) -> Iterable[str]:
 _MAKERS: Final[dict[str, Callable[[Difference, Facts], Iterable[str]]]] = {
     "role": _role,
     "role setting": _role_setting,
+    "setting row": _setting_row,
     "membership": _membership,
     "owner": _owner,
     "function": _function,

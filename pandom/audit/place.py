@@ -15,8 +15,10 @@ from psycopg.conninfo import make_conninfo
 from pandom import surroundings
 from pandom.audit.store import Store
 from pandom.database import pinned
+from pandom.database import settings as row_settings
 from pandom.database.connect import CONNECT_TIMEOUT_S, target_from_environment
 from pandom.database.connect import opt_in as opt_in_from_environment
+from pandom.database.settings import DatabaseSettings
 from pandom.errors import UserMistake
 from pandom.jobs.inputs import secret, secret_file, setting
 from pandom.objectstore import Account, Endpoint
@@ -36,13 +38,15 @@ def _no_store(_user: User) -> Store:
 class Place:
     """A database, what is switched on there, and the object store as one of its users.
 
-    ``store`` raises UserMistake where there is none beside the database.
+    ``store`` raises UserMistake where there is none beside the database; ``settings`` are
+    unknown where no stack is.
     """
 
     dsn: str
     opt_in: frozenset[str] = frozenset()
     store: Callable[[User], Store] = _no_store
     outputs: Mapping[str, Any] | None = None
+    settings: DatabaseSettings | None = None
 
 
 def find(args: argparse.Namespace) -> Place:
@@ -89,7 +93,7 @@ def of_container() -> Place:
         account = Account(user.name, secret(user.secret_file))
         return Store(endpoint, account, setting("PANDOM_BUCKET"))
 
-    return Place(dsn, opt_in_from_environment(), store)
+    return Place(dsn, opt_in_from_environment(), store, settings=row_settings.from_environment())
 
 
 def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset()) -> Place:
@@ -111,7 +115,13 @@ def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset())
     def store(user: User) -> Store:
         return store_of(outputs, user)
 
-    return Place(dsn, opt_in | {one for one in wanted if one}, store, outputs)
+    return Place(
+        dsn,
+        opt_in | {one for one in wanted if one},
+        store,
+        outputs,
+        row_settings.of_outputs(outputs),
+    )
 
 
 def store_of(outputs: Mapping[str, Any], user: User) -> Store:

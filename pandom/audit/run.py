@@ -17,6 +17,7 @@ from pandom.audit.differences import differences
 from pandom.audit.facts import Facts
 from pandom.audit.findings import Finding, findings
 from pandom.audit.store import Store
+from pandom.database.settings import DatabaseSettings
 from pandom.errors import DONE, FAILED, USER_MISTAKE
 
 
@@ -63,20 +64,21 @@ def run(
     known: Facts | None = None,
     objects: Store | None = None,
     containers: Callable[[], tuple[Facts, Facts]] | None = None,
+    settings: DatabaseSettings | None = None,
 ) -> Report:
     """Audit the connection's database.
 
     ``today`` decides which acceptances still hold; ``known`` is another recording than
     schema/catalog.json; ``objects`` brings the object store into the scope, and
     ``containers``, which reads declared and actual, those of the host. All three are
-    read at the same time.
+    read at the same time. ``settings`` are the stack's that live in rows.
     """
     scope = ["database"]
     with ThreadPoolExecutor() as beside:
         asked = beside.submit(store.read, objects) if objects is not None else None
         hosted = beside.submit(containers) if containers is not None else None
         observed = catalog.read(connection, declared.OWNERS)
-    expected = declared.facts(observed, opt_in, known)
+    expected = declared.facts(observed, opt_in, known, settings)
     actual = declared.comparable(observed.facts) | recorded.settings(observed, expected)
     expected = _visible(expected, observed)
     if hosted is not None:
@@ -126,7 +128,9 @@ def _visible(expected: Facts, observed: Observed) -> Facts:
     blind = set()
     if any(reason.startswith("connection rules") for reason in observed.unknown):
         blind.add("connection rule")
-    hidden = any(reason.startswith("settings") for reason in observed.unknown)
+    if any(reason.startswith("setting rows") for reason in observed.unknown):
+        blind.add("setting row")
+    hidden = any(reason.startswith("settings only") for reason in observed.unknown)
     return {
         fact: value
         for fact, value in expected.items()

@@ -55,7 +55,7 @@ def look(place: Place) -> Round:
     """
     store, given = place.store(AUDITOR), accepted.load()
     with catalog.connect(place.dsn) as connection:
-        report = audit(connection, place.opt_in, given, objects=store)
+        report = audit(connection, place.opt_in, given, objects=store, settings=place.settings)
         kept = anchors.from_bucket(store.s3, store.evidence, connection.info.dbname)
         verdict = verify(connection, kept).accepting(given)
     if not verdict.problems:

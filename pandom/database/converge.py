@@ -14,14 +14,23 @@ from pathlib import Path
 from typing import Final, LiteralString
 
 import psycopg
+import psycopg.errors
 from psycopg import sql
 
+from pandom.audit.catalog import query
 from pandom.errors import Failure
 from pandom.paths import ROOT
 from schema import access
 
 OWNERS: Final = ("pandom_owner", "pandom_trail", "pandom_definer")
 _OPT_IN: Final = ROOT / "schema" / "sql" / "opt_in"
+
+_NOT_YET: Final = (
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.UndefinedTable,
+)
 
 # Every privilege of anyone but the owner on what our owners have in schema public;
 # acldefault() shows the implicit ones, PUBLIC's EXECUTE above all.
@@ -132,7 +141,7 @@ def _partitions(connection: psycopg.Connection) -> tuple[str, ...]:
 def _declared(
     connection: psycopg.Connection, opt_in: frozenset[str]
 ) -> tuple[set[Privilege], tuple[str, ...]]:
-    """The declared privileges on objects that exist, and the names of those that do not."""
+    """The declared privileges on objects and columns that exist, and what does not exist."""
     grants = access.object_grants(_partitions(connection), opt_in)
     names = sorted({(grant.kind, grant.name) for grant in grants})
     rows = connection.execute(
@@ -147,16 +156,41 @@ def _declared(
         ([kind for kind, _ in names], [name for _, name in names]),
     ).fetchall()
     resolved = {(kind, name): found for kind, name, found in rows}
+    columns = _columns(connection, {grant.name for grant in grants if grant.columns})
     wanted: set[Privilege] = set()
+    absent = {f"{kind} {name}" for (kind, name), found in resolved.items() if found is None}
     for grant in grants:
         name = resolved[grant.kind, grant.name]
-        if name is not None:
-            wanted.update(
-                Privilege(grant.kind, name, column, grant.role, privilege)
-                for privilege in grant.privileges
-                for column in grant.columns or ("",)
-            )
-    return wanted, tuple(name for (_, name), found in sorted(resolved.items()) if found is None)
+        if name is None:
+            continue
+        there = [one for one in grant.columns if (grant.name, one) in columns]
+        absent.update(
+            f"column {one} of {grant.kind} {grant.name}"
+            for one in grant.columns
+            if one not in there
+        )
+        wanted.update(
+            Privilege(grant.kind, name, column, grant.role, privilege)
+            for privilege in grant.privileges
+            for column in (there if grant.columns else ("",))
+        )
+    return wanted, tuple(sorted(absent))
+
+
+def _columns(connection: psycopg.Connection, tables: Iterable[str]) -> set[tuple[str, str]]:
+    """Table, as it was asked for, and column of every column that exists."""
+    return set(
+        connection.execute(
+            """
+            select t.name, a.attname
+            from unnest(%s::text[]) as t (name)
+            inner join pg_catalog.pg_attribute as a
+                on a.attrelid = pg_catalog.to_regclass(t.name)
+            where a.attnum > 0 and not a.attisdropped
+            """,
+            (sorted(tables),),
+        ).fetchall()
+    )
 
 
 def converge(
@@ -164,25 +198,80 @@ def converge(
     opt_in: frozenset[str] = frozenset(),
     *,
     complete: bool = True,
+    guarded: bool = True,
 ) -> int:
     """Grants what is declared and missing, revokes what is there and not declared.
 
     Runs in the caller's transaction, as a role that may become every owner.
     ``complete=False`` is for a schema on its way to head or back: what is declared
-    and does not exist yet is skipped. Returns the number of privileges changed.
-    Raises: Failure when a declared object does not exist.
+    and does not exist yet is skipped. With ``guarded`` rows that a login could reach
+    without a policy for it refuse the transaction; without, the schema on its way has
+    no row security yet, and such privileges are withheld until it has. Returns the
+    number of privileges changed.
+    Raises: Failure when a declared object or column does not exist, or rows are open.
     """
     # With an empty path the server writes every name qualified.
     connection.execute("select pg_catalog.set_config('search_path', '', true)")
-    _converge_opt_in(connection, opt_in)
+    _converge_opt_in(connection, opt_in, complete=complete)
     found = difference(connection, opt_in)
     if complete and found.absent:
         raise Failure(
-            "schema/access.py grants privileges on objects that do not exist: "
-            + ", ".join(found.absent)
+            "schema/access.py grants privileges on what does not exist: "
+            f"{', '.join(found.absent)}. Next: correct the name there, or make it in a revision"
         )
-    if not found:
-        return 0
+    changed = _change(connection, found, opt_in) if found else 0
+    if exposed := open_rows(connection):
+        if guarded:
+            raise Failure(_exposed(exposed))
+        _withhold(connection, exposed)
+    return changed
+
+
+def open_rows(connection: psycopg.Connection) -> list[tuple[str, str, str]]:
+    """Tables and views of any schema that a login reaches past row security, by no exception.
+
+    Each with the role and what is missing.
+    """
+    declared = {(one.name, one.role) for one in access.ROW_SECURITY_EXCEPTIONS}
+    connection.execute("select pg_catalog.set_config('search_path', '', true)")
+    return sorted(
+        (name, role, missing)
+        for _, name, role, missing in connection.execute(query("row_reach")).fetchall()
+        if (name.rpartition(" ")[2], role) not in declared
+    )
+
+
+def _exposed(exposed: list[tuple[str, str, str]]) -> str:
+    lines = "\n".join(f"  {name} for {role}: {missing}" for name, role, missing in exposed)
+    return (
+        "rows would be open to logins that no policy limits; nothing was applied:\n"
+        f"{lines}\n"
+        "Next: in the revision, `alter table … enable row level security`, `force row level "
+        "security`\nand `create policy … to ROLE` (a view: `with (security_invoker = true)`); or "
+        "take the grant out\nof schema/access.py; or give the reason in "
+        "ROW_SECURITY_EXCEPTIONS there. What was granted by hand:\n`revoke` it as the superuser."
+    )
+
+
+def _withhold(connection: psycopg.Connection, exposed: list[tuple[str, str, str]]) -> None:
+    """Takes back what an older schema, without its row security, would open."""
+    owners = _owners(connection)
+    for name, role, _ in exposed:
+        relation = name.rpartition(" ")[2]
+        if ("table", relation) in owners and owners["table", relation] in OWNERS:
+            connection.execute(
+                sql.SQL(
+                    "set local role {}; revoke all on table {} from {}; set local role none"
+                ).format(
+                    sql.Identifier(owners["table", relation]),
+                    # The server itself quoted the name.
+                    sql.SQL(relation),
+                    sql.SQL("public") if role == "PUBLIC" else sql.Identifier(role),
+                )
+            )
+
+
+def _change(connection: psycopg.Connection, found: Difference, opt_in: frozenset[str]) -> int:
     owners = _owners(connection)
     _run(connection, _statements(owners, found.extra, "revoke {} on {} {} from {}"))
     _run(
@@ -270,10 +359,13 @@ def _privilege(name: str, columns: tuple[str, ...]) -> sql.Composable:
     )
 
 
-def _converge_opt_in(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
+def _converge_opt_in(
+    connection: psycopg.Connection, opt_in: frozenset[str], *, complete: bool
+) -> None:
     """Makes or drops the policies of roles that exist only when a setting is on.
 
-    Nothing is touched that is right already: a policy's DDL locks its table.
+    Nothing is touched that is right already: a policy's DDL locks its table. At an older
+    revision a policy whose columns or functions are still to come is left out.
     """
     tables: dict[str, str] = dict(
         connection.execute(
@@ -292,7 +384,12 @@ def _converge_opt_in(connection: psycopg.Connection, opt_in: frozenset[str]) -> 
         table, policy = path.stem.split(".")
         wanted = path.parent.name in opt_in and table in tables
         if wanted and (table, policy) not in made:
-            run_file(connection, path)
+            try:
+                with connection.transaction():
+                    run_file(connection, path)
+            except _NOT_YET:
+                if complete:
+                    raise
             connection.execute("set local role none")
         elif not wanted and (table, policy) in made:
             connection.execute(

@@ -5,24 +5,32 @@ Reads catalogs and counts only; runs as the operator's login, which may see ever
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import psycopg
 
 from pandom.database import migrate
+from pandom.database import settings as row_settings
 from pandom.database.connect import value
+from pandom.database.settings import DatabaseSettings
 
 TABLES: Final = ("auth_users", "user_profiles", "sessions", "audit_logs", "security_logs")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what was found, and whether it is right."""
+    """One check: what was found, and whether it is right.
+
+    ``warning`` is what rows of the application make somebody look at; the stack is not at
+    fault, so the check is ``ok``.
+    """
 
     name: str
     ok: bool
     found: str
+    warning: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,14 +44,28 @@ class Health:
         """Whether every check passed."""
         return all(finding.ok for finding in self.findings)
 
+    def lines(self) -> list[str]:
+        """For people, a line for each check."""
+        return [
+            f"{one.name}: "
+            f"{'warning' if one.ok and one.warning else 'ok' if one.ok else 'FAILED'}, {one.found}"
+            for one in self.findings
+        ]
+
     def as_json(self) -> dict[str, Any]:
         """For machines: the verdict and every check."""
         return {"ok": self.ok, "checks": [asdict(finding) for finding in self.findings]}
 
 
-def check(connection: psycopg.Connection, expected_head: str | None = None) -> Health:
+def check(
+    connection: psycopg.Connection,
+    expected_head: str | None = None,
+    settings: DatabaseSettings | None = None,
+    administrator: str | None = None,
+) -> Health:
     """Runs the checks as pandom_user; ``expected_head`` defaults to this program's.
 
+    ``settings`` are the stack's that live in rows, ``administrator`` is its adminEmail.
     Later checks need the tables, so a missing one ends the list.
     """
     findings = [Finding("query", connection.execute("select 1").fetchone() == (1,), "select 1")]
@@ -62,45 +84,62 @@ def check(connection: psycopg.Connection, expected_head: str | None = None) -> H
     head = expected_head or migrate.head()
     reached = migrate.current(connection)
     findings.append(Finding("head", reached == head, f"{reached}, expected {head}"))
-    for name, text, query in (
-        (
-            "administrator",
-            "active administrators",
-            "select count(*) from public.auth_users where role = 'admin' and is_active",
-        ),
-        (
-            "partitions",
-            "months of the trail ready, this one included",
-            """
-            select count(*) from generate_series(0, 1) as n
-            cross join lateral (
-                select date_trunc('month', now() at time zone 'UTC') + make_interval(months => n)
-            ) as m (month)
-            where to_regclass('public.audit_logs' || to_char(
-                    m.month, '"_y"YYYY"m"MM')) is not null
-                and to_regclass('public.security_logs' || to_char(
-                    m.month, '"_y"YYYY"m"MM')) is not null
-            """,
-        ),
-    ):
-        count = value(connection, query)
-        findings.append(
-            Finding(name, count >= (2 if name == "partitions" else 1), f"{count} {text}")
-        )
-    for name, text, query in (
-        (
-            "default partitions",
-            "rows that no month's partition took",
-            "select (select count(*) from public.audit_logs_default) "
-            "+ (select count(*) from public.security_logs_default)",
-        ),
-        (
-            "profiles",
-            "profiles without a user",
-            "select count(*) from public.user_profiles as p where not exists "
-            "(select from public.auth_users as u where u.profile_uuid = p.uuid)",
-        ),
-    ):
-        count = value(connection, query)
-        findings.append(Finding(name, count == 0, f"{count} {text}"))
+    months = value(
+        connection,
+        """
+        select count(*) from generate_series(0, 1) as n
+        cross join lateral (
+            select date_trunc('month', now() at time zone 'UTC') + make_interval(months => n)
+        ) as m (month)
+        where to_regclass('public.audit_logs' || to_char(
+                m.month, '"_y"YYYY"m"MM')) is not null
+            and to_regclass('public.security_logs' || to_char(
+                m.month, '"_y"YYYY"m"MM')) is not null
+        """,
+    )
+    findings.append(
+        Finding("partitions", months >= 2, f"{months} months of the trail ready, this one included")
+    )
+    left = value(
+        connection,
+        "select (select count(*) from public.audit_logs_default) "
+        "+ (select count(*) from public.security_logs_default)",
+    )
+    findings.append(
+        Finding("default partitions", left == 0, f"{left} rows that no month's partition took")
+    )
+    if settings is not None and reached == head:
+        wrong = row_settings.differences(connection, settings)
+        findings.append(Finding("settings", not wrong, "; ".join(wrong) or "as declared"))
+    findings += _rows_of_the_application(connection, administrator)
     return Health(tuple(findings))
+
+
+def _rows_of_the_application(
+    connection: psycopg.Connection, administrator: str | None
+) -> Iterable[Finding]:
+    """What users and their application do to their own rows is no fault of the stack."""
+    active, every, own = connection.execute(
+        """
+        select
+            count(*) filter (where u.is_active), count(*),
+            count(*) filter (where lower(u.email) = lower(%s))
+        from public.auth_users as u
+        where u.role = 'admin'
+        """,
+        (administrator,),
+    ).fetchall()[0]
+    found = f"{active} active administrators"
+    if not every:
+        found += "; `pandom migrate run` makes adminEmail one, with ADMIN_PASSWORD"
+    elif not active:
+        found += f" of {every}; activate one: is_active in public.auth_users, as pandom_user"
+    elif administrator is not None and not own:
+        found += f"; adminEmail, {administrator}, is none of them: set it to one's e-mail"
+    yield Finding("administrator", True, found, warning=found != f"{active} active administrators")
+    orphans = value(
+        connection,
+        "select count(*) from public.user_profiles as p where not exists "
+        "(select from public.auth_users as u where u.profile_uuid = p.uuid)",
+    )
+    yield Finding("profiles", True, f"{orphans} profiles without a user", warning=orphans > 0)

@@ -19,10 +19,12 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pandom.database import cluster, janitor, migrate, restoring
+from pandom.database import cluster, janitor, migrate, restoring, seed
+from pandom.database import settings as row_settings
 from pandom.database.connect import Target, connect, value
 from pandom.database.converge import converge
 from pandom.database.health import Health, check
+from pandom.database.settings import DatabaseSettings
 from pandom.errors import Failure, UserMistake
 from schema import access
 
@@ -107,12 +109,23 @@ def prepare(server: Target, password: str, name: str, opt_in: frozenset[str]) ->
         )
 
 
-def finish(server: Target, password: str, name: str, opt_in: frozenset[str]) -> Health:
+def finish(
+    server: Target,
+    password: str,
+    name: str,
+    opt_in: frozenset[str],
+    settings: DatabaseSettings,
+    hash_key: str | None,
+    administrator: str | None = None,
+) -> tuple[Health, list[str]]:
     """Closes what prepare() opened, makes the restored database one of ours, and opens it last.
 
-    Returns the health of the result; if that is not good, only the operator gets in, to
-    repair the rows. Raises: Failure when the restore is not complete; the database then
-    stays closed to all but the migration job, which can lift an older dump.
+    The dump's settings give way to the stack's before anybody is let in; ``administrator``
+    is the stack's adminEmail. Returns the health
+    of the result, and which settings changed; if it is not good, only the operator gets in,
+    to repair the rows. Raises: Failure when the restore is not complete, UserMistake when
+    hashes are encrypted with another key; the database then stays closed to all but the
+    migration job, which can lift an older dump.
     """
     with _superuser(server, password, access.SUPERUSER) as connection:
         cluster.apply_roles(connection, opt_in)
@@ -131,6 +144,8 @@ def finish(server: Target, password: str, name: str, opt_in: frozenset[str]) -> 
     cluster.apply_database(server.on(name), password)
     with connect(server.on(name), access.SUPERUSER, password) as connection:
         converge(connection, opt_in)
+        changed = row_settings.apply(connection, settings, hash_key)
+        seed.forget(connection, administrator)
         _begin_epoch(connection)
         connection.execute("select public.rotate_context_key()")
         connection.execute(
@@ -140,13 +155,13 @@ def finish(server: Target, password: str, name: str, opt_in: frozenset[str]) -> 
         # An older dump has no partition of this month, and the janitor is not let in yet.
         janitor.partitions(connection)
         connection.execute("analyze")
-        health = check(connection)
+        health = check(connection, settings=settings)
         cluster.apply_grants(
             connection, opt_in, connecting=None if health.ok else (OPERATOR, migrate.MIGRATOR)
         )
         if health.ok:
             restoring.unmark(connection, name)
-        return health
+        return health, changed
 
 
 def _disconnect(connection: psycopg.Connection) -> None:

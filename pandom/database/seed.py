@@ -5,7 +5,9 @@ Seeding twice changes nothing: who exists is left alone, a changed password abov
 
 from __future__ import annotations
 
+import hashlib
 import uuid
+from dataclasses import dataclass
 from typing import Final
 
 import bcrypt
@@ -52,24 +54,114 @@ def check_password(password: str, *, ephemeral: bool) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Seeded:
+    """What became of the administrator: whether it was made, and in words."""
+
+    made: bool
+    said: str
+
+
 def administrator(
     connection: psycopg.Connection,
     email: str,
     password: str,
     hash_key: str | None = None,
     cost: int = BCRYPT_COST,
-) -> bool:
-    """Makes the administrator unless the e-mail exists (S1); the caller's transaction.
+    *,
+    restoring: bool = False,
+) -> Seeded:
+    """Makes the administrator if there is none at all (S1); the caller's transaction.
 
-    Returns whether it was made. Runs as pandom_definer, which may write both tables.
+    One that exists keeps its password, role and state. If adminEmail changed, the account
+    that the stack gave the former one gets the new one, unless it has got another since, or
+    the database is ``restoring`` from a dump, perhaps of another stack. Runs as
+    pandom_definer, which may write both tables. Raises: UserMistake when the e-mail is an
+    ordinary user's: its password is not ADMIN_PASSWORD, and nobody made it an administrator.
     """
     connection.execute("set local role pandom_definer")
-    if value(
-        connection,
-        "select exists (select from public.auth_users where lower(email) = lower(%s))",
-        email,
-    ):
-        return False
+    known = value(connection, "select s.administrator from public.account_settings as s")
+    found = connection.execute(
+        "select u.role = 'admin' from public.auth_users as u where lower(u.email) = lower(%s)",
+        (email,),
+    ).fetchone()
+    if found == (True,):
+        _remember(connection, email)
+        return Seeded(False, f"{email} exists")
+    if found is not None:
+        if restoring:
+            return Seeded(False, f"{email} is an ordinary user here")
+        if known == _digest(email):
+            return Seeded(False, f"{email} was made an ordinary user; left as it is")
+        raise UserMistake(
+            f"adminEmail, {email}, is the e-mail of an ordinary user. Nothing was changed for it. "
+            "Next: set adminEmail to another address, or have an administrator give this user the "
+            "role (public.admin_set_role); then `make up`"
+        )
+    others = value(connection, "select count(*) from public.auth_users where role = 'admin'")
+    if others:
+        former = None if restoring else _rename(connection, known, email)
+        if former is None:
+            return Seeded(
+                False, f"{email} is nobody's, and not made: there are {others} administrators"
+            )
+        return Seeded(False, f"{former} is {email} now, with the same password")
+    _make(connection, email, password, hash_key, cost)
+    _remember(connection, email)
+    return Seeded(True, f"{email} made")
+
+
+def forget(connection: psycopg.Connection, email: str | None) -> None:
+    """After a restore: an administrator of another stack is not this one's to rename."""
+    connection.execute("set local role pandom_owner")
+    connection.execute(
+        "update public.account_settings set administrator = null "
+        "where administrator is distinct from %s",
+        (_digest(email) if email else None,),
+    )
+    connection.execute("set local role none")
+
+
+def _digest(email: str) -> str:
+    return hashlib.sha256(email.lower().encode()).hexdigest()
+
+
+def _remember(connection: psycopg.Connection, email: str) -> None:
+    connection.execute("set local role pandom_owner")
+    connection.execute(
+        "update public.account_settings set administrator = %(digest)s "
+        "where administrator is distinct from %(digest)s",
+        {"digest": _digest(email)},
+    )
+    connection.execute("set local role pandom_definer")
+
+
+def _rename(connection: psycopg.Connection, known: str | None, email: str) -> str | None:
+    """Gives the stack's administrator its new e-mail; returns the former, None if it is gone."""
+    row = connection.execute(
+        """
+        select u.uuid, u.email from public.auth_users as u
+        where u.role = 'admin'
+            and encode(sha256(convert_to(lower(u.email), 'UTF8')), 'hex') = %s
+        """,
+        (known,),
+    ).fetchone()
+    if row is None:
+        return None
+    connection.execute("update public.auth_users set email = %s where uuid = %s", (email, row[0]))
+    connection.execute(
+        "select public.send_message('email_changed', %s, null, interval '7 days'), "
+        "public.write_event('security_logs', null, 'email_changed', 'warning', "
+        "jsonb_build_object('subject', %s::uuid))",
+        (row[1], row[0]),
+    )
+    _remember(connection, email)
+    return str(row[1])
+
+
+def _make(
+    connection: psycopg.Connection, email: str, password: str, hash_key: str | None, cost: int
+) -> None:
     profile = value(
         connection,
         "insert into public.user_profiles (tags, metadata) values (%s, %s) returning uuid",
@@ -97,7 +189,6 @@ def administrator(
             "key": hash_key,
         },
     )
-    return True
 
 
 def samples(connection: psycopg.Connection) -> int:

@@ -1,13 +1,41 @@
-"""Settings of the stack that live in the database, applied by the migration job."""
+"""Settings that live in rows: what is declared, what is there, and how the one becomes the other.
+
+Three tables hold what decides how the database behaves: account_settings, trail_retention
+and context_key. A stack's settings say some of it, the models' defaults the rest. A dump
+brings its own, and a superuser may edit them; so the migration job and the end of a
+restore apply them, health compares them, and the audit names each difference.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, LiteralString, NamedTuple
 
 import psycopg
+import psycopg.errors
+from psycopg import sql
 
+from pandom.audit.catalog import query
 from pandom.database.connect import value
 from pandom.errors import UserMistake
+from pandom.jobs.inputs import setting
+from schema import access
+
+ACCOUNTS: Final = "public.account_settings"
+RETENTION: Final = "public.trail_retention"
+CONTEXT_KEY: Final = "public.context_key"
+_OWNERS: Final = {
+    ACCOUNTS: "pandom_owner",
+    RETENTION: "pandom_trail",
+    CONTEXT_KEY: "pandom_definer",
+}
+# What an outputs mapping calls them, and the jobs' environment.
+_FLAGS: Final = ("signed_context", "encrypt_password_hash")
+_NUMBERS: Final = ("audit_retention_months", "bcrypt_cost")
 
 
 @dataclass(frozen=True)
@@ -17,6 +45,122 @@ class DatabaseSettings:
     signed_context: bool
     encrypt_password_hash: bool
     retention_months: int
+    bcrypt_cost: int = 12
+
+
+class Row(NamedTuple):
+    """A setting: ``name`` is the table, and the log where it has a row for each."""
+
+    name: str
+    column: str
+
+    def __str__(self) -> str:
+        return f"{self.name}.{self.column}" if " " not in self.name else f"{self.column}, {self[0]}"
+
+
+ENCRYPTION: Final = Row(ACCOUNTS, "encrypt_password_hash")
+_LOGS: Final = tuple(table.rpartition(".")[2] for table in access.TRAIL_TABLES)
+
+
+def from_environment() -> DatabaseSettings:
+    """What a job was told. Raises: UserMistake for a value that is none."""
+    return DatabaseSettings(
+        signed_context=_flag("PANDOM_SIGNED_CONTEXT"),
+        encrypt_password_hash=_flag("PANDOM_ENCRYPT_PASSWORD_HASH"),
+        retention_months=_number("PANDOM_RETENTION_MONTHS"),
+        # Containers of an earlier version do not have it.
+        bcrypt_cost=_number("PANDOM_BCRYPT_COST") if "PANDOM_BCRYPT_COST" in os.environ else 12,
+    )
+
+
+def _flag(name: str) -> bool:
+    text = setting(name)
+    if text not in ("true", "false"):
+        raise UserMistake(f"{name} must be true or false, found {text!r}")
+    return text == "true"
+
+
+def _number(name: str) -> int:
+    text = setting(name)
+    if not text.isdigit() or int(text) < 1:
+        raise UserMistake(f"{name} must be 1 or more, found {text!r}")
+    return int(text)
+
+
+def of_outputs(outputs: Mapping[str, Any]) -> DatabaseSettings | None:
+    """Those of a stack of this host; None if an earlier version brought it up."""
+    if not all(name in outputs for name in (*_FLAGS, *_NUMBERS)):
+        return None
+    return DatabaseSettings(
+        *(bool(outputs[name]) for name in _FLAGS), *(int(outputs[name]) for name in _NUMBERS)
+    )
+
+
+def of_stack(settings: DatabaseSettings) -> dict[Row, str]:
+    """The rows that a stack's settings decide."""
+    return {
+        Row(ACCOUNTS, "bcrypt_cost"): str(settings.bcrypt_cost),
+        ENCRYPTION: str(settings.encrypt_password_hash).lower(),
+        Row(CONTEXT_KEY, "enforced"): str(settings.signed_context).lower(),
+        **{Row(f"{RETENTION} {log}", "months"): str(settings.retention_months) for log in _LOGS},
+    }
+
+
+def declared(settings: DatabaseSettings | None) -> dict[Row, str]:
+    """Every row's declared value; without a stack those that no stack decides."""
+    decided = of_stack(settings or DatabaseSettings(False, False, 1))
+    rows = {row: text for row, text in _defaults().items() if row not in decided}
+    return rows if settings is None else {**rows, **decided}
+
+
+@cache
+def _defaults() -> dict[Row, str]:
+    """What the models say: the one declaration of what no stack's settings decide."""
+    from schema.models import AccountSettings, TrailRetention
+
+    found: dict[Row, str] = {}
+    for name, model in (
+        (ACCOUNTS, AccountSettings),
+        *((f"{RETENTION} {log}", TrailRetention) for log in _LOGS),
+    ):
+        for column in model.__table__.columns:
+            default: Any = column.server_default
+            if default is not None and not column.primary_key:
+                found[Row(name, column.name)] = str(default.arg).strip("'")
+    return found
+
+
+_DURATION: Final = re.compile(r"(?:(\d+) days?)?\s*(?:(\d+):(\d\d):(\d\d))?")
+
+
+def plain(text: str) -> str:
+    """A duration in seconds, whichever units it is written in; anything else as it is."""
+    matched = _DURATION.fullmatch(text)
+    if not text or matched is None:
+        return text
+    days, hours, minutes, seconds = (int(part or 0) for part in matched.groups())
+    return f"{((days * 24 + hours) * 60 + minutes) * 60 + seconds} s"
+
+
+def present(connection: psycopg.Connection) -> dict[Row, str]:
+    """Every row as it is; runs as a role that may read the three tables."""
+    connection.execute("select pg_catalog.set_config('intervalstyle', 'postgres', false)")
+    rows = connection.execute(query("setting_rows")).fetchall()
+    return {Row(name, column): text for _, name, column, text in rows}
+
+
+def differences(connection: psycopg.Connection, settings: DatabaseSettings) -> list[str]:
+    """Each row that is not as declared, and hashes that are not stored as declared, in words."""
+    wanted, found = declared(settings), present(connection)
+    lines = [
+        f"{row} is {found.get(row, 'missing')}, declared {text}"
+        for row, text in wanted.items()
+        if plain(found.get(row, "")) != plain(text)
+    ]
+    if waiting := _waiting(connection, settings.encrypt_password_hash):
+        kind = "encrypted" if settings.encrypt_password_hash else "plain"
+        lines.append(f"{waiting} password hashes are not stored {kind}")
+    return lines
 
 
 def apply(
@@ -24,52 +168,103 @@ def apply(
 ) -> list[str]:
     """Makes the database follow the settings; returns what changed, in the caller's transaction.
 
-    Raises: UserMistake when hashes would have to be encrypted or decrypted and there is no key.
+    Runs as a role that may become every owner. Raises: UserMistake when hashes would have
+    to be encrypted or decrypted and there is no key, or another one.
     """
+    connection.execute("select pg_catalog.set_config('intervalstyle', 'postgres', false)")
     changed: list[str] = []
-    connection.execute("set local role pandom_trail")
-    rows = connection.execute(
-        "update public.trail_retention set months = %(m)s where months <> %(m)s returning log",
-        {"m": settings.retention_months},
-    ).fetchall()
-    for (log,) in rows:
-        connection.execute(
-            "select public.write_event('security_logs', null, 'retention_changed', 'warning', "
-            "jsonb_build_object('log', %s::text, 'months', %s::int))",
-            (log, settings.retention_months),
-        )
-        changed.append(f"{log} kept for {settings.retention_months} months")
-    connection.execute("set local role pandom_definer")
-    if connection.execute(
-        "update public.context_key set enforced = %(on)s where enforced <> %(on)s",
-        {"on": settings.signed_context},
-    ).rowcount:
-        changed.append("signed contexts " + ("on" if settings.signed_context else "off"))
+    wanted = declared(settings)
+    for table, owner in _OWNERS.items():
+        _as(connection, owner)
+        connection.execute(_MAKE[table])
+        found = _read(connection, table)
+        rows: dict[str, dict[str, str]] = {}
+        for row, text in wanted.items():
+            if row != ENCRYPTION and row in found and plain(found[row]) != plain(text):
+                rows.setdefault(row.name, {})[row.column] = text
+        for name, columns in rows.items():
+            changed += _update(connection, name, columns)
     changed += _encryption(connection, settings.encrypt_password_hash, hash_key)
     connection.execute("set local role none")
     return changed
 
 
+# A row that somebody deleted; without one the functions that need it fail.
+_MAKE: Final[Mapping[str, LiteralString]] = {
+    ACCOUNTS: "insert into public.account_settings default values on conflict do nothing",
+    RETENTION: "insert into public.trail_retention (log) values ('audit_logs'), ('security_logs') "
+    "on conflict do nothing",
+    CONTEXT_KEY: "insert into public.context_key (secret) values (public.gen_random_bytes(32)) "
+    "on conflict do nothing",
+}
+
+
+def _read(connection: psycopg.Connection, table: str) -> dict[Row, str]:
+    """One table's rows, as its owner."""
+    rows = connection.execute(
+        sql.SQL(
+            "select pg_catalog.to_jsonb(t) ->> 'log', f.key, f.value from {} as t "
+            "cross join lateral pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(t) - 'secret') as f"
+        ).format(sql.Identifier(*table.split(".")))
+    ).fetchall()
+    return {Row(f"{table} {log}" if log else table, key): text for log, key, text in rows}
+
+
+def _update(connection: psycopg.Connection, name: str, columns: Mapping[str, str]) -> list[str]:
+    """All columns at once: checks look at several together. Returns what changed, in words."""
+    table, _, log = name.partition(" ")
+    connection.execute(
+        sql.SQL("update {} set {}{}").format(
+            sql.Identifier(*table.split(".")),
+            sql.SQL(", ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(column), sql.Literal(text))
+                for column, text in columns.items()
+            ),
+            sql.SQL(" where log = {}").format(sql.Literal(log)) if log else sql.SQL(""),
+        )
+    )
+    if (table, *columns) == (CONTEXT_KEY, "enforced"):
+        return ["signed contexts " + ("on" if columns["enforced"] == "true" else "off")]
+    if log and "months" in columns:
+        connection.execute(
+            "select public.write_event('security_logs', null, 'retention_changed', 'warning', "
+            "jsonb_build_object('log', %s::text, 'months', %s::int))",
+            (log, columns["months"]),
+        )
+    return [f"{Row(name, column)}: {text}" for column, text in columns.items()]
+
+
+def _as(connection: psycopg.Connection, owner: str) -> None:
+    connection.execute(sql.SQL("set local role {}").format(sql.Identifier(owner)))
+
+
+def _waiting(connection: psycopg.Connection, encrypted: bool) -> int:
+    return int(
+        value(
+            connection,
+            "select count(*) from public.auth_users "
+            "where (password_hash_encrypted is not null) <> %s",
+            encrypted,
+        )
+    )
+
+
 def _encryption(connection: psycopg.Connection, on: bool, hash_key: str | None) -> list[str]:
     """P1: moves every hash into the column that the setting names."""
-    waiting = value(
-        connection,
-        "select count(*) from public.auth_users where (password_hash_encrypted is not null) <> %s",
-        on,
-    )
+    _as(connection, "pandom_definer")
+    waiting = _waiting(connection, on)
     if waiting and not hash_key:
         raise UserMistake(
             f"{waiting} password hashes have to be {'en' if on else 'de'}crypted, and the job has "
-            "no password_hash_key. Next: "
-            + ("set encryptPasswordHash again" if not on else "run `make up`, which makes one")
+            "no password_hash_key. Next: run `make up`, which makes one and repeats this"
         )
-    connection.execute("set local role pandom_owner")
+    _as(connection, "pandom_owner")
     switched = connection.execute(
         "update public.account_settings set encrypt_password_hash = %(on)s "
         "where encrypt_password_hash <> %(on)s",
         {"on": on},
     ).rowcount
-    connection.execute("set local role pandom_definer")
+    _as(connection, "pandom_definer")
     if waiting and on:
         connection.execute(
             """
@@ -82,15 +277,22 @@ def _encryption(connection: psycopg.Connection, on: bool, hash_key: str | None) 
             (hash_key,),
         )
     elif waiting:
-        connection.execute(
-            """
-            update public.auth_users
-            set password_hash = public.pgp_sym_decrypt(password_hash_encrypted, %s),
-                password_hash_encrypted = null
-            where password_hash_encrypted is not null
-            """,
-            (hash_key,),
-        )
+        try:
+            connection.execute(
+                """
+                update public.auth_users
+                set password_hash = public.pgp_sym_decrypt(password_hash_encrypted, %s),
+                    password_hash_encrypted = null
+                where password_hash_encrypted is not null
+                """,
+                (hash_key,),
+            )
+        except psycopg.errors.ExternalRoutineInvocationException:
+            raise UserMistake(
+                f"{waiting} password hashes are encrypted with another key than this stack's, so "
+                "they cannot be decrypted. Next: set encryptPasswordHash to true; their users then "
+                "reset their passwords, or restore into the stack that the dump comes from"
+            ) from None
     if not (switched or waiting):
         return []
     return [f"password hashes stored {'encrypted' if on else 'plain'} ({waiting} changed)"]

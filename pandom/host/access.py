@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pandom import certificates
@@ -48,9 +49,9 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
     return found
 
 
-def dotenv(outputs: Mapping[str, Any], role: str | None) -> str:
+def dotenv(outputs: Mapping[str, Any], role: str | None, without: Iterable[str] = ()) -> str:
     """The dotenv block of one login (D1). Raises UserMistake for a login that is not shared."""
-    from stacks.outputs import ENV_NAMES, database_url
+    from stacks.outputs import APPLICATION, ENV_NAMES, database_url
 
     values = {name: outputs[name.lower()] for name in ENV_NAMES}
     if role is not None:
@@ -66,6 +67,11 @@ def dotenv(outputs: Mapping[str, Any], role: str | None) -> str:
             outputs["db_sslmode"],
             outputs["db_sslrootcert"],
         )
+    if role in (None, APPLICATION) and outputs.get("encrypt_password_hash"):
+        # Whoever calls the account functions passes it; nothing else needs it.
+        values["PASSWORD_HASH_KEY"] = outputs["password_hash_key"]
+    for withheld in without:
+        values.pop(withheld)
     return "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
 
 
@@ -79,10 +85,58 @@ def _quoted(value: object) -> str:
 
 def env(name: str, role: str | None) -> None:
     """Print the dotenv block, and nothing else, on stdout."""
-    print(dotenv(outputs_of(Stack(name)), role), end="")
+    outputs = outputs_of(Stack(name))
+    doubt = administrator_doubt(outputs)
+    print(dotenv(outputs, role, ("ADMIN_PASSWORD",) if doubt and doubt.certain else ()), end="")
+    if doubt:
+        say(doubt.said)
     # Whoever asks for the operator's login is about to dump or restore with it.
     if role == "pandom_user" and (warning := client_version.warning(name)):
         say(warning)
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why ADMIN_PASSWORD may not sign in; if that is ``certain``, it is not handed out."""
+
+    said: str
+    certain: bool
+
+
+def administrator_doubt(outputs: Mapping[str, Any]) -> Doubt | None:
+    """Looks whether ADMIN_EMAIL and ADMIN_PASSWORD still sign in: users change both."""
+    import bcrypt
+    import psycopg
+
+    from pandom.host.health import connection
+
+    email, password = outputs["admin_email"], outputs["admin_password"]
+    try:
+        with psycopg.connect(**connection(outputs, "pandom_user")) as client:
+            row = client.execute(
+                "select u.role = 'admin', u.is_active, u.password_hash "
+                "from public.auth_users as u where lower(u.email) = lower(%s)",
+                (email,),
+            ).fetchone()
+    except psycopg.Error:
+        return Doubt("ADMIN_PASSWORD was not checked: the server does not answer.", certain=False)
+    if row is None:
+        why = f"no account has the e-mail {email}; it was changed or deleted"
+    elif not row[0]:
+        why = f"{email} is no administrator any more"
+    elif not row[1]:
+        why = f"{email} is deactivated"
+    elif row[2] == "*":
+        return Doubt("ADMIN_PASSWORD was not checked: hashes are encrypted.", certain=False)
+    elif not bcrypt.checkpw(password.encode(), row[2].encode()):
+        why = f"the password of {email} was changed; the stack's is the first one only"
+    else:
+        return None
+    return Doubt(
+        f"ADMIN_PASSWORD is left out: {why}.\nNext: who has the mail resets it in the application "
+        "(request_password_reset); docs/runbook.md, The administrator, has the other ways.",
+        certain=True,
+    )
 
 
 def shell(name: str) -> None:

@@ -28,13 +28,16 @@ SERVERS: Final = ("postgres", "minio")
 WAIT_S: Final = 30.0  # for a server that is starting, or a watcher's first round
 _STEP_S: Final = 0.3
 # What a job made or states, so that running the jobs again can mend it.
-_OF_JOBS: Final = frozenset({"tables", "head", "administrator", "partitions", "bucket"})
+_OF_JOBS: Final = frozenset({"tables", "head", "partitions", "settings", "bucket"})
 _WATCHING: Final = frozenset(f"container {part}" for part in WATCHERS)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One statement about the stack; ``detail`` says what was found."""
+    """One statement about the stack; ``detail`` says what was found.
+
+    A ``warning`` is for people: the stack is as it should be, what users made of it may not.
+    """
 
     name: str
     ok: bool
@@ -223,13 +226,21 @@ def _database(report: Report, outputs: Mapping[str, Any]) -> None:
     import psycopg
 
     from pandom.database import health as database
+    from pandom.database import settings as row_settings
 
     def look() -> str:
         with psycopg.connect(**connection(outputs, "pandom_user")) as client:
             started = time.monotonic()
-            findings = database.check(client).findings
+            findings = database.check(
+                client,
+                settings=row_settings.of_outputs(outputs),
+                administrator=outputs["admin_email"],
+            ).findings
         seconds = round((time.monotonic() - started) / len(findings), 3)
-        report.checks += [Check(one.name, one.ok, one.found, seconds) for one in findings]
+        report.checks += [
+            Check(one.name, one.ok, one.found, seconds, one.found if one.warning else None)
+            for one in findings
+        ]
         return f"{len(findings)} checks as pandom_user"
 
     report.add("database", look)

@@ -211,7 +211,14 @@ def _audit(
 ) -> Audit:
     store = place.store(AUDITOR)
     with catalog.connect(place.dsn) as connection:
-        return audit(connection, place.opt_in, tuple(given), objects=store, containers=containers)
+        return audit(
+            connection,
+            place.opt_in,
+            tuple(given),
+            objects=store,
+            containers=containers,
+            settings=place.settings,
+        )
 
 
 def _heads(place: Place) -> Trail:

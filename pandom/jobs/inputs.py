@@ -31,6 +31,14 @@ def secret_file(name: str) -> Path:
     return path
 
 
+def optional_secret(name: str) -> str | None:
+    """A secret that containers of an earlier version were not given."""
+    try:
+        return secret(name)
+    except Failure:
+        return None
+
+
 def secret(name: str) -> str:
     """A secret; raises Failure if it is not there or empty."""
     path = secret_file(name)

@@ -6,11 +6,11 @@ import os
 
 import psycopg
 
-from pandom.database import migrate, revisions, seed
+from pandom.database import migrate, restoring, revisions, seed
 from pandom.database import settings as database_settings
 from pandom.database.connect import opt_in, target_from_environment, wait
 from pandom.errors import Failure, UserMistake
-from pandom.jobs.inputs import secret, setting
+from pandom.jobs.inputs import optional_secret, secret, setting
 from pandom.jobs.steps import step
 
 WAIT_S = 60.0
@@ -25,31 +25,6 @@ def _runner() -> migrate.Runner:
     )
 
 
-def _flag(name: str) -> bool:
-    value = setting(name)
-    if value not in ("true", "false"):
-        raise UserMistake(f"{name} must be true or false, found {value!r}")
-    return value == "true"
-
-
-def _settings() -> database_settings.DatabaseSettings:
-    months = setting("PANDOM_RETENTION_MONTHS")
-    if not months.isdigit() or int(months) < 1:
-        raise UserMistake(f"PANDOM_RETENTION_MONTHS must be 1 or more, found {months!r}")
-    return database_settings.DatabaseSettings(
-        signed_context=_flag("PANDOM_SIGNED_CONTEXT"),
-        encrypt_password_hash=_flag("PANDOM_ENCRYPT_PASSWORD_HASH"),
-        retention_months=int(months),
-    )
-
-
-def _hash_key() -> str | None:
-    try:
-        return secret("password_hash_key")
-    except Failure:
-        return None  # there is one only when P1 is on
-
-
 def run(checkout: str | None = None) -> None:
     """Upgrades to head, converges privileges, applies settings, seeds the administrator.
 
@@ -58,7 +33,8 @@ def run(checkout: str | None = None) -> None:
     there = revisions.every()
     if checkout is not None:
         revisions.same_checkout(there, checkout)
-    runner, settings = _runner(), _settings()
+    runner, settings = _runner(), database_settings.from_environment()
+    hash_key = optional_secret("password_hash_key")
     email, ephemeral = setting("PANDOM_ADMIN_EMAIL"), setting("PANDOM_PROFILE") == "ephemeral"
     password = secret("admin_password")
     seed.check_password(password, ephemeral=ephemeral)
@@ -75,17 +51,18 @@ def run(checkout: str | None = None) -> None:
                 count = migrate.finish(runner)
                 results.append(f"{count} changed" if count else "as declared")
             with step("settings") as results, runner.connect() as connection:
-                results += database_settings.apply(connection, settings, _hash_key())
+                results += database_settings.apply(connection, settings, hash_key)
             with step("administrator") as results, runner.connect() as connection:
-                made = seed.administrator(
+                seeded = seed.administrator(
                     connection,
                     email,
                     password,
-                    _hash_key(),
+                    hash_key,
                     # An ephemeral stack is thrown away; 200 ms at each start are not.
-                    cost=4 if ephemeral else seed.BCRYPT_COST,
+                    cost=4 if ephemeral else settings.bcrypt_cost,
+                    restoring=runner.target.database in restoring.marked(connection),
                 )
-                results.append(f"{email} {'made' if made else 'exists'}")
+                results.append(seeded.said)
             if os.environ.get("PANDOM_SAMPLE_DATA") == "true":
                 if setting("PANDOM_PROFILE") == "production":
                     raise UserMistake("sample data does not go into a production database")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import psycopg
 
 from pandom.database import prepare as preparation
+from pandom.database import settings
 from pandom.database.connect import opt_in, target_from_environment
 from pandom.errors import Failure
-from pandom.jobs.inputs import secret
+from pandom.jobs.inputs import optional_secret, secret, setting
 from pandom.jobs.steps import step
 
 
@@ -28,17 +29,30 @@ def prepare(name: str) -> None:
 
 def finish(name: str) -> int:
     """Closes the restored database and checks it; exit code 1 when something is wrong."""
-    with step(f"finishing database {name}"):
+    with step(f"finishing database {name}") as results:
         try:
-            health = preparation.finish(
-                target_from_environment(), secret("postgres_password"), name, opt_in()
+            health, changed = preparation.finish(
+                target_from_environment(),
+                secret("postgres_password"),
+                name,
+                opt_in(),
+                settings.from_environment(),
+                optional_secret("password_hash_key"),
+                setting("PANDOM_ADMIN_EMAIL"),
             )
         except psycopg.Error as error:
             raise _failure(name, error) from None
-    for one in health.findings:
-        print(f"  {'ok' if one.ok else 'FAILED'}  {one.name}: {one.found}")
-    print(f"database {name} is {'open' if health.ok else 'open for pandom_user only'}")
-    return 0 if health.ok else 1
+        results.append("closed, checked and opened" if health.ok else "closed and checked")
+    for line in (*changed, *health.lines()):
+        print(f"  {line}")
+    if health.ok:
+        print(f"{name} is restored; the next `make up` looks at all of the stack")
+        return 0
+    print(
+        f"{name} stays closed to all but pandom_user. Next: correct what is marked FAILED, as "
+        "pandom_user in `pandom shell`, then `pandom db finish` again"
+    )
+    return 1
 
 
 def _failure(name: str, error: psycopg.Error) -> Failure:

@@ -540,6 +540,22 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "drop policy user_isolation on public.user_profiles;",
         "policy-missing:user_isolation on public.user_profiles",
     ),
+    # -- rows that are settings --------------------------------------------------------------
+    _d(
+        "guessing is not limited",
+        "update public.account_settings set failures_before_lock = 50;",
+        "setting-row-different:public.account_settings:failures_before_lock",
+    ),
+    _d(
+        "sessions for a year",
+        "update public.account_settings set session_lifetime = '365 days';",
+        "setting-row-different:public.account_settings:session_lifetime",
+    ),
+    _d(
+        "fewer months of the trail ahead",
+        "update public.trail_retention set months_ahead = 1 where log = 'security_logs';",
+        "setting-row-different:public.trail_retention security_logs:months_ahead",
+    ),
     # -- code ------------------------------------------------------------------------------
     _d(
         "a disabled trigger",

@@ -9,8 +9,10 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from pandom.audit import heal
+from pandom.audit import catalog, heal
 from pandom.audit.findings import script, scripts
+from pandom.audit.run import run
+from pandom.database.settings import DatabaseSettings
 from tests.audit.conftest import Audit, Shipped, remade_on_failure
 from tests.audit.drift import DRIFT, Drift, independent
 from tests.fixtures.soak import Progress
@@ -142,3 +144,43 @@ def test_a_new_role_that_other_drift_names_is_healed(shipped: Shipped, audit: Au
 def test_there_are_enough_classes_of_drift() -> None:
     assert len(DRIFT) >= 45
     assert len({one.name for one in DRIFT}) == len(DRIFT)
+
+
+def test_what_the_stack_decides_is_compared_where_the_stack_is_known(
+    shipped: Shipped, audit: Audit
+) -> None:
+    """The schema's defaults against a production stack's settings, then healed."""
+    stack = DatabaseSettings(True, True, 36, bcrypt_cost=13)
+    with catalog.connect(shipped.server.dsn("pandom_auditor", shipped.name)) as connection:
+        found = {
+            one.id: one
+            for one in run(connection, shipped.opt_in, (), settings=stack).findings
+            if one.kind == "setting row"
+        }
+        assert set(found) == {
+            "setting-row-different:public.account_settings:bcrypt_cost",
+            "setting-row-different:public.account_settings:encrypt_password_hash",
+            "setting-row-different:public.context_key:enforced",
+            "setting-row-different:public.trail_retention audit_logs:months",
+            "setting-row-different:public.trail_retention security_logs:months",
+        }
+        assert found["setting-row-different:public.context_key:enforced"].severity == "critical"
+        # Encryption takes the key, which no script has.
+        unhealed = [one for one in found.values() if one.sql is None]
+        assert [one.advice.startswith("`make up` applies") for one in unhealed] == [True]
+        shipped.execute(script(found.values()))
+        left = run(connection, shipped.opt_in, (), settings=stack).findings
+        assert [one.id for one in left if one.kind == "setting row"] == [unhealed[0].id]
+    shipped.execute(
+        "update public.account_settings set bcrypt_cost = default;\n"
+        "update public.context_key set enforced = default;\n"
+        "update public.trail_retention set months = default;\n"
+    )
+    assert not audit().drift
+
+
+def test_a_login_that_may_not_read_the_rows_says_so(shipped: Shipped) -> None:
+    with catalog.connect(shipped.server.dsn("pandom_janitor", shipped.name)) as connection:
+        report = run(connection, shipped.opt_in, ())
+    assert any(one.startswith("setting rows: ") for one in report.unknown)
+    assert not [one for one in report.findings if one.kind == "setting row"]

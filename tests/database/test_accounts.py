@@ -391,8 +391,8 @@ def test_many_addresses_slow_down_strangers_not_the_owner(database: Database) ->
 @pytest.mark.requirement("P1", "P3")
 def test_hashes_are_stored_encrypted_when_asked_for(database: Database) -> None:
     key = "k" * 40
-    on = database_settings.DatabaseSettings(False, True, 12)
-    off = database_settings.DatabaseSettings(False, False, 12)
+    on = database_settings.DatabaseSettings(False, True, 12, bcrypt_cost=4)
+    off = database_settings.DatabaseSettings(False, False, 12, bcrypt_cost=4)
     with database.connect("pandom_migrator") as connection:
         with pytest.raises(UserMistake, match="password_hash_key"):
             database_settings.apply(connection, on, None)

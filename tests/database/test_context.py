@@ -16,7 +16,7 @@ DENIED = psycopg.errors.InsufficientPrivilege
 def signed(database: Database) -> Database:
     with database.connect("pandom_migrator") as connection:
         changed = database_settings.apply(
-            connection, database_settings.DatabaseSettings(True, False, 12), None
+            connection, database_settings.DatabaseSettings(True, False, 12, bcrypt_cost=4), None
         )
     assert changed == ["signed contexts on"]
     return database
@@ -89,7 +89,7 @@ def test_the_plain_setting_is_no_context_any_more(signed: Database) -> None:
     # Control: without enforcement the same setting is one.
     with signed.connect("pandom_migrator") as connection:
         database_settings.apply(
-            connection, database_settings.DatabaseSettings(False, False, 12), None
+            connection, database_settings.DatabaseSettings(False, False, 12, bcrypt_cost=4), None
         )
     with signed.user(ALICE) as connection:
         assert _who(connection) == [ALICE.uuid]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import LiteralString
 
 import psycopg
+import psycopg.errors
 import pytest
 
 from pandom.database import health, janitor, seed
 from pandom.database import settings as database_settings
 from pandom.errors import Failure, UserMistake
-from tests.fixtures.databases import ADMIN_EMAIL, ALICE, BOB, PASSWORD, Database
+from tests.fixtures.databases import ADMIN_EMAIL, ALICE, BOB, PASSWORD, ROOT, SETTINGS, Database
 
-PLAIN = database_settings.DatabaseSettings(False, False, 12)
+PLAIN = database_settings.DatabaseSettings(False, False, 12, bcrypt_cost=4)
 
 
 @pytest.mark.requirement("S1")
@@ -20,7 +22,9 @@ def test_the_administrator_has_the_values_of_the_source(database: Database) -> N
     with database.connect("pandom_user") as connection:
         connection.execute("delete from public.auth_users where email = %s", (ADMIN_EMAIL,))
     with database.connect("pandom_migrator") as connection:
-        assert seed.administrator(connection, ADMIN_EMAIL, PASSWORD)
+        connection.execute("set local role pandom_definer")
+        connection.execute("update public.auth_users set role = 'user' where role = 'admin'")
+        assert seed.administrator(connection, ADMIN_EMAIL, PASSWORD).made
     row = database.rows(
         "select u.role::text, is_active, is_verified, is_configured, left(password_hash, 7), "
         "p.tags, p.metadata from public.auth_users as u "
@@ -54,8 +58,153 @@ def test_seeding_again_changes_nothing(database: Database) -> None:
         )
     before = database.one(query)
     with database.connect("pandom_migrator") as connection:
-        assert not seed.administrator(connection, ADMIN_EMAIL.upper(), "a password of the config")
+        assert not seed.administrator(connection, ADMIN_EMAIL.upper(), "of the config").made
     assert database.one(query) == before
+
+
+def _seed(database: Database, email: str = ADMIN_EMAIL, *, restoring: bool = False) -> seed.Seeded:
+    with database.connect("pandom_migrator") as connection:
+        return seed.administrator(connection, email, PASSWORD, cost=4, restoring=restoring)
+
+
+def _administrators(database: Database) -> set[str]:
+    rows = database.rows("select email from public.auth_users where role = 'admin'")
+    return {email for (email,) in rows} - {ROOT.email}
+
+
+def _as_operator(database: Database, text: LiteralString) -> None:
+    with database.connect("pandom_user") as connection:
+        connection.execute(text)
+
+
+@pytest.mark.requirement("S1")
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ("update public.auth_users set email = 'me@example.com' where email = %s", "me@"),
+        ("delete from public.auth_users where email = %s", None),
+        ("update public.auth_users set is_active = false where email = %s", ADMIN_EMAIL),
+        ("update public.auth_users set role = 'user' where email = %s", None),
+    ],
+    ids=["renamed", "deleted", "deactivated", "made a user"],
+)
+def test_an_administrator_that_changed_is_left_as_it_is(
+    database: Database, change: LiteralString, left: str | None
+) -> None:
+    with database.connect("pandom_user") as connection:
+        connection.execute(change, (ADMIN_EMAIL,))
+    before = database.rows("select uuid, email, role, is_active from public.auth_users order by 1")
+    assert not _seed(database).made
+    assert (
+        database.rows("select uuid, email, role, is_active from public.auth_users order by 1")
+        == before
+    )
+    assert bool(_administrators(database)) == bool(left)
+
+
+@pytest.mark.requirement("S1")
+def test_without_any_administrator_one_is_made_again(database: Database) -> None:
+    _as_operator(database, "delete from public.auth_users where role = 'admin'")
+    assert _seed(database).made
+    assert _administrators(database) == {ADMIN_EMAIL}
+
+
+@pytest.mark.requirement("S1")
+def test_another_admin_email_renames_the_administrator_there_and_back(database: Database) -> None:
+    query = "select uuid, password_hash from public.auth_users where email = %s"
+    before = database.rows(query, ADMIN_EMAIL)
+    for email in ("new@example.com", ADMIN_EMAIL):
+        assert "is " + email + " now" in _seed(database, email).said
+        assert _administrators(database) == {email}
+        assert database.rows(query, email) == before
+    events = "select count(*) from public.security_logs where event_type = 'email_changed'"
+    assert database.one(events) == 2
+    assert database.one("select count(*) from public.outbox where kind = 'email_changed'") == 2
+
+
+@pytest.mark.requirement("S1")
+def test_another_admin_email_is_nobodys_if_the_administrator_was_renamed(
+    database: Database,
+) -> None:
+    _as_operator(
+        database,
+        "update public.auth_users set email = 'me@example.com' where email = 'admin@pandom.com'",
+    )
+    assert "not made" in _seed(database, "new@example.com").said
+    assert _administrators(database) == {"me@example.com"}
+    assert not _seed(database, "me@example.com").made
+    _seed(database, "new@example.com")
+    assert _administrators(database) == {"new@example.com"}
+
+
+@pytest.mark.requirement("S1", "D4")
+def test_an_administrator_of_another_stacks_dump_is_not_renamed(database: Database) -> None:
+    assert "not made" in _seed(database, "new@example.com", restoring=True).said
+    with database.connect("postgres") as connection:
+        seed.forget(connection, "new@example.com")
+    assert "not made" in _seed(database, "new@example.com").said
+    assert _administrators(database) == {ADMIN_EMAIL}
+    with database.connect("postgres") as connection:
+        seed.forget(connection, ADMIN_EMAIL)
+    assert _administrators(database) == {ADMIN_EMAIL}
+
+
+@pytest.mark.requirement("S1")
+def test_an_ordinary_users_e_mail_is_refused(database: Database) -> None:
+    with pytest.raises(UserMistake, match="ordinary user"):
+        _seed(database, ALICE.email)
+    assert _administrators(database) == {ADMIN_EMAIL}
+
+
+@pytest.mark.requirement("D2", "C1", "S1")
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ("update public.auth_users set role = 'user'", "administrator"),
+        ("update public.auth_users set is_active = false", "administrator"),
+        (
+            "update public.auth_users set email = 'x@y.org' where role = 'admin' "
+            "and email like 'admin%'",
+            "administrator",
+        ),
+        ("insert into public.user_profiles default values", "profiles"),
+    ],
+)
+def test_rows_of_the_application_warn_and_turn_nothing_red(
+    database: Database, change: LiteralString, name: str
+) -> None:
+    _as_operator(database, change)
+    with database.connect("pandom_user") as connection:
+        found = health.check(connection, settings=SETTINGS, administrator=ADMIN_EMAIL)
+    assert found.ok
+    assert [one.name for one in found.findings if one.warning] == [name]
+    assert any(line.startswith(f"{name}: warning, ") for line in found.lines())
+
+
+@pytest.mark.requirement("P3", "P5")
+def test_settings_that_were_changed_or_deleted_are_applied_again(database: Database) -> None:
+    with database.connect("postgres") as connection:
+        connection.execute(
+            "delete from public.account_settings; delete from public.context_key;"
+            "delete from public.trail_retention where log = 'audit_logs';"
+            "update public.trail_retention set months_ahead = 7"
+        )
+    with database.connect("pandom_user") as connection:
+        assert len(database_settings.differences(connection, SETTINGS)) > 10
+    with database.connect("pandom_migrator") as connection:
+        database_settings.apply(connection, SETTINGS, None)
+        assert database_settings.apply(connection, SETTINGS, None) == []
+    with database.connect("pandom_user") as connection:
+        assert database_settings.differences(connection, SETTINGS) == []
+
+
+@pytest.mark.requirement("P1")
+def test_the_auditor_reads_settings_and_not_the_key(shared: Database) -> None:
+    with shared.connect("pandom_auditor") as connection:
+        found = database_settings.present(connection)
+        assert found.keys() >= database_settings.declared(SETTINGS).keys()
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("select secret from public.context_key")
 
 
 @pytest.mark.requirement("S1")
@@ -164,8 +313,9 @@ def test_users_with_many_events(database: Database) -> None:
 @pytest.mark.requirement("D2")
 def test_a_healthy_database_is_healthy(shared: Database) -> None:
     with shared.connect("pandom_user") as connection:
-        found = health.check(connection)
+        found = health.check(connection, settings=SETTINGS, administrator=ADMIN_EMAIL)
     assert found.ok, found
+    assert not any(one.warning for one in found.findings), found
     assert found.as_json()["ok"] is True
     assert {c["name"] for c in found.as_json()["checks"]} >= {"query", "tables", "head"}
 
@@ -176,8 +326,10 @@ def test_a_healthy_database_is_healthy(shared: Database) -> None:
     [
         ("pandom_owner", "alter table public.user_profiles rename to p", "tables"),
         ("pandom_owner", "update public.alembic_version set version_num = '0001'", "head"),
-        ("pandom_owner", "update public.auth_users set role = 'user'", "administrator"),
-        ("pandom_owner", "insert into public.user_profiles default values", "profiles"),
+        ("pandom_owner", "update public.account_settings set lock_limit = '1 h'", "settings"),
+        ("pandom_owner", "delete from public.account_settings", "settings"),
+        ("pandom_trail", "update public.trail_retention set months_ahead = 1", "settings"),
+        ("pandom_definer", "update public.context_key set enforced = true", "settings"),
         (
             "pandom_trail",
             "insert into public.audit_logs (event_type, timestamp) values ('x', '2000-01-01')",
@@ -195,13 +347,13 @@ def test_what_is_wrong_is_found(database: Database, owner: str, fault: str, name
     with database.owner(owner) as connection:
         connection.execute(fault.encode())
     with database.connect("pandom_user") as connection:
-        found = health.check(connection)
+        found = health.check(connection, settings=SETTINGS)
     assert [finding.name for finding in found.findings if not finding.ok] == [name]
 
 
 @pytest.mark.requirement("P5")
 def test_changing_the_retention_leaves_a_trace(database: Database) -> None:
-    longer = database_settings.DatabaseSettings(False, False, 24)
+    longer = database_settings.DatabaseSettings(False, False, 24, bcrypt_cost=4)
     with database.connect("pandom_migrator") as connection:
         assert len(database_settings.apply(connection, longer, None)) == 2
         assert database_settings.apply(connection, longer, None) == []

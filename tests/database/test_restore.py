@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import shutil
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import psycopg.errors
@@ -20,13 +22,16 @@ from pandom.audit import catalog
 from pandom.audit.anchors import Head, Kept
 from pandom.audit.trail import Verdict, verify
 from pandom.database import aside, cluster, migrate, prepare, restoring
+from pandom.database.connect import Target
 from pandom.database.converge import difference
+from pandom.database.health import Health
 from pandom.errors import Failure, UserMistake
 from pandom.naming import image_name
 from schema import access
 from tests.fixtures.catalog import differences, facts
-from tests.fixtures.databases import ALICE, PASSWORD, Database, Factory
+from tests.fixtures.databases import ADMIN_EMAIL, ALICE, PASSWORD, SETTINGS, Database, Factory
 
+HASH_KEY = "k" * 40
 _COUNTS = """
 select relname, (xpath('/row/c/text()', query_to_xml(
     format('select count(*) as c from public.%I', relname), false, true, '')))[1]::text
@@ -110,6 +115,14 @@ def _let_in(database: Database) -> set[str]:
     return found
 
 
+def _finish(
+    server: Target, password: str, name: str, opt_in: frozenset[str], **changes: Any
+) -> Health:
+    """Finish with the settings that the template has, or some of them changed."""
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return prepare.finish(server, password, name, opt_in, settings, HASH_KEY, ADMIN_EMAIL)[0]
+
+
 def _restoring(database: Database, name: str) -> bool:
     """Whether `up` is refused because of this one."""
     with database.connect("postgres") as connection:
@@ -146,7 +159,7 @@ def test_a_dump_restores_without_an_error_and_equals_its_source(
         prepare.prepare(database.target, password, restored.name, factory.opt_in)
         # psql exits 0 whatever happens: its messages decide.
         assert "ERROR" not in _restore(restored, text)
-        health = prepare.finish(database.target, password, restored.name, factory.opt_in)
+        health = _finish(database.target, password, restored.name, factory.opt_in)
         assert health.ok, health
         assert restored.rows(_COUNTS) == database.rows(_COUNTS)
         with database.connect("pandom_user") as left, restored.connect("pandom_user") as right:
@@ -212,7 +225,7 @@ def test_a_restored_trail_goes_on_in_a_new_epoch_and_verifies_across_both(
     with _dropped(factory, f"{database.name}_restored") as restored:
         prepare.prepare(database.target, password, restored.name, factory.opt_in)
         assert "ERROR" not in _restore(restored, text)
-        prepare.finish(database.target, password, restored.name, factory.opt_in)
+        _finish(database.target, password, restored.name, factory.opt_in)
         with restored.connect() as connection:
             connection.execute("select public.sign_in(%s, %s)", (ALICE.email, PASSWORD))
         after = _sealed(restored)
@@ -244,7 +257,7 @@ def test_an_epoch_is_new_although_retention_took_every_row_of_the_last_one(
     with _dropped(factory, f"{database.name}_restored") as restored:
         prepare.prepare(database.target, password, restored.name, factory.opt_in)
         assert "ERROR" not in _restore(restored, text)
-        prepare.finish(database.target, password, restored.name, factory.opt_in)
+        _finish(database.target, password, restored.name, factory.opt_in)
         with restored.connect("postgres", autocommit=True) as connection:
             row = connection.execute(
                 "insert into public.audit_logs (event_type) values ('probe') returning epoch"
@@ -269,7 +282,7 @@ def test_prepare_refuses_a_database_in_use(database: Database) -> None:
 @pytest.mark.requirement("D4")
 def test_finish_refuses_a_database_without_the_dump(factory: Factory, empty: Database) -> None:
     with pytest.raises(Failure, match="was not restored"):
-        prepare.finish(empty.target, empty.server.passwords["postgres"], empty.name, factory.opt_in)
+        _finish(empty.target, empty.server.passwords["postgres"], empty.name, factory.opt_in)
     members = [m for m in access.MEMBERSHIPS if m.member == "pandom_user"]
     rows = empty.rows(
         "select count(*) from pg_auth_members where member = 'pandom_user'::regrole",
@@ -295,9 +308,7 @@ def test_nobody_gets_in_before_finish_is_done(database: Database, factory: Facto
         intruder = database.connect("pandom_user")
         intruder.execute("set role pandom_trail")
 
-        finishing = multiprocessing.get_context("fork").Process(
-            target=prepare.finish, args=arguments
-        )
+        finishing = multiprocessing.get_context("fork").Process(target=_finish, args=arguments)
         with server.connect("postgres", restored.name) as holder, holder.transaction():
             holder.execute("lock table public.context_key")
             finishing.start()
@@ -317,7 +328,7 @@ def test_nobody_gets_in_before_finish_is_done(database: Database, factory: Facto
             row = connection.execute("select secret from public.context_key").fetchone()
             assert row == (key,)
 
-        assert prepare.finish(*arguments).ok
+        assert _finish(*arguments).ok
         assert _let_in(restored) == everybody
         assert not _restoring(database, restored.name)
         assert restored.one("select secret from public.context_key") != key
@@ -342,15 +353,22 @@ def test_a_database_with_wrong_content_is_opened_to_the_operator_only(
 ) -> None:
     arguments = (database.target, database.server.passwords["postgres"], database.name)
     everybody = _let_in(database)
-    with database.owner() as connection:
-        connection.execute("update public.auth_users set is_active = false where role = 'admin'")
-    health = prepare.finish(*arguments, factory.opt_in)
-    assert [finding.name for finding in health.findings if not finding.ok] == ["administrator"]
+    # A dump with a trigger that keeps its settings.
+    with database.connect("postgres") as connection:
+        connection.execute(
+            "update public.account_settings set lock_limit = '1 h';"
+            "create function public.keep() returns trigger language plpgsql "
+            "as 'begin return old; end';"
+            "create trigger keep before update on public.account_settings "
+            "for each row execute function public.keep()"
+        )
+    health = _finish(*arguments, factory.opt_in)
+    assert [finding.name for finding in health.findings if not finding.ok] == ["settings"]
     assert _let_in(database) == {"pandom_user", "pandom_migrator"}
     assert _restoring(database, database.name)
-    with database.connect("pandom_user") as connection:
-        connection.execute("update public.auth_users set is_active = true where role = 'admin'")
-    assert prepare.finish(*arguments, factory.opt_in).ok
+    with database.connect("postgres") as connection:
+        connection.execute("drop function public.keep() cascade")
+    assert _finish(*arguments, factory.opt_in).ok
     assert _let_in(database) == everybody
 
 
@@ -360,10 +378,10 @@ def test_an_older_dump_waits_closed_for_the_migration(database: Database, factor
     everybody, runner = _let_in(database), database.runner()
     migrate.revert(runner, "-1")
     with pytest.raises(Failure, match="pandom migrate run"):
-        prepare.finish(*arguments, factory.opt_in)
+        _finish(*arguments, factory.opt_in)
     assert _let_in(database) == {"pandom_migrator"}
     migrate.upgrade(runner)
-    assert prepare.finish(*arguments, factory.opt_in).ok
+    assert _finish(*arguments, factory.opt_in).ok
     assert _let_in(database) == everybody
 
 
@@ -378,4 +396,41 @@ def test_a_dump_of_last_year_gets_its_months(database: Database, factory: Factor
             "and inhrelid <> 'public.audit_logs_default'::regclass"
         ).fetchall():
             connection.execute(f"drop table {name}".encode())
-    assert prepare.finish(*arguments, factory.opt_in).ok
+    assert _finish(*arguments, factory.opt_in).ok
+
+
+@pytest.mark.requirement("D4", "P1", "P2")
+def test_the_stacks_settings_win_over_the_dumps(database: Database, factory: Factory) -> None:
+    arguments = (database.target, database.server.passwords["postgres"], database.name)
+    with database.connect("postgres") as connection:
+        connection.execute(
+            "update public.account_settings set lock_limit = '9 h', bcrypt_cost = 5;"
+            "update public.trail_retention set months = 1, months_ahead = 9"
+        )
+    wanted: dict[str, Any] = {
+        "signed_context": True,
+        "encrypt_password_hash": True,
+        "retention_months": 36,
+        "bcrypt_cost": 4,
+    }
+    health = _finish(*arguments, factory.opt_in, **wanted)
+    assert health.ok, health
+    assert database.rows(
+        "select s.lock_limit::text, s.bcrypt_cost, s.encrypt_password_hash, k.enforced, "
+        "(select array_agg(distinct array[r.months, r.months_ahead]) from public.trail_retention "
+        "as r) from public.account_settings as s, public.context_key as k"
+    ) == [("00:15:00", 4, True, True, [[36, 3]])]
+    assert (
+        database.one("select count(*) from public.auth_users where password_hash_encrypted is null")
+        == 0
+    )
+    # Back again, with another key than the one that the hashes are encrypted with: it stays shut.
+    with pytest.raises(UserMistake, match="another key"):
+        prepare.finish(*arguments, factory.opt_in, SETTINGS, "another key")
+    assert _let_in(database) == {"pandom_migrator"}
+    assert _finish(*arguments, factory.opt_in).ok
+    with database.connect() as connection:
+        row = connection.execute(
+            "select count(*) from public.sign_in(%s, %s)", (ALICE.email, PASSWORD)
+        ).fetchone()
+    assert row == (1,)
