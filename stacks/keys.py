@@ -142,19 +142,22 @@ class Keys(pulumi.ComponentResource):
         # a dump from the time before.
         names.append("password-hash-key")
         secrets: dict[str, pulumi.Output[str]] = {}
+        temporary = {role.name for role in roles(settings.opt_in) if role.opt_in}
         for name in names:
-            override = overrides.get(name)
-            if override and settings.overrides[override]:
-                secrets[name] = config.require_secret(override)
-                continue
+            # Also where the configuration gives one: a secret that is protected cannot go.
             secrets[name] = random.RandomPassword(
                 f"{name.replace('_', '-')}-password",
                 length=SECRET_LENGTH,
                 # Letters and digits only: they pass unquoted through URLs, dotenv and
                 # connection strings, and 32 of them are 190 bits.
                 special=False,
-                opts=pulumi.ResourceOptions(parent=self),
+                opts=pulumi.ResourceOptions(
+                    parent=self, protect=settings.protect and name not in temporary
+                ),
             ).result
+            override = overrides.get(name)
+            if override and settings.overrides[override]:
+                secrets[name] = config.require_secret(override)
         secrets["minio-root-user"] = pulumi.Output.from_input(MINIO_ROOT_USER)
         return secrets
 

@@ -37,7 +37,8 @@ def current_settings() -> Settings:
         raise pulumi.RunError(str(SettingsError(stack, problems)))
     if former := identity.former_name(stack):
         raise pulumi.RunError(identity.renamed(stack, former))
-    return replace(settings, identity=identity.ensure(stack).id, owner=identity.owner())
+    own = identity.ensure(stack)
+    return replace(settings, identity=own.id, former_identities=own.former, owner=identity.owner())
 
 
 def adopted() -> frozenset[str]:

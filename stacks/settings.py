@@ -130,6 +130,7 @@ class Settings:
     overrides: Mapping[str, str | None] = field(repr=False)
     # Not configured: which state the stack belongs to, and whose it is.
     identity: str = ""
+    former_identities: tuple[str, ...] = ()
     owner: str = ""
 
     @property
