@@ -158,6 +158,9 @@ MEMBERSHIPS: Final[tuple[Membership, ...]] = (
     Membership("pandom_owner", "pandom_user", inherit=True, set_role=True),
     Membership("pandom_admin", "pandom_app", inherit=False, set_role=True),
     Membership("pg_read_all_settings", "pandom_auditor", inherit=True, set_role=True),
+    # end_long_transactions() sees how long a transaction is open, and ends its session.
+    Membership("pg_read_all_stats", "pandom_definer", inherit=True, set_role=True),
+    Membership("pg_signal_backend", "pandom_definer", inherit=True, set_role=True),
 )
 
 _CONNECT: Final = frozenset({"CONNECT"})
@@ -247,6 +250,7 @@ _DEFINER_TABLES: Final = (
     "public.email_changes",
     "public.sign_in_attempts",
     "public.context_key",
+    "public.recent_calls",
 )
 
 _SELECT: Final = frozenset({"SELECT"})
@@ -305,7 +309,7 @@ def _sequence_grants() -> tuple[Grant, ...]:
     """Identity columns need no grant to insert (A4); a dump reads the last value."""
     return tuple(
         Grant("sequence", f"public.{table}_id_seq", "pandom_user", _SELECT)
-        for table in ("audit_logs", "security_logs", "outbox")
+        for table in ("audit_logs", "security_logs", "outbox", "recent_calls")
     )
 
 
@@ -318,9 +322,10 @@ def _function_grants() -> tuple[Grant, ...]:
     return (
         *_execute("pandom_app", *context),
         *_execute("pandom_admin", *context),
-        # The trail's functions ask who acts, and from where.
+        # The trail's functions ask who acts, from where, and how often.
         *_execute(
             "pandom_trail",
+            "public.call_refused(text, text, integer, interval, integer, interval)",
             "public.current_user_id()",
             "public.client_address()",
             "public.client_agent()",
@@ -372,6 +377,7 @@ def _function_grants() -> tuple[Grant, ...]:
             "public.note_export(text, bigint, text, text)",
             "public.drop_partition(text, bigint, text)",
             "public.seal_trail(integer)",
+            "public.end_long_transactions()",
         ),
         *_execute(
             "pandom_mailer",
@@ -413,6 +419,7 @@ EVENT_TYPES: Final[tuple[EventType, ...]] = (
     EventType("DELETE", "audit_logs", "A row of an account table was deleted."),
     EventType("TRUNCATE", "audit_logs", "An account table was emptied."),
     EventType("user_registered", "audit_logs", "An account was registered."),
+    EventType("registration_repeated", "audit_logs", "A registration of a taken e-mail."),
     EventType("user_verified", "audit_logs", "An account's e-mail was verified."),
     EventType("user_deactivated", "security_logs", "An account was deactivated."),
     EventType("user_reactivated", "security_logs", "An account was activated again."),

@@ -11,7 +11,11 @@ from public.trail_blocks as b
 cross join lateral (
     select
         count(*) as row_count,
-        sha256(string_agg(s.line, ''::bytea order by s.epoch, s.tx, s.id)) as digest
+        sha256(string_agg(
+            case when octet_length(s.form) < 1024 then s.form else sha256(s.form) end,
+            ''::bytea
+            order by s.epoch, s.tx, s.id
+        )) as digest
     from (
         select
             t.epoch,
@@ -20,12 +24,13 @@ cross join lateral (
             record_send(row(
                 t.id, t.user_uuid, t.event_type, t.timestamp, t.details,
                 t.ip_address, t.user_agent, t.severity, t.epoch, t.tx
-            )) as line
+            )) as form
         from public.{log} as t
         where t.timestamp >= b.month::timestamptz
             and t.timestamp < b.month::timestamptz + interval '1 month'
             and (t.epoch, t.tx, t.id) >= (b.first_epoch, b.first_tx, b.first_id)
             and (t.epoch, t.tx, t.id) <= (b.last_epoch, b.last_tx, b.last_id)
+        offset 0
     ) as s
 ) as r
 where b.log = %(log)s
