@@ -88,6 +88,9 @@ class DefaultPrivilege:
     privileges: frozenset[str]
 
 
+# Only a superuser can raise it; the time limits beside it a role may switch off for itself.
+_ON_DISK: Final = {"temp_file_limit": "1GB"}
+
 ROLES: Final[tuple[Role, ...]] = (
     Role(
         "pandom_owner",
@@ -117,14 +120,22 @@ ROLES: Final[tuple[Role, ...]] = (
         login=True,
         inherit=False,
         connection_limit=100,
-        settings={"statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"},
+        settings={
+            "statement_timeout": "30s",
+            "idle_in_transaction_session_timeout": "60s",
+            **_ON_DISK,
+        },
     ),
     Role(
         "pandom_auditor",
         "Reads evidence: trail, catalogs, settings; writes nothing.",
         login=True,
         connection_limit=5,
-        settings={"default_transaction_read_only": "on", "statement_timeout": "60s"},
+        settings={
+            "default_transaction_read_only": "on",
+            "statement_timeout": "60s",
+            **_ON_DISK,
+        },
     ),
     Role(
         "pandom_janitor",
@@ -138,7 +149,7 @@ ROLES: Final[tuple[Role, ...]] = (
         "Takes outgoing tokens from the outbox, nothing else.",
         login=True,
         connection_limit=5,
-        settings={"statement_timeout": "30s"},
+        settings={"statement_timeout": "30s", **_ON_DISK},
     ),
     Role(
         "pandom_service",
@@ -146,7 +157,11 @@ ROLES: Final[tuple[Role, ...]] = (
         login=True,
         inherit=False,
         connection_limit=50,
-        settings={"statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"},
+        settings={
+            "statement_timeout": "30s",
+            "idle_in_transaction_session_timeout": "60s",
+            **_ON_DISK,
+        },
         opt_in="serviceLogin",
     ),
 )

@@ -1,16 +1,20 @@
 -- The rows of one table as they are now, against the blocks that sealed them.
 --
 -- Only blocks that do not fit are returned. The form of a row is the same as in
--- seal_trail().
+-- seal_trail(): from 1 KiB on its SHA-256 stands for it. Blocks of before revision 0007
+-- hold such rows whole; `large` says that there are some, for then trail_forms decides.
 select
     b.number,
     b.month,
     b.row_count,
-    r.row_count as found
+    b.rows_digest,
+    r.row_count as found,
+    r.large
 from public.trail_blocks as b
 cross join lateral (
     select
         count(*) as row_count,
+        coalesce(bool_or(octet_length(s.form) >= 1024), false) as large,
         sha256(string_agg(
             case when octet_length(s.form) < 1024 then s.form else sha256(s.form) end,
             ''::bytea
