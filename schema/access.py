@@ -88,6 +88,9 @@ class DefaultPrivilege:
     privileges: frozenset[str]
 
 
+# Only a superuser can raise it; the time limits beside it a role may switch off for itself.
+_ON_DISK: Final = {"temp_file_limit": "1GB"}
+
 ROLES: Final[tuple[Role, ...]] = (
     Role(
         "pandom_owner",
@@ -117,14 +120,22 @@ ROLES: Final[tuple[Role, ...]] = (
         login=True,
         inherit=False,
         connection_limit=100,
-        settings={"statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"},
+        settings={
+            "statement_timeout": "30s",
+            "idle_in_transaction_session_timeout": "60s",
+            **_ON_DISK,
+        },
     ),
     Role(
         "pandom_auditor",
         "Reads evidence: trail, catalogs, settings; writes nothing.",
         login=True,
         connection_limit=5,
-        settings={"default_transaction_read_only": "on", "statement_timeout": "60s"},
+        settings={
+            "default_transaction_read_only": "on",
+            "statement_timeout": "60s",
+            **_ON_DISK,
+        },
     ),
     Role(
         "pandom_janitor",
@@ -138,7 +149,7 @@ ROLES: Final[tuple[Role, ...]] = (
         "Takes outgoing tokens from the outbox, nothing else.",
         login=True,
         connection_limit=5,
-        settings={"statement_timeout": "30s"},
+        settings={"statement_timeout": "30s", **_ON_DISK},
     ),
     Role(
         "pandom_service",
@@ -146,7 +157,11 @@ ROLES: Final[tuple[Role, ...]] = (
         login=True,
         inherit=False,
         connection_limit=50,
-        settings={"statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"},
+        settings={
+            "statement_timeout": "30s",
+            "idle_in_transaction_session_timeout": "60s",
+            **_ON_DISK,
+        },
         opt_in="serviceLogin",
     ),
 )
@@ -158,6 +173,9 @@ MEMBERSHIPS: Final[tuple[Membership, ...]] = (
     Membership("pandom_owner", "pandom_user", inherit=True, set_role=True),
     Membership("pandom_admin", "pandom_app", inherit=False, set_role=True),
     Membership("pg_read_all_settings", "pandom_auditor", inherit=True, set_role=True),
+    # end_long_transactions() sees how long a transaction is open, and ends its session.
+    Membership("pg_read_all_stats", "pandom_definer", inherit=True, set_role=True),
+    Membership("pg_signal_backend", "pandom_definer", inherit=True, set_role=True),
 )
 
 
@@ -270,6 +288,7 @@ _DEFINER_TABLES: Final = (
     "public.email_changes",
     "public.sign_in_attempts",
     "public.context_key",
+    "public.recent_calls",
 )
 
 _SELECT: Final = frozenset({"SELECT"})
@@ -330,7 +349,7 @@ def _sequence_grants() -> tuple[Grant, ...]:
     """Identity columns need no grant to insert (A4); a dump reads the last value."""
     return tuple(
         Grant("sequence", f"public.{table}_id_seq", "pandom_user", _SELECT)
-        for table in ("audit_logs", "security_logs", "outbox")
+        for table in ("audit_logs", "security_logs", "outbox", "recent_calls")
     )
 
 
@@ -343,9 +362,10 @@ def _function_grants() -> tuple[Grant, ...]:
     return (
         *_execute("pandom_app", *context),
         *_execute("pandom_admin", *context),
-        # The trail's functions ask who acts, and from where.
+        # The trail's functions ask who acts, from where, and how often.
         *_execute(
             "pandom_trail",
+            "public.call_refused(text, text, integer, interval, integer, interval)",
             "public.current_user_id()",
             "public.client_address()",
             "public.client_agent()",
@@ -397,6 +417,7 @@ def _function_grants() -> tuple[Grant, ...]:
             "public.note_export(text, bigint, text, text)",
             "public.drop_partition(text, bigint, text)",
             "public.seal_trail(integer)",
+            "public.end_long_transactions()",
         ),
         *_execute(
             "pandom_mailer",
@@ -438,6 +459,7 @@ EVENT_TYPES: Final[tuple[EventType, ...]] = (
     EventType("DELETE", "audit_logs", "A row of an account table was deleted."),
     EventType("TRUNCATE", "audit_logs", "An account table was emptied."),
     EventType("user_registered", "audit_logs", "An account was registered."),
+    EventType("registration_repeated", "audit_logs", "A registration of a taken e-mail."),
     EventType("user_verified", "audit_logs", "An account's e-mail was verified."),
     EventType("user_deactivated", "security_logs", "An account was deactivated."),
     EventType("user_reactivated", "security_logs", "An account was activated again."),

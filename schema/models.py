@@ -43,6 +43,8 @@ from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import UserDefinedType
 
+from schema import limits
+
 _DIGEST_RULE: Final = "{0} is null or ({0} ~ '^[0-9a-f]{{64}}$' and {1} is not null)"
 _NOW: Final = text("CURRENT_TIMESTAMP")
 _MOMENT: Final = DateTime(timezone=True)
@@ -85,6 +87,18 @@ class UserProfile(Base):
             "jsonb_typeof(metadata) = 'object'",
             name="ck_user_profiles_metadata",
             comment="Metadata is a JSON object, never a list or a scalar. T2",
+        ),
+        CheckConstraint(
+            f"octet_length(metadata::text) <= {limits.METADATA_BYTES}",
+            name="ck_user_profiles_metadata_size",
+            comment=f"Metadata has at most {limits.METADATA_BYTES} bytes as JSON text. T2 P5",
+        ),
+        CheckConstraint(
+            f"cardinality(tags) <= {limits.TAGS} "
+            f"and octet_length(array_to_string(tags, ',')) <= {limits.TAGS_BYTES}",
+            name="ck_user_profiles_tags",
+            comment=f"At most {limits.TAGS} tags, together at most {limits.TAGS_BYTES} bytes. "
+            "T2 P5",
         ),
         Index(
             "idx_user_profiles_tags",
@@ -157,6 +171,11 @@ class User(Base):
             comment="A bcrypt hash in the form that pgcrypto verifies, or * and the "
             "encrypted one beside it. P1 P3",
         ),
+        CheckConstraint(
+            f"octet_length(password_hash_encrypted) <= {limits.ENCRYPTED_HASH_BYTES}",
+            name="ck_auth_users_password_hash_encrypted",
+            comment="An encrypted hash is as long as one, and no place for other data. P1",
+        ),
         *(
             CheckConstraint(
                 _DIGEST_RULE.format(token, expiry),
@@ -199,6 +218,12 @@ class User(Base):
                 ("reset", "reset_token"),
                 ("refresh", "refresh_token"),
             )
+        ),
+        Index(
+            "idx_auth_users_hash_cost",
+            text("substr(password_hash, 5, 2)"),
+            postgresql_where=text("password_hash <> '*'"),
+            info={"comment": "The highest cost of a hash: what every sign-in costs. P3"},
         ),
         {"comment": "Accounts: who may sign in, and how. T1"},
     )
@@ -295,6 +320,11 @@ class Session(Base):
             name="ck_sessions_expires_at",
             comment="A session lasts for some time. T4",
         ),
+        CheckConstraint(
+            f"length(user_agent) <= {limits.USER_AGENT_CHARACTERS}",
+            name="ck_sessions_user_agent",
+            comment=f"A user agent has at most {limits.USER_AGENT_CHARACTERS} characters. T4",
+        ),
         Index(
             "idx_sessions_user_expires",
             "user_uuid",
@@ -372,9 +402,11 @@ def _trail_arguments(table: str, row: str, comment: str) -> tuple[Any, ...]:
             comment=f"The four severities. {row}",
         ),
         CheckConstraint(
-            "jsonb_typeof(details) = 'object'",
+            f"jsonb_typeof(details) = 'object' and pg_column_size(details) <= {limits.EVENT_BYTES} "
+            f"and octet_length(user_agent) <= {limits.USER_AGENT_BYTES}",
             name=f"ck_{table}_details",
-            comment=f"Details are a JSON object. {row}",
+            comment="Details are a JSON object of at most 1 MiB, the user agent has at most "
+            f"{limits.USER_AGENT_BYTES} bytes. {row} P5",
         ),
         Index(
             f"idx_{table}_user_time",
@@ -558,6 +590,18 @@ class AccountSettings(Base):
             name="ck_account_settings_positive",
             comment="Durations and thresholds that make sense. P3",
         ),
+        CheckConstraint(
+            "event_window between interval '1 second' and interval '1 day' "
+            "and request_window between interval '1 second' and interval '1 day' "
+            "and message_window between interval '1 second' and interval '1 day' "
+            "and transaction_limit >= interval '1 minute' "
+            "and least(events_per_user, events_per_address, events_per_second, "
+            "registrations_per_address, registrations_per_server, resets_per_address, "
+            "resets_per_server, verifications_per_address, verifications_per_server, "
+            "refreshes_per_user, messages_per_mailbox) > 0",
+            name="ck_account_settings_rates",
+            comment="Rates that make sense: none is 0, no window is longer than a day. P3 P5",
+        ),
         {"comment": "Settings of the account functions and the monitoring views; one row. P3 O2"},
     )
 
@@ -584,6 +628,41 @@ class AccountSettings(Base):
     suspicious_events_per_hour: Mapped[int] = _number(
         100, "More events of a user in an hour are suspicious. O2"
     )
+    event_window: Mapped[timedelta] = _duration(
+        "00:01:00", "In which events of one user or address are counted."
+    )
+    events_per_user: Mapped[int] = _number(
+        120, "Events that one user may record within event_window."
+    )
+    events_per_address: Mapped[int] = _number(
+        120, "Events that one address may record without a user within event_window."
+    )
+    events_per_second: Mapped[int] = _number(
+        500, "Events that applications may record on the whole server in a second."
+    )
+    request_window: Mapped[timedelta] = _duration(
+        "00:10:00", "In which registrations, resets, verifications and refreshes are counted."
+    )
+    registrations_per_address: Mapped[int] = _number(20, "Within request_window.")
+    registrations_per_server: Mapped[int] = _number(300, "Within request_window; no sign-ins.")
+    resets_per_address: Mapped[int] = _number(20, "Password resets within request_window.")
+    resets_per_server: Mapped[int] = _number(600, "Password resets within request_window.")
+    verifications_per_address: Mapped[int] = _number(
+        60, "Tokens of mails that one address may try within request_window."
+    )
+    verifications_per_server: Mapped[int] = _number(1000, "Within request_window.")
+    refreshes_per_user: Mapped[int] = _number(
+        60, "New sessions by refresh token that one user may open within request_window."
+    )
+    message_window: Mapped[timedelta] = _duration(
+        "01:00:00", "In which messages to one mailbox are counted."
+    )
+    messages_per_mailbox: Mapped[int] = _number(
+        5, "Messages of one kind that a mailbox gets within message_window."
+    )
+    transaction_limit: Mapped[timedelta] = _duration(
+        "00:10:00", "How long a client's transaction may be open before its session is ended."
+    )
     administrator: Mapped[str | None] = mapped_column(
         Text,
         comment="SHA-256 of the e-mail that the stack gave its administrator; null: of none yet.",
@@ -606,6 +685,12 @@ class Outbox(Base):
             "idx_outbox_expires",
             "expires_at",
             info={"comment": "Finds what the janitor deletes. O3"},
+        ),
+        Index(
+            "idx_outbox_mailbox",
+            text("lower(email)"),
+            "kind",
+            info={"comment": "Finds the older message that a new one replaces. P3"},
         ),
         {"comment": "Outgoing messages with tokens in clear; for pandom_mailer. P3"},
     )
@@ -674,6 +759,39 @@ class SignInAttempt(Base):
     last_succeeded_at: Mapped[datetime | None] = mapped_column(
         _MOMENT, comment="The last success; such an address is not slowed down by strangers."
     )
+
+
+class RecentCall(Base):
+    """Calls of the last minutes that count towards a rate."""
+
+    __tablename__ = "recent_calls"
+    __table_args__ = (
+        PrimaryKeyConstraint("id", name="pk_recent_calls", comment="One row per call. P3"),
+        Index(
+            "idx_recent_calls_caller",
+            "kind",
+            "caller",
+            "called_at",
+            info={"comment": "Counts the calls of one caller. P3"},
+        ),
+        Index(
+            "idx_recent_calls_kind",
+            "kind",
+            "called_at",
+            info={"comment": "Counts the calls on the whole server. P3"},
+        ),
+        {
+            "comment": "Calls that count towards a rate: unlogged, empty after a crash. P3 P5",
+            "prefixes": ["UNLOGGED"],
+        },
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), comment="Its number.")
+    kind: Mapped[str] = mapped_column(Text, comment="What was called.")
+    caller: Mapped[str] = mapped_column(
+        Text, comment="A user, an address, a mailbox; or that no address was stated."
+    )
+    called_at: Mapped[datetime] = mapped_column(_MOMENT, comment="When.")
 
 
 class ContextKey(Base):

@@ -7,7 +7,7 @@ Rollback: drops the column; the next migration job remembers again whom adminEma
 from pandom.database.frozen import run
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

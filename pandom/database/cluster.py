@@ -13,14 +13,17 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
+from pandom.database import holders
 from pandom.database.connect import Target, connect, value
 from pandom.database.converge import run_file
+from pandom.errors import Failure
 from pandom.paths import ROOT
 from schema import access
 
 FILES: Final = ("extensions", "large_objects", "auditor", "trail_archive")
 _OTHER_DATABASES: Final = ("postgres", "template1")
-# Several jobs of one server must not edit the same catalog rows at once.
+# Several jobs of one server must not edit the same catalog rows at once. The key is taken in
+# database postgres, to which no other login may connect (docs/adr/0015-locks.md).
 _LOCK_KEY: Final = 0x70616E646F6E
 # A policy's DDL locks its table: give way to whoever works in it.
 _LOCK_TIMEOUT: Final = "-c lock_timeout=4s"
@@ -32,14 +35,37 @@ def apply_roles(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
     """Attributes, settings, memberships and comments of the roles, as declared.
 
     Heals what a role may do to itself (settings, A5) and what drifted; passwords
-    are the provider's. One transaction, serialised by a lock on the cluster.
+    are the provider's. One transaction, serialised by a lock on the cluster. A role may
+    change its own settings, too, and hold them as long as its transaction is open.
+    Raises: Failure that names who holds what is needed, after a bounded wait.
     """
     with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+        _lock(connection)
         declared = access.roles(opt_in)
         for role in declared:
-            _apply_role(connection, role)
+            try:
+                with connection.transaction():
+                    _apply_role(connection, role)
+            except psycopg.errors.LockNotAvailable:
+                raise Failure(
+                    f"role {role.name} is being changed by somebody for more than "
+                    f"{holders.WAIT}: {holders.of_role(connection, role.name)}. Next: end it: "
+                    f"{holders.HOW_TO_END}"
+                ) from None
         _apply_memberships(connection, opt_in)
+
+
+def _lock(connection: psycopg.Connection) -> None:
+    connection.execute(f"set local lock_timeout = '{holders.WAIT}'")
+    try:
+        with connection.transaction():
+            connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+    except psycopg.errors.LockNotAvailable:
+        raise Failure(
+            f"another job of the cluster did not end within {holders.WAIT}: "
+            f"{holders.of_key(connection, _LOCK_KEY)}. Next: wait for it, or end it: "
+            f"{holders.HOW_TO_END}"
+        ) from None
 
 
 def _apply_role(connection: psycopg.Connection, role: access.Role) -> None:
@@ -153,7 +179,7 @@ def release_roles(server: Target, password: str, opt_in: frozenset[str]) -> list
 def close_other_databases(connection: psycopg.Connection) -> None:
     """PUBLIC has nothing on the databases that every cluster has (A2)."""
     with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+        _lock(connection)
         for database in _OTHER_DATABASES:
             connection.execute(
                 sql.SQL("revoke all on database {} from public").format(sql.Identifier(database))

@@ -11,11 +11,38 @@ from typing import Any, Final
 
 import psycopg
 
-from pandom.database import migrate
+from pandom.database import holders, migrate
 from pandom.database import settings as row_settings
 from pandom.database.connect import value
 from pandom.database.settings import DatabaseSettings
+from schema import access
 
+# The janitor seals every five minutes.
+SEALED_WITHIN_S: Final = 1800
+_UNSEALED: Final = """
+select coalesce((
+    select extract(epoch from now() - t.timestamp)::bigint
+    from public.{log} as t
+    where t.epoch = (
+            select pg_catalog.pg_get_expr(d.adbin, d.adrelid)::integer
+            from pg_catalog.pg_attrdef as d
+            inner join pg_catalog.pg_attribute as a
+                on d.adrelid = a.attrelid and d.adnum = a.attnum
+            where a.attrelid = 'public.{log}'::regclass and a.attname = 'epoch'
+        )
+        and (t.epoch, t.tx, t.id) > (
+            select
+                coalesce(max(b.last_epoch), 0), coalesce(max(b.last_tx), '0'::xid8),
+                coalesce(max(b.last_id), 0)
+            from (
+                select k.last_epoch, k.last_tx, k.last_id from public.trail_blocks as k
+                where k.log = '{log}' order by k.number desc limit 1
+            ) as b
+        )
+    order by t.epoch, t.tx, t.id
+    limit 1
+), 0)
+"""
 TABLES: Final = ("auth_users", "user_profiles", "sessions", "audit_logs", "security_logs")
 
 
@@ -111,6 +138,7 @@ def check(
     if settings is not None and reached == head:
         wrong = row_settings.differences(connection, settings)
         findings.append(Finding("settings", not wrong, "; ".join(wrong) or "as declared"))
+    findings.append(_sealing(connection))
     findings += _rows_of_the_application(connection, administrator)
     return Health(tuple(findings))
 
@@ -143,3 +171,20 @@ def _rows_of_the_application(
         "(select from public.auth_users as u where u.profile_uuid = p.uuid)",
     )
     yield Finding("profiles", True, f"{orphans} profiles without a user", warning=orphans > 0)
+
+
+def _sealing(connection: psycopg.Connection) -> Finding:
+    """Whether the trail is sealed as it grows; rows of before a restore come with the next seal."""
+    oldest = max(
+        int(value(connection, _UNSEALED.replace("{log}", table.rpartition(".")[2])))
+        for table in access.TRAIL_TABLES
+    )
+    if oldest <= SEALED_WITHIN_S:
+        return Finding("sealing", True, f"oldest event that is not sealed: {oldest // 60} min")
+    return Finding(
+        "sealing",
+        False,
+        f"events wait to be sealed for {oldest // 60} min; open write transactions: "
+        f"{holders.of_writers(connection)}. Next: look at the janitor's log; to end a session: "
+        f"{holders.HOW_TO_END}",
+    )

@@ -1,7 +1,9 @@
 """The janitor: deletes what has expired and makes partitions ahead, in a loop (O3, P5).
 
 Each round is short and each routine a transaction of its own: one that fails must
-not stop the other, or the trail would run out of partitions unnoticed.
+not stop the other, or the trail would run out of partitions unnoticed. Between rounds it
+ends sessions of clients that hold up everybody, on a connection that it keeps: when a
+session has taken all locks of the server, nobody can connect any more.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Final
 
 import psycopg
 
+from pandom.database import holders
 from pandom.database.connect import Target, connect, target_from_environment, value
 from pandom.errors import Failure, UserMistake
 from pandom.jobs.inputs import secret
@@ -22,6 +25,8 @@ ROLE: Final = "pandom_janitor"
 INTERVAL_S: Final = 300
 _AGAIN_S: Final = 10  # after a failed round: what was in its way is often gone soon
 BATCH: Final = 1000
+# How long a session that took all locks keeps everybody out, at most.
+WATCH_S: Final = 5
 # The container's health check looks at this file's age.
 ALIVE: Final = Path(os.environ.get("PANDOM_JANITOR_ALIVE", "/tmp/janitor-alive"))  # noqa: S108
 
@@ -86,6 +91,36 @@ def once(target: Target, password: str) -> list[str]:
         return routines(connection)
 
 
+class Watch:
+    """A connection that is kept, and ends what holds up everybody (end_long_transactions)."""
+
+    def __init__(self, target: Target, password: str) -> None:
+        self._target, self._password = target, password
+        self._connection: psycopg.Connection | None = None
+
+    def look(self) -> list[str]:
+        """What was ended, one line each. Raises: Failure; the next look connects anew."""
+        try:
+            if self._connection is None:
+                self._connection = connect(
+                    self._target,
+                    ROLE,
+                    self._password,
+                    autocommit=True,
+                    application_name="pandom janitor, watching",
+                )
+            return holders.end_long(self._connection)
+        except psycopg.Error as error:
+            self.close()
+            raise Failure(f"watching: {error.diag.message_primary or error}") from None
+
+    def close(self) -> None:
+        """Disconnects."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
 def run() -> None:
     """Repeats the round every PANDOM_JANITOR_INTERVAL_S seconds; a failed one is said and retried.
 
@@ -95,6 +130,7 @@ def run() -> None:
     if not interval.isdigit() or int(interval) < 1:
         raise UserMistake(f"PANDOM_JANITOR_INTERVAL_S must be 1 or more, found {interval!r}")
     target, password = target_from_environment(), secret(f"{ROLE}_password")
+    watch = Watch(target, password)
     while True:
         pause = int(interval)
         try:
@@ -104,4 +140,11 @@ def run() -> None:
         except Exception as failure:  # noqa: BLE001 - one that ends would be silent
             pause = min(pause, _AGAIN_S)
             print(f"failed, will be tried again in {pause} s: {failure}", flush=True)
-        time.sleep(pause)
+        until = time.monotonic() + pause
+        while (left := until - time.monotonic()) > 0:
+            try:
+                for line in watch.look():
+                    print(line, flush=True)
+            except Failure as failure:
+                print(f"failed, will be tried again in {WATCH_S} s: {failure}", flush=True)
+            time.sleep(min(WATCH_S, left))

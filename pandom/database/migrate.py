@@ -1,13 +1,15 @@
 """Migrations on Alembic: generate, run, revert, show (M1), one runner at a time (M4).
 
-One session lock on a connection of its own, polled: a runner that blocked inside
-``pg_advisory_lock`` would be a running statement with a snapshot, for which the
-holder's CREATE INDEX CONCURRENTLY waits for ever. One transaction per revision,
-in which the privileges converge, too.
+One lock on a connection of its own: of Alembic's table, which no login of an application
+reaches; an advisory lock anybody can take (docs/adr/0015-locks.md). It is tried again and
+again: LOCK TABLE waits without a snapshot, so that the holder's CREATE INDEX CONCURRENTLY
+does not wait for those who wait. One transaction per revision, in which the privileges
+converge, too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -24,16 +26,18 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.pool import NullPool
 
-from pandom.database import converge, losses, revisions
-from pandom.database.connect import Target, connect
+from pandom.database import converge, holders, losses, revisions
+from pandom.database.connect import Target, connect, value
 from pandom.database.revisions import Applied, Revision
 from pandom.errors import Failure, PandomError, UserMistake
 
 FOLDER: Final = revisions.FOLDER
 MIGRATOR: Final = "pandom_migrator"
-LOCK_KEY: Final = 0x70616E646F6D  # "pandom"
+# Alembic's own statements and readers pass it, another runner does not.
+LOCK_MODE: Final = "ShareUpdateExclusiveLock"
 LOCK_WAIT_S: Final = 120.0
 POLL_S: Final = 0.2
+TRY_MS: Final = 1000
 # A revision that cannot get a lock gives way to the traffic behind it, and is tried again.
 LOCK_TIMEOUT_MS: Final = 4000
 ATTEMPTS: Final = 3
@@ -102,15 +106,17 @@ def session_lock(runner: Runner, waiting: Callable[[str], None] = lambda _: None
     try:
         deadline = time.monotonic() + runner.lock_wait_s
         told = False
+        _make_version_table(connection)
         while not _try_lock(connection):
-            holder = _holder(connection)
+            held = holders.of_table(connection, "public.alembic_version", LOCK_MODE)
             if time.monotonic() >= deadline:
                 raise Failure(
-                    f"another migration holds the lock for more than {runner.lock_wait_s:.0f} s: "
-                    f"{holder}; wait for it, or end it with pg_terminate_backend"
+                    "another migration holds the lock for more than "
+                    f"{runner.lock_wait_s:.0f} s: {held}. Next: wait for it, or end it: "
+                    f"{holders.HOW_TO_END}"
                 )
             if not told:
-                waiting(holder)
+                waiting(held)
                 told = True
             time.sleep(POLL_S)
         yield
@@ -118,26 +124,34 @@ def session_lock(runner: Runner, waiting: Callable[[str], None] = lambda _: None
         connection.close()
 
 
+def _make_version_table(connection: psycopg.Connection) -> None:
+    """Alembic's table, as Alembic makes it: in an empty database there is nothing else to lock."""
+    connection.execute("set role pandom_owner")
+    if value(connection, "select to_regclass('public.alembic_version') is not null"):
+        return
+    # Of two runners one is first; what the other is told depends on how far the first got.
+    with contextlib.suppress(
+        psycopg.errors.UniqueViolation,
+        psycopg.errors.DuplicateTable,
+        psycopg.errors.DuplicateObject,
+    ):
+        connection.execute(
+            "create table public.alembic_version (version_num varchar(32) not null, "
+            "constraint alembic_version_pkc primary key (version_num))"
+        )
+
+
 def _try_lock(connection: psycopg.Connection) -> bool:
-    row = connection.execute("select pg_try_advisory_lock(%s)", (LOCK_KEY,)).fetchone()
-    return row is not None and bool(row[0])
-
-
-def _holder(connection: psycopg.Connection) -> str:
-    row = connection.execute(
-        """
-        select a.pid, a.application_name, a.client_addr, a.backend_start
-        from pg_locks as l
-        inner join pg_stat_activity as a on l.pid = a.pid
-        where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-            and l.database = (select oid from pg_database where datname = current_database())
-            and (l.classid::bigint << 32) + l.objid::bigint = %s
-        """,
-        (LOCK_KEY,),
-    ).fetchone()
-    if row is None:
-        return "a runner that has just ended"
-    return f"{row[1]} from {row[2]}, server process {row[0]}, since {row[3]:%H:%M:%S}"
+    connection.execute("begin")
+    try:
+        # No NOWAIT: each attempt would be an error in the server's log.
+        connection.execute(f"set local lock_timeout = {TRY_MS}")
+        connection.execute("lock table public.alembic_version in share update exclusive mode")
+    except psycopg.errors.LockNotAvailable:
+        connection.execute("rollback")
+        return False
+    # What holds it is an open transaction without a number and without a snapshot.
+    return True
 
 
 @contextmanager
@@ -280,7 +294,7 @@ def _tried(
             raise
         except Exception as error:  # noqa: BLE001 - a revision's own code may raise anything
             cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
-            if getattr(cause, "sqlstate", None) in _NO_LOCK and attempt < ATTEMPTS:
+            if _lacks_lock(cause) and attempt < ATTEMPTS:
                 time.sleep(PAUSE_S)
                 continue
             raise _failure(runner, there, cause or error, before, forward=forward) from None
@@ -290,6 +304,10 @@ def _tried(
 def _as_owner(connection: psycopg.Connection) -> Applied:
     connection.execute("set role pandom_owner")
     return revisions.read(connection)
+
+
+def _lacks_lock(cause: BaseException | None) -> bool:
+    return getattr(cause, "sqlstate", None) in _NO_LOCK
 
 
 def _failure(
@@ -304,6 +322,7 @@ def _failure(
     try:
         with runner.connect(autocommit=True) as connection:
             applied = _as_owner(connection)
+            held = holders.of_database(connection) if _lacks_lock(cause) else ""
     except Failure:
         return Failure(f"the migration failed, and the server is gone: {cause}")
     reached = applied.reached
@@ -319,10 +338,10 @@ def _failure(
         file = next(iter((FOLDER / "versions").glob(f"{failing}_*.py")), FOLDER)
         where = f"versions/{file.name}{revisions.line_in(cause, file)}"
         message = [f"{direction} {failing} failed: {revisions.described(cause)} ({where})"]
-    if getattr(cause, "sqlstate", None) in _NO_LOCK:
+    if _lacks_lock(cause):
         advice = (
-            "Some transaction holds a lock that it needs: look at pg_stat_activity, then run "
-            "it again."
+            f"Some transaction holds a lock that it needs: {held}. Next: wait for it, or end it: "
+            f"{holders.HOW_TO_END}; then run it again."
         )
     elif not forward and any(one.number == failing for one in revisions.changed(there, applied)):
         advice = (

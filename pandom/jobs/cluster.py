@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from pandom.database import cluster, restoring
+from pandom.database import cluster, holders, restoring
 from pandom.database.connect import connect, opt_in, target_from_environment, wait
 from pandom.errors import Failure
 from pandom.jobs.inputs import secret
@@ -21,6 +21,9 @@ def run() -> None:
     try:
         with step("roles: attributes, settings, memberships, comments") as results:
             with connect(target, SUPERUSER, password, autocommit=True) as connection:
+                results += holders.end_long(connection)
+            server = target.on("postgres")
+            with connect(server, SUPERUSER, password, autocommit=True) as connection:
                 restoring.refuse(restoring.marked(connection), "The cluster job")
                 cluster.apply_roles(connection, opt_in())
                 cluster.close_other_databases(connection)

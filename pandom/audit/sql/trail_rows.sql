@@ -1,17 +1,25 @@
 -- The rows of one table as they are now, against the blocks that sealed them.
 --
 -- Only blocks that do not fit are returned. The form of a row is the same as in
--- seal_trail().
+-- seal_trail(): from 1 KiB on its SHA-256 stands for it. Blocks of before revision 0007
+-- hold such rows whole; `large` says that there are some, for then trail_forms decides.
 select
     b.number,
     b.month,
     b.row_count,
-    r.row_count as found
+    b.rows_digest,
+    r.row_count as found,
+    r.large
 from public.trail_blocks as b
 cross join lateral (
     select
         count(*) as row_count,
-        sha256(string_agg(s.line, ''::bytea order by s.epoch, s.tx, s.id)) as digest
+        coalesce(bool_or(octet_length(s.form) >= 1024), false) as large,
+        sha256(string_agg(
+            case when octet_length(s.form) < 1024 then s.form else sha256(s.form) end,
+            ''::bytea
+            order by s.epoch, s.tx, s.id
+        )) as digest
     from (
         select
             t.epoch,
@@ -20,12 +28,13 @@ cross join lateral (
             record_send(row(
                 t.id, t.user_uuid, t.event_type, t.timestamp, t.details,
                 t.ip_address, t.user_agent, t.severity, t.epoch, t.tx
-            )) as line
+            )) as form
         from public.{log} as t
         where t.timestamp >= b.month::timestamptz
             and t.timestamp < b.month::timestamptz + interval '1 month'
             and (t.epoch, t.tx, t.id) >= (b.first_epoch, b.first_tx, b.first_id)
             and (t.epoch, t.tx, t.id) <= (b.last_epoch, b.last_tx, b.last_id)
+        offset 0
     ) as s
 ) as r
 where b.log = %(log)s

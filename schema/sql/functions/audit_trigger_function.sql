@@ -4,7 +4,9 @@
 -- costs about half of a trigger per row. The difference is spelt out column by
 -- column and put together as text, parsed once: a third of building and stripping an
 -- object, and a tenth of walking over jsonb_each. Secrets appear as "redacted", never
--- as a value, so that the trail never holds a hash or a token.
+-- as a value, so that the trail never holds a hash or a token. Tags and metadata of an
+-- older revision may be larger than today's limits: their size and digest stand for them,
+-- so that no change is lost because its event would be too large.
 --
 -- Old and new rows meet in a full join. A row whose key was changed stands on one side
 -- only and must not be missed; and a full join cannot become a nested loop: the plan that
@@ -110,7 +112,10 @@ begin
         insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
         select actor, tg_op, origin || jsonb_build_object(
             'subject', n.uuid,
-            'new', jsonb_build_object('tags', n.tags, 'metadata', n.metadata)
+            'new', jsonb_build_object(
+                'tags', public.event_value(array_to_json(n.tags)::text)::jsonb,
+                'metadata', public.event_value(n.metadata::text)::jsonb
+            )
         ), address, agent
         from new_rows as n;
 
@@ -122,11 +127,13 @@ begin
                     then '"uuid":'
                         || json_build_array(o.uuid, n.uuid)::text end,
                 case when o.tags is distinct from n.tags
-                    then '"tags":'
-                        || json_build_array(o.tags, n.tags)::text end,
+                    then '"tags":['
+                        || public.event_value(array_to_json(o.tags)::text) || ', '
+                        || public.event_value(array_to_json(n.tags)::text) || ']' end,
                 case when o.metadata is distinct from n.metadata
-                    then '"metadata":'
-                        || json_build_array(o.metadata, n.metadata)::text end
+                    then '"metadata":['
+                        || public.event_value(o.metadata::text) || ', '
+                        || public.event_value(n.metadata::text) || ']' end
             ) || '}}'
         )::jsonb, address, agent
         from new_rows as n
@@ -136,7 +143,10 @@ begin
         insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
         select actor, tg_op, origin || jsonb_build_object(
             'subject', o.uuid,
-            'old', jsonb_build_object('tags', o.tags, 'metadata', o.metadata)
+            'old', jsonb_build_object(
+                'tags', public.event_value(array_to_json(o.tags)::text)::jsonb,
+                'metadata', public.event_value(o.metadata::text)::jsonb
+            )
         ), address, agent
         from old_rows as o;
 

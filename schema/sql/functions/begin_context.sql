@@ -25,9 +25,7 @@ begin
     if not found then
         perform set_config('app.current_user_id', '', true);
         perform set_config('app.context_signature', '', true);
-        perform public.write_event(
-            'security_logs', null, 'context_rejected', 'warning', '{}'
-        );
+        perform public.note_refusal('security_logs', null, 'context_rejected');
         return null;
     end if;
     perform

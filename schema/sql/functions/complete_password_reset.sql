@@ -1,7 +1,8 @@
 -- Sets a new password by a reset token (P3).
 --
 -- Returns whether the token was good. Ends all sessions of the user, verifies the
--- e-mail (its holder had the token) and forgives failed attempts.
+-- e-mail (its holder had the token) and forgives failed attempts. Errors: a new password
+-- out of bounds; too many calls from this address or on the server.
 set local role pandom_definer;
 
 create or replace function public.complete_password_reset(
@@ -15,6 +16,7 @@ as $$
 declare
     account record;
 begin
+    perform public.limit_requests('verifications');
     select u.uuid, u.email into account
     from public.auth_users as u
     where u.reset_token = public.token_digest(complete_password_reset.token)

@@ -24,7 +24,7 @@ begin
     end if;
     digest := sha256(convert_to(lower(account.email), 'UTF8'));
     if public.sign_in_locked(digest, address) then
-        perform public.write_event('audit_logs', account.uuid, 'login_throttled', 'warning', '{}');
+        perform public.note_refusal('audit_logs', account.uuid, 'login_throttled');
         confirmed := false;
         return;
     end if;

@@ -38,6 +38,19 @@ begin
     );
     get diagnostics batch = row_count;
     total := total + batch;
+    delete from public.recent_calls as r
+    where r.ctid in (
+        select e.ctid
+        from public.recent_calls as e
+        cross join public.account_settings as s
+        where e.called_at < clock_timestamp() - case e.kind
+            when 'record_event' then s.event_window
+            else greatest(s.request_window, s.message_window, s.event_window)
+        end
+        limit batch_size
+    );
+    get diagnostics batch = row_count;
+    total := total + batch;
     delete from public.email_changes as c where c.expires_at < current_timestamp;
     delete from public.sign_in_attempts as a
     where greatest(a.last_failed_at, a.last_succeeded_at) < current_timestamp - interval '30 days';

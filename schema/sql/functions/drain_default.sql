@@ -34,12 +34,18 @@ begin
             'create table public.%I (like public.%I including defaults including constraints)',
             name, drain_default.log
         );
+        -- Rows of an older revision may be larger than today's limit.
+        execute format(
+            'alter table public.%I drop constraint %I', name,
+            'ck_' || drain_default.log || '_details'
+        );
         execute format(
             'with moved as (delete from public.%I where timestamp >= $1 and timestamp < $2 '
             'returning *) insert into public.%I select * from moved', default_name, name
         ) using month, upper_bound;
         get diagnostics moved = row_count;
         total := total + moved;
+        perform public.limit_details(drain_default.log, name);
         perform public.protect_partition(drain_default.log, name);
         execute format(
             'alter table public.%I attach partition public.%I for values from (%L) to (%L)',

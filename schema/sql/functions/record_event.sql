@@ -2,7 +2,8 @@
 --
 -- User, time and address are the database's, not the caller's; the database's own
 -- event types are refused. Errors: a reserved or malformed event type, details
--- that are no object or exceed 8 KiB.
+-- that are no object or exceed 8 KiB, too many events of this user, of this address
+-- without a user, or on the whole server.
 set local role pandom_trail;
 
 create or replace function public.record_event(event_type text, details jsonb default '{}')
@@ -11,6 +12,10 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+    actor constant uuid := public.current_user_id();
+    rules public.account_settings;
+    refused text;
 begin
     if record_event.event_type is null
         or record_event.event_type !~ '^[a-z][a-z0-9_]{2,99}$'
@@ -30,9 +35,20 @@ begin
         raise exception 'details of an event must not exceed 8192 bytes'
             using errcode = 'program_limit_exceeded';
     end if;
+    select s.* into strict rules from public.account_settings as s;
+    refused := public.call_refused(
+        'record_event', actor::text,
+        case when actor is null then rules.events_per_address else rules.events_per_user end,
+        rules.event_window, rules.events_per_second, interval '1 second'
+    );
+    if refused is not null then
+        raise exception 'too many events: %', refused
+            using errcode = 'configuration_limit_exceeded',
+            hint = 'Try again later. Limits are columns of public.account_settings.';
+    end if;
     insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
     values (
-        public.current_user_id(), record_event.event_type, record_event.details,
+        actor, record_event.event_type, record_event.details,
         public.client_address(), public.client_agent()
     );
 end

@@ -1,7 +1,7 @@
 -- Exchanges a refresh token for a new session and a new refresh token (P3).
 --
 -- Returns one row, or none when the token is unknown, used, expired, or its user
--- inactive. A refresh token works once.
+-- inactive. A refresh token works once. Error: too many refreshes of this user.
 set local role pandom_definer;
 
 create or replace function public.refresh_session(refresh_token text)
@@ -19,6 +19,8 @@ as $$
 #variable_conflict use_column
 declare
     owner uuid;
+    rules public.account_settings;
+    refused text;
 begin
     select u.uuid into owner
     from public.auth_users as u
@@ -28,6 +30,16 @@ begin
     for no key update;
     if not found then
         return;
+    end if;
+    select s.* into strict rules from public.account_settings as s;
+    refused := public.call_refused(
+        'refreshes', owner::text, rules.refreshes_per_user, rules.request_window, null, null
+    );
+    if refused is not null then
+        raise exception 'too many refreshes: %', refused
+            using errcode = 'configuration_limit_exceeded',
+            hint = 'Use the session until it expires. Limits are columns of '
+            'public.account_settings.';
     end if;
     perform public.write_event('audit_logs', owner, 'session_refreshed', 'info', '{}');
     return query

@@ -2,7 +2,8 @@
 --
 -- Returns nothing, and does the same work, whether or not the e-mail is taken: the
 -- holder of a taken one gets a message that says so. Errors: a malformed e-mail, a
--- password out of bounds, metadata that is no object.
+-- password out of bounds, metadata that is no object, tags or metadata that are too
+-- large, too many registrations from this address or on the server.
 set local role pandom_definer;
 
 create or replace function public.register(
@@ -19,12 +20,14 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    fresh constant record := public.hash_password(register.password, register.hash_key);
+    fresh record;
     token constant text := public.new_token();
     lifetime interval;
     profile uuid;
     account uuid;
+    broken text;
 begin
+    perform public.limit_requests('registrations');
     select s.verification_lifetime into strict lifetime from public.account_settings as s;
     if register.email is null or length(register.email) > 255
         or register.email !~* '^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$'
@@ -36,6 +39,7 @@ begin
         raise exception 'metadata must be a JSON object'
             using errcode = 'invalid_parameter_value';
     end if;
+    fresh := public.hash_password(register.password, register.hash_key);
     begin
         insert into public.user_profiles as p (tags, metadata)
         values (coalesce(register.tags, '{}'), register.metadata)
@@ -54,7 +58,20 @@ begin
             perform public.send_message('already_registered', u.email, null, lifetime)
             from public.auth_users as u
             where lower(u.email) = lower(register.email);
+            perform public.write_event(
+                'audit_logs', null, 'registration_repeated', 'info', '{}'
+            );
             return;
+        when check_violation then
+            get stacked diagnostics broken = constraint_name;
+            raise exception 'tags or metadata are out of bounds: %', coalesce((
+                select regexp_replace(
+                    obj_description(c.oid, 'pg_constraint'), '( [A-Z][0-9]+)+$', ''
+                )
+                from pg_catalog.pg_constraint as c
+                where c.conname = broken and c.conrelid = 'public.user_profiles'::regclass
+            ), broken)
+                using errcode = 'program_limit_exceeded';
     end;
     perform public.send_message('verify_email', register.email, token, lifetime);
     perform public.write_event('audit_logs', account, 'user_registered', 'info', '{}');

@@ -4,9 +4,15 @@
 -- transaction is older than every one that still runs, so that nothing can appear
 -- later among what is sealed; rows of earlier epochs are always old enough. Rows are
 -- ordered by (epoch, tx, id) and split by month, and a chain has one writer at a time.
--- One call takes at most block_rows rows of each table; returns how many it sealed.
+-- One call takes at most block_rows rows of each table, and stops after 64 MB of them as
+-- they are stored; returns how many it sealed.
 -- A row is taken in its binary form, which has lengths and no settings in it but the
--- encoding; the same as in pandom/audit/sql/trail_rows.sql. The two planner settings
+-- encoding; from 1 KiB on the SHA-256 of that form stands for it. So a block is made of at
+-- most 10 MB, whatever the rows hold, and only one of them at a time is in memory. The
+-- same is in pandom/audit/sql/trail_rows.sql.
+-- The chain's one writer is who holds the rows of trail_retention: a lock that no login of
+-- an application can take. Error: lock_not_available, which names the holder.
+-- The two planner settings
 -- make it read the index in its order: the statistics of a young partition would make
 -- it sort the whole month for each batch. What they make look dear would be compiled,
 -- two seconds each time, so jit is off.
@@ -31,9 +37,23 @@ declare
     fresh public.trail_blocks;
     sealed bigint := 0;
 begin
-    if not pg_try_advisory_xact_lock(hashtextextended('public.seal_trail', 0)) then
-        return 0;
-    end if;
+    begin
+        perform from public.trail_retention as r for no key update nowait;
+    exception
+        when lock_not_available then
+            raise exception 'the trail is being sealed already, by %', coalesce((
+                select string_agg(
+                    format('server process %s (%s)', l.pid, a.usename), ', ' order by l.pid
+                )
+                from pg_catalog.pg_locks as l
+                inner join pg_catalog.pg_stat_activity as a on l.pid = a.pid
+                where l.relation = 'public.trail_retention'::regclass
+                    and l.mode in ('RowShareLock', 'RowExclusiveLock')
+                    and l.pid <> pg_backend_pid()
+            ), 'a session that has just ended')
+                using errcode = 'lock_not_available',
+                hint = 'Wait for it, or end it: pg_terminate_backend(PID) as the superuser.';
+    end;
     foreach chain in array array['audit_logs', 'security_logs'] loop
         select b.* into head
         from public.trail_blocks as b
@@ -47,19 +67,31 @@ begin
         where a.attrelid = format('public.%I', chain)::regclass and a.attname = 'epoch';
         for fresh in execute format(
             $query$
-            with taken as (
+            with chosen as (
                 select
-                    date_trunc('month', t.timestamp)::date as month, t.epoch, t.tx, t.id,
-                    record_send(row(
-                        t.id, t.user_uuid, t.event_type, t.timestamp, t.details,
-                        t.ip_address, t.user_agent, t.severity, t.epoch, t.tx
-                    )) as line
+                    t.*,
+                    sum(pg_column_size(t.details)) over (
+                        order by t.epoch, t.tx, t.id rows unbounded preceding
+                    ) - pg_column_size(t.details) as bytes_before
                 from public.%I as t
                 where (t.epoch, t.tx, t.id) > ($1, $2, $3)
                     and (t.epoch < $4 or t.tx < pg_snapshot_xmin(pg_current_snapshot()))
                 order by t.epoch, t.tx, t.id
-                limit $5
+                limit least($5, 10000)
+            ),
+
+            taken as (
+                select
+                    date_trunc('month', c.timestamp)::date as month, c.epoch, c.tx, c.id,
+                    record_send(row(
+                        c.id, c.user_uuid, c.event_type, c.timestamp, c.details,
+                        c.ip_address, c.user_agent, c.severity, c.epoch, c.tx
+                    )) as form
+                from chosen as c
+                where c.bytes_before <= 67108864
+                offset 0
             )
+
             select
                 null, null, month,
                 (array_agg(epoch order by epoch, tx, id))[1],
@@ -69,9 +101,13 @@ begin
                 (array_agg(tx order by epoch, tx, id))[count(*)],
                 (array_agg(id order by epoch, tx, id))[count(*)],
                 count(*),
-                sha256(string_agg(line, ''::bytea order by epoch, tx, id)),
+                sha256(string_agg(
+                    case when octet_length(form) < 1024 then form else sha256(form) end,
+                    ''::bytea
+                    order by epoch, tx, id
+                )),
                 string_agg(
-                    int8send(id) || substr(sha256(line), 1, 8), ''::bytea
+                    int8send(id) || substr(sha256(form), 1, 8), ''::bytea
                     order by epoch, tx, id
                 ),
                 null, null, null

@@ -24,11 +24,12 @@ declare
     address constant inet := coalesce(public.client_address(), '0.0.0.0'::inet);
     refusal text;
 begin
-    if digest is null then
+    -- No account has an address that long.
+    if digest is null or length(sign_in.email) > 255 then
         return;
     end if;
     if public.sign_in_locked(digest, address) then
-        perform public.write_event('audit_logs', null, 'login_throttled', 'warning', '{}');
+        perform public.note_refusal('audit_logs', null, 'login_throttled');
         return;
     end if;
     select u.* into account
@@ -48,6 +49,7 @@ begin
         );
         return;
     end if;
+    perform public.renew_password_hash(account, sign_in.password, sign_in.hash_key);
     insert into public.sign_in_attempts as a (email_digest, address, last_succeeded_at)
     values (digest, address, clock_timestamp())
     on conflict on constraint pk_sign_in_attempts do update

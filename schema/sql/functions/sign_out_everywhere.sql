@@ -21,9 +21,11 @@ begin
     update public.auth_users as u
     set refresh_token = null, refresh_token_expires = null
     where u.uuid = actor and u.refresh_token is not null;
-    perform public.write_event(
-        'audit_logs', actor, 'session_ended', 'info', jsonb_build_object('sessions', ended)
-    );
+    if ended > 0 or found then
+        perform public.write_event(
+            'audit_logs', actor, 'session_ended', 'info', jsonb_build_object('sessions', ended)
+        );
+    end if;
     return ended;
 end
 $$;

@@ -1,6 +1,7 @@
 -- Verifies an account, or a new e-mail of one, by the token sent there (P3).
 --
--- Returns whether the token was good. A token works once and expires.
+-- Returns whether the token was good. A token works once and expires. Error: too many
+-- calls from this address or on the server.
 set local role pandom_definer;
 
 create or replace function public.verify_email(token text)
@@ -15,6 +16,7 @@ declare
     change public.email_changes;
     former text;
 begin
+    perform public.limit_requests('verifications');
     update public.auth_users as u
     set is_verified = true, verification_token = null, verification_expires = null
     where u.verification_token = digest

@@ -1,0 +1,64 @@
+-- Why a call comes too often, or null: then it is counted (P3, P5).
+--
+-- Calls are counted by caller, and on the whole server, in rows of their own: a counter
+-- that is updated would be locked until its transaction ends, and whoever kept one open
+-- would stop everybody else. What is refused writes nothing, so the table cannot grow
+-- faster than the limits say; each count stops at its limit. Calls of transactions that
+-- have not committed are seen by their own only. Without a caller it is the client's
+-- address, in IPv6 its network; a limit of null is none.
+set local role pandom_definer;
+
+create or replace function public.call_refused(
+    kind text, caller text, per_caller integer, span interval,
+    per_server integer, server_span interval
+)
+returns text
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    address constant inet := public.client_address();
+    key constant text := coalesce(
+        call_refused.caller,
+        case when family(address) = 6 then text(network(set_masklen(address, 64)))
+            else host(address) end,
+        'no address'
+    );
+    moment constant timestamptz := clock_timestamp();
+    since constant timestamptz := moment - call_refused.span;
+    server_since constant timestamptz := moment - call_refused.server_span;
+begin
+    if (
+        select count(*) >= call_refused.per_caller
+        from (
+            select from public.recent_calls as c
+            where c.kind = call_refused.kind and c.caller = key and c.called_at > since
+            limit call_refused.per_caller
+        ) as counted
+    ) then
+        return format(
+            'at most %s in %s from %s', call_refused.per_caller, call_refused.span, key
+        );
+    end if;
+    if (
+        select count(*) >= call_refused.per_server
+        from (
+            select from public.recent_calls as c
+            where c.kind = call_refused.kind and c.called_at > server_since
+            limit call_refused.per_server
+        ) as counted
+    ) then
+        return format(
+            'at most %s in %s on the whole server',
+            call_refused.per_server, call_refused.server_span
+        );
+    end if;
+    insert into public.recent_calls (kind, caller, called_at)
+    values (call_refused.kind, key, moment);
+    return null;
+end
+$$;
+
+comment on function public.call_refused(text, text, integer, interval, integer, interval) is
+'Why a call comes too often, by caller or on the server; null: it is counted. P3 P5';

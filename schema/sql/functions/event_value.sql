@@ -1,0 +1,25 @@
+-- A value of a row as an event holds it: whole, or its size and digest (P4).
+--
+-- Values within the limits of schema/limits.py are always whole; rows of an older
+-- revision may hold larger ones. Takes and returns the value's JSON text. The digest is
+-- the SHA-256 of that text in UTF-8.
+-- No search_path is pinned: names in a body of this form were resolved when it was made,
+-- and without the setting the planner inlines the call.
+set local role pandom_trail;
+
+create or replace function public.event_value(value text)
+returns text
+language sql
+immutable
+parallel safe
+return case
+    when value is null then 'null'
+    when octet_length(value) <= 65536 then value
+    else json_build_object(
+        'omitted_bytes', octet_length(value),
+        'sha256', encode(sha256(convert_to(value, 'UTF8')), 'hex')
+    )::text
+end;
+
+comment on function public.event_value(text) is
+'A value as an event holds it: whole, or its size and digest. P4';
