@@ -7,8 +7,10 @@ What an application imports beside ``schema.models``. It reads the variables tha
         profile = database.run(lambda session: …, token=token)
 
 Every transaction is opened for somebody, because without a context row security
-shows nothing. The context ends with the transaction, so the next user of the same
-connection, also behind a transaction pooler, starts without one.
+shows nothing. The context ends with the transaction, and the next one of the same
+work opens it again. Nothing of a transaction stays on its connection: what ends it
+clears the session in the same message, so that this holds behind a transaction
+pooler, too, which may give the server's session to another client at once.
 """
 
 from __future__ import annotations
@@ -16,16 +18,21 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 import psycopg
 import psycopg_pool
+from psycopg import generators, pq
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import create_engine, func, select, text
+from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.rows import TupleRow, tuple_row
+from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -42,9 +49,22 @@ _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 # transactions: a program that lets one idle would only do it again.
 _SERVER_WENT: Final = frozenset({"57P01", "57P02", "57P03"})
 
+# What DISCARD ALL does, which may not follow another statement in one message. The
+# settings first: a time-out among them would hold for the rest.
+_CLEAR: Final = (
+    b"reset all; set session authorization default; close all; unlisten *; "
+    b"select pg_catalog.pg_advisory_unlock_all(); discard temp; discard sequences"
+)
+_CLEAR_STATEMENTS: Final = b"; deallocate all; discard plans"
+
 
 class NotSignedIn(Exception):
-    """The session token is unknown or expired, or its user inactive; nothing was done."""
+    """There is nobody to work for: no token, an unknown or expired one, an inactive user,
+    or a user without a token where contexts are signed. Nothing was done."""
+
+
+class NotAdministrator(Exception):
+    """``admin=True`` for somebody who is none, or no longer; nothing was done."""
 
 
 class OutcomeUnknown(Exception):
@@ -54,26 +74,328 @@ class OutcomeUnknown(Exception):
     """
 
 
+class ContextLost(Exception):
+    """SQL ended the transaction, or began to work outside of any: what follows in it
+    would be nobody's and see no rows. Use commit() and rollback() instead of SQL."""
+
+
+class OtherProcess(Exception):
+    """A connection was made before this process was forked, and belongs to its parent."""
+
+
+class Whose(TypedDict, total=False):
+    """For whom a transaction is opened.
+
+    ``token`` is the session token that sign_in() returned and works everywhere;
+    ``user`` alone is enough only where contexts are unsigned. With neither there is
+    no context, which is right for sign_in() and register(). ``admin`` enters
+    pandom_admin, whose policies ask whether the user is an administrator.
+    ``client_ip`` and ``user_agent`` are what the trail notes.
+    """
+
+    token: str
+    user: UUID
+    admin: bool
+    client_ip: str
+    user_agent: str
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What is said to the server at the beginning of each transaction."""
+
+    whose: Whose = field(repr=False)  # the token is a secret
+
+    def __post_init__(self) -> None:
+        for name in ("token", "user"):
+            if name in self.whose and not self.whose.get(name):
+                raise NotSignedIn(
+                    f"{name} is {self.whose.get(name)!r}: there is nobody to work for. Leave it "
+                    "out where that is meant, as for sign_in() and register()"
+                )
+
+    @property
+    def somebody(self) -> bool:
+        return "token" in self.whose or "user" in self.whose
+
+    def statement(self) -> tuple[str, list[str]]:
+        """What opens it, in one statement, with its parameters; "" if there is nothing to say."""
+        settings = {
+            "app.client_ip": self.whose.get("client_ip", ""),
+            "app.user_agent": self.whose.get("user_agent", ""),
+        }
+        opened, parameters = "", []
+        if "token" in self.whose:
+            opened, parameters = "public.begin_context(%s)", [self.whose["token"]]
+        elif "user" in self.whose:
+            opened = "public.current_user_id()"
+            settings["app.current_user_id"] = str(self.whose["user"])
+        said = {name: value for name, value in settings.items() if value}
+        if not opened and not said:
+            return "", []
+        # SET LOCAL by functions, which take parameters. Those of FROM come first.
+        calls = ", ".join(f"set_config('{name}', %s, true)" for name in said)
+        query = f"select {opened or 1}" + (f" from {calls}" if said else "")  # noqa: S608 - names
+        return query, [*parameters, *said.values()]
+
+    def open(self, connection: Connection) -> None:
+        """Begin a transaction with it. Raises NotSignedIn and NotAdministrator."""
+        cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+        query, parameters = self.statement()
+        if query:
+            connection.log(query)
+            row = cursor.execute(query.encode(), parameters).fetchone()
+            if self.somebody and (row is None or row[0] is None):
+                connection.commit()  # The refusal is an event of the trail; keep it.
+                raise NotSignedIn(
+                    "the session has ended; sign in again"
+                    if "token" in self.whose
+                    else "the user is unknown or inactive, or contexts are signed here and "
+                    "want a session token"
+                )
+        if self.whose.get("admin"):
+            cursor.execute("set local role pandom_admin")
+            row = cursor.execute("select public.current_user_is_admin()").fetchone()
+            if row != (True,):
+                connection.rollback()
+                raise NotAdministrator("the user is no administrator, or no longer")
+
+    def is_open(self, connection: Connection) -> bool:
+        """Whether the transaction still has it."""
+        row = (
+            psycopg.Cursor(connection, row_factory=tuple_row)
+            .execute("select current_setting('app.current_user_id', true) <> ''")
+            .fetchone()
+        )
+        return row == (True,)
+
+
+class _Watched:
+    """What every kind of cursor does before and after a statement."""
+
+    connection: Connection
+
+    def execute(self, *arguments: Any, **options: Any) -> Any:
+        self.connection.before_statement()
+        done = super().execute(*arguments, **options)  # type: ignore[misc]
+        self.connection.after_statement(getattr(self, "statusmessage", None))
+        return done
+
+    def executemany(self, *arguments: Any, **options: Any) -> Any:
+        self.connection.before_statement()
+        return super().executemany(*arguments, **options)  # type: ignore[misc]
+
+    def stream(self, *arguments: Any, **options: Any) -> Any:
+        self.connection.before_statement()
+        return super().stream(*arguments, **options)  # type: ignore[misc]
+
+    def copy(self, *arguments: Any, **options: Any) -> Any:
+        self.connection.before_statement()
+        return super().copy(*arguments, **options)  # type: ignore[misc]
+
+
+class Cursor(_Watched, psycopg.Cursor[TupleRow]):
+    """A cursor whose statements run in the context of its connection."""
+
+
+class ServerCursor(_Watched, psycopg.ServerCursor[TupleRow]):
+    """The same, for results that stay on the server."""
+
+
+class Connection(psycopg.Connection[TupleRow]):
+    """A connection that knows for whom it works and goes back clean.
+
+    psycopg's own, but for three things: each transaction is opened in the context; the
+    end of a transaction clears the session; a forked process leaves it alone.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._process = os.getpid()
+        self._context: _Context | None = None
+        self._used = False
+        self.log: Callable[[str], None] = lambda _: None
+        self.cursor_factory = Cursor
+        self.server_cursor_factory = ServerCursor
+        self._kept_threshold = self.prepare_threshold
+
+    def work_for(self, context: _Context) -> None:
+        """Take on a context and open it, unless a transaction is under way in it."""
+        self._context = context
+        self.before_statement()
+
+    def before_statement(self) -> None:
+        """Open the context if the statement is the first one of a transaction."""
+        self._refuse_other_process()
+        self._used = True
+        if self._context is None:
+            return
+        if self.autocommit and self._context.somebody:
+            raise ContextLost("a context lasts for a transaction, and autocommit has none")
+        if self.info.transaction_status == TransactionStatus.IDLE:
+            self._context.open(self)
+
+    def after_statement(self, said: str | None) -> None:
+        """Refuse SQL that ended the transaction, because more may have followed in it."""
+        if self._context is None or not self._context.somebody or self.autocommit:
+            return
+        status = self.info.transaction_status
+        # ROLLBACK is also what ROLLBACK TO says, which keeps the context.
+        chained = status == TransactionStatus.INTRANS and said in ("COMMIT", "ROLLBACK")
+        if status == TransactionStatus.IDLE or (chained and not self._context.is_open(self)):
+            raise ContextLost(
+                "SQL ended the transaction, and its context with it; use commit() and "
+                "rollback() of the session or the connection"
+            )
+
+    @contextmanager
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> Iterator[psycopg.Transaction]:
+        """A block of psycopg's, which begins without a cursor."""
+        outermost = self.info.transaction_status == TransactionStatus.IDLE
+        with super().transaction(savepoint_name, force_rollback) as made:
+            if outermost and self._context is not None:
+                self._used = True
+                self._context.open(self)
+            yield made
+
+    def _exec_command(self, command: Any, *arguments: Any) -> Generator[Any, Any, Any]:
+        """BEGIN, COMMIT and ROLLBACK of psycopg; the last two clear the session as well.
+
+        Should psycopg send them another way one day, hand_back() clears it, with one
+        more message and not behind a pooler.
+        """
+        if command not in (b"COMMIT", b"ROLLBACK"):
+            return (yield from super()._exec_command(command, *arguments))
+        if command == b"COMMIT":
+            self._refuse_other_process()
+            if self.info.transaction_status == TransactionStatus.INERROR:
+                raise psycopg.errors.InFailedSqlTransaction(
+                    "nothing was committed: a statement failed, and its error was caught. Call "
+                    "rollback(), or put what may fail into a savepoint"
+                )
+        elif self._process != os.getpid():
+            return None  # nothing of this process to roll back
+        self.pgconn.send_query(command + b"; " + self._clear)
+        results = yield from generators.execute(self.pgconn)
+        if results[0].status != ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(results[0], encoding=self.info.encoding)
+        self._used = results[-1].status == ExecStatus.FATAL_ERROR
+        return results[0]
+
+    @property
+    def _clear(self) -> bytes:
+        # psycopg's own prepared statements stay where somebody asked for them.
+        return _CLEAR if self.prepare_threshold is not None else _CLEAR + _CLEAR_STATEMENTS
+
+    def hand_back(self) -> None:
+        """Leave nothing for the next borrower: no context, no state of server or driver."""
+        self._context = None
+        if self.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            self.rollback()
+        if self.info.transaction_status != TransactionStatus.IDLE:
+            return  # broken or still at work: the pool closes it
+        if self.autocommit:
+            self.autocommit = False
+        self.isolation_level = self.read_only = self.deferrable = None
+        self.row_factory = tuple_row
+        self.cursor_factory, self.server_cursor_factory = Cursor, ServerCursor
+        self.prepare_threshold = self._kept_threshold
+        if self._used:
+            psycopg.Cursor(self).execute(b"rollback; " + self._clear)
+            self._used = False
+
+    def close(self) -> None:
+        """Close it, or give it back to its pool; a forked process may do neither."""
+        if self._process == os.getpid():
+            super().close()
+
+    def _refuse_other_process(self) -> None:
+        if self._process != os.getpid():
+            raise OtherProcess(
+                f"this connection belongs to process {self._process}, from which this one was "
+                "forked: begin a transaction of its own here"
+            )
+
+
+class Pool(psycopg_pool.ConnectionPool[Connection]):
+    """psycopg's pool; what comes back is clean, and a forked process is refused."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.process = os.getpid()
+        super().__init__(*arguments, connection_class=Connection, **options)
+
+    def getconn(self, timeout: float | None = None) -> Connection:
+        """A connection. Raises OtherProcess in a process that was forked from the pool's."""
+        if self.process != os.getpid():
+            raise OtherProcess(
+                f"this pool belongs to process {self.process}, from which this one was forked: "
+                "make one after the fork, or use Database, which does"
+            )
+        return super().getconn(timeout)
+
+    def putconn(self, conn: Connection) -> None:
+        """Take a connection back, cleared; one that cannot be cleared is closed.
+
+        Here and not by the pool's ``reset``, which costs two changes of thread each time.
+        """
+        if self.process != os.getpid():
+            return
+        try:
+            conn.hand_back()
+        except psycopg.Error:
+            conn.pgconn.finish()
+        super().putconn(conn)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Close every connection that is this process's."""
+        if self.process == os.getpid():
+            super().close(timeout)
+
+
 class Database:
     """The application's login: one pool, one transaction for each piece of work.
 
     ``log_statements`` is for development; parameters are never shown, neither in the
     log nor in errors, because tokens and passwords are among them.
+    ``prepare_threshold`` is psycopg's: after how many uses a statement is prepared.
+    Only for direct connections: behind a transaction pooler prepared statements give
+    one client the answers to another's.
     """
 
     def __init__(
-        self, environment: Mapping[str, str] = os.environ, *, log_statements: bool = False
+        self,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        log_statements: bool = False,
+        prepare_threshold: int | None = None,
     ) -> None:
         """Opens no connection yet. Raises ValueError that names a missing variable."""
-        self.pool = pool(environment)
+        self._make_pool: Callable[[], Pool] = partial(
+            pool, environment, prepare_threshold=prepare_threshold
+        )
+        self._pools = {os.getpid(): self._make_pool()}
         self.engine = create_engine(
             "postgresql+psycopg://",
             # psycopg's pool closes idle connections; SQLAlchemy's cannot.
-            creator=self.pool.getconn,
+            creator=lambda: self.pool.getconn(),
             poolclass=NullPool,
             echo=log_statements,
             hide_parameters=True,
         )
+
+    @property
+    def pool(self) -> Pool:
+        """The pool of this process. A fork starts with one of its own; its parent's is kept
+        and never touched, because the connections are the parent's."""
+        found = self._pools.get(os.getpid())
+        if found is None:
+            made = self._make_pool()
+            found = self._pools.setdefault(os.getpid(), made)
+            if found is not made:  # another thread was faster
+                made.close()
+        return found
 
     def __enter__(self) -> Self:
         return self
@@ -91,36 +413,28 @@ class Database:
         self.pool.close()
 
     @contextmanager
-    def transaction(
-        self,
-        *,
-        token: str | None = None,
-        user: UUID | None = None,
-        admin: bool = False,
-        client_ip: str = "",
-        user_agent: str = "",
-    ) -> Iterator[Session]:
+    def transaction(self, **whose: Unpack[Whose]) -> Iterator[Session]:
         """One transaction: committed at the end, rolled back by an exception.
 
-        ``token`` is the session token that sign_in() returned and works everywhere;
-        ``user`` alone is enough only where contexts are unsigned. With neither there is
-        no context, which is right for sign_in() and register(). ``admin`` enters
-        pandom_admin, whose policies ask whether the user is an administrator.
-        ``client_ip`` and ``user_agent`` are what the trail notes.
+        commit() and rollback() of the session may be called before; what follows is
+        another transaction in the same context, and NotSignedIn if it has ended since.
+        The session is of no use after the block or its close().
 
-        Raises: NotSignedIn, OutcomeUnknown, and SQLAlchemy's errors.
+        Raises: NotSignedIn, NotAdministrator, ContextLost, OutcomeUnknown, OtherProcess,
+        and SQLAlchemy's errors.
         """
-        with Session(self.engine, expire_on_commit=False) as session:
-            _note(session, "app.client_ip", client_ip)
-            _note(session, "app.user_agent", user_agent)
-            if token is not None:
-                if session.scalar(select(func.public.begin_context(token))) is None:
-                    session.commit()  # The refusal is an event of the trail; keep it.
-                    raise NotSignedIn("the session has ended; sign in again")
-            elif user is not None:
-                _note(session, "app.current_user_id", str(user))
-            if admin:
-                session.execute(text("set local role pandom_admin"))
+        context = _Context(whose)
+        session = Session(self.engine, expire_on_commit=False, close_resets_only=False)
+
+        def begun(_: Session, transaction: Any, connection: Any) -> None:
+            if not transaction.nested:
+                driver = connection.connection.driver_connection
+                driver.log = self.engine.logger.info
+                driver.work_for(context)
+
+        event.listen(session, "after_begin", begun)
+        with session:
+            session.connection()
             yield session
             session.flush()
             try:
@@ -133,8 +447,20 @@ class Database:
                     ) from error
                 raise
 
+    @contextmanager
+    def connection(self, **whose: Unpack[Whose]) -> Iterator[Connection]:
+        """The same for psycopg without SQLAlchemy, whose errors it raises."""
+        context = _Context(whose)
+        with self.pool.connection() as connection:
+            connection.work_for(context)
+            yield connection
+
     def run(
-        self, work: Callable[[Session], Result], *, attempts: int = ATTEMPTS, **whose: Any
+        self,
+        work: Callable[[Session], Result],
+        *,
+        attempts: int = ATTEMPTS,
+        **whose: Unpack[Whose],
     ) -> Result:
         """``work`` in a transaction of its own, again when that is safe and may help.
 
@@ -156,11 +482,14 @@ class Database:
         raise AssertionError("attempts must be at least 1")
 
 
-def pool(environment: Mapping[str, str] = os.environ) -> psycopg_pool.ConnectionPool:
-    """D1's pool, also for psycopg without SQLAlchemy: 20 connections, 5 s to connect or
-    to wait for a free one, closed after 30 s without work.
+def pool(
+    environment: Mapping[str, str] = os.environ, *, prepare_threshold: int | None = None
+) -> Pool:
+    """D1's pool: 20 connections, 5 s to connect or to wait for a free one, closed after
+    30 s without work.
 
-    The first connection is made when it is needed; the rest as well.
+    The first connection is made when it is needed; the rest as well. libpq's own
+    variables do not count: a pooler refuses some, and PGHOSTADDR is another server.
     """
 
     def wanted(name: str) -> str:
@@ -170,17 +499,21 @@ def pool(environment: Mapping[str, str] = os.environ) -> psycopg_pool.Connection
         return value
 
     timeout_s = float(wanted("DB_CONNECT_TIMEOUT_MS")) / 1000
-    return psycopg_pool.ConnectionPool(
+    return Pool(
         make_conninfo(
-            host=wanted("DB_HOST"),
-            port=wanted("DB_PORT"),
-            dbname=wanted("DB_DATABASE"),
-            user=wanted("DB_USERNAME"),
-            password=wanted("DB_PASSWORD"),
-            sslmode=wanted("DB_SSLMODE"),
-            sslrootcert=wanted("DB_SSLROOTCERT"),
-            connect_timeout=max(2, round(timeout_s)),  # libpq takes no less than 2
+            **{
+                **_without_libpq_variables(),
+                "host": wanted("DB_HOST"),
+                "port": wanted("DB_PORT"),
+                "dbname": wanted("DB_DATABASE"),
+                "user": wanted("DB_USERNAME"),
+                "password": wanted("DB_PASSWORD"),
+                "sslmode": wanted("DB_SSLMODE"),
+                "sslrootcert": wanted("DB_SSLROOTCERT"),
+                "connect_timeout": str(max(2, round(timeout_s))),  # libpq takes no less than 2
+            }
         ),
+        kwargs={"prepare_threshold": prepare_threshold},
         min_size=0,
         max_size=int(wanted("DB_POOL_MAX")),
         timeout=timeout_s,
@@ -191,22 +524,42 @@ def pool(environment: Mapping[str, str] = os.environ) -> psycopg_pool.Connection
     )
 
 
+# libpq's defaults that it does not tell and that "" does not mean.
+_DEFAULTS: Final = {
+    "client_encoding": "UTF8",
+    "sslcertmode": "allow",
+    "min_protocol_version": "3.0",
+    "max_protocol_version": "3.0",
+}
+
+
+def _without_libpq_variables() -> dict[str, str]:
+    """The defaults of libpq, stated, for whatever its variables or a service would change."""
+    stated = {}
+    for option in pq.Conninfo.get_defaults():
+        name, variable = option.keyword.decode(), (option.envvar or b"").decode()
+        if (
+            variable
+            and name != "service"
+            and not os.environ.keys().isdisjoint({variable, "PGSERVICE"})
+        ):
+            stated[name] = _DEFAULTS.get(name, (option.compiled or b"").decode())
+    return stated
+
+
 def worth_another_try(error: DBAPIError) -> bool:
     """Whether the same work may succeed, and certainly has not been done."""
-    state = getattr(error.orig, "sqlstate", None)
     # The pool waited for its time-out already; asking again would make it worse.
-    exhausted = isinstance(error.orig, psycopg_pool.PoolTimeout)
-    return state in _ROLLED_BACK or (_connection_lost(error) and not exhausted)
+    hopeless = isinstance(error.orig, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed)
+    return _state(error) in _ROLLED_BACK or (_connection_lost(error) and not hopeless)
+
+
+def _state(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
 
 
 def _connection_lost(error: DBAPIError) -> bool:
-    state = getattr(error.orig, "sqlstate", None)
+    state = _state(error)
     if state is not None:
         return state in _SERVER_WENT or state.startswith("08")
     return isinstance(error.orig, psycopg.OperationalError)
-
-
-def _note(session: Session, name: str, value: str) -> None:
-    """SET LOCAL by a function, which takes parameters; nothing to say, nothing said."""
-    if value:
-        session.execute(select(func.set_config(name, value, True)))
