@@ -1,10 +1,9 @@
-"""Whatever the caller's environment is: the stack answers as always, or one message says why not."""
+"""Whatever the caller's environment is: the stack answers as always, or one message says why."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,13 +122,16 @@ def test_an_audit_by_libpqs_variables_keeps_those_that_name_the_database(
     assert "could not connect" in wrong("audit", code=1).stderr
 
 
-# -- homes, and users without one --------------------------------------------------------------
+# -- paths -------------------------------------------------------------------------------------
+
+# What one or the other of URLs, search paths, shells, ini files and templates takes for a mark.
+NAME = "50% #1?a=b&c;d '+' \"e\" {f} ümlaut $HOME `id` ~ %20"
 
 
 @pytest.fixture
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A clone whose path, as its state's, has every character that something takes for a mark."""
-    folder = tmp_path_factory.mktemp("clone") / "50% #1?a=b&c 'x' \"y\" ümlaut $HOME `id` %20"
+    """A clone of such a name, with the files as they are here."""
+    folder = tmp_path_factory.mktemp("clone") / NAME
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=paths.ROOT,
@@ -137,9 +139,38 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         check=True,
     ).stdout.decode()
     for name in filter(None, listed.split("\0")):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if (paths.ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(paths.ROOT / name, folder / name)
+    artifacts = Path("app_image", "artifacts")
+    (folder / artifacts).symlink_to(paths.ROOT / artifacts)
     (folder / ".venv").symlink_to((paths.ROOT / ".venv").readlink())
     yield folder
-    shutil.rmtree(folder)
+    shutil.rmtree(folder.parent)
+
+
+def test_any_character_in_the_paths_of_clone_and_state(clone: Path, stack: RunningStack) -> None:
+    state = clone.parent / f"state {NAME}"
+    shutil.copytree(paths.state_home() / "backend", state / "pandom-stack" / "backend")
+    shutil.copy2(paths.passphrase_file(), state / "pandom-stack")
+    shutil.copytree(paths.stack_home(stack.name), state / "pandom-stack" / stack.name)
+    # The cache stays: its tools are what others use.
+    command = Launched(clone, {"XDG_STATE_HOME": str(state)})
+    shown = command("preview", "--stack", stack.name).stderr
+    assert f"Stack {stack.name}: " in shown
+    command("env", "--stack", stack.name)
+    command("migrate", "generate", "a draft", "--empty", "--stack", stack.name)
+
+
+# -- homes, and users without one --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["status", "env", "health", "up"])
+def test_a_state_that_may_not_be_written_is_one_message(tmp_path: Path, command: str) -> None:
+    (tmp_path / "pandom-stack").write_text("a file where the folder is expected")
+    said = Launched(variables={"XDG_STATE_HOME": str(tmp_path)})(
+        command, "--stack", "test-nowhere", code=None
+    )
+    assert said.returncode in (0, 2)
+    assert "mistake in pandom" not in said.stderr
+    assert "Traceback" not in said.stderr
