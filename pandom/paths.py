@@ -26,20 +26,25 @@ def home() -> Path:
     return found
 
 
-def _home(variable: str, default: str) -> Path:
+def _home(variable: str, default: str, forbidden: str) -> Path:
     value = os.environ.get(variable, "")
     base = Path(value) if value.startswith("/") else home() / default
+    if set(forbidden) & set(str(base)):
+        raise UserMistake(
+            f"{str(base)!r} cannot be used: its name has one of {forbidden!r}, which stands for\n"
+            f"something else in search paths or lists. Next: {variable}=/another/folder"
+        )
     return base / "pandom-stack"
 
 
 def state_home() -> Path:
     """State, passphrase and certificates: losing it loses the stacks."""
-    return _home("XDG_STATE_HOME", ".local/state")
+    return _home("XDG_STATE_HOME", ".local/state", "\n")
 
 
 def cache_home() -> Path:
     """Built tools and downloaded packages: may be deleted at any time."""
-    return _home("XDG_CACHE_HOME", ".cache")
+    return _home("XDG_CACHE_HOME", ".cache", ":\n")
 
 
 def backend() -> Path:

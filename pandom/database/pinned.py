@@ -75,6 +75,14 @@ def session(role: str | None, more: str = "") -> dict[str, Any]:
     return {"options": options(role, more), "client_encoding": "UTF8"}
 
 
+def variables() -> dict[str, str]:
+    """The same for Pulumi's plugins, which connect by themselves.
+
+    Only what the official plugin's library knows: at others it gives up.
+    """
+    return {"PGOPTIONS": options(), "PGSSLCERT": _NO_FILE}
+
+
 def login(
     role: str,
     password: str,

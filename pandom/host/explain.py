@@ -184,6 +184,7 @@ def _log(engine: Engine, container: Container) -> list[str]:
 def _errors(said: Sequence[events.Said]) -> list[str]:
     """The distinct sentences of the errors, without Pulumi's wrapping and tracebacks."""
     lines: list[str] = []
+    known: set[str] = set()
     for one in said:
         if one.severity != "error":
             continue
@@ -195,7 +196,9 @@ def _errors(said: Sequence[events.Said]) -> list[str]:
             for line in one.message.splitlines()
             if line.strip() and not _NOISE.match(line)
         ]
-        if kept and kept[0] not in lines:
+        # What stops one resource often stops forty.
+        if kept and kept[0] not in known:
+            known.add(kept[0])
             lines += [f"{where}: {kept[0]}" if where else kept[0], *kept[1:]]
     if len(lines) > ERROR_LINES:  # the cause is in the first lines, or in the last
         lines = [*lines[: ERROR_LINES - 4], "…", *lines[-3:]]

@@ -68,8 +68,7 @@ class Pulumi:
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(paths.passphrase_file()),
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "NO_COLOR": "1",
-            # The provider's sessions are pinned as ours are.
-            "PGOPTIONS": pinned.options(),
+            **pinned.variables(),
         }
 
     def _command(self, *arguments: str) -> list[str]:
