@@ -69,7 +69,8 @@ def script(found: Iterable[Finding]) -> str:
 
 
 def _finding(one: Difference, expected: Facts) -> Finding:
-    sql = heal.sql(one, expected)
+    place = heal.declared_in(one)
+    sql = None if place else heal.sql(one, expected)
     severity, why = _weight(one)
     also = [f"{child.kind} {child.object}".strip() for child in one.because]
     actual = _text(one, one.actual)
@@ -80,14 +81,29 @@ def _finding(one: Difference, expected: Facts) -> Finding:
         kind=one.kind,
         severity=severity,
         object=one.object,
-        title=_title(one),
+        title=f"declared in {place}, but not recorded" if place else _title(one),
         expected=_text(one, one.expected),
         actual=actual,
         why=why,
         sql=sql,
-        advice="" if sql else _BY_HAND.get(one.kind, "`make up` brings it back."),
+        advice="" if sql else _advice(one, place),
         detail=one.detail,
         order=heal.rank(one),
+    )
+
+
+def _advice(one: Difference, place: str | None) -> str:
+    """What to do where no statement heals it."""
+    if place is None:
+        return _BY_HAND.get(one.kind, "`make up` brings it back.")
+    if heal.made_by_a_revision(one):
+        return (
+            "A revision makes it, and schema/catalog.json lacks it: `pandom audit record`, "
+            "then read what changes there."
+        )
+    return (
+        "No revision makes it, so another database would not have it: take it back, "
+        "`pandom migrate generate`, then `pandom audit record`."
     )
 
 

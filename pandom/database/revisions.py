@@ -47,8 +47,10 @@ class Revision:
     purpose: str
     digest: str
 
-    def __str__(self) -> str:
-        return f"{self.number} {self.purpose}"
+    @property
+    def named(self) -> str:
+        """Number and purpose, for a sentence that goes on."""
+        return f"{self.number} {self.purpose.rstrip('.')}"
 
 
 @dataclass(frozen=True)
@@ -417,8 +419,12 @@ def history(there: Sequence[Revision], applied: Applied) -> list[str]:
         lines.append(f"[?] {applied.reached} is applied, and not in this checkout")
         waiting = {one.number for one in there if one.number > applied.reached}
     for one in reversed(there):
-        mark = " " if one.number in waiting else "!" if one.number in other else "x"
-        lines.append(f"[{mark}] {one}{' (applied with other text)' if mark == '!' else ''}")
+        mark, said = "x", ""
+        if one.number in waiting:
+            mark = " "
+        elif one.number in other:
+            mark, said = "!", " (applied with other text)"
+        lines.append(f"[{mark}] {one.number} {one.purpose}{said}")
     return lines
 
 
