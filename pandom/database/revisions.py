@@ -84,7 +84,7 @@ def every(folder: Path | None = None) -> tuple[Revision, ...]:
             _loaded(number, path, mistakes)
     if mistakes:
         raise UserMistake(
-            "The revisions cannot be used; nothing was touched:\n  "
+            "The folder migrations cannot be used; nothing was touched:\n  "
             + "\n  ".join(mistakes)
             + "\nNext: mend these files, then run this again."
         )
@@ -374,8 +374,8 @@ def refuse_unknown(there: Sequence[Revision], applied: Applied) -> None:
     raise UserMistake(
         f"The database is at revision {applied.reached}, which this checkout does not have: its "
         f"newest is {there[-1].number}. Nothing was touched.\n"
-        f"Next: check out the commit that has migrations/versions/{applied.reached}_*.py, and "
-        f"work there;\nto come back here, take it back there first: "
+        f"Next: check out the commit that has migrations/versions/{applied.reached}_*.py; or take "
+        f"it back, with the text\nthat the running stack was brought up with: "
         f"`pandom migrate revert {there[-1].number}`."
     )
 
