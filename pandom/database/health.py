@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import psycopg
 
-from pandom.database import migrate
+from pandom.database import revisions
 from pandom.database.connect import value
 
 TABLES: Final = ("auth_users", "user_profiles", "sessions", "audit_logs", "security_logs")
@@ -59,9 +59,17 @@ def check(connection: psycopg.Connection, expected_head: str | None = None) -> H
     )
     if missing:
         return Health(tuple(findings))
-    head = expected_head or migrate.head()
-    reached = migrate.current(connection)
-    findings.append(Finding("head", reached == head, f"{reached}, expected {head}"))
+    there, applied = revisions.every(), revisions.read(connection)
+    head = expected_head or there[-1].number
+    other = ", ".join(one.number for one in revisions.changed(there, applied))
+    said = f"; applied with other text: {other}" if other else ""
+    findings.append(
+        Finding(
+            "head",
+            applied.reached == head and not other,
+            f"{applied.reached}, expected {head}{said}",
+        )
+    )
     for name, text, query in (
         (
             "administrator",

@@ -330,7 +330,11 @@ def read(connection: psycopg.Connection) -> Applied:
             f"The database says that it is at several revisions at once: {numbers}.\n"
             "Next: delete the rows that are wrong from public.alembic_version (as pandom_owner)."
         )
-    return Applied(str(rows[0][0]), dict(rows[0][1])) if rows else Applied()
+    if not rows:
+        return Applied()
+    # Whoever may write there may write anything.
+    texts = rows[0][1] if isinstance(rows[0][1], dict) else {}
+    return Applied(str(rows[0][0]), {key: str(text) for key, text in texts.items()})
 
 
 def keep(
