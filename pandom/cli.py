@@ -46,7 +46,7 @@ def _container_commands(commands: Commands) -> None:
     migrate.set_defaults(handler=call("pandom.jobs.migrate", "run", "checkout"))
     revert = jobs.add_parser("revert", help="take migrations back")
     revert.add_argument("target", help="a revision, or -1 for one step")
-    revert.add_argument("--losing", action="store_true", help="also what loses rows")
+    revert.add_argument("--losing", choices=("yes", "no"), default="no", help="rows, too")
     revert.set_defaults(handler=call("pandom.jobs.migrate", "revert", "target", "losing"))
     jobs.add_parser("shell").set_defaults(handler=call("pandom.jobs.shell"))
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from pandom.audit import recorded
 from pandom.audit.catalog import Observed
-from pandom.audit.facts import PUBLIC, Fact, Facts, listed, words
+from pandom.audit.facts import PUBLIC, Fact, Facts, ident, listed, qualified, words
 from pandom.database import settings as row_settings
 from pandom.database.settings import DatabaseSettings
 from schema import access
@@ -49,7 +49,7 @@ def facts(
     known = recorded.load() if known is None else known
     found.update(_recorded(known, partitions, roles | {access.SUPERUSER, PUBLIC}))
     found[Fact("owner", f"database {observed.database}", "owner")] = access.SUPERUSER
-    found.update(_privileges(_grants(observed, partitions, opt_in, roles), found))
+    found.update(privileges(_grants(observed, partitions, opt_in, roles), found))
     found.update(_default_privileges())
     found.update(_setting_rows(observed, settings))
     return comparable(found)
@@ -172,7 +172,8 @@ def _grants(
     )
 
 
-def _privileges(grants: Iterable[access.Grant], declared: Facts) -> Facts:
+def privileges(grants: Iterable[access.Grant], declared: Facts) -> Facts:
+    """Grants as facts; ``declared`` says which of their tables are views."""
     # The declaration calls a view a table, as GRANT does.
     views = {
         fact.object.removeprefix("view "): fact.object
@@ -181,10 +182,11 @@ def _privileges(grants: Iterable[access.Grant], declared: Facts) -> Facts:
     }
     found: Facts = {}
     for grant in grants:
-        name = f"{grant.kind} {grant.name}"
+        written = grant.name if grant.kind in ("database", "schema") else qualified(grant.name)
+        name = f"{grant.kind} {written}"
         if grant.kind == "table":
-            name = views.get(grant.name, name)
-        objects = [f"column {column} of {grant.name}" for column in grant.columns] or [name]
+            name = views.get(written, name)
+        objects = [f"column {ident(column)} of {written}" for column in grant.columns] or [name]
         for one in objects:
             fact = Fact("privilege", one, grant.role)
             found[fact] = listed(words(found.get(fact, "")) | grant.privileges)

@@ -7,7 +7,8 @@ declaration gives facts, and drift is where the two dictionaries differ.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from typing import Final, NamedTuple
 
 
 class Fact(NamedTuple):
@@ -32,3 +33,40 @@ def words(value: str) -> frozenset[str]:
 def listed(members: frozenset[str] | set[str]) -> str:
     """The opposite of ``words``; sorted as the catalog queries sort."""
     return ", ".join(sorted(members))
+
+
+_PLAIN: Final = re.compile(r"[a-z_][a-z0-9_]*")
+# Every word of PostgreSQL 17 that it quotes where it is a name (pg_get_keywords, all but
+# the unreserved): names are compared in the form in which the server writes them.
+_WORDS: Final = """
+    all analyse analyze and any array as asc asymmetric authorization between bigint binary
+    bit boolean both case cast char character check coalesce collate collation column
+    concurrently constraint create cross current_catalog current_date current_role
+    current_schema current_time current_timestamp current_user dec decimal default deferrable
+    desc distinct do else end except exists extract false fetch float for foreign freeze from
+    full grant greatest group grouping having ilike in initially inner inout int integer
+    intersect interval into is isnull join json json_array json_arrayagg json_exists
+    json_object json_objectagg json_query json_scalar json_serialize json_table json_value
+    lateral leading least left like limit localtime localtimestamp merge_action national
+    natural nchar none normalize not notnull null nullif numeric offset on only or order out
+    outer overlaps overlay placing position precision primary real references returning right
+    row select session_user setof similar smallint some substring symmetric system_user table
+    tablesample then time timestamp to trailing treat trim true union unique user using values
+    varchar variadic verbose when where window with xmlattributes xmlconcat xmlelement
+    xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable
+"""
+RESERVED: Final = frozenset(_WORDS.split())
+
+
+def ident(name: str) -> str:
+    """A name as the server writes it: quoted only where it must be."""
+    if _PLAIN.fullmatch(name) and name not in RESERVED:
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
+def qualified(name: str) -> str:
+    """``schema.name``, with arguments or without, as the server writes it."""
+    start, bracket, rest = name.partition("(")
+    parts = [part if part.startswith('"') else ident(part) for part in start.split(".")]
+    return ".".join(parts) + bracket + rest

@@ -97,8 +97,9 @@ def script(found: Iterable[Finding]) -> str:
 
 
 def _finding(one: Difference, expected: Facts) -> Finding:
-    sql = heal.sql(one, expected)
     safe = heal.safe(one)
+    place = heal.declared_in(one)
+    sql = None if place else heal.sql(one, expected)
     severity, why = _weight(one)
     also = [f"{child.kind} {child.object}".strip() for child in one.because]
     actual = _text(one, one.actual)
@@ -109,12 +110,12 @@ def _finding(one: Difference, expected: Facts) -> Finding:
         kind=one.kind,
         severity=severity,
         object=one.object,
-        title=_title(one),
+        title=f"declared in {place}, but not recorded" if place else _title(one),
         expected=_text(one, one.expected),
         actual=actual,
         why=why,
         sql=sql,
-        advice=_advice(one, sql, safe),
+        advice=_not_recorded(one) if place else _advice(one, sql, safe),
         detail=one.detail,
         safe=safe and (sql is not None or one.kind in _WITHOUT_SQL),
         order=heal.rank(one),
@@ -131,6 +132,19 @@ def _advice(one: Difference, sql: str | None, safe: bool) -> str:
     if (sql and not safe) or (one.kind, one.status) in _REMOVED:
         return f"If nobody needs it: `{HEAL} '{one.id}'`, {_ACCEPT}."
     return _BY_UP if sql else _BY_HAND.get((one.kind, ""), _RESTORE)
+
+
+def _not_recorded(one: Difference) -> str:
+    """What to do with an object that is declared and not in schema/catalog.json."""
+    if heal.made_by_a_revision(one):
+        return (
+            "A revision makes it, and schema/catalog.json lacks it: `pandom audit record`, "
+            "then read what changes there."
+        )
+    return (
+        "No revision makes it, so another database would not have it: take it back, "
+        "`pandom migrate generate`, then `pandom audit record`."
+    )
 
 
 def _text(one: Difference, values: Mapping[str, str]) -> str:

@@ -14,21 +14,11 @@ from typing import Final
 import psycopg
 
 from pandom.audit.differences import Difference
-from pandom.audit.facts import PUBLIC, Fact, Facts, words
+from pandom.audit.facts import PUBLIC, Fact, Facts, ident, words
 from pandom.paths import ROOT
 from schema import access
 
 _SQL: Final = ROOT / "schema" / "sql"
-_PLAIN: Final = re.compile(r"[a-z_][a-z0-9_]*")
-# Words that name something else when they stand where a role's or column's name does.
-_RESERVED_WORDS: Final = """
-    all any array as case cast check column current_role current_user default desc distinct do
-    else end except false for foreign from grant group having in into limit none not null on
-    only or order primary public references select session_user table then to true union
-    unique user using when where with
-"""
-_RESERVED: Final = frozenset(_RESERVED_WORDS.split())
-
 # Causes before consequences: a role must exist before it is granted anything, an
 # owner must be right before its privileges are, columns follow their table.
 _ORDER: Final = (
@@ -76,6 +66,61 @@ def rank(one: Difference) -> tuple[int, int, int, str]:
     )
     column = one.object.startswith("column ")
     return kind, drop if one.status == "extra" else 0, int(column), one.id
+
+
+def declared_in(one: Difference) -> str | None:
+    """Where an extra object is declared all the same: it was not recorded, and is no drift.
+
+    A drop of it would be the wrong advice, whatever schema/catalog.json says.
+    """
+    if one.status != "extra":
+        return None
+    kind, _, name = one.object.partition(" ") if one.kind == "owner" else (one.kind, "", one.object)
+    name = name.partition("(")[0]
+    if kind in ("policy", "trigger"):
+        name, _, table = one.object.partition(" on ")
+        if kind == "policy":
+            name = f"{table.removeprefix(f'{access.SCHEMA}.')}.{name}"
+    elif not name.startswith(f"{access.SCHEMA}."):
+        return None
+    name = name.removeprefix(f"{access.SCHEMA}.").replace('"', "")
+    if kind in ("table", "type", "sequence"):
+        return "schema/models.py" if _in_models(kind, name) else None
+    path = _SQL / _FOLDERS.get(kind, "") / f"{name}.sql"
+    return str(path.relative_to(ROOT)) if kind in _FOLDERS and path.is_file() else None
+
+
+_FOLDERS: Final = {
+    "function": "functions",
+    "policy": "policies",
+    "procedure": "functions",
+    "trigger": "triggers",
+    "view": "views",
+}
+
+
+def made_by_a_revision(one: Difference) -> bool:
+    """Whether the frozen text of any revision names the object."""
+    name = one.object.partition(" on ")[0].partition("(")[0].split(" ")[-1]
+    plain = re.escape(name.rpartition(".")[2].strip('"'))
+    pattern = re.compile(rf"\bcreate\b[^;]*?\b{plain}\b", re.IGNORECASE)
+    return any(
+        pattern.search(path.read_text())
+        for path in (ROOT / "migrations" / "sql").glob("*/*.sql")
+        if path.stem != "down"
+    )
+
+
+def _in_models(kind: str, name: str) -> bool:
+    from schema.models import Base  # of SQLAlchemy's size, and hardly ever wanted
+
+    tables = Base.metadata.tables
+    if kind == "table":
+        return name in tables
+    columns = [column for table in tables.values() for column in table.columns]
+    if kind == "type":
+        return name in {getattr(column.type, "name", None) for column in columns}
+    return name in {f"{column.table.name}_{column.name}_seq" for column in columns}
 
 
 def sql(one: Difference, expected: Facts) -> str | None:
@@ -143,13 +188,6 @@ def apply(connection: psycopg.Connection, scripts: Iterable[tuple[str, str]]) ->
             break
         waiting = left
     return failed
-
-
-def ident(name: str) -> str:
-    """A name as SQL wants it."""
-    if _PLAIN.fullmatch(name) and name not in _RESERVED:
-        return name
-    return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:

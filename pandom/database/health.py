@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import psycopg
 
-from pandom.database import holders, migrate
+from pandom.database import holders, revisions
 from pandom.database import settings as row_settings
 from pandom.database.connect import value
 from pandom.database.settings import DatabaseSettings
@@ -108,9 +108,13 @@ def check(
     )
     if missing:
         return Health(tuple(findings))
-    head = expected_head or migrate.head()
-    reached = migrate.current(connection)
-    findings.append(Finding("head", reached == head, f"{reached}, expected {head}"))
+    there, applied = revisions.every(), revisions.read(connection)
+    head, reached = expected_head or there[-1].number, applied.reached
+    other = ", ".join(one.number for one in revisions.changed(there, applied))
+    said = f"; applied with other text: {other}" if other else ""
+    findings.append(
+        Finding("head", reached == head and not other, f"{reached}, expected {head}{said}")
+    )
     months = value(
         connection,
         """

@@ -19,7 +19,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pandom.database import cluster, janitor, migrate, restoring, seed
+from pandom.database import cluster, janitor, migrate, restoring, revisions, seed
 from pandom.database import settings as row_settings
 from pandom.database.connect import Target, connect, value
 from pandom.database.converge import converge
@@ -188,10 +188,12 @@ def _check_complete(connection: psycopg.Connection, name: str) -> None:
             f"database {name} has no audit_logs: the dump was not restored. Next: restore it "
             "with psql and look at its messages, then finish again"
         )
-    reached = migrate.current(connection)
-    if reached != migrate.head():
+    there, applied = revisions.every(), revisions.read(connection)
+    revisions.refuse_unknown(there, applied)
+    if waiting := revisions.pending(there, applied):
         raise Failure(
-            f"database {name} is at revision {reached}, this program at {migrate.head()}. Next: "
+            f"database {name} is at revision {applied.reached}, this program at "
+            f"{waiting[-1].number}. Next: "
             f"`pandom migrate run`, which works on {access.DATABASE}, then finish again"
         )
 

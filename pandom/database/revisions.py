@@ -47,8 +47,10 @@ class Revision:
     purpose: str
     digest: str
 
-    def __str__(self) -> str:
-        return f"{self.number} {self.purpose}"
+    @property
+    def named(self) -> str:
+        """Number and purpose, for a sentence that goes on."""
+        return f"{self.number} {self.purpose.rstrip('.')}"
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def every(folder: Path | None = None) -> tuple[Revision, ...]:
             _loaded(number, path, mistakes)
     if mistakes:
         raise UserMistake(
-            "The revisions cannot be used; nothing was touched:\n  "
+            "The folder migrations cannot be used; nothing was touched:\n  "
             + "\n  ".join(mistakes)
             + "\nNext: mend these files, then run this again."
         )
@@ -328,7 +330,11 @@ def read(connection: psycopg.Connection) -> Applied:
             f"The database says that it is at several revisions at once: {numbers}.\n"
             "Next: delete the rows that are wrong from public.alembic_version (as pandom_owner)."
         )
-    return Applied(str(rows[0][0]), dict(rows[0][1])) if rows else Applied()
+    if not rows:
+        return Applied()
+    # Whoever may write there may write anything.
+    texts = rows[0][1] if isinstance(rows[0][1], dict) else {}
+    return Applied(str(rows[0][0]), {key: str(text) for key, text in texts.items()})
 
 
 def keep(
@@ -372,8 +378,8 @@ def refuse_unknown(there: Sequence[Revision], applied: Applied) -> None:
     raise UserMistake(
         f"The database is at revision {applied.reached}, which this checkout does not have: its "
         f"newest is {there[-1].number}. Nothing was touched.\n"
-        f"Next: check out the commit that has migrations/versions/{applied.reached}_*.py, and "
-        f"work there;\nto come back here, take it back there first: "
+        f"Next: check out the commit that has migrations/versions/{applied.reached}_*.py; or take "
+        f"it back, with the text\nthat the running stack was brought up with: "
         f"`pandom migrate revert {there[-1].number}`."
     )
 
@@ -417,8 +423,12 @@ def history(there: Sequence[Revision], applied: Applied) -> list[str]:
         lines.append(f"[?] {applied.reached} is applied, and not in this checkout")
         waiting = {one.number for one in there if one.number > applied.reached}
     for one in reversed(there):
-        mark = " " if one.number in waiting else "!" if one.number in other else "x"
-        lines.append(f"[{mark}] {one}{' (applied with other text)' if mark == '!' else ''}")
+        mark, said = "x", ""
+        if one.number in waiting:
+            mark = " "
+        elif one.number in other:
+            mark, said = "!", " (applied with other text)"
+        lines.append(f"[{mark}] {one.number} {one.purpose}{said}")
     return lines
 
 

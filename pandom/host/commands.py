@@ -76,7 +76,7 @@ def _migrate(commands: Commands) -> None:
     migrate = commands.add_parser("migrate", help="generate, run, revert, show (M1)")
     actions = migrate.add_subparsers(metavar="ACTION", required=True)
 
-    generate = _stack(actions.add_parser("generate", help="a new revision from the models"))
+    generate = _stack(actions.add_parser("generate", help="a draft of a revision from the models"))
     generate.add_argument("message", help="what it does; becomes the file's name")
     generate.add_argument("--empty", action="store_true", help="for a change of data")
     generate.set_defaults(
@@ -87,13 +87,17 @@ def _migrate(commands: Commands) -> None:
         handler=call("pandom.host.migrate", "run", "stack")
     )
 
-    revert = _stack(actions.add_parser("revert", help="take the last revision back"))
+    revert = _stack(
+        actions.add_parser(
+            "revert", help="take the last revision back; CONFIRM=STACK if rows would be lost"
+        )
+    )
     revert.add_argument("target", nargs="?", default="-1", help="a revision (default: -1)")
     revert.set_defaults(handler=call("pandom.host.migrate", "revert", "stack", "target"))
 
-    _stack(actions.add_parser("show", help="revisions, and which is applied")).set_defaults(
-        handler=call("pandom.host.migrate", "show", "stack")
-    )
+    _stack(
+        actions.add_parser("show", help="revisions: [x] applied, [ ] pending, [!] other text")
+    ).set_defaults(handler=call("pandom.host.migrate", "show", "stack"))
 
 
 def _db(commands: Commands) -> None:

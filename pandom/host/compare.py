@@ -102,5 +102,5 @@ def _pending(there: Sequence[Revision], applied: Applied | None, engine: Engine)
         return 0
     waiting = revisions.pending(there, applied or Applied())
     for one in waiting:
-        say(f"  {one.number} {one.purpose.rstrip('.')}: will be applied")
+        say(f"  {one.named}: will be applied")
     return len(waiting)

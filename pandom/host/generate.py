@@ -40,7 +40,8 @@ def generate(name: str, message: str, empty: bool) -> None:
     and when the database is not at the newest revision.
     """
     slug = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")
-    if not slug:
+    # It becomes a file's name, a docstring and an SQL comment.
+    if not slug or '"""' in message or "\\" in message or not message.isprintable():
         raise UserMistake(f"{message!r}: expected a few words, such as 'add phone number'.")
     there = revisions.every()
     draft = Draft("", "", ()) if empty else _difference(Stack(name), there)
@@ -60,7 +61,10 @@ def generate(name: str, message: str, empty: bool) -> None:
         (folder / f"{part}.sql").write_text(f"-- {message}.\n{_OWNER}\n\n{text}")
     with contextlib.redirect_stdout(io.StringIO()):  # Alembic reports there
         script = command.revision(migrate.configuration(), message, rev_id=number)
-    made = [*sorted(folder.iterdir()), Path(str(getattr(script, "path", "")))]
+    # Alembic keeps letters in the name that the folder's check does not take.
+    written = Path(str(getattr(script, "path", "")))
+    revision = written.rename(written.with_name(f"{number}_{slug[:40].strip('_')}.py"))
+    made = [*sorted(folder.iterdir()), revision]
     for path in made:
         print(path.relative_to(paths.ROOT))
     if not empty:
@@ -81,7 +85,7 @@ def _difference(stack: Stack, there: tuple[Revision, ...]) -> Draft:
     if waiting := revisions.pending(there, applied):
         raise UserMistake(
             f"The database is at {applied.reached or 'no revision'}, the newest revision is "
-            f"{there[-1].number}: a draft would repeat {', '.join(map(str, waiting))}\n"
+            f"{there[-1].number}: a draft would repeat {', '.join(one.named for one in waiting)}.\n"
             f"Next: `.venv/bin/pandom up --stack {stack.name}` applies them (or `migrate run`, "
             "after a `migrate revert`); then this again."
         )

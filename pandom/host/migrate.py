@@ -42,7 +42,7 @@ def revert(name: str, target: str) -> None:
     """
     revisions.every()
     losing = os.environ.get("CONFIRM") == name
-    command = ["job", "revert", target, *(["--losing"] if losing else [])]
+    command = ["job", "revert", "--losing", "yes" if losing else "no", "--", target]
     again = f"CONFIRM={name} .venv/bin/pandom migrate revert {target} --stack {name}"
     refused = "Nothing was changed; see above." + (
         "" if losing else f"\nNext, if you mean to lose that: {again}"
@@ -80,6 +80,11 @@ def in_job(
             )
         with step(what):
             code, output = _again(engine, job.id, command)
+    if code == USER_MISTAKE and "unrecognized arguments" in output:
+        raise UserMistake(
+            f"Stack {name} was brought up by an earlier version, whose jobs cannot do this.\n"
+            f"Next: `.venv/bin/pandom up --stack {name}`"
+        )
     stream = sys.stderr if code else sys.stdout
     print(output.rstrip(), file=stream)
     if code == USER_MISTAKE:

@@ -148,6 +148,9 @@ class _Up:
         # While it runs, before anything is touched; one that is started first is asked then.
         applied = of_running(exported)
         refuse(self._revisions, applied)
+        if applied is not None:
+            for one in revisions.pending(self._revisions, applied):
+                say(f"  {one.named}: will be applied")
         if repair.remove_unknown(engine, state):
             self._changed += 1
         authority = keys.recorded(exported)

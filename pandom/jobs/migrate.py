@@ -76,11 +76,11 @@ def run(checkout: str | None = None) -> None:
     print(f"the database is at head {after}", flush=True)
 
 
-def revert(target: str, losing: bool = False) -> None:
-    """Takes revisions back, down to ``target``; rows are lost only if ``losing``."""
+def revert(target: str, losing: str = "no") -> None:
+    """Takes revisions back, down to ``target``; rows are lost only if ``losing`` is yes."""
     runner = _runner()
     with migrate.session_lock(runner), step("taking back") as results:
-        before, after, lost = migrate.revert(runner, target, losing=losing)
+        before, after, lost = migrate.revert(runner, target, losing=losing == "yes")
         results.append(f"{before or 'empty'} → {after or 'empty'}")
     for line in lost:
         print(f"lost: {line}")

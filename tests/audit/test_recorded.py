@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from pandom import cli
-from pandom.audit import catalog, declared, recorded
+from pandom.audit import catalog, declared, facts, recorded
 from pandom.audit.catalog import Observed
+from pandom.audit.findings import script
+from pandom.audit.run import run
 from pandom.database import cluster
 from pandom.errors import UserMistake
 from pandom.host import record, scratch
 from schema import access
-from tests.audit.conftest import Shipped, drop_database, make_database
+from tests.audit.conftest import Audit, Shipped, drop_database, make_database, remade_on_failure
 from tests.fixtures.server import Server
 from tests.fixtures.stack import RunningStack
 
@@ -130,3 +132,64 @@ def test_a_stale_recording_is_seen(shipped: Shipped) -> None:
             assert recorded.record(catalog.read(connection, declared.OWNERS)) != before
         finally:
             shipped.execute("alter function public.record_event(text, jsonb) volatile;")
+
+
+@pytest.mark.requirement("B5")
+def test_words_that_the_server_quotes_are_known(server: Server) -> None:
+    # Else a column called timestamp is one name in the declaration and another in the catalogs.
+    with server.connect("postgres", "postgres") as connection:
+        found = connection.execute(
+            "select word, quote_ident(word) from pg_get_keywords() union "
+            "select n, quote_ident(n) from unnest(%s::text[]) as n",
+            (["plain", "Upper", 'quo"te', "a b", "öl", "1st", "_a1"],),
+        ).fetchall()
+    assert {name: facts.ident(name) for name, _ in found} == dict(found)
+    assert facts.qualified("public.user(text, int)") == 'public."user"(text, int)'
+    assert facts.qualified('public."user"') == 'public."user"'
+
+
+@pytest.mark.requirement("B5")
+def test_privileges_on_columns_that_are_words_of_sql(shipped: Shipped, audit: Audit) -> None:
+    # Both sides write the name alike: what is declared is found, and no difference is left.
+    with catalog.connect(shipped.server.dsn("pandom_auditor", shipped.name)) as connection:
+        observed = catalog.read(connection, declared.OWNERS)
+    grant = access.Grant(
+        "table", "public.audit_logs", "pandom_janitor", frozenset({"SELECT"}), ("timestamp", "id")
+    )
+    wanted = declared.privileges([grant], observed.facts)
+    with remade_on_failure(shipped):
+        shipped.execute('grant select ("timestamp", id) on public.audit_logs to pandom_janitor;')
+        with catalog.connect(shipped.server.dsn("pandom_auditor", shipped.name)) as connection:
+            seen = catalog.read(connection, declared.OWNERS).facts
+        assert wanted.items() <= seen.items()
+        shipped.execute(script(audit().drift))
+    assert [one.id for one in audit().drift] == []
+
+
+@pytest.mark.requirement("B5")
+@pytest.mark.parametrize(
+    ("lacking", "place"),
+    [
+        ("table public.sessions", "schema/models.py"),
+        ("type public.userrole", "schema/models.py"),
+        ("view public.suspicious_activity", "schema/sql/views/suspicious_activity.sql"),
+        ("function public.client_agent()", "schema/sql/functions/client_agent.sql"),
+        ("audit_users_trigger_insert on public.auth_users", "schema/sql/triggers/"),
+        ("user_isolation on public.sessions", "schema/sql/policies/sessions.user_isolation.sql"),
+    ],
+)
+def test_what_is_declared_and_not_recorded_is_never_dropped(
+    shipped: Shipped, complete: Observed, lacking: str, place: str
+) -> None:
+    known = {
+        fact: value
+        for fact, value in recorded.parse(recorded.record(complete)).items()
+        if lacking not in fact.object
+    }
+    with catalog.connect(shipped.server.dsn("pandom_auditor", shipped.name)) as connection:
+        found = run(connection, shipped.opt_in, acceptances=(), known=known).drift
+    (one,) = [one for one in found if lacking in one.object and one.kind != "privilege"]
+    assert one.sql is None
+    assert place in one.title
+    assert "`pandom audit record`" in one.advice
+    assert "drop" not in script(found)

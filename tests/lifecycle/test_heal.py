@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from pandom import paths
+from pandom.database import migrate
 from pandom.host.pulumi_cli import Pulumi
 from pandom.host.stack import Stack, set_values
 from pandom.host.state import State
@@ -210,6 +211,14 @@ def test_the_four_migration_commands(own: RunningStack, second_clone: Pandom) ->
     own.pandom("migrate", "revert", *stack)
     assert own.pandom("migrate", "show", *stack).stdout.splitlines()[0].startswith("[ ]")
     assert "head" in own.pandom("health", *stack, code=1).stderr
+    # Nothing else is pending, and still this is a change.
+    newest = f"{migrate.head()} "
+    said = own.pandom("preview", "--expect-no-changes", *stack, code=2).stderr
+    assert f"\n  {newest}" in said
+    assert "will be applied" in said
+    assert "no changes" not in said
+    said = own.pandom("migrate", "generate", "early", *stack, code=2).stderr
+    assert f"a draft would repeat {newest}" in said
     own.pandom("migrate", "run", *stack)
     assert own.pandom("migrate", "show", *stack).stdout == before
 
@@ -225,6 +234,40 @@ def test_the_four_migration_commands(own: RunningStack, second_clone: Pandom) ->
     for path in made:
         (second_clone.root / path).unlink()
     (second_clone.root / made[0]).parent.rmdir()
+
+
+@pytest.mark.requirement("M1", "M2")
+def test_a_folder_that_does_not_fit_is_refused_before_anything_is_touched(
+    own: RunningStack, second_clone: Pandom
+) -> None:
+    stack = ["--stack", own.name]
+    before = left_in_docker(own.name)
+    folder, head = second_clone.root / "migrations", migrate.head()
+    (revision,) = (folder / "versions").glob(f"{head}_*.py")
+    text = next(iter(sorted((folder / "sql" / head).glob("*.sql"))))
+
+    stray = revision.with_name("stray.py")
+    stray.write_text("x = (")
+    for command in (["up"], ["preview"], ["migrate", "show"], ["migrate", "generate", "x"]):
+        assert "versions/stray.py: expected" in second_clone(*command, *stack, code=2).stderr
+    stray.unlink()
+
+    good = text.read_text()
+    text.write_text(f"{good}-- completed\n")
+    for command in (["up"], ["migrate", "run"]):
+        said = second_clone(*command, *stack, code=2).stderr
+        assert f"{head} was applied with other text" in said
+    assert f"[!] {head}" in second_clone("migrate", "show", *stack, code=2).stdout
+    text.write_text(good)
+
+    code = revision.read_text()
+    revision.unlink()
+    (folder / "sql" / head).rename(second_clone.root / "away")
+    said = second_clone("up", *stack, code=2).stderr
+    assert f"The database is at revision {head}, which this checkout does not have" in said
+    (second_clone.root / "away").rename(folder / "sql" / head)
+    revision.write_text(code)
+    assert left_in_docker(own.name) == before
 
 
 def test_an_image_that_cannot_be_built(own: RunningStack, second_clone: Pandom) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import psycopg
@@ -124,28 +125,46 @@ FAULTS = {
         "comment on index public.idx_sessions_expires is 'it''s'",
         "comment on index public.idx_sessions_expires is 'Finds",
     ),
-    "a column that is an index's": (
+    "an index of a column that models lack": (
         "alter table public.sessions add column more int; "
-        "create index idx_more on public.sessions (more)",
-        "drop index public.idx_more",
+        "create index idx_most on public.sessions (more)",
+        "drop index public.idx_most",
     ),
 }
 
 
+def _rounds() -> list[list[str]]:
+    """The faults in as few rounds as let no two change the same object."""
+    rounds: list[tuple[set[str], list[str]]] = []
+    for name, (fault, _) in FAULTS.items():
+        objects = set(re.findall(r"\b(?:ck|idx|fk|uq|pk)_\w+|column \S+", fault))
+        for taken, names in rounds:
+            if not taken & objects:
+                taken |= objects
+                names.append(name)
+                break
+        else:
+            rounds.append((objects, [name]))
+    return [names for _, names in rounds]
+
+
 @pytest.mark.requirement("M1", "M2")
 def test_each_difference_is_seen_and_healed_and_goes_back(database: Database) -> None:
-    right = _facts(database)
-    for name, (fault, expected) in FAULTS.items():
-        _run(database, fault)
+    for names in _rounds():
+        right = _facts(database)
+        for name in names:
+            _run(database, FAULTS[name][0])
         wrong = _facts(database)
         draft = _draft(database)
-        assert expected.lower() in draft.up.lower(), (name, draft)
+        for name in names:
+            assert FAULTS[name][1].lower() in draft.up.lower(), (name, draft.up)
         _run(database, draft.up)
-        assert _draft(database) == Draft("", "", ()), name
-        # Columns that were dropped leave their number behind.
-        assert name.startswith("a column") or differences(right, _facts(database)) == [], name
+        assert _draft(database) == Draft("", "", ())
+        assert differences(right, _facts(database)) == []
         _run(database, draft.down)
-        assert name.startswith("a column") or differences(wrong, _facts(database)) == [], name
+        # A column that comes back has another number.
+        left = [one for one in differences(wrong, _facts(database)) if "sessions.more:" not in one]
+        assert left == []
         _run(database, draft.up)
 
 
