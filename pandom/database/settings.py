@@ -55,7 +55,8 @@ class Row(NamedTuple):
     column: str
 
     def __str__(self) -> str:
-        return f"{self.name}.{self.column}" if " " not in self.name else f"{self.column}, {self[0]}"
+        table, _, log = self.name.partition(" ")
+        return f"{table}.{self.column}" + (f" of {log}" if log else "")
 
 
 ENCRYPTION: Final = Row(ACCOUNTS, "encrypt_password_hash")

@@ -128,7 +128,7 @@ def administrator_doubt(outputs: Mapping[str, Any]) -> Doubt | None:
     elif not row[1]:
         why = f"{email} is deactivated"
     elif row[2] == "*":
-        return Doubt("ADMIN_PASSWORD was not checked: hashes are encrypted.", certain=False)
+        return _encrypted_doubt(outputs)
     elif not bcrypt.checkpw(password.encode(), row[2].encode()):
         why = f"the password of {email} was changed; the stack's is the first one only"
     else:
@@ -137,6 +137,32 @@ def administrator_doubt(outputs: Mapping[str, Any]) -> Doubt | None:
         f"ADMIN_PASSWORD is left out: {why}.\nNext: who has the mail resets it in the application "
         "(request_password_reset); docs/runbook.md, The administrator, has the other ways.",
         certain=True,
+    )
+
+
+def _encrypted_doubt(outputs: Mapping[str, Any]) -> Doubt | None:
+    """Signs in and takes it back: only the functions of the application decrypt a hash."""
+    import psycopg
+
+    from pandom.host.health import connection
+    from stacks.outputs import APPLICATION
+
+    names = ("admin_email", "admin_password", "password_hash_key")
+    try:
+        with psycopg.connect(**connection(outputs, APPLICATION)) as client:
+            row = client.execute(
+                "select count(*) from public.sign_in(%s, %s, %s)",
+                [outputs[name] for name in names],
+            ).fetchone()
+            client.rollback()
+    except psycopg.Error as error:
+        said = error.diag.message_primary or type(error).__name__
+        return Doubt(f"ADMIN_PASSWORD was not checked: {said}.", certain=False)
+    if row == (1,):
+        return None
+    return Doubt(
+        "ADMIN_PASSWORD does not sign in at present: it was changed, or too many attempts failed.",
+        certain=False,
     )
 
 

@@ -96,7 +96,8 @@ class Report:
     def show(self) -> None:
         """For people, on stderr."""
         for check in self.checks:
-            say(f"  health: {check.name}: {'ok' if check.ok else 'FAILED'}, {check.detail}")
+            verdict = "FAILED" if not check.ok else "warning" if check.warning else "ok"
+            say(f"  health: {check.name}: {verdict}, {check.detail}")
 
     def explanation(self, again: str) -> str:
         """The message for a stack that is not healthy."""
