@@ -42,6 +42,8 @@ def facts(observed: Observed, opt_in: frozenset[str], known: Facts | None = None
     known = recorded.load() if known is None else known
     found.update(_recorded(known, partitions, roles | {access.SUPERUSER, PUBLIC}))
     found[Fact("owner", f"database {observed.database}", "owner")] = access.SUPERUSER
+    found[Fact("database", observed.database, "connection limit")] = "-1"
+    found[Fact("database", observed.database, "template")] = "false"
     found.update(_privileges(_grants(observed, partitions, opt_in, roles), found))
     found.update(_default_privileges())
     return comparable(found)

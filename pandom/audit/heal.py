@@ -35,6 +35,7 @@ _ORDER: Final = (
     "extension",
     "role",
     "role setting",
+    "database",
     "membership",
     "owner",
     "function",
@@ -210,6 +211,11 @@ def _role_setting(one: Difference, _expected: Facts) -> Iterable[str]:
         else:
             parameter = ".".join(ident(part) for part in detail.split("."))
             yield f"alter {target} reset {parameter};"
+
+
+def _database(one: Difference, _expected: Facts) -> Iterable[str]:
+    word = {"template": "is_template"}.get(one.detail, one.detail)
+    yield f"alter database {ident(one.object)} {word} {one.expected[one.detail]};"
 
 
 def _membership(one: Difference, _expected: Facts) -> Iterable[str]:
@@ -466,6 +472,7 @@ def _default_privilege(one: Difference, _expected: Facts) -> Iterable[str]:
 _MAKERS: Final[dict[str, Callable[[Difference, Facts], Iterable[str]]]] = {
     "role": _role,
     "role setting": _role_setting,
+    "database": _database,
     "membership": _membership,
     "owner": _owner,
     "function": _function,

@@ -30,6 +30,7 @@ from pandom.host.stack import Stack
 from pandom.host.state import CONTAINER, ROLE, State
 from pandom.host.verdict import STORE, Verdict
 from pandom.progress import WIDTH, say, shorten, step
+from schema.access import DATABASE
 from stacks.settings import Settings
 from toolchain import environment
 
@@ -141,6 +142,9 @@ class _Up:
             if found is None or not found.good:
                 raise explain.not_ready(engine, found, "postgres")
             restoring.refuse(superuser.restores(exported), "`up`")
+            if superuser.open_database(exported):
+                self._changed += 1
+                say(f"  healed: database {DATABASE}: connections were refused or limited")
             self._say_healed(superuser.heal_cluster(exported, settings.opt_in))
             self._set_passwords(exported)
             self._adopt(settings, state)
