@@ -50,6 +50,8 @@ def facts(
     found.update(_recorded(known, partitions, roles | {access.SUPERUSER, PUBLIC}))
     found[Fact("owner", f"database {observed.database}", "owner")] = access.SUPERUSER
     found.update(privileges(_grants(observed, partitions, opt_in, roles), found))
+    found[Fact("database", observed.database, "connection limit")] = "-1"
+    found[Fact("database", observed.database, "template")] = "false"
     found.update(_default_privileges())
     found.update(_setting_rows(observed, settings))
     return comparable(found)

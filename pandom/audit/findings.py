@@ -161,6 +161,7 @@ _TITLES: Final[Mapping[tuple[str, str], str]] = {
     ("role setting", "extra"): "a setting that is not declared",
     ("role setting", "missing"): "a declared setting is gone",
     ("role setting", "different"): "a setting has another value",
+    ("database", "different"): "who may connect to the database, or copy it",
     ("membership", "extra"): "a membership that is not declared",
     ("membership", "missing"): "a declared membership is gone",
     ("membership", "different"): "a membership has other options",
@@ -404,6 +405,10 @@ def _setting_row(one: Difference) -> tuple[Severity, str]:
 _JUDGED: Final[Mapping[str, Callable[[Difference], tuple[Severity, str]]]] = {
     "role": _role,
     "role setting": _role_setting,
+    "database": lambda one: (
+        "high",
+        "With a limit clients are turned away; anybody may copy a template, rows and all.",
+    ),
     "membership": _membership,
     "policy": _policy,
     "trigger": _trigger,

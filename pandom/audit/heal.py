@@ -25,6 +25,7 @@ _ORDER: Final = (
     "extension",
     "role",
     "role setting",
+    "database",
     "membership",
     "owner",
     "function",
@@ -258,6 +259,11 @@ def _setting_row(one: Difference, _expected: Facts) -> Iterable[str]:
         where = f" where log = {literal(log)}" if log else ""
         value = literal(one.expected[one.detail])
         yield " ".join(("update", table, "set", f"{ident(one.detail)} = {value}{where};"))
+
+
+def _database(one: Difference, _expected: Facts) -> Iterable[str]:
+    word = {"template": "is_template"}.get(one.detail, one.detail)
+    yield f"alter database {ident(one.object)} {word} {one.expected[one.detail]};"
 
 
 def _membership(one: Difference, _expected: Facts) -> Iterable[str]:
@@ -515,6 +521,7 @@ _MAKERS: Final[dict[str, Callable[[Difference, Facts], Iterable[str]]]] = {
     "role": _role,
     "role setting": _role_setting,
     "setting row": _setting_row,
+    "database": _database,
     "membership": _membership,
     "owner": _owner,
     "function": _function,

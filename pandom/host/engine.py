@@ -28,6 +28,7 @@ _TIMEOUT_S: Final = 30
 _NOTHING: Final = "/bin/sh -c #(nop)"  # a step that only sets something
 _STOP_S: Final = 20  # below the client's own limit
 _YOUNG: Final = timedelta(minutes=2)  # twice the longest pause between two restarts
+_NOT_RUN: Final = 125  # from here on it is the engine that speaks, not the command
 _STEP_S: Final = 60  # no step of a build waits that long to be committed
 
 
@@ -229,7 +230,7 @@ class Engine:
         self.client.api.wait(container.id, timeout=limit_s)
 
     def ask(self, container: Container) -> tuple[int, str]:
-        """Make a container's own health check now: its exit code and words.
+        """Make a container's own health check now: its exit code and words, "" if it said none.
 
         The engine makes it once an interval, which may be half a minute away.
         """
@@ -237,9 +238,11 @@ class Engine:
             made = self.client.api.exec_create(container.id, list(container.check), stderr=False)
             output = self.client.api.exec_start(made["Id"])
             code = self.client.api.exec_inspect(made["Id"])["ExitCode"]
-        except docker.errors.APIError as error:  # it ended meanwhile
-            return 1, str(error.explanation or error)
-        return (1 if code is None else int(code)), output.decode(errors="replace").strip()
+        except docker.errors.APIError:  # it ended meanwhile
+            return 1, ""
+        if code is None or code >= _NOT_RUN:
+            return 1, ""
+        return int(code), output.decode(errors="replace").strip()
 
     def remove_container(self, identity: str) -> None:
         """Remove a container, its anonymous volumes too; gone already is fine."""

@@ -132,6 +132,29 @@ def restores(exported: Mapping[str, Any]) -> list[str]:
         return [] if server is None else restoring.marked(server)
 
 
+def open_database(exported: Mapping[str, Any]) -> bool:
+    """Let clients connect again to a database that somebody closed; whether it was closed.
+
+    Nobody could look into it: not the provider, nor the audit that would say so.
+    """
+    with _superuser(exported) as server:
+        if server is None:
+            return False
+        server.autocommit = True
+        closed = server.execute(
+            "select from pg_catalog.pg_database where datname = %s "
+            "and (not datallowconn or datconnlimit not in (-1, -2))",
+            (DATABASE,),
+        ).fetchall()
+        if closed:
+            server.execute(
+                sql.SQL("alter database {} allow_connections true connection limit -1").format(
+                    sql.Identifier(DATABASE)
+                )
+            )
+        return bool(closed)
+
+
 # The catalogs' queries for what is the whole cluster's.
 _CLUSTER: Final = ("roles", "role_settings", "memberships")
 

@@ -42,6 +42,7 @@ from pandom.host.stack import Stack
 from pandom.host.state import CONTAINER, IMAGE, ROLE, State
 from pandom.host.verdict import STORE, Verdict
 from pandom.progress import WIDTH, say, shorten, step
+from schema.access import DATABASE
 from stacks.settings import Settings, refuse_change
 from toolchain import environment
 
@@ -177,6 +178,9 @@ class _Up:
             if found is None or not found.good:
                 raise explain.not_ready(engine, found, "postgres")
             restoring.refuse(superuser.restores(exported), "`up`")
+            if superuser.open_database(exported):
+                self._changed += 1
+                say(f"  healed: database {DATABASE}: connections were refused or limited")
             if applied is None:
                 refuse(self._revisions, of_running(exported))
             self._say_healed(superuser.heal_cluster(exported, settings.opt_in))

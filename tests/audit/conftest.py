@@ -78,7 +78,7 @@ def remade_on_failure(shipped: Shipped) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        shipped.execute("reset role;")
+        shipped.execute("reset role;\nalter role all reset all;")
         with shipped.server.connect("postgres", "postgres") as connection:
             for (name,) in connection.execute("select rolname from pg_roles").fetchall():
                 if name.startswith("evil"):

@@ -172,6 +172,28 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "alter database {db} set session_replication_role = replica;",
         "role-setting-extra:database {db}:session_replication_role",
     ),
+    _d(
+        "a read-only database",
+        "alter database {db} set default_transaction_read_only = on;",
+        "role-setting-extra:database {db}:default_transaction_read_only",
+        severity="medium",
+    ),
+    _d(
+        "another form of dates for everybody",
+        "alter role all set datestyle = 'German';",
+        "role-setting-extra:every role:DateStyle",
+        severity="medium",
+    ),
+    _d(
+        "a limit of connections to the database",
+        "alter database {db} connection limit 60;",
+        "database-different:{db}:connection limit",
+    ),
+    _d(
+        "a database that anybody may copy",
+        "alter database {db} is_template true;",
+        "database-different:{db}:template",
+    ),
     # -- memberships ---------------------------------------------------------------------
     _d(
         "a new membership",
