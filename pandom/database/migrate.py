@@ -127,18 +127,20 @@ def session_lock(runner: Runner, waiting: Callable[[str], None] = lambda _: None
 def _make_version_table(connection: psycopg.Connection) -> None:
     """Alembic's table, as Alembic makes it: in an empty database there is nothing else to lock."""
     connection.execute("set role pandom_owner")
-    if value(connection, "select to_regclass('public.alembic_version') is not null"):
-        return
     # Of two runners one is first; what the other is told depends on how far the first got.
-    with contextlib.suppress(
-        psycopg.errors.UniqueViolation,
-        psycopg.errors.DuplicateTable,
-        psycopg.errors.DuplicateObject,
-    ):
-        connection.execute(
-            "create table public.alembic_version (version_num varchar(32) not null, "
-            "constraint alembic_version_pkc primary key (version_num))"
-        )
+    if not value(connection, "select to_regclass('public.alembic_version') is not null"):
+        with contextlib.suppress(
+            psycopg.errors.UniqueViolation,
+            psycopg.errors.DuplicateTable,
+            psycopg.errors.DuplicateObject,
+        ):
+            connection.execute(
+                "create table public.alembic_version (version_num varchar(32) not null, "
+                "constraint alembic_version_pkc primary key (version_num))"
+            )
+    connection.execute(f"set lock_timeout = {TRY_MS}")
+    with contextlib.suppress(psycopg.errors.LockNotAvailable):
+        revisions.add_column(connection)
 
 
 def _try_lock(connection: psycopg.Connection) -> bool:

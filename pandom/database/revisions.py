@@ -354,20 +354,30 @@ def keep(
         texts[last] = held[last]
     if texts == found.texts:
         return
-    if not connection.execute(
+    add_column(connection)
+    connection.execute(
+        "update public.alembic_version set texts = %s::jsonb", (json.dumps(texts, sort_keys=True),)
+    )
+
+
+def add_column(connection: psycopg.Connection) -> None:
+    """Give Alembic's table the column of the digests, as pandom_owner, if it has none.
+
+    A runner does it before it takes its lock: a change of the table would wait for that.
+    """
+    if connection.execute(
         "select from pg_catalog.pg_attribute where attname = 'texts' and not attisdropped "
         "and attrelid = 'public.alembic_version'::regclass"
     ).fetchall():
-        connection.execute(
-            "alter table public.alembic_version add column texts jsonb not null default '{}'"
-        )
-        connection.execute(
-            sql.SQL("comment on column public.alembic_version.texts is {}").format(
-                sql.Literal(_COMMENT)
-            )
-        )
+        return
     connection.execute(
-        "update public.alembic_version set texts = %s::jsonb", (json.dumps(texts, sort_keys=True),)
+        "alter table public.alembic_version "
+        "add column if not exists texts jsonb not null default '{}'"
+    )
+    connection.execute(
+        sql.SQL("comment on column public.alembic_version.texts is {}").format(
+            sql.Literal(_COMMENT)
+        )
     )
 
 

@@ -137,7 +137,7 @@ def open_database(exported: Mapping[str, Any]) -> bool:
 
     Nobody could look into it: not the provider, nor the audit that would say so.
     """
-    with _superuser(exported) as server:
+    with database(exported, SUPERUSER) as server:
         if server is None:
             return False
         server.autocommit = True
