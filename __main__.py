@@ -15,7 +15,7 @@ from stacks.storage import Storage, StorageArgs
 
 settings = current_settings()
 
-network = Network("network", NetworkArgs(settings.marks)).name
+network = Network("network", NetworkArgs(settings.stack)).name
 images = Images("images")
 keys = Keys("keys", KeysArgs(settings, images.operations))
 database = Database("database", DatabaseArgs(settings, images.postgres, network, keys))

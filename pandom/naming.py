@@ -13,9 +13,7 @@ PROJECT: Final = "pandom-stack"
 
 LABEL_STACK: Final = "pandom.stack"
 LABEL_PART: Final = "pandom.part"
-LABEL_OWNER: Final = "pandom.owner"  # who has the state, in words
-LABEL_IDENTITY: Final = "pandom.identity"  # which state, see pandom/identity.py
-LABEL_PROTECTED: Final = "pandom.protected"
+LABEL_OWNER: Final = "pandom.owner"
 LABEL_EXPIRES: Final = "pandom.expires"
 LABEL_BUILD: Final = "pandom.build"  # set by the Dockerfiles: step, and in the end image
 LABEL_HEAD: Final = "pandom.migration.head"

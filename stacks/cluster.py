@@ -43,7 +43,7 @@ class Cluster(pulumi.ComponentResource):
         self.job = Job(
             "cluster",
             ContainerArgs(
-                marks=args.settings.marks,
+                stack=args.settings.stack,
                 part="cluster",
                 image=args.image,
                 uid=UID_OPERATIONS,

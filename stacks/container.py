@@ -16,8 +16,7 @@ from typing import Final
 import pulumi
 import pulumi_docker as docker
 
-from pandom.identity import Marks
-from pandom.naming import resource_name
+from pandom.naming import LABEL_OWNER, LABEL_PART, LABEL_STACK, PROJECT, resource_name
 
 # Processes and threads. The provider has no pids limit; every image has a user of
 # its own, so the limit per user is one per kind of container.
@@ -60,7 +59,7 @@ class Health:
 class ContainerArgs:
     """``memory_mb`` in MiB. ``uid`` None runs as root, which only the keys job needs."""
 
-    marks: Marks
+    stack: str
     part: str
     image: pulumi.Input[str]
     uid: int | None
@@ -83,12 +82,17 @@ class ContainerArgs:
     one_shot: bool = False
 
 
+def labels(stack: str, part: str) -> dict[str, str]:
+    """What tells a stack's containers, networks and volumes from everybody else's."""
+    return {LABEL_STACK: stack, LABEL_PART: part, LABEL_OWNER: PROJECT}
+
+
 def container(name: str, args: ContainerArgs, opts: pulumi.ResourceOptions) -> docker.Container:
     """One container, hardened; ``one_shot`` ones end, and their exit code is read."""
-    every_label = {**args.marks.labels(args.part), **args.labels}
+    every_label = {**labels(args.stack, args.part), **args.labels}
     return docker.Container(
         name,
-        name=resource_name(args.marks.stack, args.part),
+        name=resource_name(args.stack, args.part),
         image=args.image,
         command=list(args.command) or None,
         user="0:0" if args.uid is None else f"{args.uid}:{args.uid}",

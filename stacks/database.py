@@ -36,11 +36,16 @@ class Database(pulumi.ComponentResource):
     ) -> None:
         super().__init__("pandom-stack:index:Database", name, None, opts)
         settings, keys = args.settings, args.keys
-        self.data = volume("data-volume", settings.marks, "data", self)
+        self.data = volume(
+            "data-volume",
+            settings.stack,
+            "data",
+            pulumi.ResourceOptions(parent=self, protect=settings.protect),
+        )
         self.container = container(
             "postgres-container",
             ContainerArgs(
-                marks=settings.marks,
+                stack=settings.stack,
                 part="postgres",
                 image=args.image,
                 uid=UID_POSTGRES,

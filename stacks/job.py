@@ -43,7 +43,7 @@ class Job(pulumi.ComponentResource):
             lambda text: text or ""
         )
         self.succeeded = pulumi.Output.all(self.container.exit_code, self.logs).apply(
-            lambda result: check_exit(args.marks.stack, args.part, result[0], result[1])
+            lambda result: check_exit(args.stack, args.part, result[0], result[1])
         )
         self.register_outputs({"succeeded": self.succeeded})
 

@@ -101,13 +101,13 @@ class Keys(pulumi.ComponentResource):
         self.secrets = self._secrets(settings)
         child = pulumi.ResourceOptions(parent=self)
         self.volumes = {
-            reader: volume(f"keys-{reader}-volume", settings.marks, f"keys-{reader}", self).name
+            reader: volume(f"keys-{reader}-volume", settings.stack, f"keys-{reader}", child).name
             for reader in ("ca", *READERS)
         }
         self.job = Job(
             "keys",
             ContainerArgs(
-                marks=settings.marks,
+                stack=settings.stack,
                 part="keys",
                 image=args.image,
                 # The one root user of the stack: it alone gives files to other users.
@@ -142,22 +142,19 @@ class Keys(pulumi.ComponentResource):
         # a dump from the time before.
         names.append("password-hash-key")
         secrets: dict[str, pulumi.Output[str]] = {}
-        temporary = {role.name for role in roles(settings.opt_in) if role.opt_in}
         for name in names:
-            # Also where the configuration gives one: a secret that is protected cannot go.
+            override = overrides.get(name)
+            if override and settings.overrides[override]:
+                secrets[name] = config.require_secret(override)
+                continue
             secrets[name] = random.RandomPassword(
                 f"{name.replace('_', '-')}-password",
                 length=SECRET_LENGTH,
                 # Letters and digits only: they pass unquoted through URLs, dotenv and
                 # connection strings, and 32 of them are 190 bits.
                 special=False,
-                opts=pulumi.ResourceOptions(
-                    parent=self, protect=settings.protect and name not in temporary
-                ),
+                opts=pulumi.ResourceOptions(parent=self),
             ).result
-            override = overrides.get(name)
-            if override and settings.overrides[override]:
-                secrets[name] = config.require_secret(override)
         secrets["minio-root-user"] = pulumi.Output.from_input(MINIO_ROOT_USER)
         return secrets
 

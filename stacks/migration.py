@@ -40,7 +40,7 @@ class Migration(pulumi.ComponentResource):
         self.job = Job(
             "migration",
             ContainerArgs(
-                marks=args.settings.marks,
+                stack=args.settings.stack,
                 part="migration",
                 image=args.image,
                 uid=UID_OPERATIONS,

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from pandom.identity import Marks
 from pandom.naming import resource_name
+from stacks.container import labels
 
 
 @dataclass(frozen=True)
 class NetworkArgs:
     """Whose network it is."""
 
-    marks: Marks
+    stack: str
 
 
 class Network(pulumi.ComponentResource):
@@ -27,17 +27,16 @@ class Network(pulumi.ComponentResource):
         self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("pandom-stack:index:Network", name, None, opts)
-        every_label = args.marks.labels("network")
+        every_label = labels(args.stack, "network")
         network = docker.Network(
             f"{name}-bridge",
-            name=resource_name(args.marks.stack, "network"),
+            name=resource_name(args.stack, "network"),
             driver="bridge",
             labels=[
                 docker.NetworkLabelArgs(label=key, value=every_label[key])
                 for key in sorted(every_label)
             ],
-            # Another owner or protection is no reason to take every container from it.
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["labels"]),
+            opts=pulumi.ResourceOptions(parent=self),
         )
         self.name = network.name
         self.register_outputs({"name": self.name})

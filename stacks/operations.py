@@ -53,7 +53,7 @@ class Operations(pulumi.ComponentResource):
         self.janitor = container(
             "janitor-container",
             ContainerArgs(
-                marks=args.settings.marks,
+                stack=args.settings.stack,
                 part="janitor",
                 image=args.image,
                 uid=UID_OPERATIONS,
@@ -83,7 +83,7 @@ class Operations(pulumi.ComponentResource):
         return container(
             "auditor-container",
             ContainerArgs(
-                marks=args.settings.marks,
+                stack=args.settings.stack,
                 part="auditor",
                 image=args.image,
                 uid=UID_OPERATIONS,

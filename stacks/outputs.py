@@ -92,9 +92,6 @@ def export(settings: Settings, keys: Keys, sslrootcert: str) -> None:
             {user.name: keys.secrets[store_secret(user)] for user in (AUDITOR, EVIDENCE)}
         ),
         "profile": settings.profile_name,
-        # The state's own copy of what everything in Docker is labelled with.
-        "identity": settings.identity,
-        "former_identities": list(settings.former_identities),
         # What lives in rows of the database: health and the audit compare it.
         "signed_context": settings.signed_context,
         "encrypt_password_hash": settings.encrypt_password_hash,

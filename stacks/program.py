@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
-from pandom import identity
 from stacks.settings import SECRET_KEYS, Settings, SettingsError, load, plain_secret
 
 ADOPT_VARIABLE = "PANDOM_ADOPT"
@@ -35,10 +33,7 @@ def current_settings() -> Settings:
     if plain:
         problems = [plain_secret(stack, key) for key in plain]
         raise pulumi.RunError(str(SettingsError(stack, problems)))
-    if former := identity.former_name(stack):
-        raise pulumi.RunError(identity.renamed(stack, former))
-    own = identity.ensure(stack)
-    return replace(settings, identity=own.id, former_identities=own.former, owner=identity.owner())
+    return settings
 
 
 def adopted() -> frozenset[str]:

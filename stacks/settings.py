@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, cast
 
 from pandom.errors import UserMistake
-from pandom.identity import Marks
 from pandom.naming import PROJECT
 from pandom.objectstore import MIN_SECRET_LENGTH as MIN_STORE_SECRET_LENGTH
 from pandom.objectstore import bucket_name_problem
@@ -128,15 +127,6 @@ class Settings:
     protect: bool
     opt_in: frozenset[str]
     overrides: Mapping[str, str | None] = field(repr=False)
-    # Not configured: which state the stack belongs to, and whose it is.
-    identity: str = ""
-    former_identities: tuple[str, ...] = ()
-    owner: str = ""
-
-    @property
-    def marks(self) -> Marks:
-        """What everything of the stack is labelled with."""
-        return Marks(self.stack, self.identity, self.owner, self.protect)
 
     @property
     def profile(self) -> Profile:

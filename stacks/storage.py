@@ -38,11 +38,16 @@ class Storage(pulumi.ComponentResource):
     ) -> None:
         super().__init__("pandom-stack:index:Storage", name, None, opts)
         settings, keys = args.settings, args.keys
-        objects = volume("objects-volume", settings.marks, "objects", self)
+        objects = volume(
+            "objects-volume",
+            settings.stack,
+            "objects",
+            pulumi.ResourceOptions(parent=self, protect=settings.protect),
+        )
         self.container = container(
             "minio-container",
             ContainerArgs(
-                marks=settings.marks,
+                stack=settings.stack,
                 part="minio",
                 image=args.server_image,
                 uid=UID_MINIO,
@@ -75,7 +80,7 @@ class Storage(pulumi.ComponentResource):
         self.job = Job(
             "storage",
             ContainerArgs(
-                marks=settings.marks,
+                stack=settings.stack,
                 part="storage",
                 image=args.job_image,
                 uid=UID_OPERATIONS,

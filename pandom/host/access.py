@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pandom import certificates
 from pandom.errors import Failure, UserMistake
-from pandom.host import client_version, explain, ownership, passphrase
+from pandom.host import client_version, explain, passphrase
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
@@ -29,7 +29,6 @@ _WITHHELD: Final = {
 def outputs_of(stack: Stack) -> dict[str, Any]:
     """The outputs with secrets in clear; raises UserMistake when there is no such stack."""
     if not stack.exists():
-        ownership.refuse_foreign(stack, Engine(stack.name))
         others = ", ".join(every_stack()) or "none"
         raise UserMistake(
             f"There is no stack {stack.name}; there are: {others}.\n"
@@ -174,7 +173,6 @@ def shell(name: str) -> None:
     """
     stack = Stack(name)
     engine = Engine(name)
-    ownership.refuse_foreign(stack, engine)
     server, job = engine.container("postgres"), engine.container("migration")
     if server is None or not server.good or job is None:
         raise Failure(f"Stack {name} is not running. Next: `.venv/bin/pandom up --stack {name}`")

@@ -27,9 +27,6 @@ def register(commands: Commands) -> None:
     )
     up.set_defaults(handler=call("pandom.host.up", "run", "stack", "profile"))
 
-    adopt = _stack(commands.add_parser("adopt", help="take over a stack that another state made"))
-    adopt.set_defaults(handler=call("pandom.host.adopt", "run", "stack"))
-
     down = _stack(commands.add_parser("down", help="remove a stack and all of its data"))
     down.add_argument(
         "--without-state",

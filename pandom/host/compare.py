@@ -9,7 +9,7 @@ from typing import Any
 from pandom.database import revisions
 from pandom.database.revisions import Applied, Revision
 from pandom.errors import DONE, USER_MISTAKE, UserMistake
-from pandom.host import explain, keys, lock, ownership, passphrase
+from pandom.host import explain, keys, lock, passphrase
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
@@ -51,7 +51,6 @@ def _within_reach(engine: Engine, options: list[str], exported: Mapping[str, Any
 
 def _operate(name: str, operation: str, options: list[str], expect_no_changes: bool) -> int:
     stack = Stack(name)
-    ownership.refuse_foreign(stack, Engine(name))
     if not stack.exists():
         there = ", ".join(every_stack()) or "none"
         raise UserMistake(f"There is no stack {name}; there are: {there}.")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import docker.errors
 
-from pandom.errors import Failure
-from pandom.host import explain, lock, ownership, repair
+from pandom.errors import Failure, UserMistake
+from pandom.host import explain, lock
 from pandom.host import stack as files
 from pandom.host.display import Display
-from pandom.host.engine import Engine, Marked
+from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
 from pandom.host.state import State
@@ -25,25 +25,19 @@ AGAIN = ".venv/bin/pandom down"
 def run(name: str, without_state: bool = False) -> None:
     """Destroy the stack and forget it; doing so twice is fine.
 
-    ``without_state`` removes what the labels find, whoever made it, for a state that
-    cannot be read. Raises UserMistake, before anything is touched, when the stack is
-    another state's, or is protected and CONFIRM does not name it.
+    ``without_state`` removes what the labels find, for a state that cannot be read.
+    Raises UserMistake when the stack is protected and CONFIRM does not name it.
     """
     started = time.monotonic()
     stack = Stack(name)
     variables = {} if without_state else toolchain_variables()
     with lock.of_stack(stack):
         engine = Engine(name)
-        found = engine.marked()
-        if without_state:
-            if ownership.protected(stack, found) or ownership.foreign(stack, found):
-                _confirm(stack, found, " --without-state")
-        else:
-            ownership.refuse_foreign(stack, engine, removing=True)
-            if stack.exists():
-                _destroy(stack, Pulumi(stack, variables), engine, found)
-            elif ownership.protected(stack, found):
-                _confirm(stack, found)
+        if stack.exists() and not without_state:
+            _destroy(stack, Pulumi(stack, variables), engine)
+        elif without_state:
+            # Whether it was protected stood in the state.
+            _confirm(stack, not stack.short_lived, " --without-state")
         _leftovers(engine)
         files.forget(stack)
         _verify(stack, engine)
@@ -53,35 +47,27 @@ def run(name: str, without_state: bool = False) -> None:
     )
 
 
-def _confirm(stack: Stack, found: Sequence[Marked], option: str = "") -> None:
-    owners = sorted({one.owner for one in found if one.identity})
-    whose = f" It belongs to {', '.join(owners)}." if owners else ""
-    ownership.confirm(
-        stack,
-        f"Stack {stack.name} is protected, or nothing says that it is not, and its data would be\n"
-        f"gone.{whose}",
-        f"{AGAIN} --stack {stack.name}{option}",
-    )
+def _confirm(stack: Stack, protected: bool, option: str = "") -> None:
+    """Raise UserMistake, before anything is touched, unless the user means this stack."""
+    if protected and os.environ.get("CONFIRM") != stack.name:
+        raise UserMistake(
+            f"Stack {stack.name} is protected, and its data would be gone. Nothing was touched.\n"
+            f"Next, if you mean it: CONFIRM={stack.name} {AGAIN} --stack {stack.name}{option}"
+        )
 
 
-def _destroy(stack: Stack, pulumi: Pulumi, engine: Engine, found: Sequence[Marked]) -> None:
+def _destroy(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
     since = datetime.now(UTC)
     state = State(pulumi.export())
-    if state.protected or ownership.protected(stack, found):
-        _confirm(stack, found)
+    _confirm(stack, state.protected)
     if said := files.prepare_file(stack):
         say(f"  {said}")
-    # A job of a run that was killed is in no state, and holds what is to be removed.
-    repair.remove_unknown(engine, state)
     display = Display()
     try:
         if state.protected:
             pulumi.unprotect()
         if state.resources:
             pulumi.operate("destroy", "--yes", "--skip-preview", show=display)
-        # Volumes are kept by Pulumi, whoever calls it. The state goes last: with it gone,
-        # nobody could tell whose the rest is.
-        _leftovers(engine)
         with step("removing the state"):
             pulumi.remove()
     except PulumiFailed as error:

@@ -15,14 +15,7 @@ import requests
 
 from pandom.host import docker_endpoint
 from pandom.host.docker_endpoint import DockerSilent
-from pandom.naming import (
-    LABEL_BUILD,
-    LABEL_IDENTITY,
-    LABEL_OWNER,
-    LABEL_PART,
-    LABEL_PROTECTED,
-    LABEL_STACK,
-)
+from pandom.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK
 
 _TIMEOUT_S: Final = 30
 _NOTHING: Final = "/bin/sh -c #(nop)"  # a step that only sets something
@@ -129,26 +122,12 @@ def _container(attributes: Mapping[str, Any]) -> Container:
     )
 
 
-@dataclass(frozen=True)
-class Marked:
-    """A container, volume or network that carries a stack's name. ``identity`` is "" for what
-    an earlier release made; ``protected`` is as it was when it was made, or "" then, too."""
-
-    kind: str
-    id: str
-    name: str
-    owner: str
-    identity: str
-    protected: str
-
-
 class Engine:
     """The objects of one stack in the Docker engine."""
 
     def __init__(self, stack: str, client: docker.DockerClient | None = None) -> None:
         """Connect; raises DockerSilent."""
         self.client = client or connect()
-        self.stack = stack
         self._filter = {"label": f"{LABEL_STACK}={stack}"}
 
     def containers(self) -> list[Container]:
@@ -158,35 +137,6 @@ class Engine:
             with contextlib.suppress(docker.errors.NotFound):  # removed since it was listed
                 found.append(_container(self.client.api.inspect_container(one["Id"])))
         return sorted(found, key=lambda one: one.name)
-
-    def marked(self) -> list[Marked]:
-        """Everything that carries the stack's name, whoever made it."""
-        api = self.client.api
-        found = [
-            *(
-                ("container", one["Id"], one["Names"][0].lstrip("/"), one["Labels"])
-                for one in api.containers(all=True, filters=self._filter)
-            ),
-            *(
-                ("volume", one["Name"], one["Name"], one["Labels"])
-                for one in api.volumes(filters=self._filter).get("Volumes") or ()
-            ),
-            *(
-                ("network", one["Id"], one["Name"], one["Labels"])
-                for one in api.networks(filters=self._filter)
-            ),
-        ]
-        return [
-            Marked(
-                kind,
-                key,
-                name,
-                labels.get(LABEL_OWNER, ""),
-                labels.get(LABEL_IDENTITY, ""),
-                labels.get(LABEL_PROTECTED, ""),
-            )
-            for kind, key, name, labels in found
-        ]
 
     def container(self, part: str) -> Container | None:
         """The container of a part, or None."""

@@ -16,7 +16,7 @@ import requests
 
 from pandom.database import revisions
 from pandom.errors import USER_MISTAKE, Failure, UserMistake
-from pandom.host import lock, ownership
+from pandom.host import lock
 from pandom.host.access import outputs_of
 from pandom.host.engine import Engine
 from pandom.host.revisions import of_outputs, refuse
@@ -72,7 +72,6 @@ def in_job(
     stack = Stack(name)
     engine = Engine(name)
     with lock.of_stack(stack):
-        ownership.refuse_foreign(stack, engine)
         job, server = engine.container(part), engine.container("postgres")
         if job is None or server is None or not server.good:
             raise Failure(

@@ -20,10 +20,9 @@ from pandom.host.state import (
     POSTGRESQL_PROVIDER,
     RANDOM,
     VOLUME,
-    Resource,
     State,
 )
-from pandom.naming import LABEL_PART, resource_name
+from pandom.naming import LABEL_PART
 from pandom.progress import say, step
 
 # What must be there before the server can be asked anything.
@@ -42,21 +41,6 @@ def remove_unknown(engine: Engine, state: State) -> int:
         say(f"  removed network {name}, left by an interrupted run")
         engine.remove_network(identity)
     return len(containers) + len(networks)
-
-
-def data_volumes(stack: str) -> frozenset[str]:
-    """The volumes whose content nobody can make again."""
-    return frozenset(resource_name(stack, part) for part in ("data", "objects"))
-
-
-def gone(engine: Engine, state: State) -> list[Resource]:
-    """What the state has and Docker has not: containers, volumes, networks."""
-    there = {one.id for one in engine.marked()}
-    return [
-        one
-        for one in state.resources
-        if one.type in (CONTAINER, NETWORK, VOLUME) and one.id not in there
-    ]
 
 
 @dataclass
@@ -125,10 +109,8 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
     )
     findings.replace += images
     if missing_volume:
-        # What the jobs made was in it. One that is gone itself is made anyway.
-        findings.replace += [
-            one.urn for one in state.of_type(CONTAINER) if one.one_shot and one.id in containers
-        ]
+        # What the jobs made was in it.
+        findings.replace += state.jobs
     else:
         # To the provider a job that was killed is made and done.
         jobs = [one for one in state.of_type(CONTAINER) if one.one_shot]

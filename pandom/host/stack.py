@@ -162,21 +162,8 @@ def _among(key: str, names: list[str]) -> bool:
     return key in names or f"{PROJECT}:{key}" in names
 
 
-def configured_protection(stack: Stack) -> bool:
-    """Whether the stack's file, or the copy of the last run, says ``protect: true``.
-
-    It counts before `up` applied it, and also when the rest of the file is wrong.
-    """
-    for place in (stack.file, stack.kept_file):
-        with contextlib.suppress(OSError, yaml.YAMLError, AttributeError):
-            config = (yaml.safe_load(place.read_text()) or {}).get("config") or {}
-            if str(config.get(f"{PROJECT}:protect", config.get("protect"))).lower() == "true":
-                return True
-    return False
-
-
-def set_values(stack: Stack, values: Mapping[str, int | bool | str]) -> None:
-    """Write plain values into the stack's file, leaving its comments alone."""
+def set_values(stack: Stack, values: Mapping[str, int | bool]) -> None:
+    """Write numbers, true or false into the stack's file, leaving its comments alone."""
     text = stack.file.read_text()
     for key, value in values.items():
         line = f"  {PROJECT}:{key}: {json.dumps(value)}"

@@ -21,18 +21,7 @@ from pandom.audit.findings import Finding
 from pandom.database import restoring, revisions
 from pandom.database.revisions import Revision
 from pandom.errors import USER_MISTAKE, Drift, Failure
-from pandom.host import (
-    explain,
-    health,
-    keys,
-    lock,
-    ownership,
-    passphrase,
-    ports,
-    repair,
-    superuser,
-    verdict,
-)
+from pandom.host import explain, health, keys, lock, passphrase, ports, repair, superuser, verdict
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
@@ -61,8 +50,8 @@ def toolchain_variables() -> dict[str, str]:
     return found.variables
 
 
-def run(name: str, profile: str | None = None, adopting: bool = False) -> None:
-    """Bring the stack up and verify it; ``adopting`` is `pandom adopt`, which asked.
+def run(name: str, profile: str | None = None) -> None:
+    """Bring the stack up and verify it.
 
     Raises UserMistake before anything is touched, Failure with cause and next step.
     """
@@ -71,10 +60,7 @@ def run(name: str, profile: str | None = None, adopting: bool = False) -> None:
     there = revisions.every()
     variables = toolchain_variables()
     with lock.of_stack(stack):
-        engine = Engine(name)
-        if not adopting:
-            ownership.refuse_foreign(stack, engine)
-        _Up(stack, engine, variables, profile, there).run(started)
+        _Up(stack, variables, profile, there).run(started)
 
 
 class _Up:
@@ -83,13 +69,11 @@ class _Up:
     def __init__(
         self,
         stack: Stack,
-        engine: Engine,
         variables: Mapping[str, str],
         profile: str | None,
         there: Sequence[Revision],
     ) -> None:
         self._stack = stack
-        self._engine = engine
         self._revisions = there
         self._profile = profile
         self._pulumi = Pulumi(stack, variables)
@@ -100,7 +84,7 @@ class _Up:
 
     def run(self, started: float) -> None:
         settings = self._prepare()
-        engine = self._engine
+        engine = self._engine = Engine(self._stack.name)
         ports.refuse_taken(self._stack, settings, engine)
         if passphrase.ensure():
             say("  made a passphrase for the states; keep a copy of it (docs/runbook.md)")
@@ -145,7 +129,6 @@ class _Up:
 
     def _reconcile(self, engine: Engine, exported: Mapping[str, Any], settings: Settings) -> None:
         state = State(exported)
-        self._note_losses(engine, state, settings)
         # While it runs, before anything is touched; one that is started first is asked then.
         applied = of_running(exported)
         refuse(self._revisions, applied)
@@ -192,23 +175,6 @@ class _Up:
             if not self._mend(error, settings, state):
                 raise
             self._operate("", *repair.options((), replace))
-
-    def _note_losses(self, engine: Engine, state: State, settings: Settings) -> None:
-        """Say what is gone from Docker.
-
-        Raises UserMistake when data is among it, and nobody said that an empty one will do.
-        """
-        gone = repair.gone(engine, state)
-        data = [one.name for one in gone if one.name in repair.data_volumes(self._stack.name)]
-        if data and settings.profile.durable:
-            ownership.confirm(
-                self._stack,
-                f"Gone from Docker, with everything in it: {', '.join(data)}.\n"
-                "No `up` brings that back (docs/runbook.md, Lost data); it can begin anew, empty.",
-                f"{AGAIN} --stack {self._stack.name}",
-            )
-        for one in gone:
-            say(f"  gone from Docker: {one.name}" + ("; begins empty" if one.name in data else ""))
 
     def _make_way(self, engine: Engine, state: State, settings: Settings) -> None:
         """Take away servers whose port another one is to get; their data is in volumes."""
