@@ -25,7 +25,7 @@ ERROR_LINES: Final = 12
 # (what Pulumi or a log says, what it means, what to do), the first that fits.
 _KNOWN: Final = (
     (
-        r"(?:transport is closing|error reading from server: EOF|plugin .*exited|signal: killed)",
+        r"transport is closing|error reading from server: EOF|exited prematurely|signal: killed",
         "A plugin of Pulumi was ended from outside while it worked.",
         "See whether memory is short (`dmesg | tail`), then run this again; it goes on from there.",
     ),

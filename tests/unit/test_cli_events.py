@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pandom.errors import Failure
 from pandom.host import events, explain
 from pandom.host.display import Display, component
-from pandom.host.pulumi_cli import PulumiFailed
+from pandom.host.pulumi_cli import Pulumi, PulumiFailed
+from pandom.host.stack import Stack
 from pandom.progress import WIDTH
 
 BASE = "urn:pulumi:dev::pandom-stack::"
@@ -124,6 +129,8 @@ def test_the_provider_says_it_twice_and_we_once() -> None:
         ("dial tcp 127.0.0.1:5432: connect: connection refused", "PostgreSQL does not answer"),
         ("Cannot connect to the Docker daemon at unix:///x", "stopped answering"),
         ("Bind for 127.0.0.1:9000 failed: port is already allocated", "took a port"),
+        ("Detected that /x/pulumi-resource-random exited prematurely.", "A plugin of Pulumi was"),
+        ("error: no resource plugin 'pulumi-resource-docker' found", "A plugin of Pulumi is"),
         ("error: incorrect passphrase", "passphrase file is not the one"),
         ("password authentication failed for user", "does not take the password"),
     ],
@@ -143,6 +150,33 @@ def test_an_explanation_fits_on_one_screen() -> None:
     assert len(shown) < 24
     assert all(len(one) <= 4 * WIDTH for one in shown)
     assert not any("Traceback" in one for one in errors("Traceback (most recent call last):\nboom"))
+
+
+def test_the_end_of_a_long_error_is_kept_and_the_same_error_is_shown_once() -> None:
+    shown = errors("failed to load plugin " + "x" * 1000 + " because of the moon")
+    assert any(one.endswith("because of the moon") for one in shown)
+    said = [events.Said("error", f"{ROLE}-{number}", "it is full") for number in range(40)]
+    shown = str(explain.short(PulumiFailed("up", said))).splitlines()
+    assert len([one for one in shown if "it is full" in one]) == 1
+
+
+@pytest.mark.parametrize("number", [9, 15])
+def test_a_pulumi_that_was_ended_is_no_fault_of_the_servers(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    program = tmp_path / "pulumi"
+    program.write_text(f"#!/bin/sh\nkill -{number} $$\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    pulumi = Pulumi(Stack("test-ended"), {})
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: pulumi.operate("up", show=lambda _: None),
+        pulumi.export,
+    )
+    for call in calls:
+        with pytest.raises(Failure, match=r"was ended from outside by SIG(KILL|TERM)"):
+            call()
 
 
 def test_only_already_exists_means_adoption() -> None:

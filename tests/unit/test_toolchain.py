@@ -188,6 +188,15 @@ def test_a_provider_is_official_only_in_the_pinned_version(machine: Path) -> Non
     chosen = plugins.provider("docker", "5.1.0")
     assert (chosen.path, chosen.standin, chosen.linked) == (installed, False, False)
 
+    # What Pulumi has begun to unpack it does not use, nor what cannot be run.
+    begun = installed.parent.with_name(f"{installed.parent.name}.partial")
+    begun.touch()
+    assert plugins.provider("docker", "5.1.0").standin
+    begun.unlink()
+    installed.chmod(0o644)
+    assert plugins.provider("docker", "5.1.0").standin
+    installed.chmod(0o755)
+
     # Pulumi takes any version that is on PATH, so the right one must come before it.
     official(machine, "docker", "5.2.0")
     chosen = plugins.provider("docker", "5.1.0")
