@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from pandom.errors import Failure, UserMistake
-from pandom.host import client_version, explain, passphrase
+from pandom.host import client_version, explain, formats, passphrase
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
@@ -45,10 +47,19 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
     return found
 
 
-def dotenv(outputs: Mapping[str, Any], role: str | None) -> str:
-    """The dotenv block of one login (D1). Raises UserMistake for a login that is not shared."""
+def variables(outputs: Mapping[str, Any], role: str | None) -> dict[str, str]:
+    """What a client of one login is handed (D1), by the names of ``stacks.outputs.ENV``.
+
+    Raises UserMistake for a login that is not shared, and Failure for outputs of an
+    earlier version that lack something.
+    """
     from stacks.outputs import ENV_NAMES, database_url
 
+    if lacking := [name for name in ENV_NAMES if name.lower() not in outputs]:
+        raise Failure(
+            f"The stack has no {', '.join(lacking)}: it was brought up by an earlier version.\n"
+            "Next: `.venv/bin/pandom up`, which adds them."
+        )
     values = {name: outputs[name.lower()] for name in ENV_NAMES}
     if role is not None:
         passwords = outputs["passwords"]
@@ -63,20 +74,27 @@ def dotenv(outputs: Mapping[str, Any], role: str | None) -> str:
             outputs["db_sslmode"],
             outputs["db_sslrootcert"],
         )
-    return "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in values.items()
+    }
 
 
-def _quoted(value: object) -> str:
-    """A value as every dotenv reader and a shell's `.` read it."""
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    if text and all(char.isalnum() or char in "._-/:@%?=+&," for char in text) and "&" not in text:
-        return text
-    return "'" + text.replace("'", "'\\''") + "'"
+def hidden(values: Mapping[str, str]) -> list[str]:
+    """The secrets among them, the password as the URL spells it too."""
+    from stacks.outputs import ENV
+
+    found = [value for name, value in values.items() if ENV[name]]
+    return [*found, quote(values["DB_PASSWORD"], safe="")]
 
 
-def env(name: str, role: str | None) -> None:
-    """Print the dotenv block, and nothing else, on stdout."""
-    print(dotenv(outputs_of(Stack(name)), role), end="")
+def env(name: str, role: str | None, form: str) -> None:
+    """Print the block, and nothing else, on stdout; for GitHub the masks on stderr."""
+    values = variables(outputs_of(Stack(name)), role)
+    block = formats.render(values, form)
+    if form == "github":
+        print(formats.masks(hidden(values)), end="", file=sys.stderr, flush=True)
+    print(block, end="")
     # Whoever asks for the operator's login is about to dump or restore with it.
     if role == "pandom_user" and (warning := client_version.warning(name)):
         say(warning)
