@@ -260,14 +260,14 @@ class Connection(psycopg.Connection[TupleRow]):
                 self._context.open(self)
             yield made
 
-    def _exec_command(self, command: Any, *arguments: Any) -> Generator[Any, Any, Any]:
+    def _exec_command(self, command: Any, *rest: Any, **named: Any) -> Generator[Any, Any, Any]:
         """BEGIN, COMMIT and ROLLBACK of psycopg; the last two clear the session as well.
 
         Should psycopg send them another way one day, hand_back() clears it, with one
         more message and not behind a pooler.
         """
         if command not in (b"COMMIT", b"ROLLBACK"):
-            return (yield from super()._exec_command(command, *arguments))
+            return (yield from super()._exec_command(command, *rest, **named))
         if command == b"COMMIT":
             self._refuse_other_process()
             if self.info.transaction_status == TransactionStatus.INERROR:
@@ -528,6 +528,7 @@ def pool(
 _DEFAULTS: Final = {
     "client_encoding": "UTF8",
     "sslcertmode": "allow",
+    "require_auth": "!gss",  # "" is no method at all; ours has no Kerberos
     "min_protocol_version": "3.0",
     "max_protocol_version": "3.0",
 }

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.orm import Session
 
 from schema.models import User, UserProfile
+from schema.session import Connection as Driver
 from schema.session import (
     ContextLost,
     NotAdministrator,
@@ -22,7 +23,6 @@ from schema.session import (
     Pool,
     pool,
 )
-from schema.session import Connection as Driver
 from schema.session import Database as Client
 from tests.clients.conftest import environment
 from tests.fixtures.databases import ALICE, BOB, Database
@@ -187,8 +187,8 @@ def test_psycopg_has_the_same(client: Database) -> None:
             ended()
             assert connection.execute(query).fetchall() == alone
             ended()
-            with connection.cursor(name="on_the_server") as cursor:
-                assert cursor.execute(query).fetchall() == alone
+            with connection.cursor(name="on_the_server") as server_cursor:
+                assert server_cursor.execute(query).fetchall() == alone
             ended()
             with connection.cursor() as cursor, cursor.copy(f"copy ({query}) to stdout") as copy:
                 assert list(copy.rows()) == alone
@@ -275,8 +275,10 @@ def test_variables_of_libpq_change_nothing(
         "PGCLIENTENCODING": "latin1",
     }.items():
         monkeypatch.setenv(name, value)
-    with Client(environment(client)) as application:
-        with application.transaction(token=ALICE.token) as session:
-            assert touched(session) == 1
+    with (
+        Client(environment(client)) as application,
+        application.transaction(token=ALICE.token) as session,
+    ):
+        assert touched(session) == 1
     with pytest.raises(psycopg.OperationalError):
         Driver.connect(client.server.dsn("pandom_app", client.name))  # the variables do count

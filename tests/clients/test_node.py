@@ -30,7 +30,8 @@ said.many = await Promise.all(many.map((token, number) =>
     return [rows[0].sum, ...(await email(client))];
   })));
 said.unknown = await refused(transaction("unknown", email));
-said.caught = await refused(transaction(alice, (client) => client.query("select 1/0").catch(() => 1)));
+said.caught = await refused(
+  transaction(alice, (client) => client.query("select 1 / 0").catch(() => null)));
 said.ended = await refused(transaction(alice, (client) => client.query("commit")));
 await transaction(alice, async (client) => {
   await client.query("set search_path = pg_catalog; set statement_timeout = '1h'; listen news");
@@ -60,7 +61,7 @@ def test_node_postgres_as_the_page_shows_it(
         variables = environment(database)
         if through == "pooler":
             changes = {"default_pool_size": 3, "server_reset_query_always": 0}
-            variables |= stack.enter_context(pooled(database, tmp_path, **changes))
+            variables |= stack.enter_context(pooled(database, tmp_path, changes=changes))
         variables["TOKENS"] = json.dumps([ALICE.token, BOB.token])
         text = code("node-postgres", "javascript") + PROGRAM
         said: dict[str, Any] = json.loads(module(text, packages, variables))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -92,7 +90,10 @@ def signed(request: pytest.FixtureRequest, client: Database) -> bool:
 def test_interleaved_transactions_get_their_own_answers(
     client: Database, folder: Path, signed: bool, count: int
 ) -> None:
-    with pooled(client, folder, **POOL) as place, Client({**os.environ, **place}) as application:
+    with (
+        pooled(client, folder, changes=POOL) as place,
+        Client({**os.environ, **place}) as application,
+    ):
         assert interleaved(application, count, signed) == []
 
 
@@ -102,7 +103,7 @@ def test_control_prepared_statements_get_the_answers_of_others(
     # What B5 saw; a pooler that follows them itself is told not to.
     changes = {**POOL, "max_prepared_statements": 0, "server_reset_query_always": 0}
     with (
-        pooled(client, folder, **changes) as place,
+        pooled(client, folder, changes=changes) as place,
         Client({**os.environ, **place}, prepare_threshold=0) as application,
     ):
         assert interleaved(application, 60, signed=False) != []

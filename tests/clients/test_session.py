@@ -235,8 +235,7 @@ def test_a_serialization_failure_is_done_again(client: Database) -> None:
     work = Work(other)
     with client.connect("postgres", autocommit=True) as superuser:
         superuser.execute(
-            f"alter database {client.name} "  # type: ignore[arg-type]
-            "set default_transaction_isolation = serializable"
+            f"alter database {client.name} set default_transaction_isolation = serializable"
         )
     with Client() as application:
         application.run(work, token=ALICE.token)

@@ -53,7 +53,7 @@ def test_typeorm_makes_finds_changes_lists_and_deletes(
     with ExitStack() as stack:
         variables = environment(served, SERVICE)
         if through == "pooler":
-            variables |= stack.enter_context(pooled(served, tmp_path, (SERVICE,)))
+            variables |= stack.enter_context(pooled(served, tmp_path, SERVICE))
         output = run(["node", "client.js", "new@example.com", HASH], packages, variables)
     found = json.loads(output)
     made = found.pop("uuid")
