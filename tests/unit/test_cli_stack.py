@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pandom import paths
-from pandom.errors import UserMistake
+from pandom.errors import Failure, UserMistake
 from pandom.host import health, passphrase, repair, stack, superuser
 from pandom.host.access import hidden, variables
 from pandom.host.engine import Container
