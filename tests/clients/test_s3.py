@@ -37,7 +37,7 @@ def test_boto3_as_the_page_shows_it(store: dict[str, str]) -> None:
     assert names["found"] == b"from boto3"
     s3, bucket = names["s3"], store["MINIO_BUCKET_NAME"]
     listed = s3.list_objects_v2(Bucket=bucket, Prefix="boto3")["Contents"]
-    assert [one["Key"] for one in listed] == ["boto3.txt"]
+    assert "boto3.txt" in [one["Key"] for one in listed]
     started = s3.create_multipart_upload(Bucket=bucket, Key="boto3.parts")
     part: dict[str, Any] = {"Bucket": bucket, "Key": "boto3.parts", "UploadId": started["UploadId"]}
     made = s3.upload_part(**part, PartNumber=1, Body=b"one part")
