@@ -30,6 +30,7 @@ from tests.clients.page import code
 from tests.fixtures.databases import Database
 
 IMAGE: Final = "pandom-test-pgbouncer:1.24"
+PREFIX: Final = "pandom-test-pgbouncer-"
 HOME: Final = "/etc/pgbouncer"
 UID: Final = 65534  # it refuses to be root
 WAIT_S: Final = 15
@@ -111,10 +112,13 @@ def pooled(
     engine, port, own = docker.from_env(), free_port(), authority("pooler")
     if not engine.images.list(IMAGE):
         engine.images.build(fileobj=io.BytesIO(DOCKERFILE.encode()), tag=IMAGE, rm=True)
+    for left in engine.containers.list(all=True, filters={"name": PREFIX}):
+        if not Path("/proc", left.name.removeprefix(PREFIX).split("-")[0]).exists():
+            left.remove(force=True)  # its run was killed
     container = engine.containers.create(
         IMAGE,
         ["pgbouncer", f"{HOME}/pgbouncer.ini"],
-        name=f"pandom-test-pgbouncer-{os.getpid()}-{port}",
+        name=f"{PREFIX}{os.getpid()}-{port}",
         user=str(UID),
         network_mode="host",
     )
