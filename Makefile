@@ -3,6 +3,7 @@
 
 STACK ?= dev
 ROLE ?= pandom_app
+FORMAT ?= dotenv
 PYTHON ?= python3
 PANDOM = .venv/bin/pandom
 # The caller's PYTHON… variables and locale decide nothing here.
@@ -40,8 +41,11 @@ audit: ready ## who can do what in STACK, and is it what was declared
 	@$(PANDOM) audit --stack $(STACK) trail --anchor bucket --archive bucket
 
 .PHONY: env
-env: ready ## print STACK's settings and secrets for a client (ROLE=pandom_app)
-	@$(PANDOM) env --stack $(STACK) --role $(ROLE)
+env: ready ## print STACK's settings and secrets for a client (ROLE=pandom_app FORMAT=dotenv)
+	@case '$(firstword -$(MAKEFLAGS))' in *w*) \
+	  echo 'make -C and recursive makes print lines of their own among the settings.' >&2; \
+	  echo "Next: make -s -C ..., or $$PWD/$(PANDOM) env" >&2; exit 2;; esac
+	@$(PANDOM) env --stack $(STACK) --role $(ROLE) --format $(FORMAT)
 
 .PHONY: preview
 preview: ready ## show what `up` would change

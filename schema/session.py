@@ -217,7 +217,6 @@ class Connection(psycopg.Connection[TupleRow]):
         self.log: Callable[[str], None] = lambda _: None
         self.cursor_factory = Cursor
         self.server_cursor_factory = ServerCursor
-        self._kept_threshold = self.prepare_threshold
 
     def work_for(self, context: _Context) -> None:
         """Take on a context and open it, unless a transaction is under way in it."""
@@ -260,14 +259,14 @@ class Connection(psycopg.Connection[TupleRow]):
                 self._context.open(self)
             yield made
 
-    def _exec_command(self, command: Any, *arguments: Any) -> Generator[Any, Any, Any]:
+    def _exec_command(self, command: Any, *rest: Any, **named: Any) -> Generator[Any, Any, Any]:
         """BEGIN, COMMIT and ROLLBACK of psycopg; the last two clear the session as well.
 
         Should psycopg send them another way one day, hand_back() clears it, with one
         more message and not behind a pooler.
         """
         if command not in (b"COMMIT", b"ROLLBACK"):
-            return (yield from super()._exec_command(command, *arguments))
+            return (yield from super()._exec_command(command, *rest, **named))
         if command == b"COMMIT":
             self._refuse_other_process()
             if self.info.transaction_status == TransactionStatus.INERROR:
@@ -289,7 +288,7 @@ class Connection(psycopg.Connection[TupleRow]):
         # psycopg's own prepared statements stay where somebody asked for them.
         return _CLEAR if self.prepare_threshold is not None else _CLEAR + _CLEAR_STATEMENTS
 
-    def hand_back(self) -> None:
+    def hand_back(self, prepare_threshold: int | None) -> None:
         """Leave nothing for the next borrower: no context, no state of server or driver."""
         self._context = None
         if self.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
@@ -301,7 +300,7 @@ class Connection(psycopg.Connection[TupleRow]):
         self.isolation_level = self.read_only = self.deferrable = None
         self.row_factory = tuple_row
         self.cursor_factory, self.server_cursor_factory = Cursor, ServerCursor
-        self.prepare_threshold = self._kept_threshold
+        self.prepare_threshold = prepare_threshold
         if self._used:
             psycopg.Cursor(self).execute(b"rollback; " + self._clear)
             self._used = False
@@ -322,9 +321,12 @@ class Connection(psycopg.Connection[TupleRow]):
 class Pool(psycopg_pool.ConnectionPool[Connection]):
     """psycopg's pool; what comes back is clean, and a forked process is refused."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.process = os.getpid()
-        super().__init__(*arguments, connection_class=Connection, **options)
+    def __init__(
+        self, conninfo: str, *, prepare_threshold: int | None = None, **options: Any
+    ) -> None:
+        self.process, self._threshold = os.getpid(), prepare_threshold
+        kwargs = {"prepare_threshold": prepare_threshold}
+        super().__init__(conninfo, connection_class=Connection, kwargs=kwargs, **options)
 
     def getconn(self, timeout: float | None = None) -> Connection:
         """A connection. Raises OtherProcess in a process that was forked from the pool's."""
@@ -343,7 +345,7 @@ class Pool(psycopg_pool.ConnectionPool[Connection]):
         if self.process != os.getpid():
             return
         try:
-            conn.hand_back()
+            conn.hand_back(self._threshold)
         except psycopg.Error:
             conn.pgconn.finish()
         super().putconn(conn)
@@ -513,7 +515,7 @@ def pool(
                 "connect_timeout": str(max(2, round(timeout_s))),  # libpq takes no less than 2
             }
         ),
-        kwargs={"prepare_threshold": prepare_threshold},
+        prepare_threshold=prepare_threshold,
         min_size=0,
         max_size=int(wanted("DB_POOL_MAX")),
         timeout=timeout_s,
@@ -528,6 +530,7 @@ def pool(
 _DEFAULTS: Final = {
     "client_encoding": "UTF8",
     "sslcertmode": "allow",
+    "require_auth": "!gss",  # "" is no method at all; ours has no Kerberos
     "min_protocol_version": "3.0",
     "max_protocol_version": "3.0",
 }

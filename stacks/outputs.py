@@ -7,6 +7,7 @@ from typing import Final
 
 import pulumi
 
+from pandom.objectstore import REGION
 from schema.access import DATABASE, roles
 from schema.storage import AUDITOR, EVIDENCE, MEDIA
 from stacks.keys import Keys, store_secret
@@ -17,28 +18,33 @@ APPLICATION: Final = "pandom_app"
 # Logins whose secret is in no output: the migration job alone has it.
 UNSHARED: Final = frozenset({"pandom_migrator"})
 
-# The dotenv block, in the order in which it is printed.
-ENV_NAMES: Final = (
-    "DB_HOST",
-    "DB_PORT",
-    "DB_USERNAME",
-    "DB_PASSWORD",
-    "DB_DATABASE",
-    "DB_SSLMODE",
-    "DB_SSLROOTCERT",
-    "DB_POOL_MAX",
-    "DB_CONNECT_TIMEOUT_MS",
-    "DB_IDLE_TIMEOUT_MS",
-    "DATABASE_URL",
-    "MINIO_ENDPOINT",
-    "MINIO_PORT",
-    "MINIO_USE_SSL",
-    "MINIO_ACCESS_KEY",
-    "MINIO_SECRET_KEY",
-    "MINIO_BUCKET_NAME",
-    "ADMIN_EMAIL",
-    "ADMIN_PASSWORD",
-)
+# What `pandom env` prints, in this order, and whether it is a secret.
+ENV: Final[dict[str, bool]] = {
+    "DB_HOST": False,
+    "DB_PORT": False,
+    "DB_USERNAME": False,
+    "DB_PASSWORD": True,
+    "DB_DATABASE": False,
+    "DB_SSLMODE": False,
+    "DB_SSLROOTCERT": False,
+    "DB_POOL_MAX": False,
+    "DB_CONNECT_TIMEOUT_MS": False,
+    "DB_IDLE_TIMEOUT_MS": False,
+    "DATABASE_URL": True,
+    "MINIO_ENDPOINT": False,
+    "MINIO_PORT": False,
+    "MINIO_USE_SSL": False,
+    "MINIO_CA": False,
+    "MINIO_REGION": False,
+    "MINIO_ACCESS_KEY": False,
+    "MINIO_SECRET_KEY": True,
+    "MINIO_BUCKET_NAME": False,
+    "ADMIN_EMAIL": False,
+    "ADMIN_PASSWORD": True,
+}
+ENV_NAMES: Final = tuple(ENV)
+# Printed besides, and a secret, while hashes are encrypted.
+HASH_KEY: Final = "PASSWORD_HASH_KEY"
 
 
 def database_url(user: str, password: str, port: int, sslmode: str, sslrootcert: str) -> str:
@@ -74,6 +80,8 @@ def export(settings: Settings, keys: Keys, sslrootcert: str) -> None:
         "minio_endpoint": "127.0.0.1",
         "minio_port": settings.minio_port,
         "minio_use_ssl": True,
+        "minio_ca": sslrootcert,
+        "minio_region": REGION,
         "minio_access_key": MEDIA.name,
         "minio_secret_key": keys.secrets[store_secret(MEDIA)],
         "minio_bucket_name": settings.bucket,

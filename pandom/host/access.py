@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
 from pandom import certificates
 from pandom.errors import Failure, UserMistake
-from pandom.host import client_version, explain, passphrase
+from pandom.host import client_version, explain, formats, passphrase
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
@@ -49,10 +51,19 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
     return found
 
 
-def dotenv(outputs: Mapping[str, Any], role: str | None, without: Iterable[str] = ()) -> str:
-    """The dotenv block of one login (D1). Raises UserMistake for a login that is not shared."""
-    from stacks.outputs import APPLICATION, ENV_NAMES, database_url
+def variables(outputs: Mapping[str, Any], role: str | None) -> dict[str, str]:
+    """What a client of one login is handed (D1), by the names of ``stacks.outputs.ENV``.
 
+    Raises UserMistake for a login that is not shared, and Failure for outputs of an
+    earlier version that lack something.
+    """
+    from stacks.outputs import APPLICATION, ENV_NAMES, HASH_KEY, database_url
+
+    if lacking := [name for name in ENV_NAMES if name.lower() not in outputs]:
+        raise Failure(
+            f"The stack has no {', '.join(lacking)}: it was brought up by an earlier version.\n"
+            "Next: `.venv/bin/pandom up`, which adds them."
+        )
     values = {name: outputs[name.lower()] for name in ENV_NAMES}
     if role is not None:
         passwords = outputs["passwords"]
@@ -69,25 +80,32 @@ def dotenv(outputs: Mapping[str, Any], role: str | None, without: Iterable[str] 
         )
     if role in (None, APPLICATION) and outputs.get("encrypt_password_hash"):
         # Whoever calls the account functions passes it; nothing else needs it.
-        values["PASSWORD_HASH_KEY"] = outputs["password_hash_key"]
-    for withheld in without:
-        values.pop(withheld)
-    return "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
+        values[HASH_KEY] = outputs[HASH_KEY.lower()]
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in values.items()
+    }
 
 
-def _quoted(value: object) -> str:
-    """A value as every dotenv reader and a shell's `.` read it."""
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    if text and all(char.isalnum() or char in "._-/:@%?=+&," for char in text) and "&" not in text:
-        return text
-    return "'" + text.replace("'", "'\\''") + "'"
+def hidden(values: Mapping[str, str]) -> list[str]:
+    """The secrets among them, the password as the URL spells it too."""
+    from stacks.outputs import ENV, HASH_KEY
+
+    found = [value for name, value in values.items() if name == HASH_KEY or ENV[name]]
+    return [*found, quote(values["DB_PASSWORD"], safe="")]
 
 
-def env(name: str, role: str | None) -> None:
-    """Print the dotenv block, and nothing else, on stdout."""
+def env(name: str, role: str | None, form: str) -> None:
+    """Print the block, and nothing else, on stdout; for GitHub the masks on stderr."""
     outputs = outputs_of(Stack(name))
+    values = variables(outputs, role)
     doubt = administrator_doubt(outputs)
-    print(dotenv(outputs, role, ("ADMIN_PASSWORD",) if doubt and doubt.certain else ()), end="")
+    if doubt and doubt.certain:
+        values.pop("ADMIN_PASSWORD")
+    block = formats.render(values, form)
+    if form == "github":
+        print(formats.masks(hidden(values)), end="", file=sys.stderr, flush=True)
+    print(block, end="")
     if doubt:
         say(doubt.said)
     # Whoever asks for the operator's login is about to dump or restore with it.

@@ -6,6 +6,7 @@ import argparse
 import os
 
 from pandom.cli import Commands, call
+from pandom.host.formats import FORMATS
 
 
 def _stack(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -47,9 +48,16 @@ def register(commands: Commands) -> None:
             handler=call("pandom.host.compare", name, "stack", "expect_no_changes")
         )
 
-    env = _stack(commands.add_parser("env", help="a dotenv block on stdout"))
+    env = _stack(commands.add_parser("env", help="settings and secrets of a client, on stdout"))
     env.add_argument("--role", help="another login than pandom_app")
-    env.set_defaults(handler=call("pandom.host.access", "env", "stack", "role"))
+    env.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="dotenv",
+        help="for whom: a dotenv library, `docker run --env-file`, a shell's eval, "
+        "GitHub's $GITHUB_ENV, or JSON; default: %(default)s",
+    )
+    env.set_defaults(handler=call("pandom.host.access", "env", "stack", "role", "format"))
 
     health = _stack(commands.add_parser("health", help="check a running stack (D2)"))
     health.add_argument("--json", action="store_true", dest="as_json", help="on stdout")

@@ -11,8 +11,9 @@ PAGE: Final = (ROOT / "docs" / "clients.md").read_text()
 
 
 def code(section: str, language: str = "python", page: str = PAGE) -> str:
-    """The first code block of a language in a section of the page."""
-    text = page.split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
-    found = re.search(rf"^```{language}\n(.*?)^```$", text, re.S | re.M)
-    assert found is not None, f"{section}: no block of {language}"
-    return found[1]
+    """The first code block below a heading, which must be of the language."""
+    text = re.split(rf"^#+ {re.escape(section)}$", page, maxsplit=1, flags=re.M)[1]
+    found = re.search(r"^```(\w+)\n(.*?)^```$", text, re.S | re.M)
+    assert found is not None, section
+    assert found[1] == language, f"{section}: {found[1]}"
+    return found[2]

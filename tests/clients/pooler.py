@@ -13,7 +13,7 @@ import re
 import socket
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,9 +30,11 @@ from tests.clients.page import code
 from tests.fixtures.databases import Database
 
 IMAGE: Final = "pandom-test-pgbouncer:1.24"
+PREFIX: Final = "pandom-test-pgbouncer-"
 HOME: Final = "/etc/pgbouncer"
 UID: Final = 65534  # it refuses to be root
 WAIT_S: Final = 15
+NO_CHANGES: Final[Mapping[str, int]] = {}
 
 DOCKERFILE: Final = """
 from pandom-base:trixie
@@ -79,7 +81,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _configuration(database: Database, port: int, changes: dict[str, object]) -> str:
+def _configuration(database: Database, port: int, changes: Mapping[str, int]) -> str:
     """The page's file, with the ports of the test and ``changes``."""
     shown = code("PgBouncer", "ini")
     lines = {"listen_port": port, **changes}
@@ -101,21 +103,27 @@ def _archive(files: dict[str, str]) -> bytes:
 
 @contextmanager
 def pooled(
-    database: Database, folder: Path, roles: tuple[str, ...] = ("pandom_app",), **changes: object
+    database: Database,
+    folder: Path,
+    role: str = "pandom_app",
+    changes: Mapping[str, int] = NO_CHANGES,
 ) -> Iterator[dict[str, str]]:
     """A pooler in front of the database's server; the variables that differ for its clients."""
     engine, port, own = docker.from_env(), free_port(), authority("pooler")
     if not engine.images.list(IMAGE):
         engine.images.build(fileobj=io.BytesIO(DOCKERFILE.encode()), tag=IMAGE, rm=True)
+    for left in engine.containers.list(all=True, filters={"name": PREFIX}):
+        if not Path("/proc", left.name.removeprefix(PREFIX).split("-")[0]).exists():
+            left.remove(force=True)  # its run was killed
     container = engine.containers.create(
         IMAGE,
         ["pgbouncer", f"{HOME}/pgbouncer.ini"],
-        name=f"pandom-test-pgbouncer-{os.getpid()}-{port}",
+        name=f"{PREFIX}{os.getpid()}-{port}",
         user=str(UID),
         network_mode="host",
     )
     try:
-        users = "".join(f'"{role}" "{database.server.passwords[role]}"\n' for role in roles)
+        users = f'"{role}" "{database.server.passwords[role]}"\n'
         files = {
             "pgbouncer.ini": _configuration(database, port, changes),
             "userlist.txt": users,

@@ -18,8 +18,9 @@ from tests.clients.pooler import pooled
 from tests.fixtures.databases import ALICE, BOB, ROOT, Database, Person
 
 PEOPLE = (ALICE, BOB, ROOT)
-# Fewer connections to the server than threads, so that each is handed from one to another.
-POOL = {"default_pool_size": 3}
+# Fewer connections to the server than threads, so that each is handed from one to another,
+# and no help of the pooler with prepared statements or with what a session holds.
+POOL = {"default_pool_size": 3, "max_prepared_statements": 0, "server_reset_query_always": 0}
 THREADS = 8
 
 
@@ -90,17 +91,19 @@ def signed(request: pytest.FixtureRequest, client: Database) -> bool:
 def test_interleaved_transactions_get_their_own_answers(
     client: Database, folder: Path, signed: bool, count: int
 ) -> None:
-    with pooled(client, folder, **POOL) as place, Client({**os.environ, **place}) as application:
+    with (
+        pooled(client, folder, changes=POOL) as place,
+        Client({**os.environ, **place}) as application,
+    ):
         assert interleaved(application, count, signed) == []
 
 
 def test_control_prepared_statements_get_the_answers_of_others(
     client: Database, folder: Path
 ) -> None:
-    # What B5 saw; a pooler that follows them itself is told not to.
-    changes = {**POOL, "max_prepared_statements": 0, "server_reset_query_always": 0}
+    # What B5 saw.
     with (
-        pooled(client, folder, **changes) as place,
+        pooled(client, folder, changes=POOL) as place,
         Client({**os.environ, **place}, prepare_threshold=0) as application,
     ):
         assert interleaved(application, 60, signed=False) != []

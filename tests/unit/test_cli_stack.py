@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pandom import paths
-from pandom.errors import UserMistake
+from pandom.errors import Failure, UserMistake
 from pandom.host import health, passphrase, repair, stack, superuser
-from pandom.host.access import dotenv
+from pandom.host.access import hidden, variables
 from pandom.host.engine import Container
 from pandom.host.stack import Stack
 from pandom.host.state import State
@@ -305,29 +305,32 @@ OUTPUTS: dict[str, Any] = {
 }
 
 
-def parsed(block: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in block.splitlines())
-
-
 @pytest.mark.requirement("D1")
-def test_the_dotenv_block_has_exactly_the_promised_names() -> None:
-    block = dotenv(OUTPUTS, None)
-    assert list(parsed(block)) == list(ENV_NAMES)
-    assert parsed(block)["MINIO_USE_SSL"] == "true"
+def test_a_client_gets_exactly_the_promised_names() -> None:
+    values = variables(OUTPUTS, None)
+    assert list(values) == list(ENV_NAMES)
+    assert values["MINIO_USE_SSL"] == "true"
 
 
 @pytest.mark.requirement("D1")
 def test_another_login_gets_its_own_values() -> None:
-    values = parsed(dotenv(OUTPUTS, "pandom_user"))
+    values = variables(OUTPUTS, "pandom_user")
     assert values["DB_USERNAME"] == "pandom_user"
-    assert values["DB_PASSWORD"] == "'it'\\''s $ecret'"
+    assert values["DB_PASSWORD"] == "it's $ecret"
     assert "pandom_user:it%27s%20%24ecret@" in values["DATABASE_URL"]
+    assert {"it's $ecret", "it%27s%20%24ecret", values["DATABASE_URL"]} <= set(hidden(values))
+    assert values["DB_SSLROOTCERT"] not in hidden(values)
+
+
+def test_outputs_of_an_earlier_version_are_named() -> None:
+    with pytest.raises(Failure, match="MINIO_CA"):
+        variables({k: v for k, v in OUTPUTS.items() if k != "minio_ca"}, None)
 
 
 @pytest.mark.parametrize("role", ["postgres", *UNSHARED, "nobody"])
 def test_the_migrator_and_the_superuser_are_not_handed_out(role: str) -> None:
     with pytest.raises(UserMistake, match=role):
-        dotenv(OUTPUTS, role)
+        variables(OUTPUTS, role)
 
 
 def report(**checks: bool) -> health.Report:
