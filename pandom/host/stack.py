@@ -145,8 +145,8 @@ def settings(stack: Stack) -> Settings:
     return load_settings(stack.name, {str(key): value for key, value in read_file(stack).items()})
 
 
-def set_values(stack: Stack, values: Mapping[str, int | bool]) -> None:
-    """Write numbers, true or false into the stack's file, leaving its comments alone."""
+def set_values(stack: Stack, values: Mapping[str, int | bool | str]) -> None:
+    """Write values into the stack's file, leaving its comments alone."""
     text = stack.file.read_text()
     for key, value in values.items():
         line = f"  {PROJECT}:{key}: {json.dumps(value)}"
