@@ -95,8 +95,8 @@ def administrator(
             return Seeded(False, f"{email} was made an ordinary user; left as it is")
         raise UserMistake(
             f"adminEmail, {email}, is the e-mail of an ordinary user. Nothing was changed for it. "
-            "Next: set adminEmail to another address, or have an administrator give this user the "
-            "role (public.admin_set_role); then `make up`"
+            "Next: set adminEmail to another address, or give this user the role: an administrator "
+            "by public.admin_set_role, or pandom_user by an update; then `make up`"
         )
     others = value(connection, "select count(*) from public.auth_users where role = 'admin'")
     if others:

@@ -59,6 +59,12 @@ def access_matrix() -> str:
             f"{_yes(entry.set_role)} |"
             for entry in access.MEMBERSHIPS
         )
+        + "\n\n## Rows without a policy\n\nEverything else that these logins may reach is under "
+        "row security.\n\n| table or view | role | why |\n|---|---|---|\n"
+        + "\n".join(
+            f"| `{one.name}` | `{one.role}` | {one.reason} |"
+            for one in access.ROW_SECURITY_EXCEPTIONS
+        )
         + "\n\n## Privileges\n\n| kind | object | role | privileges | columns |\n"
         "|---|---|---|---|---|\n" + "\n".join(_grants(_every_grant())) + "\n"
     )

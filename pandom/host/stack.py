@@ -162,8 +162,8 @@ def _among(key: str, names: list[str]) -> bool:
     return key in names or f"{PROJECT}:{key}" in names
 
 
-def set_values(stack: Stack, values: Mapping[str, int | bool]) -> None:
-    """Write numbers, true or false into the stack's file, leaving its comments alone."""
+def set_values(stack: Stack, values: Mapping[str, int | bool | str]) -> None:
+    """Write values into the stack's file, leaving its comments alone."""
     text = stack.file.read_text()
     for key, value in values.items():
         line = f"  {PROJECT}:{key}: {json.dumps(value)}"

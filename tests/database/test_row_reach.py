@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from pandom.audit import catalog, controls, declared
+from pandom.database import migrate
 from pandom.database.converge import converge, difference, open_rows
 from pandom.errors import Failure
 from schema import access
@@ -187,6 +188,22 @@ def test_privileges_on_an_open_table_refuse_the_transaction(
         assert converge(connection, database.opt_in) == 1
     with database.connect() as connection:
         assert connection.execute("select * from public.notes").fetchall() == []
+
+
+@pytest.mark.requirement("P2", "M1")
+def test_a_revision_that_would_open_rows_is_refused_whole(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = access.Grant("table", "public.outbox", "pandom_app", frozenset({"SELECT"}))
+    _grant(monkeypatch, grant)
+    runner = database.runner()
+    before = migrate.revert(runner, "-1")[1]
+    with pytest.raises(Failure, match=rf"revision {migrate.head()} is refused: .*\n.*outbox"):
+        migrate.upgrade(runner)
+    with database.owner() as connection:
+        assert migrate.current(connection) == before
+    with database.connect() as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("select * from public.outbox")
 
 
 @pytest.mark.requirement("P2")

@@ -85,6 +85,9 @@ def test_what_is_changed_in_the_server_is_seen_and_healed(own: RunningStack) -> 
         "grant create on schema public to pandom_app",
         "revoke pandom_owner from pandom_user",
         "alter role pandom_migrator password 'changed by hand'",
+        "update public.account_settings set lock_limit = '9 h'",
+        "update public.context_key set enforced = not enforced",
+        "update public.trail_retention set months = 1",
     )
     preview(own, 2)
     # What Pulumi does not look at, or would stop at; and what only a person may decide.
@@ -117,6 +120,11 @@ def test_what_is_changed_in_the_server_is_seen_and_healed(own: RunningStack) -> 
     as_role(own, "pandom_app", "alter role pandom_app set search_path = pg_catalog")
     said = own.pandom("up", "--stack", own.name, code=2).stderr
     assert "nothing changed" not in said
+    assert as_superuser(
+        own,
+        "select s.lock_limit::text, k.enforced, (select min(r.months) from public.trail_retention"
+        " as r) from public.account_settings as s, public.context_key as k",
+    ) == [("00:15:00", False, 24)]
     assert "set passwords that were changed by hand: pandom_mailer, pandom_migrator" in said
     assert "healed: database pandom_db: connections were refused or limited" in said
     assert "healed: schema public: an object has another owner" in said
@@ -155,7 +163,13 @@ def test_a_login_that_is_switched_off_goes_with_its_rights(own: RunningStack) ->
         aside.execute("create table t (i int)")
         aside.execute("grant select on t to pandom_service")
         aside.execute("create policy service on t to pandom_service using (true)")
-    set_values(Stack(own.name), {"serviceLogin": False})
+    changed: dict[str, bool | int | str] = {
+        "serviceLogin": False,
+        "encryptPasswordHash": True,
+        "adminEmail": "chief@example.com",
+        "bcryptCost": 5,
+    }
+    set_values(Stack(own.name), changed)
     own.pandom("up", "--stack", own.name)
     assert as_superuser(
         own,
@@ -165,6 +179,23 @@ def test_a_login_that_is_switched_off_goes_with_its_rights(own: RunningStack) ->
     ) == [(0, 0, 0)]
     preview(own, 0)
     as_superuser(own, "drop database kept_aside")
+    # The other settings came with it: one administrator, renamed, whom clients can sign in.
+    env = own.pandom("env", "--stack", own.name)
+    assert "ADMIN_PASSWORD" not in env.stderr
+    values = dict(line.split("=", 1) for line in env.stdout.splitlines())
+    assert as_superuser(own, "select email from public.auth_users where role = 'admin'") == [
+        ("chief@example.com",)
+    ]
+    names = ("ADMIN_EMAIL", "ADMIN_PASSWORD", "PASSWORD_HASH_KEY")
+    with server_of(own).connect("pandom_app") as client:
+        row = client.execute(
+            "select count(*) from public.sign_in(%s, %s, %s)", [values[name] for name in names]
+        ).fetchone()
+    assert row == (1,)
+    as_superuser(own, "update public.auth_users set is_active = false where role = 'admin'")
+    env = own.pandom("env", "--stack", own.name)
+    assert "ADMIN_PASSWORD=" not in env.stdout
+    assert "chief@example.com is deactivated" in env.stderr
 
 
 def test_stopped_and_removed_containers_come_back(own: RunningStack) -> None:

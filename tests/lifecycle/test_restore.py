@@ -87,7 +87,8 @@ def test_dump_and_restore_as_typed(stack: RunningStack, server: Server, clean: N
     again = stack.pandom("db", "prepare", NAME, "--stack", stack.name, code=2)
     assert "not empty" in again.stderr
     done = stack.pandom("db", "finish", NAME, "--stack", stack.name)
-    assert f"database {NAME} is open\n" in done.stdout
+    assert f"{NAME} is restored" in done.stdout
+    assert "settings: ok, as declared" in done.stdout
     shell.end()
     with (
         server.connect("pandom_user") as left,

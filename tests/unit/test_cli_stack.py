@@ -312,6 +312,16 @@ def test_a_client_gets_exactly_the_promised_names() -> None:
     assert values["MINIO_USE_SSL"] == "true"
 
 
+@pytest.mark.requirement("P1")
+def test_the_application_gets_the_key_of_hashes_while_they_are_encrypted() -> None:
+    key = {"password_hash_key": "k"}
+    on = {**OUTPUTS, **key, "encrypt_password_hash": True}
+    assert parsed(dotenv(on, None))["PASSWORD_HASH_KEY"] == "k"
+    assert "PASSWORD_HASH_KEY" not in dotenv(on, "pandom_user")
+    assert "PASSWORD_HASH_KEY" not in dotenv({**on, "encrypt_password_hash": False}, None)
+    assert "ADMIN_PASSWORD" not in dotenv(on, None, ("ADMIN_PASSWORD",))
+
+
 @pytest.mark.requirement("D1")
 def test_another_login_gets_its_own_values() -> None:
     values = variables(OUTPUTS, "pandom_user")
@@ -345,8 +355,18 @@ def test_health_needs_every_check_and_at_least_one() -> None:
     assert not report().healthy
 
 
+def test_a_warning_is_shown_and_turns_nothing_red(capsys: pytest.CaptureFixture[str]) -> None:
+    found = report(login=True)
+    found.checks.append(health.Check("profiles", True, "1 without", 0.0, warning=True))
+    assert found.healthy
+    assert not found.wants_jobs
+    found.show()
+    assert "profiles: warning, 1 without" in capsys.readouterr().err
+
+
 def test_jobs_run_again_only_when_that_can_help() -> None:
     assert report(login=True, tables=False).wants_jobs
+    assert report(login=True, settings=False).wants_jobs
     assert not report(login=False, tables=False).wants_jobs
     assert not report(login=True).wants_jobs
 
