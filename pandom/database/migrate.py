@@ -205,7 +205,7 @@ def revert(
 
     lost = [] if losing is None or not before.reached else _lost(runner, there, action, before)
     if lost and losing is False:
-        raise UserMistake(
+        raise losses.WouldLose(
             f"Going back from {before.reached} to {goal} would lose:\n  "
             + "\n  ".join(lost)
             + "\nNothing was changed."
