@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from pandom.database.converge import OWNERS
+from pandom.errors import UserMistake
 
 # A statement that PostgreSQL runs in no transaction cannot be tried.
 _NO_TRIAL: Final = "25001"
@@ -35,6 +36,11 @@ _DELETED: Final = """
 select relid, n_tup_del from pg_catalog.pg_stat_xact_user_tables
 where relid = any(%s) and n_tup_del > 0
 """
+
+
+class WouldLose(UserMistake):
+    """A way back that takes rows away, and nobody said that they may go."""
+
 
 Table = tuple[str, str, str]  # schema, name, owner
 

@@ -88,7 +88,7 @@ def configuration() -> Config:
 
 def head() -> str:
     """The newest revision of this copy of the program."""
-    return revisions.every()[-1].number
+    return revisions.every(FOLDER)[-1].number
 
 
 def current(connection: psycopg.Connection) -> str | None:
@@ -185,7 +185,7 @@ def upgrade(runner: Runner, target: str = "head") -> tuple[str | None, str | Non
     Returns the revision before and after. Raises: UserMistake for a folder or a database
     that this program must not touch; Failure naming the revision.
     """
-    there = revisions.every()
+    there = revisions.every(FOLDER)
 
     def look() -> Applied:
         with runner.connect() as connection:
@@ -211,7 +211,7 @@ def revert(
     counted unless ``losing`` is None. Raises: UserMistake for a revision that does not
     exist, and for what would be lost when ``losing`` is False; Failure as upgrade().
     """
-    there = revisions.every()
+    there = revisions.every(FOLDER)
     known = {one.number for one in there}
     if target not in known | {"base"} and not (target.startswith("-") and target[1:].isdigit()):
         raise UserMistake(
@@ -227,7 +227,7 @@ def revert(
 
     lost = [] if losing is None or not before.reached else _lost(runner, there, action, before)
     if lost and losing is False:
-        raise UserMistake(
+        raise losses.WouldLose(
             f"Going back from {before.reached} to {goal} would lose:\n  "
             + "\n  ".join(lost)
             + "\nNothing was changed."

@@ -43,11 +43,7 @@ def revert(name: str, target: str) -> None:
     revisions.every()
     losing = os.environ.get("CONFIRM") == name
     command = ["job", "revert", "--losing", "yes" if losing else "no", "--", target]
-    again = f"CONFIRM={name} .venv/bin/pandom migrate revert {target} --stack {name}"
-    refused = "Nothing was changed; see above." + (
-        "" if losing else f"\nNext, if you mean to lose that: {again}"
-    )
-    in_job(name, "migration", command, f"reverting to {target}", refused)
+    in_job(name, "migration", command, f"reverting to {target}")
 
 
 def show(name: str) -> None:
@@ -58,17 +54,8 @@ def show(name: str) -> None:
     refuse(there, applied)
 
 
-def in_job(
-    name: str,
-    part: str,
-    command: Sequence[str],
-    what: str,
-    refused: str = "Nothing was changed; see above.",
-) -> None:
-    """Run one command in the place of a job, with its secrets, and print what it says.
-
-    Raises UserMistake with ``refused`` when the command calls it the user's mistake.
-    """
+def in_job(name: str, part: str, command: Sequence[str], what: str) -> None:
+    """Run one command in the place of a job, with its secrets, and print what it says."""
     stack = Stack(name)
     engine = Engine(name)
     with lock.of_stack(stack):
@@ -87,7 +74,7 @@ def in_job(
     stream = sys.stderr if code else sys.stdout
     print(output.rstrip(), file=stream)
     if code == USER_MISTAKE:
-        raise UserMistake(refused)
+        raise UserMistake("Nothing was changed; see above.")
     if code:
         raise Failure(f"`{' '.join(command)}` failed with exit code {code}; see above.")
 

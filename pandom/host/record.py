@@ -36,8 +36,8 @@ def run(name: str, output: Path | None) -> None:
         exported = Pulumi(stack, environment.find().variables).export(secrets=True)
         text = record(exported)
     file = output or recorded.FILE
-    before = file.read_text() if file.exists() else ""
-    lines = difflib.unified_diff(before.splitlines(), text.splitlines(), "before", "after", n=0)
+    before = recorded.FILE.read_text() if recorded.FILE.exists() else ""
+    lines = difflib.unified_diff(before.splitlines(), text.splitlines(), n=0)
     shown = [one for one in lines if not one.startswith(("---", "+++", "@@"))]
     for line in shown:
         say(line)

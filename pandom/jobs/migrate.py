@@ -6,7 +6,7 @@ import os
 
 import psycopg
 
-from pandom.database import migrate, restoring, revisions, seed
+from pandom.database import losses, migrate, restoring, revisions, seed
 from pandom.database import settings as database_settings
 from pandom.database.connect import opt_in, target_from_environment, wait
 from pandom.errors import Failure, UserMistake
@@ -80,7 +80,14 @@ def revert(target: str, losing: str = "no") -> None:
     """Takes revisions back, down to ``target``; rows are lost only if ``losing`` is yes."""
     runner = _runner()
     with migrate.session_lock(runner), step("taking back") as results:
-        before, after, lost = migrate.revert(runner, target, losing=losing == "yes")
+        try:
+            before, after, lost = migrate.revert(runner, target, losing=losing == "yes")
+        except losses.WouldLose as refused:
+            stack = setting("PANDOM_STACK")
+            raise UserMistake(
+                f"{refused}\nNext, if you mean it: CONFIRM={stack} pandom migrate revert {target} "
+                f"--stack {stack}"
+            ) from None
         results.append(f"{before or 'empty'} → {after or 'empty'}")
     for line in lost:
         print(f"lost: {line}")
