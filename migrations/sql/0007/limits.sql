@@ -25,7 +25,7 @@ alter table public.account_settings add constraint ck_account_settings_rates che
         least(events_per_user, events_per_address, events_per_second, registrations_per_address,
         registrations_per_server, resets_per_address, resets_per_server,
         verifications_per_address, verifications_per_server, refreshes_per_user,
-        messages_per_mailbox) > 0
+        messages_per_mailbox) >= 0
 ) not valid;
 alter table public.user_profiles add constraint ck_user_profiles_metadata_size check (
     octet_length(metadata::text) <= 65536
@@ -41,7 +41,7 @@ alter table public.sessions add constraint ck_sessions_user_agent check (
 ) not valid;
 
 comment on constraint ck_account_settings_rates on public.account_settings is
-'Rates that make sense: none is 0, no window is longer than a day. P3 P5';
+'Rates that make sense: 0 is no limit, no window is longer than a day. P3 P5';
 comment on constraint ck_user_profiles_metadata_size on public.user_profiles is
 'Metadata has at most 65536 bytes as JSON text. T2 P5';
 comment on constraint ck_user_profiles_tags on public.user_profiles is

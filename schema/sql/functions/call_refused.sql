@@ -5,7 +5,7 @@
 -- would stop everybody else. What is refused writes nothing, so the table cannot grow
 -- faster than the limits say; each count stops at its limit. Calls of transactions that
 -- have not committed are seen by their own only. Without a caller it is the client's
--- address, in IPv6 its network; a limit of null is none.
+-- address, in IPv6 its network; a limit of 0 or null is none.
 set local role pandom_definer;
 
 create or replace function public.call_refused(
@@ -29,7 +29,7 @@ declare
     since constant timestamptz := moment - call_refused.span;
     server_since constant timestamptz := moment - call_refused.server_span;
 begin
-    if (
+    if call_refused.per_caller > 0 and (
         select count(*) >= call_refused.per_caller
         from (
             select from public.recent_calls as c
@@ -41,7 +41,7 @@ begin
             'at most %s in %s from %s', call_refused.per_caller, call_refused.span, key
         );
     end if;
-    if (
+    if call_refused.per_server > 0 and (
         select count(*) >= call_refused.per_server
         from (
             select from public.recent_calls as c
@@ -54,8 +54,10 @@ begin
             call_refused.per_server, call_refused.server_span
         );
     end if;
-    insert into public.recent_calls (kind, caller, called_at)
-    values (call_refused.kind, key, moment);
+    if call_refused.per_caller > 0 or call_refused.per_server > 0 then
+        insert into public.recent_calls (kind, caller, called_at)
+        values (call_refused.kind, key, moment);
+    end if;
     return null;
 end
 $$;
