@@ -762,13 +762,13 @@ class RecentCall(Base):
 
     __tablename__ = "recent_calls"
     __table_args__ = (
-        PrimaryKeyConstraint("id", name="pk_recent_calls", comment="One row per call. P3"),
-        Index(
-            "idx_recent_calls_caller",
+        PrimaryKeyConstraint(
             "kind",
             "caller",
             "called_at",
-            info={"comment": "Counts the calls of one caller. P3"},
+            "id",
+            name="pk_recent_calls",
+            comment="One row per call; counts the calls of one caller. P3",
         ),
         Index(
             "idx_recent_calls_kind",

@@ -439,7 +439,7 @@ def _ratio(known: Callable[[], object], unknown: Callable[[], object], tries: in
     """Of the medians; taken in turns, so that both see the same machine."""
     pairs = [(_seconds(known), _seconds(unknown)) for _ in range(tries)]
     one, two = (median(times) for times in zip(*pairs, strict=True))
-    return max(one, two) / min(one, two)
+    return float(max(one, two) / min(one, two))
 
 
 # A difference that a client could use is many times this; noise of a busy machine is not.

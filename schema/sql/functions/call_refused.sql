@@ -28,27 +28,33 @@ declare
     moment constant timestamptz := clock_timestamp();
     since constant timestamptz := moment - call_refused.span;
     server_since constant timestamptz := moment - call_refused.server_span;
+    caller_full boolean;
+    server_full boolean;
 begin
-    if call_refused.per_caller > 0 and (
-        select count(*) >= call_refused.per_caller
-        from (
-            select from public.recent_calls as c
-            where c.kind = call_refused.kind and c.caller = key and c.called_at > since
-            limit call_refused.per_caller
-        ) as counted
-    ) then
+    select
+        call_refused.per_caller > 0 and (
+            select count(*) >= call_refused.per_caller
+            from (
+                select from public.recent_calls as c
+                where c.kind = call_refused.kind and c.caller = key and c.called_at > since
+                limit call_refused.per_caller
+            ) as counted
+        ),
+        call_refused.per_server > 0 and (
+            select count(*) >= call_refused.per_server
+            from (
+                select from public.recent_calls as c
+                where c.kind = call_refused.kind and c.called_at > server_since
+                limit call_refused.per_server
+            ) as counted
+        )
+    into caller_full, server_full;
+    if caller_full then
         return format(
             'at most %s in %s from %s', call_refused.per_caller, call_refused.span, key
         );
     end if;
-    if call_refused.per_server > 0 and (
-        select count(*) >= call_refused.per_server
-        from (
-            select from public.recent_calls as c
-            where c.kind = call_refused.kind and c.called_at > server_since
-            limit call_refused.per_server
-        ) as counted
-    ) then
+    if server_full then
         return format(
             'at most %s in %s on the whole server',
             call_refused.per_server, call_refused.server_span
