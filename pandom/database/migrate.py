@@ -39,7 +39,7 @@ MIGRATOR: Final = "pandom_migrator"
 LOCK_MODE: Final = "ShareUpdateExclusiveLock"
 LOCK_WAIT_S: Final = 120.0
 POLL_S: Final = 0.2
-TRY_MS: Final = 1000
+TRY_MS: Final = 500
 # A revision that cannot get a lock gives way to the traffic behind it, and is tried again.
 LOCK_TIMEOUT_MS: Final = 4000
 ATTEMPTS: Final = 3
@@ -112,15 +112,15 @@ def session_lock(runner: Runner, waiting: Callable[[str], None] = lambda _: None
         _make_version_table(connection)
         while not _try_lock(connection):
             held = holders.of_table(connection, "public.alembic_version", LOCK_MODE)
+            if not told:
+                waiting(held)
+                told = True
             if time.monotonic() >= deadline:
                 raise Failure(
                     "another migration holds the lock for more than "
                     f"{runner.lock_wait_s:.0f} s: {held}. Next: wait for it, or end it: "
                     f"{holders.HOW_TO_END}"
                 )
-            if not told:
-                waiting(held)
-                told = True
             time.sleep(POLL_S)
         yield
     finally:
