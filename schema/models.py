@@ -598,9 +598,9 @@ class AccountSettings(Base):
             "and least(events_per_user, events_per_address, events_per_second, "
             "registrations_per_address, registrations_per_server, resets_per_address, "
             "resets_per_server, verifications_per_address, verifications_per_server, "
-            "refreshes_per_user, messages_per_mailbox) > 0",
+            "refreshes_per_user, messages_per_mailbox) >= 0",
             name="ck_account_settings_rates",
-            comment="Rates that make sense: none is 0, no window is longer than a day. P3 P5",
+            comment="Rates that make sense: 0 is no limit, no window is longer than a day. P3 P5",
         ),
         {"comment": "Settings of the account functions and the monitoring views; one row. P3 O2"},
     )
@@ -766,13 +766,13 @@ class RecentCall(Base):
 
     __tablename__ = "recent_calls"
     __table_args__ = (
-        PrimaryKeyConstraint("id", name="pk_recent_calls", comment="One row per call. P3"),
-        Index(
-            "idx_recent_calls_caller",
+        PrimaryKeyConstraint(
             "kind",
             "caller",
             "called_at",
-            info={"comment": "Counts the calls of one caller. P3"},
+            "id",
+            name="pk_recent_calls",
+            comment="One row per call; counts the calls of one caller. P3",
         ),
         Index(
             "idx_recent_calls_kind",

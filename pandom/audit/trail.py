@@ -364,11 +364,7 @@ def _rows(
     for block in _ask(cursor, "trail_rows", log):
         if block["month"] in gone:
             continue
-        if (
-            block["found"] == block["row_count"]
-            and block["large"]
-            and _sealed_whole(cursor, log, block)
-        ):
+        if block["found"] == block["row_count"] and _sealed_whole(cursor, log, block):
             continue
         marks = _ask(cursor, "trail_marks", log, number=block["number"])[0]
         yield _named(log, block, _marks(marks["sealed"]), _marks(marks["found"]))

@@ -50,6 +50,7 @@ def run(checkout: str | None = None) -> None:
             with step("privileges") as results:
                 count = migrate.finish(runner)
                 results.append(f"{count} changed" if count else "as declared")
+                results += migrate.validate(runner)
             with step("settings") as results, runner.connect() as connection:
                 results += database_settings.apply(connection, settings, hash_key)
             with step("administrator") as results, runner.connect() as connection:

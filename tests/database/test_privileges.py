@@ -409,6 +409,7 @@ def test_the_auditor_reads_the_evidence_and_writes_nothing(shared: Database) -> 
                 "partition_digest",
                 "note_export",
                 "drop_partition",
+                "end_long_transactions",
             },
         ),
         ("pandom_auditor", set()),

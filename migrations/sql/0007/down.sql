@@ -3,10 +3,10 @@ set local role pandom_trail;
 
 alter table public.audit_logs drop constraint ck_audit_logs_details;
 alter table public.security_logs drop constraint ck_security_logs_details;
-alter table public.audit_logs add constraint ck_audit_logs_details
-check (jsonb_typeof(details) = 'object');
-alter table public.security_logs add constraint ck_security_logs_details
-check (jsonb_typeof(details) = 'object');
+alter table public.audit_logs
+add constraint ck_audit_logs_details check (jsonb_typeof(details) = 'object');
+alter table public.security_logs
+add constraint ck_security_logs_details check (jsonb_typeof(details) = 'object');
 comment on constraint ck_audit_logs_details on public.audit_logs is
 'Details are a JSON object. T3';
 comment on constraint ck_security_logs_details on public.security_logs is

@@ -33,7 +33,7 @@ comment on function public.event_value(text) is
 -- would stop everybody else. What is refused writes nothing, so the table cannot grow
 -- faster than the limits say; each count stops at its limit. Calls of transactions that
 -- have not committed are seen by their own only. Without a caller it is the client's
--- address, in IPv6 its network; a limit of null is none.
+-- address, in IPv6 its network; a limit of 0 or null is none.
 set local role pandom_definer;
 
 create or replace function public.call_refused(
@@ -56,34 +56,42 @@ declare
     moment constant timestamptz := clock_timestamp();
     since constant timestamptz := moment - call_refused.span;
     server_since constant timestamptz := moment - call_refused.server_span;
+    caller_full boolean;
+    server_full boolean;
 begin
-    if (
-        select count(*) >= call_refused.per_caller
-        from (
-            select from public.recent_calls as c
-            where c.kind = call_refused.kind and c.caller = key and c.called_at > since
-            limit call_refused.per_caller
-        ) as counted
-    ) then
+    select
+        call_refused.per_caller > 0 and (
+            select count(*) >= call_refused.per_caller
+            from (
+                select from public.recent_calls as c
+                where c.kind = call_refused.kind and c.caller = key and c.called_at > since
+                limit call_refused.per_caller
+            ) as counted
+        ),
+        call_refused.per_server > 0 and (
+            select count(*) >= call_refused.per_server
+            from (
+                select from public.recent_calls as c
+                where c.kind = call_refused.kind and c.called_at > server_since
+                limit call_refused.per_server
+            ) as counted
+        )
+    into caller_full, server_full;
+    if caller_full then
         return format(
             'at most %s in %s from %s', call_refused.per_caller, call_refused.span, key
         );
     end if;
-    if (
-        select count(*) >= call_refused.per_server
-        from (
-            select from public.recent_calls as c
-            where c.kind = call_refused.kind and c.called_at > server_since
-            limit call_refused.per_server
-        ) as counted
-    ) then
+    if server_full then
         return format(
             'at most %s in %s on the whole server',
             call_refused.per_server, call_refused.server_span
         );
     end if;
-    insert into public.recent_calls (kind, caller, called_at)
-    values (call_refused.kind, key, moment);
+    if call_refused.per_caller > 0 or call_refused.per_server > 0 then
+        insert into public.recent_calls (kind, caller, called_at)
+        values (call_refused.kind, key, moment);
+    end if;
     return null;
 end
 $$;
@@ -325,7 +333,8 @@ comment on function public.renew_password_hash(public.auth_users, text, text) is
 -- object, and a tenth of walking over jsonb_each. Secrets appear as "redacted", never
 -- as a value, so that the trail never holds a hash or a token. Tags and metadata of an
 -- older revision may be larger than today's limits: their size and digest stand for them,
--- so that no change is lost because its event would be too large.
+-- so that no change is lost because its event would be too large. What takes 500 bytes as it
+-- is stored is within the limit however well it was compressed, and costs no call.
 --
 -- Old and new rows meet in a full join. A row whose key was changed stands on one side
 -- only and must not be missed; and a full join cannot become a nested loop: the plan that
@@ -432,8 +441,10 @@ begin
         select actor, tg_op, origin || jsonb_build_object(
             'subject', n.uuid,
             'new', jsonb_build_object(
-                'tags', public.event_value(array_to_json(n.tags)::text)::jsonb,
-                'metadata', public.event_value(n.metadata::text)::jsonb
+                'tags', case when pg_column_size(n.tags) <= 500 then to_jsonb(n.tags)
+                    else public.event_value(array_to_json(n.tags)::text)::jsonb end,
+                'metadata', case when pg_column_size(n.metadata) <= 500 then n.metadata
+                    else public.event_value(n.metadata::text)::jsonb end
             )
         ), address, agent
         from new_rows as n;
@@ -446,13 +457,19 @@ begin
                     then '"uuid":'
                         || json_build_array(o.uuid, n.uuid)::text end,
                 case when o.tags is distinct from n.tags
-                    then '"tags":['
-                        || public.event_value(array_to_json(o.tags)::text) || ', '
-                        || public.event_value(array_to_json(n.tags)::text) || ']' end,
+                    then '"tags":' || case
+                        when greatest(pg_column_size(o.tags), pg_column_size(n.tags)) <= 500
+                            then json_build_array(o.tags, n.tags)::text
+                        else '[' || public.event_value(array_to_json(o.tags)::text) || ', '
+                            || public.event_value(array_to_json(n.tags)::text) || ']'
+                    end end,
                 case when o.metadata is distinct from n.metadata
-                    then '"metadata":['
-                        || public.event_value(o.metadata::text) || ', '
-                        || public.event_value(n.metadata::text) || ']' end
+                    then '"metadata":' || case
+                        when greatest(pg_column_size(o.metadata), pg_column_size(n.metadata)) <= 500
+                            then json_build_array(o.metadata, n.metadata)::text
+                        else '[' || public.event_value(o.metadata::text) || ', '
+                            || public.event_value(n.metadata::text) || ']'
+                    end end
             ) || '}}'
         )::jsonb, address, agent
         from new_rows as n
@@ -463,8 +480,10 @@ begin
         select actor, tg_op, origin || jsonb_build_object(
             'subject', o.uuid,
             'old', jsonb_build_object(
-                'tags', public.event_value(array_to_json(o.tags)::text)::jsonb,
-                'metadata', public.event_value(o.metadata::text)::jsonb
+                'tags', case when pg_column_size(o.tags) <= 500 then to_jsonb(o.tags)
+                    else public.event_value(array_to_json(o.tags)::text)::jsonb end,
+                'metadata', case when pg_column_size(o.metadata) <= 500 then o.metadata
+                    else public.event_value(o.metadata::text)::jsonb end
             )
         ), address, agent
         from old_rows as o;
@@ -883,7 +902,8 @@ parallel safe
 set search_path = ''
 return lower(event_type) in (
     'insert', 'update', 'delete', 'truncate',
-    'user_registered', 'registration_repeated', 'user_verified', 'user_deactivated', 'user_reactivated', 'user_deleted',
+    'user_registered', 'registration_repeated',
+    'user_verified', 'user_deactivated', 'user_reactivated', 'user_deleted',
     'login_succeeded', 'login_failed', 'login_throttled',
     'session_refreshed', 'session_ended', 'sessions_expired',
     'password_changed', 'password_reset_requested', 'password_reset',

@@ -19,13 +19,23 @@ add column messages_per_mailbox integer not null default 5,
 add column transaction_limit interval not null default '00:10:00';
 
 alter table public.account_settings add constraint ck_account_settings_rates check (
-    event_window between interval '1 second' and interval '1 day' and request_window between
-        interval '1 second' and interval '1 day' and message_window between interval '1 second'
-        and interval '1 day' and transaction_limit >= interval '1 minute' and
-        least(events_per_user, events_per_address, events_per_second, registrations_per_address,
-        registrations_per_server, resets_per_address, resets_per_server,
-        verifications_per_address, verifications_per_server, refreshes_per_user,
-        messages_per_mailbox) > 0
+    event_window between interval '1 second' and interval '1 day'
+    and request_window between interval '1 second' and interval '1 day'
+    and message_window between interval '1 second' and interval '1 day'
+    and transaction_limit >= interval '1 minute'
+    and least(
+        events_per_user,
+        events_per_address,
+        events_per_second,
+        registrations_per_address,
+        registrations_per_server,
+        resets_per_address,
+        resets_per_server,
+        verifications_per_address,
+        verifications_per_server,
+        refreshes_per_user,
+        messages_per_mailbox
+    ) >= 0
 ) not valid;
 alter table public.user_profiles add constraint ck_user_profiles_metadata_size check (
     octet_length(metadata::text) <= 65536
@@ -41,7 +51,7 @@ alter table public.sessions add constraint ck_sessions_user_agent check (
 ) not valid;
 
 comment on constraint ck_account_settings_rates on public.account_settings is
-'Rates that make sense: none is 0, no window is longer than a day. P3 P5';
+'Rates that make sense: 0 is no limit, no window is longer than a day. P3 P5';
 comment on constraint ck_user_profiles_metadata_size on public.user_profiles is
 'Metadata has at most 65536 bytes as JSON text. T2 P5';
 comment on constraint ck_user_profiles_tags on public.user_profiles is
@@ -95,10 +105,9 @@ create unlogged table public.recent_calls (
     kind text not null,
     caller text not null,
     called_at timestamptz not null,
-    constraint pk_recent_calls primary key (id)
+    constraint pk_recent_calls primary key (kind, caller, called_at, id)
 );
 
-create index idx_recent_calls_caller on public.recent_calls (kind, caller, called_at);
 create index idx_recent_calls_kind on public.recent_calls (kind, called_at);
 -- squawk-ignore require-concurrent-index-creation
 create index idx_outbox_mailbox on public.outbox (lower(email), kind);
@@ -114,9 +123,7 @@ comment on column public.recent_calls.caller is
 comment on column public.recent_calls.called_at is
 'When.';
 comment on constraint pk_recent_calls on public.recent_calls is
-'One row per call. P3';
-comment on index public.idx_recent_calls_caller is
-'Counts the calls of one caller. P3';
+'One row per call; counts the calls of one caller. P3';
 comment on index public.idx_recent_calls_kind is
 'Counts the calls on the whole server. P3';
 comment on index public.idx_outbox_mailbox is

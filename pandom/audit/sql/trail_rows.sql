@@ -2,19 +2,17 @@
 --
 -- Only blocks that do not fit are returned. The form of a row is the same as in
 -- seal_trail(): from 1 KiB on its SHA-256 stands for it. Blocks of before revision 0007
--- hold such rows whole; `large` says that there are some, for then trail_forms decides.
+-- hold such rows whole: trail_forms decides about them.
 select
     b.number,
     b.month,
     b.row_count,
     b.rows_digest,
-    r.row_count as found,
-    r.large
+    r.row_count as found
 from public.trail_blocks as b
 cross join lateral (
     select
         count(*) as row_count,
-        coalesce(bool_or(octet_length(s.form) >= 1024), false) as large,
         sha256(string_agg(
             case when octet_length(s.form) < 1024 then s.form else sha256(s.form) end,
             ''::bytea
@@ -34,7 +32,7 @@ cross join lateral (
             and t.timestamp < b.month::timestamptz + interval '1 month'
             and (t.epoch, t.tx, t.id) >= (b.first_epoch, b.first_tx, b.first_id)
             and (t.epoch, t.tx, t.id) <= (b.last_epoch, b.last_tx, b.last_id)
-        offset 0
+        order by t.epoch, t.tx, t.id
     ) as s
 ) as r
 where b.log = %(log)s

@@ -6,7 +6,8 @@
 -- object, and a tenth of walking over jsonb_each. Secrets appear as "redacted", never
 -- as a value, so that the trail never holds a hash or a token. Tags and metadata of an
 -- older revision may be larger than today's limits: their size and digest stand for them,
--- so that no change is lost because its event would be too large.
+-- so that no change is lost because its event would be too large. What takes 500 bytes as it
+-- is stored is within the limit however well it was compressed, and costs no call.
 --
 -- Old and new rows meet in a full join. A row whose key was changed stands on one side
 -- only and must not be missed; and a full join cannot become a nested loop: the plan that
@@ -113,8 +114,10 @@ begin
         select actor, tg_op, origin || jsonb_build_object(
             'subject', n.uuid,
             'new', jsonb_build_object(
-                'tags', public.event_value(array_to_json(n.tags)::text)::jsonb,
-                'metadata', public.event_value(n.metadata::text)::jsonb
+                'tags', case when pg_column_size(n.tags) <= 500 then to_jsonb(n.tags)
+                    else public.event_value(array_to_json(n.tags)::text)::jsonb end,
+                'metadata', case when pg_column_size(n.metadata) <= 500 then n.metadata
+                    else public.event_value(n.metadata::text)::jsonb end
             )
         ), address, agent
         from new_rows as n;
@@ -127,13 +130,19 @@ begin
                     then '"uuid":'
                         || json_build_array(o.uuid, n.uuid)::text end,
                 case when o.tags is distinct from n.tags
-                    then '"tags":['
-                        || public.event_value(array_to_json(o.tags)::text) || ', '
-                        || public.event_value(array_to_json(n.tags)::text) || ']' end,
+                    then '"tags":' || case
+                        when greatest(pg_column_size(o.tags), pg_column_size(n.tags)) <= 500
+                            then json_build_array(o.tags, n.tags)::text
+                        else '[' || public.event_value(array_to_json(o.tags)::text) || ', '
+                            || public.event_value(array_to_json(n.tags)::text) || ']'
+                    end end,
                 case when o.metadata is distinct from n.metadata
-                    then '"metadata":['
-                        || public.event_value(o.metadata::text) || ', '
-                        || public.event_value(n.metadata::text) || ']' end
+                    then '"metadata":' || case
+                        when greatest(pg_column_size(o.metadata), pg_column_size(n.metadata)) <= 500
+                            then json_build_array(o.metadata, n.metadata)::text
+                        else '[' || public.event_value(o.metadata::text) || ', '
+                            || public.event_value(n.metadata::text) || ']'
+                    end end
             ) || '}}'
         )::jsonb, address, agent
         from new_rows as n
@@ -144,8 +153,10 @@ begin
         select actor, tg_op, origin || jsonb_build_object(
             'subject', o.uuid,
             'old', jsonb_build_object(
-                'tags', public.event_value(array_to_json(o.tags)::text)::jsonb,
-                'metadata', public.event_value(o.metadata::text)::jsonb
+                'tags', case when pg_column_size(o.tags) <= 500 then to_jsonb(o.tags)
+                    else public.event_value(array_to_json(o.tags)::text)::jsonb end,
+                'metadata', case when pg_column_size(o.metadata) <= 500 then o.metadata
+                    else public.event_value(o.metadata::text)::jsonb end
             )
         ), address, agent
         from old_rows as o;

@@ -5,7 +5,7 @@
 -- would stop everybody else. What is refused writes nothing, so the table cannot grow
 -- faster than the limits say; each count stops at its limit. Calls of transactions that
 -- have not committed are seen by their own only. Without a caller it is the client's
--- address, in IPv6 its network; a limit of null is none.
+-- address, in IPv6 its network; a limit of 0 or null is none.
 set local role pandom_definer;
 
 create or replace function public.call_refused(
@@ -28,34 +28,42 @@ declare
     moment constant timestamptz := clock_timestamp();
     since constant timestamptz := moment - call_refused.span;
     server_since constant timestamptz := moment - call_refused.server_span;
+    caller_full boolean;
+    server_full boolean;
 begin
-    if (
-        select count(*) >= call_refused.per_caller
-        from (
-            select from public.recent_calls as c
-            where c.kind = call_refused.kind and c.caller = key and c.called_at > since
-            limit call_refused.per_caller
-        ) as counted
-    ) then
+    select
+        call_refused.per_caller > 0 and (
+            select count(*) >= call_refused.per_caller
+            from (
+                select from public.recent_calls as c
+                where c.kind = call_refused.kind and c.caller = key and c.called_at > since
+                limit call_refused.per_caller
+            ) as counted
+        ),
+        call_refused.per_server > 0 and (
+            select count(*) >= call_refused.per_server
+            from (
+                select from public.recent_calls as c
+                where c.kind = call_refused.kind and c.called_at > server_since
+                limit call_refused.per_server
+            ) as counted
+        )
+    into caller_full, server_full;
+    if caller_full then
         return format(
             'at most %s in %s from %s', call_refused.per_caller, call_refused.span, key
         );
     end if;
-    if (
-        select count(*) >= call_refused.per_server
-        from (
-            select from public.recent_calls as c
-            where c.kind = call_refused.kind and c.called_at > server_since
-            limit call_refused.per_server
-        ) as counted
-    ) then
+    if server_full then
         return format(
             'at most %s in %s on the whole server',
             call_refused.per_server, call_refused.server_span
         );
     end if;
-    insert into public.recent_calls (kind, caller, called_at)
-    values (call_refused.kind, key, moment);
+    if call_refused.per_caller > 0 or call_refused.per_server > 0 then
+        insert into public.recent_calls (kind, caller, called_at)
+        values (call_refused.kind, key, moment);
+    end if;
     return null;
 end
 $$;

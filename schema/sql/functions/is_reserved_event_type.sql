@@ -13,7 +13,8 @@ parallel safe
 set search_path = ''
 return lower(event_type) in (
     'insert', 'update', 'delete', 'truncate',
-    'user_registered', 'registration_repeated', 'user_verified', 'user_deactivated', 'user_reactivated', 'user_deleted',
+    'user_registered', 'registration_repeated',
+    'user_verified', 'user_deactivated', 'user_reactivated', 'user_deleted',
     'login_succeeded', 'login_failed', 'login_throttled',
     'session_refreshed', 'session_ended', 'sessions_expired',
     'password_changed', 'password_reset_requested', 'password_reset',
