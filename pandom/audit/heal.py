@@ -141,6 +141,8 @@ def sql(one: Difference, expected: Facts) -> str | None:
 # What somebody made and nobody declared: taking it back would drop it.
 _MADE: Final = frozenset(
     {
+        "bucket",
+        "container",
         "event trigger",
         "extension",
         "function",
@@ -149,6 +151,8 @@ _MADE: Final = frozenset(
         "publication",
         "role",
         "rule",
+        "store policy",
+        "store user",
         "trigger",
         "view",
     }

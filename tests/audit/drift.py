@@ -21,6 +21,8 @@ class Drift:
     findings: tuple[str, ...]
     severity: str = "high"
     up: str = ""
+    # Whether the other tools were shown it (docs/audit.md, What other tools find).
+    compared: bool = True
 
     @property
     def touched(self) -> set[str]:
@@ -41,8 +43,15 @@ class Drift:
         }
 
 
-def _d(name: str, sql: str, *findings: str, severity: str = "high", up: str = "") -> Drift:
-    return Drift(name, sql, findings, severity, up)
+def _d(
+    name: str,
+    sql: str,
+    *findings: str,
+    severity: str = "high",
+    up: str = "",
+    compared: bool = True,
+) -> Drift:
+    return Drift(name, sql, findings, severity, up, compared)
 
 
 def independent(chosen: Iterable[Drift]) -> list[Drift]:
@@ -177,22 +186,26 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "alter database {db} set default_transaction_read_only = on;",
         "role-setting-extra:database {db}:default_transaction_read_only",
         severity="medium",
+        compared=False,
     ),
     _d(
         "another form of dates for everybody",
         "alter role all set datestyle = 'German';",
         "role-setting-extra:every role:DateStyle",
         severity="medium",
+        compared=False,
     ),
     _d(
         "a limit of connections to the database",
         "alter database {db} connection limit 60;",
         "database-different:{db}:connection limit",
+        compared=False,
     ),
     _d(
         "a database that anybody may copy",
         "alter database {db} is_template true;",
         "database-different:{db}:template",
+        compared=False,
     ),
     # -- memberships ---------------------------------------------------------------------
     _d(

@@ -221,7 +221,9 @@ def test_the_longest_names_fit_into_80_columns(shipped: Shipped, audit: Audit) -
     assert found.drift
     assert long in texts[0].replace("\n", "").replace(" ", "")
     for text in texts:
-        assert [line for line in text.splitlines() if len(line) > 80] == []
+        # A command is never broken: it is to be typed as it is.
+        wide = [line.strip() for line in text.splitlines() if len(line) > 80]
+        assert [line for line in wide if not line.startswith("`pandom audit heal '")] == []
 
 
 @pytest.mark.requirement("B5")

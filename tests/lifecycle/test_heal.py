@@ -90,6 +90,11 @@ def test_what_is_changed_in_the_server_is_seen_and_healed(own: RunningStack) -> 
         "update public.trail_retention set months = 1",
     )
     preview(own, 2)
+    # What PostgreSQL lets any role do to itself; the provider sees the one never and
+    # fails on the other.
+    as_role(own, "pandom_mailer", "alter role pandom_mailer password 'chosen by itself'")
+    as_role(own, "pandom_app", "alter role pandom_app set statement_timeout = '5min'")
+    as_role(own, "pandom_app", "alter role pandom_app set search_path = pg_catalog")
     # What Pulumi does not look at, or would stop at; and what only a person may decide.
     as_superuser(
         own,
@@ -113,11 +118,6 @@ def test_what_is_changed_in_the_server_is_seen_and_healed(own: RunningStack) -> 
     janitor = client.containers.get(own.container("janitor"))
     memory = janitor.attrs["HostConfig"]["Memory"]
     janitor.update(mem_limit=2 * memory, memswap_limit=2 * memory)
-    # What PostgreSQL lets any role do to itself; the provider sees the one never and
-    # fails on the other.
-    as_role(own, "pandom_mailer", "alter role pandom_mailer password 'chosen by itself'")
-    as_role(own, "pandom_app", "alter role pandom_app set statement_timeout = '5min'")
-    as_role(own, "pandom_app", "alter role pandom_app set search_path = pg_catalog")
     said = own.pandom("up", "--stack", own.name, code=2).stderr
     assert "nothing changed" not in said
     assert as_superuser(

@@ -88,5 +88,7 @@ def test_the_comparison_has_every_class_of_drift() -> None:
     text = (ROOT / "docs" / "audit.md").read_text()
     table = text.partition("| class | ")[2].partition("<!-- end of comparison -->")[0]
     rows = re.findall(r"^\| (.+?) \| (found|not found) \| .*\|$", table, re.M)
-    assert [name for name, _ in rows] == [one.name for one in DRIFT], "stale: make it again"
+    assert [name for name, _ in rows] == [one.name for one in DRIFT if one.compared], (
+        "stale: make it again"
+    )
     assert {verdict for _, verdict in rows} == {"found"}
