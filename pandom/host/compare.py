@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from pandom.errors import DONE, USER_MISTAKE, UserMistake
 from pandom.host import explain, keys, lock, passphrase
@@ -14,7 +12,7 @@ from pandom.host.engine import Engine
 from pandom.host.events import QUIET_OPERATIONS
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
-from pandom.host.state import ROLE, State
+from pandom.host.state import State
 from pandom.host.up import toolchain_variables
 from pandom.paths import every_stack
 from pandom.progress import say
@@ -32,18 +30,6 @@ def preview(name: str, expect_no_changes: bool) -> int:
 def refresh(name: str, expect_no_changes: bool) -> int:
     """Bring the state in line with what is there; changes nothing outside the state."""
     return _operate(name, "refresh", ["--yes", "--skip-preview"], expect_no_changes)
-
-
-def _within_reach(engine: Engine, options: list[str], exported: Mapping[str, Any]) -> list[str]:
-    """The options, without what needs an answer of PostgreSQL while it gives none."""
-    server = engine.container("postgres")
-    if not any(State(exported).names(ROLE)) or (server is not None and server.good):
-        return options
-    say("  PostgreSQL is not running: what is in it is not compared; `pandom up` starts it")
-    if "--refresh" in options:
-        return [one for one in options if one != "--refresh"]
-    outside = [one.urn for one in State(exported).resources if one.type.startswith("docker:")]
-    return [*options, *(f"--target={urn}" for urn in outside)]
 
 
 def _operate(name: str, operation: str, options: list[str], expect_no_changes: bool) -> int:
@@ -64,12 +50,7 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
             if operation == "preview":
                 refuse_change(settings, State(exported).environment)
             keys.restore(stack, exported)
-            counts = pulumi.operate(
-                operation,
-                *_within_reach(engine, options, exported),
-                show=display,
-                variables=_STREAM,
-            )
+            counts = pulumi.operate(operation, *options, show=display, variables=_STREAM)
         except PulumiFailed as error:
             raise explain.failure(stack, error, engine, since, f"pandom {operation}") from error
         finally:
