@@ -29,4 +29,4 @@ operations = Operations(
     "operations", OperationsArgs(settings, images.operations, network, keys, migration, storage)
 )
 
-outputs.export(settings, keys, str(ca_certificate(settings.stack)))
+outputs.export(settings, keys, database, storage, str(ca_certificate(settings.stack)))

@@ -26,9 +26,11 @@ class DatabaseArgs:
 
 class Database(pulumi.ComponentResource):
     """The server and its volume. Everything inside the server is ``deleted_with``
-    the volume: destroy sends no SQL and works while the server is down."""
+    the volume: destroy sends no SQL and works while the server is down. ``port`` is known
+    once the server has it, so that clients are not told of one before."""
 
     container: docker.Container
+    port: pulumi.Output[int]
     data: docker.Volume
 
     def __init__(
@@ -68,6 +70,7 @@ class Database(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
+        self.port = self.container.id.apply(lambda _: settings.postgres_port)
         self.register_outputs({"container": self.container.name})
 
 

@@ -10,8 +10,10 @@ import pulumi
 from pandom.objectstore import REGION
 from schema.access import DATABASE, roles
 from schema.storage import AUDITOR, EVIDENCE, MEDIA
+from stacks.database import Database
 from stacks.keys import Keys, store_secret
 from stacks.settings import Settings
+from stacks.storage import Storage
 
 # Whose login `pandom env` gives by default.
 APPLICATION: Final = "pandom_app"
@@ -57,12 +59,14 @@ def database_url(user: str, password: str, port: int, sslmode: str, sslrootcert:
     )
 
 
-def export(settings: Settings, keys: Keys, sslrootcert: str) -> None:
+def export(
+    settings: Settings, keys: Keys, database: Database, storage: Storage, sslrootcert: str
+) -> None:
     """Every output of the stack; secret ones stay encrypted in the state."""
     password = keys.secrets[APPLICATION]
     values: dict[str, pulumi.Input[object]] = {
         "db_host": "127.0.0.1",
-        "db_port": settings.postgres_port,
+        "db_port": database.port,
         "db_username": APPLICATION,
         "db_password": password,
         "db_database": DATABASE,
@@ -72,13 +76,13 @@ def export(settings: Settings, keys: Keys, sslrootcert: str) -> None:
         "db_pool_max": 20,
         "db_connect_timeout_ms": 5000,
         "db_idle_timeout_ms": 30000,
-        "database_url": password.apply(
-            lambda secret: database_url(
-                APPLICATION, secret, settings.postgres_port, settings.sslmode, sslrootcert
+        "database_url": pulumi.Output.all(password, database.port).apply(
+            lambda known: database_url(
+                APPLICATION, known[0], known[1], settings.sslmode, sslrootcert
             )
         ),
         "minio_endpoint": "127.0.0.1",
-        "minio_port": settings.minio_port,
+        "minio_port": storage.port,
         "minio_use_ssl": True,
         "minio_ca": sslrootcert,
         "minio_region": REGION,

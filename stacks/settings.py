@@ -355,7 +355,8 @@ def _cross_checks(values: dict[str, Any], profile: Profile) -> Iterator[str]:
             f"found {values['bcryptCost']}"
         )
     password = values["adminPassword"]
-    if password and not profile.weak_passwords:
+    usable = password and not secret_problem("adminPassword", password)
+    if usable and not profile.weak_passwords:
         weak = password_problem(password, values["adminEmail"])
         if weak:
             # The value is a secret even when it is a bad one: it is not shown.

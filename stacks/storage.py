@@ -28,9 +28,11 @@ class StorageArgs:
 
 
 class Storage(pulumi.ComponentResource):
-    """The server, its volume, and the job that makes bucket, user and policy."""
+    """The server, its volume, and the job that makes bucket, user and policy. ``port`` is
+    known once the server has it."""
 
     container: docker.Container
+    port: pulumi.Output[int]
     job: Job
 
     def __init__(
@@ -77,6 +79,7 @@ class Storage(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
+        self.port = self.container.id.apply(lambda _: settings.minio_port)
         self.job = Job(
             "storage",
             ContainerArgs(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from pandom.database import revisions
 from pandom.database.revisions import Applied, Revision
@@ -17,7 +16,7 @@ from pandom.host.events import QUIET_OPERATIONS
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
-from pandom.host.state import ROLE, State
+from pandom.host.state import State
 from pandom.host.up import toolchain_variables
 from pandom.paths import every_stack
 from pandom.progress import say
@@ -35,18 +34,6 @@ def preview(name: str, expect_no_changes: bool) -> int:
 def refresh(name: str, expect_no_changes: bool) -> int:
     """Bring the state in line with what is there; changes nothing outside the state."""
     return _operate(name, "refresh", ["--yes", "--skip-preview"], expect_no_changes)
-
-
-def _within_reach(engine: Engine, options: list[str], exported: Mapping[str, Any]) -> list[str]:
-    """The options, without what needs an answer of PostgreSQL while it gives none."""
-    server = engine.container("postgres")
-    if not any(State(exported).names(ROLE)) or (server is not None and server.good):
-        return options
-    say("  PostgreSQL is not running: what is in it is not compared; `pandom up` starts it")
-    if "--refresh" in options:
-        return [one for one in options if one != "--refresh"]
-    outside = [one.urn for one in State(exported).resources if one.type.startswith("docker:")]
-    return [*options, *(f"--target={urn}" for urn in outside)]
 
 
 def _operate(name: str, operation: str, options: list[str], expect_no_changes: bool) -> int:
@@ -72,12 +59,7 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
                 applied = of_running(exported)
                 refuse(revised, applied)
             keys.restore(stack, exported)
-            counts = pulumi.operate(
-                operation,
-                *_within_reach(engine, options, exported),
-                show=display,
-                variables=_STREAM,
-            )
+            counts = pulumi.operate(operation, *options, show=display, variables=_STREAM)
         except PulumiFailed as error:
             raise explain.failure(stack, error, engine, since, f"pandom {operation}") from error
         finally:

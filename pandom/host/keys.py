@@ -117,10 +117,8 @@ def _shows(server: Container, wanted: str) -> bool:
 
 def _make_show(engine: Engine, server: Container, wanted: str) -> None:
     """Let a server read its certificate again: PostgreSQL on a signal, MinIO as it starts."""
+    server = engine.wait_good(server.part, SHOW_S) or server  # it may have just been made
     deadline = time.monotonic() + SHOW_S
-    while server.health == "starting" and time.monotonic() < deadline:
-        time.sleep(0.25)
-        server = engine.container(server.part) or server
     if _shows(server, wanted):
         return
     with step(f"{server.part}: reading its new certificate"):
@@ -136,3 +134,4 @@ def _make_show(engine: Engine, server: Container, wanted: str) -> None:
                     f"Next: docker restart {server.name}; docker logs {server.name} says more."
                 )
             time.sleep(0.1)
+        engine.wait_good(server.part, SHOW_S)

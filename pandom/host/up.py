@@ -146,6 +146,7 @@ class _Up:
             engine.wait_good(part, READY_S)
         self._changed += keys.settle(self._stack, engine, authority)
         findings = repair.examine(engine, state, settings.ports)
+        findings.replace += keys.outdated(engine, exported)
         replace = findings.replace
         if findings.targets:
             self._foundation(engine, findings)
@@ -155,7 +156,6 @@ class _Up:
             known = {one.urn for one in state.resources}
             replace = [urn for urn in state.jobs if urn in findings.replace and urn in known]
             replace = [urn for urn in replace if urn not in findings.targets]
-        replace += [urn for urn in keys.outdated(engine, exported) if urn not in replace]
         if any(state.names(ROLE)):
             found = engine.wait_good("postgres", READY_S)
             if found is None or not found.good:

@@ -349,7 +349,7 @@ def _write(path: Path, content: bytes, uid: int) -> None:
 def _is(path: Path, content: bytes, uid: int) -> bool:
     try:
         found = path.lstat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     right = stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o400
     return right and found.st_uid == uid and path.read_bytes() == content

@@ -212,11 +212,20 @@ class FakeEngine:
 
 
 def seen(
-    part: str, status: str = "running", health_state: str | None = "healthy", code: int = 0
+    part: str,
+    status: str = "running",
+    health_state: str | None = "healthy",
+    code: int = 0,
+    port: int | None = None,
 ) -> Container:
+    port = port or PORTS.get(part)
+    ports = (port,) if port else ()
     return Container(
-        f"id-{part}", part, part, "i", status, health_state, code, 0, None, None, (), ("net",)
+        f"id-{part}", part, part, "i", status, health_state, code, 0, None, None, ports, ("net",)
     )
+
+
+PORTS = {"postgres": 5432, "minio": 9000}
 
 
 STATE = State(
@@ -232,7 +241,7 @@ GOOD = FakeEngine([seen("postgres"), seen("migration", "exited", None)], {"net":
 
 
 def test_nothing_is_off_when_everything_is_there() -> None:
-    assert repair.examine(GOOD, STATE) == repair.Findings()  # type: ignore[arg-type]
+    assert repair.examine(GOOD, STATE, PORTS) == repair.Findings()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -242,25 +251,56 @@ def test_nothing_is_off_when_everything_is_there() -> None:
         FakeEngine([seen("postgres", "exited", None)], {"net": "n"}, ["data"]),
         FakeEngine([seen("postgres", "running", "unhealthy")], {"net": "n"}, ["data"]),
         FakeEngine([seen("postgres")], {}, ["data"]),
+        FakeEngine([seen("postgres", port=15432)], {"net": "n"}, ["data"]),
     ],
 )
 def test_what_is_off_is_brought_up_first(broken: FakeEngine) -> None:
-    findings = repair.examine(broken, STATE)  # type: ignore[arg-type]
+    findings = repair.examine(broken, STATE, PORTS)  # type: ignore[arg-type]
     assert any("postgres" in urn or urn.endswith("::p") for urn in findings.targets)
     assert not any(urn.endswith("::m") for urn in findings.targets)
     assert findings.replace == []
 
 
+def test_an_address_that_a_run_left_in_the_state_is_mended() -> None:
+    provider = resource("pulumi:providers:postgresql", "cluster", inputs={"port": "15432"})
+    volume = resource("docker:index/volume:Volume", "data", "data")
+    state = State(exported(provider, volume, docker_container("p", "postgres")))
+    found = repair.examine(GOOD, state, PORTS)  # type: ignore[arg-type]
+    assert provider["urn"] in found.targets
+
+
+@pytest.mark.parametrize(
+    ("postgres", "minio", "leaving"),
+    [
+        (5432, 9000, []),
+        (15432, 19000, []),
+        (9000, 5432, ["minio", "postgres"]),
+        (15432, 5432, []),
+        (9000, 15432, []),
+    ],
+    ids=["as wanted", "both elsewhere", "swapped", "minio from postgres", "postgres from minio"],
+)
+def test_a_server_makes_way_for_another(postgres: int, minio: int, leaving: list[str]) -> None:
+    """PORTS are wanted; the two servers are where the table says."""
+    engine = FakeEngine([seen("minio", port=minio), seen("postgres", port=postgres)], {}, [])
+    found = {one.part for one in repair.make_way(engine, PORTS)}  # type: ignore[arg-type]
+    held = {"minio": minio, "postgres": postgres}
+    wanted = {port: part for part, port in PORTS.items()}
+    expected = {part for part, port in held.items() if wanted.get(port, part) != part}
+    assert found == expected
+    assert found >= set(leaving)
+
+
 def test_a_lost_volume_runs_the_jobs_again() -> None:
     lost = FakeEngine([seen("postgres")], {"net": "n"}, [])
-    findings = repair.examine(lost, STATE)  # type: ignore[arg-type]
+    findings = repair.examine(lost, STATE, PORTS)  # type: ignore[arg-type]
     assert [urn for urn in findings.replace if urn.endswith("::m")]
 
 
 def test_a_job_that_failed_or_was_killed_runs_again() -> None:
     job = seen("migration", "exited", None, code=137)
     killed = FakeEngine([seen("postgres"), job], {"net": "n"}, ["data"])
-    findings = repair.examine(killed, STATE)  # type: ignore[arg-type]
+    findings = repair.examine(killed, STATE, PORTS)  # type: ignore[arg-type]
     assert findings.targets == []
     assert [urn.rpartition("::")[2] for urn in findings.replace] == ["m"]
 
@@ -269,7 +309,7 @@ def test_a_pruned_image_is_made_again() -> None:
     state = State(
         exported(resource("docker:index/image:Image", "i", outputs={"repoDigest": "pruned"}))
     )
-    assert repair.examine(GOOD, state).replace == ["u::docker:index/image:Image::i"]  # type: ignore[arg-type]
+    assert repair.examine(GOOD, state, PORTS).replace == ["u::docker:index/image:Image::i"]  # type: ignore[arg-type]
 
 
 def test_only_what_the_state_does_not_know_is_removed() -> None:
@@ -316,10 +356,10 @@ def test_a_client_gets_exactly_the_promised_names() -> None:
 def test_the_application_gets_the_key_of_hashes_while_they_are_encrypted() -> None:
     key = {"password_hash_key": "k"}
     on = {**OUTPUTS, **key, "encrypt_password_hash": True}
-    assert parsed(dotenv(on, None))["PASSWORD_HASH_KEY"] == "k"
-    assert "PASSWORD_HASH_KEY" not in dotenv(on, "pandom_user")
-    assert "PASSWORD_HASH_KEY" not in dotenv({**on, "encrypt_password_hash": False}, None)
-    assert "ADMIN_PASSWORD" not in dotenv(on, None, ("ADMIN_PASSWORD",))
+    assert variables(on, None)["PASSWORD_HASH_KEY"] == "k"
+    assert "k" in hidden(variables(on, None))
+    assert "PASSWORD_HASH_KEY" not in variables(on, "pandom_user")
+    assert "PASSWORD_HASH_KEY" not in variables({**on, "encrypt_password_hash": False}, None)
 
 
 @pytest.mark.requirement("D1")

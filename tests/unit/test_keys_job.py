@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pandom import certificates
 from pandom.certificates import RENEW_DAYS
@@ -237,6 +239,66 @@ def test_a_broken_file_is_made_anew(volumes: Volumes, broken: str, content: byte
     again = volumes.files()
     volumes.run()
     assert volumes.files() == again
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["ca/ca.pem", "postgres/server.key", "minio/certs/public.crt", "operator/pandom_user_password"],
+)
+@pytest.mark.parametrize("kind", ["missing", "folder", "link"])
+def test_whatever_stands_in_a_files_place_is_replaced(
+    volumes: Volumes, tmp_path: Path, place: str, kind: str
+) -> None:
+    volumes.run()
+    wanted = set(volumes.files())
+    path = volumes.root / place
+    path.unlink()
+    if kind == "folder":
+        (path / "inside").mkdir(parents=True)
+    elif kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    volumes.run()
+    assert path.is_file()
+    assert not path.is_symlink()
+    assert set(volumes.files()) == wanted
+    volumes.certificate().verify_directly_issued_by(volumes.certificate("minio/ca.crt"))
+
+
+def test_a_file_in_a_folders_place_is_replaced(volumes: Volumes) -> None:
+    volumes.run()
+    shutil.rmtree(volumes.root / "minio/certs")
+    (volumes.root / "minio/certs").write_text("no folder")
+    volumes.run()
+    assert (volumes.root / "minio/certs/private.key").is_file()
+
+
+def test_a_ca_whose_signature_is_damaged_is_made_anew(volumes: Volumes) -> None:
+    volumes.run()
+    path = volumes.root / "ca/ca.pem"
+    key, _, _ = path.read_bytes().partition(b"-----BEGIN CERTIFICATE-----")
+    der = bytearray(volumes.certificate("operator/ca.crt").public_bytes(Encoding.DER))
+    der[-1] ^= 1
+    path.write_bytes(key + x509.load_der_x509_certificate(bytes(der)).public_bytes(Encoding.PEM))
+    volumes.run()
+    authority = volumes.certificate("operator/ca.crt")
+    authority.verify_directly_issued_by(authority)
+
+
+def test_how_long_a_certificate_lasts(volumes: Volumes, later: Callable[[int], None]) -> None:
+    later(-keys.SERVER_DAYS + RENEW_DAYS - 1)
+    volumes.run()
+    near = volumes.certificate().public_bytes(Encoding.DER)
+    assert "ends in" in str(certificates.lasting(near)[1])
+    later(RENEW_DAYS - 1)
+    volumes.run()
+    fresh = volumes.certificate().public_bytes(Encoding.DER)
+    assert fresh != near
+    later(-keys.SERVER_DAYS - 1)
+    shutil.rmtree(volumes.root / "postgres")
+    (volumes.root / "postgres").mkdir()
+    volumes.run()
+    with pytest.raises(Failure, match="ended on"):
+        certificates.lasting(volumes.certificate().public_bytes(Encoding.DER))
 
 
 def test_a_run_killed_at_any_write_is_completed_by_the_next(

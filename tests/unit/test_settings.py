@@ -12,8 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pandom.errors import USER_MISTAKE
+from pandom.objectstore import MIN_SECRET_LENGTH as MIN_STORE_SECRET_LENGTH
 from pandom.paths import ROOT
-from stacks.settings import PROFILES, SECRET_KEYS, SettingsError, defaults, load, profile_table
+from stacks.settings import (
+    PROFILES,
+    SECRET_KEYS,
+    SettingsError,
+    changes,
+    defaults,
+    load,
+    profile_table,
+    refuse_change,
+)
 
 PRODUCTION = {"profile": "production", "protect": True, "backup": "external"}
 TEMPLATES = sorted((ROOT / "stacks" / "templates").glob("*.yaml"))
@@ -48,7 +58,14 @@ def problems(**raw: Any) -> tuple[str, ...]:
         ("auditRetentionMonths", 0, "from 1 to 240"),
         ("backup", "tape", "none, external"),
         ("adminPassword", 12, "secret string"),
-        ("appPassword", "short", "at least 12 characters"),
+        ("appPassword", "short", "12 to 256 characters"),
+        ("userPassword", "x" * 257, "12 to 256 characters"),
+        ("minioSecretKey", "x" * (MIN_STORE_SECRET_LENGTH - 1), "16 to 256 characters"),
+        ("appPassword", "twelve and\nmore", "without control characters"),
+        ("userPassword", "twelve and\tmore", "without control characters"),
+        ("minioSecretKey", "sixteen and \x00 more", "without control characters"),
+        ("minioSecretKey", "sixteen and \u2028 more", "without control characters"),
+        ("adminPassword", "Trombone-\x85Lagoon-42", "without control characters"),
     ],
 )
 def test_a_bad_value_is_refused_by_name_with_what_is_allowed(
@@ -109,6 +126,29 @@ def test_a_weak_administrator_password_is_refused_outside_the_ephemeral_profile(
     assert problem.startswith("pandom-stack:adminPassword: expected ")
     assert password not in problem  # a secret is not shown, also when it is a bad one
     assert load("ci", {"profile": "ephemeral", "adminPassword": password}).overrides
+
+
+@pytest.mark.parametrize("name", SECRET_KEYS)
+@pytest.mark.parametrize("bad", ["\n", "\r", "\x00", "\x1b", "\x7f", "\x85", "\u2029", "\ud800"])
+def test_no_secret_has_what_no_client_can_be_handed(name: str, bad: str) -> None:
+    secret = f"Trombone-{bad}Lagoon-42"
+    (problem,) = problems(**{name: secret})
+    assert "without control characters" in problem
+    assert secret not in problem
+    assert load("dev", {name: "Trombone 'Lagoon' \"42\" $§"}).overrides[name]
+
+
+def test_every_key_says_what_a_later_change_does() -> None:
+    assert changes().keys() == defaults().keys()
+    assert all(changes().values())
+
+
+def test_a_bucket_that_is_renamed_is_refused_and_one_that_is_not_passes() -> None:
+    refuse_change(load("dev", {"bucket": "other"}), {})
+    refuse_change(load("dev", {"bucket": "other"}), {"PANDOM_BUCKET": "other"})
+    with pytest.raises(SettingsError, match=r"expected pandom-media.*found 'other'") as caught:
+        refuse_change(load("dev", {"bucket": "other"}), {"PANDOM_BUCKET": "pandom-media"})
+    assert caught.value.exit_code == USER_MISTAKE
 
 
 def test_a_strong_password_and_an_encrypted_one_pass() -> None:
