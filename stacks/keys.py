@@ -86,8 +86,10 @@ class Keys(pulumi.ComponentResource):
         settings = args.settings
         self.secrets = self._secrets(settings)
         child = pulumi.ResourceOptions(parent=self)
+        # Without these nobody could open the data that is protected.
+        held = pulumi.ResourceOptions(parent=self, protect=settings.protect)
         self.volumes = {
-            reader: volume(f"keys-{reader}-volume", settings.stack, f"keys-{reader}", child).name
+            reader: volume(f"keys-{reader}-volume", settings.stack, f"keys-{reader}", held).name
             for reader in ("ca", *READERS)
         }
         self.job = Job(
@@ -122,7 +124,10 @@ class Keys(pulumi.ComponentResource):
             "pandom_user": "userPassword",
             store_secret(MEDIA): "minioSecretKey",
         }
-        logins = [role.name for role in roles(settings.opt_in) if role.login]
+        every_login = [role for role in roles(settings.opt_in) if role.login]
+        logins = [role.name for role in every_login]
+        # A login that can be switched off takes its secret with it.
+        free = {role.name for role in every_login if role.opt_in}
         names = ["postgres", *logins, "admin", "minio-root", *map(store_secret, USERS)]
         if settings.encrypt_password_hash:
             names.append("password-hash-key")
@@ -138,7 +143,9 @@ class Keys(pulumi.ComponentResource):
                 # Letters and digits only: they pass unquoted through URLs, dotenv and
                 # connection strings, and 32 of them are 190 bits.
                 special=False,
-                opts=pulumi.ResourceOptions(parent=self),
+                opts=pulumi.ResourceOptions(
+                    parent=self, protect=settings.protect and name not in free
+                ),
             ).result
         secrets["minio-root-user"] = pulumi.Output.from_input(MINIO_ROOT_USER)
         return secrets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from pandom.errors import DONE, USER_MISTAKE, UserMistake
-from pandom.host import explain, lock, passphrase
+from pandom.host import explain, identity, lock, passphrase
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
@@ -38,14 +38,13 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
     passphrase.there()
     variables = toolchain_variables()
     with lock.of_stack(stack):
+        recorded, engine = stack.recorded(), Engine(name)
+        identity.refuse_renamed(name, recorded)
+        identity.refuse(name, engine.things(), recorded)
         if said := files.prepare_file(stack):
             say(f"  {said}")
         files.settings(stack)
-        engine, since, display = (
-            Engine(name),
-            datetime.now(UTC),
-            Display(planned=operation == "preview"),
-        )
+        since, display = datetime.now(UTC), Display(planned=operation == "preview")
         try:
             counts = Pulumi(stack, variables).operate(
                 operation, *options, show=display, variables=_STREAM

@@ -7,18 +7,24 @@ the roles would fail. Data is in volumes, which nothing here removes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import docker.errors
 
+from pandom.errors import UserMistake
 from pandom.host.engine import Container, Engine
+from pandom.host.stack import Stack
 from pandom.host.state import CONTAINER, IMAGE, NETWORK, RANDOM, VOLUME, State
 from pandom.naming import LABEL_PART
 from pandom.progress import say, step
+from stacks.settings import Settings
 
 # What must be there before the server can be asked anything.
 SERVERS = ("postgres", "minio")
+# The parts whose volumes hold what nothing can make again.
+DATA = {"data": "the database", "objects": "the object store"}
 _FOUNDATION = (*SERVERS, "keys")
 
 
@@ -33,6 +39,32 @@ def remove_unknown(engine: Engine, state: State) -> int:
         say(f"  removed network {name}, left by an interrupted run")
         engine.remove_network(identity)
     return len(containers) + len(networks)
+
+
+def lost_for_good(engine: Engine, state: State) -> list[str]:
+    """The volumes with people's data that the state knows and Docker has no longer."""
+    there = set(engine.volumes())
+    return sorted(
+        one.name
+        for one in state.of_type(VOLUME)
+        if one.label.get(LABEL_PART) in DATA and one.name not in there
+    )
+
+
+def refuse_lost(stack: Stack, lost: list[str], settings: Settings) -> None:
+    """Raise UserMistake unless somebody said that new, empty volumes are wanted."""
+    if not lost:
+        return
+    what = " and ".join(f"{name} ({DATA[name.rpartition('-')[2]]})" for name in lost)
+    if settings.profile.durable and os.environ.get("CONFIRM") != stack.name:
+        raise UserMistake(
+            f"Gone from Docker, with everything in it: {what}.\n"
+            "Nothing was touched. Next, one of:\n"
+            "  put the volume back from your backup (docs/runbook.md, A volume is gone);\n"
+            "  begin with new, empty volumes:\n"
+            f"    CONFIRM={stack.name} .venv/bin/pandom up --stack {stack.name}"
+        )
+    say(f"  gone from Docker, with everything in it: {what}; making new, empty ones")
 
 
 @dataclass
@@ -87,7 +119,9 @@ def examine(engine: Engine, state: State) -> Findings:
     findings.replace += images
     if missing_volume:
         # What the jobs made was in it.
-        findings.replace += state.jobs
+        findings.replace += [
+            one.urn for one in state.of_type(CONTAINER) if one.one_shot and one.id in containers
+        ]
     else:
         # To the provider a job that was killed is made and done.
         jobs = [one for one in state.of_type(CONTAINER) if one.one_shot]

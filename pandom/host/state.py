@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
+
+from pandom.errors import UserMistake
 
 CONTAINER: Final = "docker:index/container:Container"
 IMAGE: Final = "docker:index/image:Image"
@@ -63,6 +67,45 @@ class State:
         ]
         # Whatever waits to be deleted is known to the state too.
         self.ids = {str(one.get("id", "")) for one in raw}
+        # What a killed run had begun to make: it may be there, and its labels are ours.
+        self.begun: list[Mapping[str, Any]] = [
+            (one.get("resource") or {}).get("inputs") or {}
+            for one in ((deployment or {}).get("deployment") or {}).get("pending_operations") or ()
+        ]
+
+    @classmethod
+    def of_file(cls, checkpoint: Path) -> State:
+        """Read Pulumi's own file, without Pulumi and without secrets; none is an empty state.
+
+        Raises UserMistake when the file holds no state.
+        """
+        try:
+            document = json.loads(checkpoint.read_text())
+            latest = (document.get("checkpoint") or {}).get("latest")
+            return cls({"deployment": latest})
+        except FileNotFoundError:
+            return cls()
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise UserMistake(
+                f"{checkpoint} is no Pulumi state: {error}.\n"
+                "Nothing was touched. Next: docs/runbook.md, The state cannot be read."
+            ) from error
+
+    def label(self, name: str) -> str | None:
+        """The value of a Docker label in this state.
+
+        The network and the containers first: volumes keep the labels that they were
+        made with, whoever owns them now.
+        """
+        for kind in (NETWORK, CONTAINER, VOLUME):
+            for one in self.of_type(kind):
+                if name in one.label:
+                    return one.label[name]
+        for inputs in self.begun:
+            for entry in inputs.get("labels") or ():
+                if entry.get("label") == name:
+                    return str(entry["value"])
+        return None
 
     def of_type(self, kind: str) -> Iterator[Resource]:
         """The resources of one type."""

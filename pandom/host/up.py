@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pandom.database import restoring
 from pandom.errors import Failure
-from pandom.host import explain, health, lock, passphrase, ports, repair, superuser
+from pandom.host import explain, health, identity, lock, passphrase, ports, repair, superuser
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
@@ -69,8 +69,13 @@ class _Up:
         self._before: set[str] = set()
 
     def run(self, started: float) -> None:
-        settings = self._prepare()
+        recorded = self._stack.recorded()
+        identity.refuse_renamed(self._stack.name, recorded)
         engine = self._engine = Engine(self._stack.name)
+        identity.refuse(self._stack.name, engine.things(), recorded)
+        settings = self._prepare()
+        lost = repair.lost_for_good(engine, recorded)
+        repair.refuse_lost(self._stack, lost, settings)
         ports.refuse_taken(self._stack, settings, engine)
         if passphrase.ensure():
             say("  made a passphrase for the states; keep a copy of it (docs/runbook.md)")
