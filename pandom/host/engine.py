@@ -167,6 +167,10 @@ class Engine:
         """Start a stopped container; raises docker.errors.APIError when it cannot."""
         self.client.api.start(container.id)
 
+    def stop(self, container: Container) -> None:
+        """Stop a container, with the time that a server needs to write its data."""
+        self.client.api.stop(container.id, timeout=60)
+
     def restart(self, container: Container) -> None:
         """Restart a container, which has no verdict of its health check after that."""
         self.client.api.restart(container.id)

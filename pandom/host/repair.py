@@ -119,9 +119,7 @@ def examine(engine: Engine, state: State) -> Findings:
     findings.replace += images
     if missing_volume:
         # What the jobs made was in it.
-        findings.replace += [
-            one.urn for one in state.of_type(CONTAINER) if one.one_shot and one.id in containers
-        ]
+        findings.replace += state.jobs
     else:
         # To the provider a job that was killed is made and done.
         jobs = [one for one in state.of_type(CONTAINER) if one.one_shot]

@@ -21,7 +21,7 @@ from pandom.host.display import Display
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
-from pandom.host.state import ROLE, State
+from pandom.host.state import CONTAINER, ROLE, State
 from pandom.progress import say, step
 from stacks.settings import Settings
 from toolchain import environment
@@ -151,8 +151,14 @@ class _Up:
         Jobs are not among it, but one that failed in an earlier run makes the program
         fail; what counts here is whether the server is there afterwards.
         """
+        # What is gone from Docker leaves the state by the refresh, and Pulumi refuses to
+        # replace what it does not know; it is made anew anyway.
+        there = {one.id for one in engine.containers()}
+        known = State(self._pulumi.export())
+        gone = {one.urn for one in known.of_type(CONTAINER) if one.id not in there}
+        replace = [urn for urn in findings.replace if urn not in gone]
         try:
-            self._operate("foundation: ", *repair.options(findings.targets, findings.replace))
+            self._operate("foundation: ", *repair.options(findings.targets, replace))
         except PulumiFailed:
             found = engine.wait_good("postgres", READY_S)
             if found is None or not found.good:
