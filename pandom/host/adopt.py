@@ -15,27 +15,28 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 import docker.errors
 
 from pandom.errors import Failure, UserMistake
-from pandom.host import identity, lock, passphrase, ports, up
+from pandom.host import explain, identity, lock, passphrase, ports, up
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
 from pandom.host.state import RANDOM, State
-from pandom.naming import BASE_IMAGE, UID_MINIO, image_name, resource_name
+from pandom.naming import BASE_IMAGE, UID_MINIO, resource_name
 from pandom.progress import say, step
 from stacks.keys import READERS
 
 AGAIN: Final = ".venv/bin/pandom adopt"
 _SECRETS_ONLY: Final = (
     "--target=**random:index/randomPassword:RandomPassword**",
-    "--target=**docker:index/image:Image**",
+    "--target=**pandom-stack:index:Keys::**",  # their parent
 )
 _JOB_S: Final = 120.0
 
@@ -46,6 +47,7 @@ def run(name: str, profile: str | None = None) -> None:
     Raises UserMistake, before anything is touched, unless there is one of somebody else's
     and CONFIRM names it.
     """
+    started = time.monotonic()
     stack = Stack(name)
     variables = up.toolchain_variables()
     with lock.of_stack(stack):
@@ -72,8 +74,11 @@ def run(name: str, profile: str | None = None) -> None:
         if identity.protected(things):
             files.set_values(stack, {"protect": True})
         files.settings(stack)
-        _take(stack, Pulumi(stack, variables), engine)
-    up.run(name, profile)
+        try:
+            _take(stack, Pulumi(stack, variables), engine)
+        except PulumiFailed as error:
+            raise explain.short(error) from error
+        up.bring_up(stack, variables, profile, started, adopting=True)
 
 
 def _take(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
@@ -86,12 +91,13 @@ def _take(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
     if not stack.exists():
         if stack.short_lived:
             ports.reserve(stack)
+        _forget_salt(stack)
         pulumi.init()
-    _make_secrets(pulumi)
+    failed = _make_secrets(pulumi)
     exported = pulumi.export(secrets=True)
     made = {one.urn.rpartition("::")[2] for one in State(exported).of_type(RANDOM)}
     if not made:
-        raise Failure(f"No secret was made. Next: `{AGAIN}` again; it goes on from here.")
+        raise failed or Failure("Pulumi made no secret, and no error.")
     pulumi.restore(with_secrets(exported, found))
     # PostgreSQL needs no help: each start gives the superuser the password of its secret.
     volumes = set(engine.volumes())
@@ -105,17 +111,37 @@ def _take(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
         engine.remove_network(network)
 
 
-def _make_secrets(pulumi: Pulumi) -> None:
-    """Let Pulumi make the secrets and the images, and nothing else.
+def _forget_salt(stack: Stack) -> None:
+    """Take the other passphrase's salt out of the stack's file; Pulumi writes its own.
+
+    Raises UserMistake when the file holds secrets that only that passphrase opens.
+    """
+    text = stack.file.read_text()
+    if "encryptionsalt:" not in text:
+        return
+    if "secure:" in text:
+        raise UserMistake(
+            f"stacks/{stack.file.name} holds secrets that another state's passphrase encrypted.\n"
+            "Nothing was removed. Next: take them out of the file (they are kept with the data),\n"
+            f"then CONFIRM={stack.name} {AGAIN} --stack {stack.name}"
+        )
+    kept = [one for one in text.splitlines() if not one.startswith("encryptionsalt:")]
+    files.write_atomically(stack.file, "\n".join(kept) + "\n", 0o644)
+
+
+def _make_secrets(pulumi: Pulumi) -> PulumiFailed | None:
+    """Let Pulumi make the secrets, and nothing else.
 
     The program then misses what it was not let make, and fails; what counts is the state.
     """
     display = Display("secrets: ")
     try:
-        with contextlib.suppress(PulumiFailed):
-            pulumi.operate("up", "--yes", "--skip-preview", *_SECRETS_ONLY, show=display)
+        pulumi.operate("up", "--yes", "--skip-preview", *_SECRETS_ONLY, show=display)
+    except PulumiFailed as error:
+        return error
     finally:
         display.close()
+    return None
 
 
 def with_secrets(exported: Mapping[str, Any], found: Mapping[str, str]) -> dict[str, Any]:
@@ -171,7 +197,7 @@ def _forget_users(stack: str) -> None:
         raise Failure("The docker command is not on PATH. Next: `make tools`")
     command = [program, "run", "--rm", "--network=none", f"--user={UID_MINIO}:{UID_MINIO}"]
     command += ["--cap-drop=ALL", "--security-opt=no-new-privileges:true", "--entrypoint=sh"]
-    command += [f"--volume={resource_name(stack, 'objects')}:/data", image_name("minio")]
+    command += [f"--volume={resource_name(stack, 'objects')}:/data", BASE_IMAGE]
     command += ["-c", "rm -rf /data/d*/.minio.sys/config"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_JOB_S, check=False)
     if done.returncode:

@@ -54,13 +54,27 @@ def run(name: str, profile: str | None = None) -> None:
     stack = Stack(name)
     variables = toolchain_variables()
     with lock.of_stack(stack):
-        _Up(stack, variables, profile).run(started)
+        bring_up(stack, variables, profile, started)
+
+
+def bring_up(
+    stack: Stack,
+    variables: Mapping[str, str],
+    profile: str | None,
+    started: float,
+    adopting: bool = False,
+) -> None:
+    """The run itself, for who holds the stack's lock; ``adopting`` takes volumes of others."""
+    _Up(stack, variables, profile, adopting).run(started)
 
 
 class _Up:
     """One run, with the lock held."""
 
-    def __init__(self, stack: Stack, variables: Mapping[str, str], profile: str | None) -> None:
+    def __init__(
+        self, stack: Stack, variables: Mapping[str, str], profile: str | None, adopting: bool
+    ) -> None:
+        self._adopting = adopting
         self._stack = stack
         self._profile = profile
         self._pulumi = Pulumi(stack, variables)
@@ -72,7 +86,8 @@ class _Up:
         recorded = self._stack.recorded()
         identity.refuse_renamed(self._stack.name, recorded)
         engine = self._engine = Engine(self._stack.name)
-        identity.refuse(self._stack.name, engine.things(), recorded)
+        if not self._adopting:
+            identity.refuse(self._stack.name, engine.things(), recorded)
         settings = self._prepare()
         lost = repair.lost_for_good(engine, recorded)
         repair.refuse_lost(self._stack, lost, settings)
