@@ -9,6 +9,7 @@ import pulumi
 
 from schema.access import DATABASE, roles
 from schema.storage import AUDITOR, EVIDENCE, MEDIA
+from stacks.container import labels
 from stacks.keys import Keys, store_secret
 from stacks.settings import Settings
 
@@ -92,6 +93,8 @@ def export(settings: Settings, keys: Keys, sslrootcert: str) -> None:
             {user.name: keys.secrets[store_secret(user)] for user in (AUDITOR, EVIDENCE)}
         ),
         "profile": settings.profile_name,
+        # Whose stack it is, for a state that has nothing else left.
+        **{label.rpartition(".")[2]: value for label, value in labels(settings.stack, "").items()},
     }
     for name, value in values.items():
         pulumi.export(name, value)

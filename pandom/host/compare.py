@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pandom.errors import DONE, USER_MISTAKE, UserMistake
-from pandom.host import explain, identity, lock, passphrase
+from pandom.errors import DONE, USER_MISTAKE, Failure, UserMistake
+from pandom.host import explain, identity, lock, passphrase, repair
 from pandom.host import stack as files
 from pandom.host.display import Display
-from pandom.host.engine import Engine
+from pandom.host.engine import Container, Engine
 from pandom.host.events import QUIET_OPERATIONS
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
+from pandom.host.state import ROLE, State
 from pandom.host.up import toolchain_variables
 from pandom.paths import every_stack
 from pandom.progress import say
@@ -44,12 +45,19 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
         if said := files.prepare_file(stack):
             say(f"  {said}")
         files.settings(stack)
+        server = engine.container("postgres")
+        if server is None and any(recorded.names(ROLE)):
+            # Half of a refresh would be done before the other half fails.
+            raise _unseen(stack, engine, recorded, server, operation)
         since, display = datetime.now(UTC), Display(planned=operation == "preview")
         try:
             counts = Pulumi(stack, variables).operate(
                 operation, *options, show=display, variables=_STREAM
             )
         except PulumiFailed as error:
+            server = engine.container("postgres")
+            if server is None or not server.good:
+                raise _unseen(stack, engine, recorded, server, operation) from error
             raise explain.failure(stack, error, engine, since, f"pandom {operation}") from error
         finally:
             display.close()
@@ -60,3 +68,16 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
     text = ", ".join(f"{word} {count}" for word, count in sorted(changes.items()))
     say(f"\nStack {name}: {text}.")
     return USER_MISTAKE if expect_no_changes else DONE
+
+
+def _unseen(
+    stack: Stack, engine: Engine, recorded: State, server: Container | None, operation: str
+) -> Failure:
+    """The failure where nobody can look into the server: what is gone, and what to type."""
+    lost = repair.lost_for_good(engine, recorded)
+    return Failure(
+        f"`pandom {operation}` cannot look into the database: its container is "
+        f"{'gone' if server is None else server.state}.\n"
+        + (f"Gone with everything in it: {', '.join(lost)}.\n" if lost else "")
+        + f"Next: `.venv/bin/pandom up --stack {stack.name}` makes what can be made again."
+    )

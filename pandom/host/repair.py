@@ -16,8 +16,8 @@ import docker.errors
 from pandom.errors import UserMistake
 from pandom.host.engine import Container, Engine
 from pandom.host.stack import Stack
-from pandom.host.state import CONTAINER, IMAGE, NETWORK, RANDOM, VOLUME, State
-from pandom.naming import LABEL_PART
+from pandom.host.state import CONTAINER, IMAGE, NETWORK, RANDOM, ROLE, VOLUME, State
+from pandom.naming import LABEL_PART, LABEL_STACK, resource_name
 from pandom.progress import say, step
 from stacks.settings import Settings
 
@@ -26,6 +26,11 @@ SERVERS = ("postgres", "minio")
 # The parts whose volumes hold what nothing can make again.
 DATA = {"data": "the database", "objects": "the object store"}
 _FOUNDATION = (*SERVERS, "keys")
+_ANY_FOUNDATION = (
+    *(f"**{kind}::**" for kind in (NETWORK, VOLUME, IMAGE, RANDOM)),
+    *(f"**{CONTAINER}::{part}-container" for part in _FOUNDATION),
+    "**pandom-stack:index:Job::keys",
+)
 
 
 def remove_unknown(engine: Engine, state: State) -> int:
@@ -44,11 +49,11 @@ def remove_unknown(engine: Engine, state: State) -> int:
 def lost_for_good(engine: Engine, state: State) -> list[str]:
     """The volumes with people's data that the state knows and Docker has no longer."""
     there = set(engine.volumes())
-    return sorted(
-        one.name
-        for one in state.of_type(VOLUME)
-        if one.label.get(LABEL_PART) in DATA and one.name not in there
-    )
+    known = {one.name for one in state.of_type(VOLUME) if one.label.get(LABEL_PART) in DATA}
+    if state.completed and (stack := state.label(LABEL_STACK)):
+        # A refresh after the loss takes them out of the state.
+        known |= {resource_name(stack, part) for part in DATA}
+    return sorted(known - there)
 
 
 def refuse_lost(stack: Stack, lost: list[str], settings: Settings) -> None:
@@ -116,6 +121,9 @@ def examine(engine: Engine, state: State) -> Findings:
             if one.label.get(LABEL_PART) in SERVERS
         )
     )
+    dropped = any(state.names(ROLE)) and not any(
+        one.label.get(LABEL_PART) == "postgres" for one in state.of_type(CONTAINER)
+    )
     findings.replace += images
     if missing_volume:
         # What the jobs made was in it.
@@ -124,13 +132,16 @@ def examine(engine: Engine, state: State) -> Findings:
         # To the provider a job that was killed is made and done.
         jobs = [one for one in state.of_type(CONTAINER) if one.one_shot]
         findings.replace += [one.urn for one in jobs if _failed(containers.get(one.id))]
-    if off:
+    if off or dropped:
         findings.targets = [
             one.urn
             for one in state.resources
             if one.type in (NETWORK, VOLUME, IMAGE, RANDOM)
             or (one.type == CONTAINER and one.label.get(LABEL_PART) in _FOUNDATION)
         ]
+    if dropped:
+        # A refresh took what was gone out of the state, so there is no URN to name.
+        findings.targets += _ANY_FOUNDATION
     return findings
 
 

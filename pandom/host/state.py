@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pandom.errors import UserMistake
 
+STACK: Final = "pulumi:pulumi:Stack"
 CONTAINER: Final = "docker:index/container:Container"
 IMAGE: Final = "docker:index/image:Image"
 NETWORK: Final = "docker:index/network:Network"
@@ -105,6 +106,10 @@ class State:
             for entry in inputs.get("labels") or ():
                 if entry.get("label") == name:
                     return str(entry["value"])
+        # A refresh after a loss leaves nothing else that says it.
+        for one in self.of_type(STACK):
+            if (found := one.outputs.get(name.rpartition(".")[2])) is not None:
+                return str(found)
         return None
 
     def of_type(self, kind: str) -> Iterator[Resource]:
@@ -114,6 +119,11 @@ class State:
     def names(self, kind: str) -> set[str]:
         """Their outside names."""
         return {one.name for one in self.of_type(kind)}
+
+    @property
+    def completed(self) -> bool:
+        """Whether the stack was brought up completely once, so that there was data."""
+        return any(one.type == STACK and one.outputs for one in self.resources)
 
     @property
     def jobs(self) -> list[str]:
