@@ -126,8 +126,8 @@ class Keys(pulumi.ComponentResource):
         }
         every_login = [role for role in roles(settings.opt_in) if role.login]
         logins = [role.name for role in every_login]
-        # A login that can be switched off takes its secret with it.
-        free = {role.name for role in every_login if role.opt_in}
+        # These may go: with a login that is switched off, or for a secret that is given.
+        free = {*overrides, *(role.name for role in every_login if role.opt_in)}
         names = ["postgres", *logins, "admin", "minio-root", *map(store_secret, USERS)]
         if settings.encrypt_password_hash:
             names.append("password-hash-key")

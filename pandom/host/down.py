@@ -60,7 +60,7 @@ def _protected(stack: Stack, things: list[Thing], recorded: State) -> bool:
     return (
         recorded.protected
         or identity.protected(things)
-        or identity.kept_file_protects((stack.file, stack.kept_file))
+        or identity.file_protects((stack.file, stack.kept_file))
     )
 
 

@@ -7,8 +7,10 @@ on everything that it made. What carries another one is somebody else's.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import re
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +29,9 @@ from pandom.naming import (
 )
 
 PANDOM: Final = ".venv/bin/pandom"
+_PROTECT: Final = re.compile(
+    rf"^\s*[\"']?(?:{PROJECT}:)?protect[\"']?\s*:\s*[\"']?true\b", re.MULTILINE | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -152,15 +157,10 @@ def refuse_renamed(stack: str, state: State) -> None:
     )
 
 
-def kept_file_protects(places: Iterable[Path]) -> bool:
-    """Whether a stack file says ``protect: true``, applied or not."""
-    import yaml
-
+def file_protects(places: Iterable[Path]) -> bool:
+    """Whether a stack file says ``protect: true``, applied or not, also one that is no YAML."""
     for place in places:
-        try:
-            config = (yaml.safe_load(place.read_text()) or {}).get("config") or {}
-        except (OSError, yaml.YAMLError, AttributeError):
-            continue
-        if str(config.get(f"{PROJECT}:protect", config.get("protect"))).lower() == "true":
-            return True
+        with contextlib.suppress(OSError):
+            if _PROTECT.search(place.read_text(errors="replace")):
+                return True
     return False
