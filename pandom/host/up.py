@@ -221,10 +221,12 @@ class _Up:
         """Take roles and databases into the state that an interrupted run left out of it."""
         if not superuser.missing(state, settings.opt_in):
             return False
-        names = superuser.candidates(self._pulumi.export(secrets=True), settings.opt_in)
+        exported = self._pulumi.export(secrets=True)
+        names = superuser.candidates(exported, settings.opt_in)
         if not names:
             return False
         say(f"  adopting what an interrupted run left: {', '.join(names)}")
+        superuser.give_adopted(exported, names)
         self._operate("adopt: ", variables=superuser.variables(names))
         return True
 
