@@ -33,7 +33,7 @@ def _made_once(checkpoint: Path) -> tuple[str, str]:
     """
     state = State.of_file(checkpoint)
     identity = state.label(LABEL_IDENTITY)
-    owner = state.label(LABEL_OWNER)
+    owner = state.label(LABEL_OWNER, beside=LABEL_IDENTITY)
     if identity is None or owner is None:
         return str(uuid.uuid4()), owner_here()
     return identity, owner

@@ -92,25 +92,25 @@ class State:
                 "Nothing was touched. Next: docs/runbook.md, The state cannot be read."
             ) from error
 
-    def label(self, name: str) -> str | None:
-        """The value of a Docker label in this state.
+    def label(self, name: str, beside: str | None = None) -> str | None:
+        """The value of a Docker label in this state; ``beside`` must be on the same thing.
 
         The network and the containers first: volumes keep the labels that they were
         made with, whoever owns them now.
         """
+        for labels in self._labels():
+            if name in labels and (beside is None or beside in labels):
+                return labels[name]
+        return None
+
+    def _labels(self) -> Iterator[Mapping[str, str]]:
         for kind in (NETWORK, CONTAINER, VOLUME):
-            for one in self.of_type(kind):
-                if name in one.label:
-                    return one.label[name]
+            yield from (one.label for one in self.of_type(kind))
         for inputs in self.begun:
-            for entry in inputs.get("labels") or ():
-                if entry.get("label") == name:
-                    return str(entry["value"])
+            yield {one["label"]: str(one["value"]) for one in inputs.get("labels") or ()}
         # A refresh after a loss leaves nothing else that says it.
         for one in self.of_type(STACK):
-            if (found := one.outputs.get(name.rpartition(".")[2])) is not None:
-                return str(found)
-        return None
+            yield {f"pandom.{key}": str(value) for key, value in one.outputs.items()}
 
     def of_type(self, kind: str) -> Iterator[Resource]:
         """The resources of one type."""
