@@ -16,7 +16,8 @@ from typing import Final
 import pulumi
 import pulumi_docker as docker
 
-from pandom.naming import LABEL_OWNER, LABEL_PART, LABEL_STACK, PROJECT, resource_name
+from pandom.naming import LABEL_PART, LABEL_STACK, resource_name
+from stacks.identity import identity_labels
 
 # Processes and threads. The provider has no pids limit; every image has a user of
 # its own, so the limit per user is one per kind of container.
@@ -84,7 +85,7 @@ class ContainerArgs:
 
 def labels(stack: str, part: str) -> dict[str, str]:
     """What tells a stack's containers, networks and volumes from everybody else's."""
-    return {LABEL_STACK: stack, LABEL_PART: part, LABEL_OWNER: PROJECT}
+    return {LABEL_STACK: stack, LABEL_PART: part, **identity_labels(stack)}
 
 
 def container(name: str, args: ContainerArgs, opts: pulumi.ResourceOptions) -> docker.Container:

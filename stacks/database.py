@@ -11,7 +11,7 @@ from pandom.naming import HOST_POSTGRES, KEYS_MOUNT, UID_POSTGRES
 from stacks.container import TMP, ContainerArgs, Health, Mount, Port, container
 from stacks.keys import Keys
 from stacks.settings import Settings
-from stacks.volume import volume
+from stacks.volume import kept, volume
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Database(pulumi.ComponentResource):
             "data-volume",
             settings.stack,
             "data",
-            pulumi.ResourceOptions(parent=self, protect=settings.protect),
+            kept(settings, self),
         )
         self.container = container(
             "postgres-container",

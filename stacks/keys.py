@@ -100,8 +100,10 @@ class Keys(pulumi.ComponentResource):
         settings = args.settings
         self.secrets = self._secrets(settings)
         child = pulumi.ResourceOptions(parent=self)
+        # Without these nobody could open the data that is protected.
+        held = pulumi.ResourceOptions(parent=self, protect=settings.protect)
         self.volumes = {
-            reader: volume(f"keys-{reader}-volume", settings.stack, f"keys-{reader}", child).name
+            reader: volume(f"keys-{reader}-volume", settings.stack, f"keys-{reader}", held).name
             for reader in ("ca", *READERS)
         }
         self.job = Job(
@@ -136,7 +138,10 @@ class Keys(pulumi.ComponentResource):
             "pandom_user": "userPassword",
             store_secret(MEDIA): "minioSecretKey",
         }
-        logins = [role.name for role in roles(settings.opt_in) if role.login]
+        every_login = [role for role in roles(settings.opt_in) if role.login]
+        logins = [role.name for role in every_login]
+        # These may go: with a login that is switched off, or for a secret that is given.
+        free = {*overrides, *(role.name for role in every_login if role.opt_in)}
         names = ["postgres", *logins, "admin", "minio-root", *map(store_secret, USERS)]
         # Also where hashes are not encrypted: switching it off takes the key, and so does
         # a dump from the time before.
@@ -153,7 +158,9 @@ class Keys(pulumi.ComponentResource):
                 # Letters and digits only: they pass unquoted through URLs, dotenv and
                 # connection strings, and 32 of them are 190 bits.
                 special=False,
-                opts=pulumi.ResourceOptions(parent=self),
+                opts=pulumi.ResourceOptions(
+                    parent=self, protect=settings.protect and name not in free
+                ),
             ).result
         secrets["minio-root-user"] = pulumi.Output.from_input(MINIO_ROOT_USER)
         return secrets

@@ -36,7 +36,7 @@ class Network(pulumi.ComponentResource):
                 docker.NetworkLabelArgs(label=key, value=every_label[key])
                 for key in sorted(every_label)
             ],
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["labels"]),
         )
         self.name = network.name
         self.register_outputs({"name": self.name})

@@ -10,6 +10,7 @@ import pulumi
 from pandom.objectstore import REGION
 from schema.access import DATABASE, roles
 from schema.storage import AUDITOR, EVIDENCE, MEDIA
+from stacks.container import labels
 from stacks.database import Database
 from stacks.keys import Keys, store_secret
 from stacks.settings import Settings
@@ -111,6 +112,8 @@ def export(
         "bcrypt_cost": settings.bcrypt_cost,
         # The account functions take it from their caller: the database never has it.
         "password_hash_key": keys.secrets["password-hash-key"],
+        # Whose stack it is, for a state that has nothing else left.
+        **{label.rpartition(".")[2]: value for label, value in labels(settings.stack, "").items()},
     }
     for name, value in values.items():
         pulumi.export(name, value)

@@ -8,6 +8,10 @@ import os
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
+from pandom.errors import UserMistake
+from pandom.host.identity import refuse_renamed
+from pandom.host.state import State
+from pandom.paths import states
 from stacks.settings import SECRET_KEYS, Settings, SettingsError, load, plain_secret
 
 ADOPT_VARIABLE = "PANDOM_ADOPT"
@@ -22,7 +26,8 @@ def current_settings() -> Settings:
     stack = pulumi.get_stack()
     try:
         settings = load(stack, raw)
-    except SettingsError as error:
+        refuse_renamed(stack, State.of_file(states() / f"{stack}.json"))
+    except UserMistake as error:
         raise pulumi.RunError(str(error)) from None
     config = pulumi.Config()
     plain = [

@@ -13,7 +13,7 @@ from stacks.job import Job
 from stacks.job_settings import job_settings
 from stacks.keys import Keys
 from stacks.settings import Settings
-from stacks.volume import volume
+from stacks.volume import kept, volume
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Storage(pulumi.ComponentResource):
             "objects-volume",
             settings.stack,
             "objects",
-            pulumi.ResourceOptions(parent=self, protect=settings.protect),
+            kept(settings, self),
         )
         self.container = container(
             "minio-container",

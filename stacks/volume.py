@@ -7,6 +7,7 @@ import pulumi_docker as docker
 
 from pandom.naming import resource_name
 from stacks.container import labels
+from stacks.settings import Settings
 
 
 def volume(name: str, stack: str, part: str, opts: pulumi.ResourceOptions) -> docker.Volume:
@@ -19,5 +20,22 @@ def volume(name: str, stack: str, part: str, opts: pulumi.ResourceOptions) -> do
         labels=[
             docker.VolumeLabelArgs(label=key, value=every_label[key]) for key in sorted(every_label)
         ],
-        opts=opts,
+        # Any difference would replace the volume, and what is in it would be gone. Its
+        # labels are those of its birth: who owns it now stands on the containers.
+        opts=pulumi.ResourceOptions.merge(
+            opts, pulumi.ResourceOptions(ignore_changes=["name", "labels", "driver", "driverOpts"])
+        ),
+    )
+
+
+def kept(settings: Settings, parent: pulumi.Resource) -> pulumi.ResourceOptions:
+    """The options of a volume that people's data is in: Pulumi itself never removes it.
+
+    `pandom down` does, by its labels and after it has asked. An ephemeral stack leaves
+    nothing, also after a plain `pulumi destroy`.
+    """
+    return pulumi.ResourceOptions(
+        parent=parent,
+        protect=settings.protect,
+        retain_on_delete=settings.protect or settings.profile.durable,
     )

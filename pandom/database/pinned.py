@@ -56,7 +56,12 @@ ISOLATED: Final[Mapping[str, str]] = {
     "sslcrl": _NO_FILE,
     "gssencmode": "disable",
 }
-_DECLARED: Final = {role.name: role.settings for role in ROLES}
+# What a superuser alone may set holds as the role has it; to ask for it would be refused.
+_OF_SUPERUSER: Final = frozenset({"temp_file_limit"})
+_DECLARED: Final = {
+    role.name: {key: text for key, text in role.settings.items() if key not in _OF_SUPERUSER}
+    for role in ROLES
+}
 
 
 def options(role: str | None = None, more: str = "") -> str:

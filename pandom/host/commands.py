@@ -28,6 +28,18 @@ def register(commands: Commands) -> None:
     )
     up.set_defaults(handler=call("pandom.host.up", "run", "stack", "profile"))
 
+    adopt = _stack(
+        commands.add_parser(
+            "adopt", help="take over a stack that another state made, with its data"
+        )
+    )
+    adopt.add_argument(
+        "--profile",
+        choices=("development", "ephemeral", "production"),
+        help="of the stack that is taken over (default: by its name)",
+    )
+    adopt.set_defaults(handler=call("pandom.host.adopt", "run", "stack", "profile"))
+
     down = _stack(commands.add_parser("down", help="remove a stack and all of its data"))
     down.add_argument(
         "--without-state",

@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 
 from pandom.database import revisions
 from pandom.database.revisions import Applied, Revision
-from pandom.errors import DONE, USER_MISTAKE, UserMistake
-from pandom.host import explain, keys, lock, passphrase
+from pandom.errors import DONE, USER_MISTAKE, Failure, UserMistake
+from pandom.host import explain, identity, keys, lock, passphrase, repair
 from pandom.host import stack as files
 from pandom.host.display import Display
-from pandom.host.engine import Engine
+from pandom.host.engine import Container, Engine
 from pandom.host.events import QUIET_OPERATIONS
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
-from pandom.host.state import State
+from pandom.host.state import ROLE, State
 from pandom.host.up import toolchain_variables
 from pandom.paths import every_stack
 from pandom.progress import say
@@ -46,11 +46,17 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
     revised = revisions.every() if planned else ()
     variables = toolchain_variables()
     with lock.of_stack(stack):
+        recorded, engine = stack.recorded(), Engine(name)
+        identity.refuse_renamed(name, recorded)
+        identity.refuse(name, engine.things(), recorded)
         if said := files.prepare_file(stack):
             say(f"  {said}")
-        engine, since = Engine(name), datetime.now(UTC)
-        pulumi, display = Pulumi(stack, variables), Display(planned=planned)
-        applied = None
+        server = engine.container("postgres")
+        if server is None and any(recorded.names(ROLE)):
+            # Half of a refresh would be done before the other half fails.
+            raise _unseen(stack, engine, recorded, server, operation)
+        since, display = datetime.now(UTC), Display(planned=planned)
+        pulumi, applied = Pulumi(stack, variables), None
         try:
             settings = files.settings(stack, pulumi.secrets)
             exported = pulumi.export(secrets=True)
@@ -61,6 +67,9 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
             keys.restore(stack, exported)
             counts = pulumi.operate(operation, *options, show=display, variables=_STREAM)
         except PulumiFailed as error:
+            server = engine.container("postgres")
+            if server is None or not server.good:
+                raise _unseen(stack, engine, recorded, server, operation) from error
             raise explain.failure(stack, error, engine, since, f"pandom {operation}") from error
         finally:
             display.close()
@@ -85,3 +94,16 @@ def _pending(there: Sequence[Revision], applied: Applied | None, engine: Engine)
     for one in waiting:
         say(f"  {one.named}: will be applied")
     return len(waiting)
+
+
+def _unseen(
+    stack: Stack, engine: Engine, recorded: State, server: Container | None, operation: str
+) -> Failure:
+    """The failure where nobody can look into the server: what is gone, and what to type."""
+    lost = repair.lost_for_good(engine, recorded)
+    return Failure(
+        f"`pandom {operation}` cannot look into the database: its container is "
+        f"{'gone' if server is None else server.state}.\n"
+        + (f"Gone with everything in it: {', '.join(lost)}.\n" if lost else "")
+        + f"Next: `.venv/bin/pandom up --stack {stack.name}` makes what can be made again."
+    )

@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 import docker.errors
 
 from pandom.errors import Failure, UserMistake
-from pandom.host import explain, lock
+from pandom.host import explain, identity, lock, repair
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
+from pandom.host.identity import Thing
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
 from pandom.host.state import State
 from pandom.host.up import toolchain_variables
+from pandom.naming import LABEL_OWNER, PROJECT
 from pandom.progress import say, step
 
 AGAIN = ".venv/bin/pandom down"
@@ -33,11 +35,17 @@ def run(name: str, without_state: bool = False) -> None:
     variables = {} if without_state else toolchain_variables()
     with lock.of_stack(stack):
         engine = Engine(name)
+        things, recorded = engine.things(), State() if without_state else stack.recorded()
+        if without_state:
+            _confirm(stack, _unsure(stack, things), " --without-state")
+        else:
+            identity.refuse_renamed(name, recorded)
+            identity.refuse(name, things, recorded)
+            _confirm(stack, _protected(stack, things, recorded))
         if stack.exists() and not without_state:
+            # A killed run leaves containers that hold volumes and that no state knows.
+            repair.remove_unknown(engine, recorded)
             _destroy(stack, Pulumi(stack, variables), engine)
-        elif without_state:
-            # Whether it was protected stood in the state.
-            _confirm(stack, not stack.short_lived, " --without-state")
         _leftovers(engine)
         files.forget(stack)
         _verify(stack, engine)
@@ -45,6 +53,22 @@ def run(name: str, without_state: bool = False) -> None:
         f"\nStack {name} is gone: no container, volume, network, state or file of it is left\n"
         f"({time.monotonic() - started:.1f} s)."
     )
+
+
+def _protected(stack: Stack, things: list[Thing], recorded: State) -> bool:
+    """Whether the state, Docker or the stack's file says so; the file counts unapplied."""
+    return (
+        recorded.protected
+        or identity.protected(things)
+        or identity.file_protects((stack.file, stack.kept_file))
+    )
+
+
+def _unsure(stack: Stack, things: list[Thing]) -> bool:
+    """Whether removing by labels alone must be confirmed: not what a test or CI made here."""
+    others = {one.labels.get(LABEL_OWNER) for one in things}
+    here = others <= {None, PROJECT, identity.owner_here()}
+    return not (stack.short_lived and here) or _protected(stack, things, State())
 
 
 def _confirm(stack: Stack, protected: bool, option: str = "") -> None:
@@ -59,7 +83,6 @@ def _confirm(stack: Stack, protected: bool, option: str = "") -> None:
 def _destroy(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
     since = datetime.now(UTC)
     state = State(pulumi.export())
-    _confirm(stack, state.protected)
     if said := files.prepare_file(stack):
         say(f"  {said}")
     display = Display()
@@ -83,8 +106,8 @@ def _leftovers(engine: Engine) -> None:
     for one in engine.containers():
         engine.remove_container(one.id)
     engine.remove_build_steps()
-    for identity in engine.networks():
-        engine.remove_network(identity)
+    for network in engine.networks():
+        engine.remove_network(network)
     for volume in engine.volumes():
         try:
             engine.remove_volume(volume)

@@ -15,6 +15,7 @@ import requests
 
 from pandom.host import docker_endpoint
 from pandom.host.docker_endpoint import DockerSilent
+from pandom.host.identity import Thing
 from pandom.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK
 
 _TIMEOUT_S: Final = 30
@@ -150,6 +151,24 @@ class Engine:
         """Names, sorted."""
         answer = self.client.api.volumes(filters=self._filter)
         return sorted(one["Name"] for one in answer.get("Volumes") or ())
+
+    def things(self) -> list[Thing]:
+        """Everything that carries the stack's label, with all of its labels."""
+        found = [
+            Thing("container", one["Id"], one["Names"][0].lstrip("/"), one["Labels"] or {})
+            for one in self.client.api.containers(all=True, filters=self._filter)
+            if one["Names"]
+        ]
+        found += [
+            Thing("network", one["Id"], one["Name"], one["Labels"] or {})
+            for one in self.client.api.networks(filters=self._filter)
+        ]
+        answer = self.client.api.volumes(filters=self._filter)
+        found += [
+            Thing("volume", one["Name"], one["Name"], one["Labels"] or {})
+            for one in answer.get("Volumes") or ()
+        ]
+        return found
 
     def has_image(self, reference: str) -> bool:
         """Whether the engine has the image."""

@@ -74,13 +74,14 @@ class Pulumi:
     def _command(self, *arguments: str) -> list[str]:
         return ["pulumi", *arguments, "--stack", self._stack.qualified, "--non-interactive"]
 
-    def _output(self, *arguments: str) -> str:
+    def _output(self, *arguments: str, typed: str | None = None) -> str:
         try:
             done = subprocess.run(
                 self._command(*arguments),
                 cwd=paths.ROOT,
                 env=self._environment(),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if typed is None else None,
+                input=typed,
                 capture_output=True,
                 text=True,
                 timeout=SHORT_S,
@@ -117,6 +118,10 @@ class Pulumi:
         """The encrypted values of the stack's file, in clear, by key; in memory only."""
         found = json.loads(self._output("config", "--show-secrets", "--json"))
         return {key: str(one.get("value", "")) for key, one in found.items() if one.get("secret")}
+
+    def restore(self, exported: Mapping[str, Any]) -> None:
+        """Put a whole state in place, as `export` gives it, secrets in clear or not."""
+        self._output("stack", "import", typed=json.dumps(exported))
 
     def unprotect(self) -> None:
         """Let everything of the stack be deleted."""

@@ -7,27 +7,39 @@ the roles would fail. Data is in volumes, which nothing here removes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import docker.errors
 
+from pandom.errors import UserMistake
 from pandom.host.engine import Container, Engine
+from pandom.host.stack import Stack
 from pandom.host.state import (
     CONTAINER,
     IMAGE,
     NETWORK,
     POSTGRESQL_PROVIDER,
     RANDOM,
+    ROLE,
     VOLUME,
     State,
 )
-from pandom.naming import LABEL_PART
+from pandom.naming import LABEL_PART, LABEL_STACK, resource_name
 from pandom.progress import say, step
+from stacks.settings import Settings
 
 # What must be there before the server can be asked anything.
 SERVERS = ("postgres", "minio")
+# The parts whose volumes hold what nothing can make again.
+DATA = {"data": "the database", "objects": "the object store"}
 _FOUNDATION = (*SERVERS, "keys")
+_ANY_FOUNDATION = (
+    *(f"**{kind}::**" for kind in (NETWORK, VOLUME, IMAGE, RANDOM)),
+    *(f"**{CONTAINER}::{part}-container" for part in _FOUNDATION),
+    "**pandom-stack:index:Job::keys",
+)
 
 
 def remove_unknown(engine: Engine, state: State) -> int:
@@ -41,6 +53,32 @@ def remove_unknown(engine: Engine, state: State) -> int:
         say(f"  removed network {name}, left by an interrupted run")
         engine.remove_network(identity)
     return len(containers) + len(networks)
+
+
+def lost_for_good(engine: Engine, state: State) -> list[str]:
+    """The volumes with people's data that the state knows and Docker has no longer."""
+    there = set(engine.volumes())
+    known = {one.name for one in state.of_type(VOLUME) if one.label.get(LABEL_PART) in DATA}
+    if state.completed and (stack := state.label(LABEL_STACK)):
+        # A refresh after the loss takes them out of the state.
+        known |= {resource_name(stack, part) for part in DATA}
+    return sorted(known - there)
+
+
+def refuse_lost(stack: Stack, lost: list[str], settings: Settings) -> None:
+    """Raise UserMistake unless somebody said that new, empty volumes are wanted."""
+    if not lost:
+        return
+    what = " and ".join(f"{name} ({DATA[name.rpartition('-')[2]]})" for name in lost)
+    if settings.profile.durable and os.environ.get("CONFIRM") != stack.name:
+        raise UserMistake(
+            f"Gone from Docker, with everything in it: {what}.\n"
+            "Nothing was touched. Next, one of:\n"
+            "  put the volume back from your backup (docs/runbook.md, A volume is gone);\n"
+            "  begin with new, empty volumes:\n"
+            f"    CONFIRM={stack.name} .venv/bin/pandom up --stack {stack.name}"
+        )
+    say(f"  gone from Docker, with everything in it: {what}; making new, empty ones")
 
 
 @dataclass
@@ -107,6 +145,9 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
             for one in state.of_type(POSTGRESQL_PROVIDER)
         )
     )
+    dropped = any(state.names(ROLE)) and not any(
+        one.label.get(LABEL_PART) == "postgres" for one in state.of_type(CONTAINER)
+    )
     findings.replace += images
     if missing_volume:
         # What the jobs made was in it.
@@ -115,13 +156,16 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
         # To the provider a job that was killed is made and done.
         jobs = [one for one in state.of_type(CONTAINER) if one.one_shot]
         findings.replace += [one.urn for one in jobs if _failed(containers.get(one.id))]
-    if off:
+    if off or dropped:
         findings.targets = [
             one.urn
             for one in state.resources
             if one.type in (NETWORK, VOLUME, IMAGE, RANDOM, POSTGRESQL_PROVIDER)
             or (one.type == CONTAINER and one.label.get(LABEL_PART) in _FOUNDATION)
         ]
+    if dropped:
+        # A refresh took what was gone out of the state, so there is no URN to name.
+        findings.targets += _ANY_FOUNDATION
     return findings
 
 

@@ -17,6 +17,7 @@ import yaml
 
 from pandom import paths
 from pandom.errors import UserMistake
+from pandom.host.state import State
 from pandom.naming import PROJECT
 from stacks.settings import STACK_NAME, Settings, SettingsError, plain_secret
 from stacks.settings import load as load_settings
@@ -62,6 +63,10 @@ class Stack:
     def checkpoint(self) -> Path:
         """Pulumi's state of the stack; exists from `stack init` to `stack rm`."""
         return paths.states() / f"{self.name}.json"
+
+    def recorded(self) -> State:
+        """What the state says, read without Pulumi; secrets stay encrypted."""
+        return State.of_file(self.checkpoint)
 
     def exists(self) -> bool:
         """Whether there is a state."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
+
+from pandom.errors import UserMistake
 
 STACK: Final = "pulumi:pulumi:Stack"
 CONTAINER: Final = "docker:index/container:Container"
@@ -64,6 +68,49 @@ class State:
         ]
         # Whatever waits to be deleted is known to the state too.
         self.ids = {str(one.get("id", "")) for one in raw}
+        # What a killed run had begun to make: it may be there, and its labels are ours.
+        self.begun: list[Mapping[str, Any]] = [
+            (one.get("resource") or {}).get("inputs") or {}
+            for one in ((deployment or {}).get("deployment") or {}).get("pending_operations") or ()
+        ]
+
+    @classmethod
+    def of_file(cls, checkpoint: Path) -> State:
+        """Read Pulumi's own file, without Pulumi and without secrets; none is an empty state.
+
+        Raises UserMistake when the file holds no state.
+        """
+        try:
+            document = json.loads(checkpoint.read_text())
+            latest = (document.get("checkpoint") or {}).get("latest")
+            return cls({"deployment": latest})
+        except FileNotFoundError:
+            return cls()
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise UserMistake(
+                f"{checkpoint} is no Pulumi state: {error}.\n"
+                "Nothing was touched. Next: docs/runbook.md, The state cannot be read."
+            ) from error
+
+    def label(self, name: str, beside: str | None = None) -> str | None:
+        """The value of a Docker label in this state; ``beside`` must be on the same thing.
+
+        The network and the containers first: volumes keep the labels that they were
+        made with, whoever owns them now.
+        """
+        for labels in self._labels():
+            if name in labels and (beside is None or beside in labels):
+                return labels[name]
+        return None
+
+    def _labels(self) -> Iterator[Mapping[str, str]]:
+        for kind in (NETWORK, CONTAINER, VOLUME):
+            yield from (one.label for one in self.of_type(kind))
+        for inputs in self.begun:
+            yield {one["label"]: str(one["value"]) for one in inputs.get("labels") or ()}
+        # A refresh after a loss leaves nothing else that says it.
+        for one in self.of_type(STACK):
+            yield {f"pandom.{key}": str(value) for key, value in one.outputs.items()}
 
     def of_type(self, kind: str) -> Iterator[Resource]:
         """The resources of one type."""
@@ -87,6 +134,11 @@ class State:
     def outputs(self) -> Mapping[str, Any]:
         """The stack's outputs as exported, secrets wrapped."""
         return next((one.outputs for one in self.of_type(STACK)), {})
+
+    @property
+    def completed(self) -> bool:
+        """Whether the stack was brought up completely once, so that there was data."""
+        return any(one.type == STACK and one.outputs for one in self.resources)
 
     @property
     def jobs(self) -> list[str]:

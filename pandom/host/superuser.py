@@ -237,19 +237,39 @@ def set_passwords(exported: Mapping[str, Any]) -> list[str]:
     }
     if not refused:
         return []
+    return _give(exported, refused)
+
+
+def give_adopted(exported: Mapping[str, Any], names: list[str]) -> None:
+    """Give roles that are about to be adopted the passwords of this state.
+
+    The import itself cannot set one, and the jobs of the same run sign in with them.
+    """
+    made = {
+        one.urn.rpartition("::")[2]: str(clear(one.outputs.get("result")))
+        for one in State(exported).of_type(RANDOM)
+    }
+    resources = {name: f"{name.replace('_', '-')}-password" for name in names}
+    _give(exported, {name: made[key] for name, key in resources.items() if key in made})
+
+
+def _give(exported: Mapping[str, Any], passwords: Mapping[str, str]) -> list[str]:
+    """Set passwords as the superuser, as verifiers; returns whose."""
     with database(exported, SUPERUSER) as server:
         if server is None:
             return []
-        for role, password in refused.items():
+        # A server with a new, empty volume has no roles yet: they are made later.
+        found = server.execute(_EXISTING, {"names": list(passwords)}).fetchall()
+        for (role,) in found:
             verifier = server.pgconn.encrypt_password(
-                password.encode(), role.encode(), b"scram-sha-256"
+                passwords[role].encode(), role.encode(), b"scram-sha-256"
             )
             server.execute(
                 sql.SQL("alter role {} password {}").format(
                     sql.Identifier(role), sql.Literal(verifier.decode())
                 )
             )
-    return sorted(refused)
+    return sorted(role for (role,) in found)
 
 
 def _refuses(login: Mapping[str, Any], role: str, password: str) -> bool:

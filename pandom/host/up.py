@@ -21,7 +21,18 @@ from pandom.audit.findings import Finding
 from pandom.database import restoring, revisions
 from pandom.database.revisions import Revision
 from pandom.errors import USER_MISTAKE, Drift, Failure
-from pandom.host import explain, health, keys, lock, passphrase, ports, repair, superuser, verdict
+from pandom.host import (
+    explain,
+    health,
+    identity,
+    keys,
+    lock,
+    passphrase,
+    ports,
+    repair,
+    superuser,
+    verdict,
+)
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
@@ -60,7 +71,19 @@ def run(name: str, profile: str | None = None) -> None:
     there = revisions.every()
     variables = toolchain_variables()
     with lock.of_stack(stack):
-        _Up(stack, variables, profile, there).run(started)
+        bring_up(stack, variables, profile, there, started)
+
+
+def bring_up(
+    stack: Stack,
+    variables: Mapping[str, str],
+    profile: str | None,
+    there: Sequence[Revision],
+    started: float,
+    adopting: bool = False,
+) -> None:
+    """The run itself, for who holds the stack's lock; ``adopting`` takes volumes of others."""
+    _Up(stack, variables, profile, there, adopting).run(started)
 
 
 class _Up:
@@ -72,7 +95,9 @@ class _Up:
         variables: Mapping[str, str],
         profile: str | None,
         there: Sequence[Revision],
+        adopting: bool,
     ) -> None:
+        self._adopting = adopting
         self._stack = stack
         self._revisions = there
         self._profile = profile
@@ -83,8 +108,14 @@ class _Up:
         self._tried: set[str] = set()  # remedies that are of use once
 
     def run(self, started: float) -> None:
-        settings = self._prepare()
+        recorded = self._stack.recorded()
+        identity.refuse_renamed(self._stack.name, recorded)
         engine = self._engine = Engine(self._stack.name)
+        if not self._adopting:
+            identity.refuse(self._stack.name, engine.things(), recorded)
+        settings = self._prepare()
+        lost = repair.lost_for_good(engine, recorded)
+        repair.refuse_lost(self._stack, lost, settings)
         ports.refuse_taken(self._stack, settings, engine)
         if passphrase.ensure():
             say("  made a passphrase for the states; keep a copy of it (docs/runbook.md)")
@@ -195,8 +226,14 @@ class _Up:
         Jobs are not among it, but one that failed in an earlier run makes the program
         fail; what counts here is whether the server is there afterwards.
         """
+        # What is gone from Docker leaves the state by the refresh, and Pulumi refuses to
+        # replace what it does not know; it is made anew anyway.
+        there = {one.id for one in engine.containers()}
+        known = State(self._pulumi.export())
+        gone = {one.urn for one in known.of_type(CONTAINER) if one.id not in there}
+        replace = [urn for urn in findings.replace if urn not in gone]
         try:
-            self._operate("foundation: ", *repair.options(findings.targets, findings.replace))
+            self._operate("foundation: ", *repair.options(findings.targets, replace))
         except PulumiFailed:
             found = engine.wait_good("postgres", READY_S)
             if found is None or not found.good:
@@ -244,10 +281,12 @@ class _Up:
         """Take roles and databases into the state that an interrupted run left out of it."""
         if not superuser.missing(state, settings.opt_in):
             return False
-        names = superuser.candidates(self._pulumi.export(secrets=True), settings.opt_in)
+        exported = self._pulumi.export(secrets=True)
+        names = superuser.candidates(exported, settings.opt_in)
         if not names:
             return False
         say(f"  adopting what an interrupted run left: {', '.join(names)}")
+        superuser.give_adopted(exported, names)
         self._operate("adopt: ", variables=superuser.variables(names))
         return True
 

@@ -1,0 +1,166 @@
+"""Whose stack Docker has: this state's, another's, or nobody's.
+
+Names are not enough: two states (of two users, of two homes, of before and after a
+loss) can have a stack of the same name. So each state has an identity, which stands
+on everything that it made. What carries another one is somebody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pandom import paths
+from pandom.errors import UserMistake
+from pandom.host.state import VOLUME, State
+from pandom.naming import (
+    LABEL_IDENTITY,
+    LABEL_OWNER,
+    LABEL_PROTECTED,
+    LABEL_STACK,
+    PROJECT,
+)
+
+PANDOM: Final = ".venv/bin/pandom"
+_PROTECT: Final = re.compile(
+    rf"^\s*[\"']?(?:{PROJECT}:)?protect[\"']?\s*:\s*[\"']?true\b", re.MULTILINE | re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A container, network or volume of a stack of this name, whoever made it."""
+
+    kind: str
+    id: str
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str | None:
+        """The identity of the state that made it; the first releases wrote none."""
+        return self.labels.get(LABEL_IDENTITY)
+
+
+def owner_here() -> str:
+    """Who runs this, for people: user@host:state home."""
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    return f"{user}@{socket.gethostname()}:{paths.state_home()}"
+
+
+def foreign(things: Iterable[Thing], state: State) -> list[Thing]:
+    """The things that do not belong to this state.
+
+    What the first releases made has no identity: it belongs to the state that knows any
+    of it. What has no owner at all was not made by this program.
+    """
+    there = list(things)
+    mine = state.label(LABEL_IDENTITY)
+    volumes = {one.name: one for one in state.of_type(VOLUME)}
+    knows_some = any(one.id in state.ids for one in there)
+    found = []
+    for one in there:
+        if LABEL_OWNER not in one.labels:
+            continue
+        known = one.id in state.ids
+        if one.kind == "volume" and known and one.identity is not None:
+            # A volume's id is its name, which another state gives, too.
+            resource = volumes.get(one.name)
+            recorded = _recorded(resource.inputs, resource.outputs) if resource else set()
+            known = one.identity in recorded or not recorded
+        if known or (one.identity is not None and one.identity == mine):
+            continue
+        if one.identity is None and knows_some:
+            continue
+        found.append(one)
+    return found
+
+
+def _recorded(*documents: Mapping[str, object]) -> set[str]:
+    found = set()
+    for document in documents:
+        entries = document.get("labels")
+        for entry in entries if isinstance(entries, list) else ():
+            if entry.get("label") == LABEL_IDENTITY:
+                found.add(str(entry["value"]))
+    return found
+
+
+def protected(things: Iterable[Thing]) -> bool:
+    """Whether Docker says so: the containers, or where there are none, whatever is left.
+
+    Volumes and networks keep the labels of their birth; containers are made anew when
+    the setting changes.
+    """
+    there = list(things)
+    containers = [one for one in there if one.kind == "container" and LABEL_PROTECTED in one.labels]
+    return any(one.labels.get(LABEL_PROTECTED) == "true" for one in containers or there)
+
+
+def owners(things: Iterable[Thing]) -> list[str]:
+    """Their owners, for people."""
+    return sorted({_owner(one) for one in things})
+
+
+def _owner(thing: Thing) -> str:
+    owner = thing.labels.get(LABEL_OWNER, PROJECT)
+    return "unknown (made by an earlier release)" if owner == PROJECT else owner
+
+
+def refuse(stack: str, things: Iterable[Thing], state: State) -> None:
+    """Raise UserMistake, before anything is touched, for a stack that is somebody else's."""
+    there = list(things)
+    others = foreign(there, state)
+    if not others:
+        return
+    kinds = [
+        f"{count} {kind}{'s' if count > 1 else ''}"
+        for kind in ("container", "volume", "network")
+        if (count := sum(one.kind == kind for one in others))
+    ]
+    guarded = ", and it is protected" if protected(there) else ""
+    raise UserMistake(
+        f"Stack {stack} in Docker is not this state's ({', '.join(kinds)}){guarded}.\n"
+        + "".join(f"  owner: {one}\n" for one in owners(others))
+        + f"  you:   {owner_here()}, "
+        + ("whose state knows nothing of it" if not state.resources else "with another stack")
+        + "\nNothing was touched. Next, one of:\n"
+        "  work as its owner, with the owner's XDG_STATE_HOME;\n"
+        "  take it over with its data, also after a state was lost:\n"
+        f"    CONFIRM={stack} {PANDOM} adopt --stack {stack}\n"
+        "  remove it and all of its data:\n"
+        f"    CONFIRM={stack} {PANDOM} down --without-state --stack {stack}"
+    )
+
+
+def refuse_renamed(stack: str, state: State) -> None:
+    """Raise UserMistake for a state that was renamed: every name in Docker would change."""
+    former = state.label(LABEL_STACK)
+    if former is None or former == stack:
+        return
+    raise UserMistake(
+        f"The state of stack {stack} is that of stack {former}: it was renamed, and what it\n"
+        f"made in Docker is called {former}. A new name would make new, empty volumes, so\n"
+        "nothing was touched. Next: give it its name back:\n"
+        f"  pulumi stack rename {former} --stack organization/{PROJECT}/{stack}\n"
+        f"  (`make tools` prints the lines to export; stacks/Pulumi.{former}.yaml is its file)"
+    )
+
+
+def file_protects(places: Iterable[Path]) -> bool:
+    """Whether a stack file says ``protect: true``, applied or not, also one that is no YAML."""
+    for place in places:
+        with contextlib.suppress(OSError):
+            if _PROTECT.search(place.read_text(errors="replace")):
+                return True
+    return False

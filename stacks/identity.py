@@ -1,0 +1,39 @@
+"""Whose stack this is: made once, kept in the state, and shown on everything in Docker."""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from pathlib import Path
+
+import pulumi
+
+from pandom import paths
+from pandom.host.identity import owner_here
+from pandom.host.state import State
+from pandom.naming import LABEL_IDENTITY, LABEL_OWNER, LABEL_PROTECTED, PROJECT
+
+
+def identity_labels(stack: str) -> dict[str, str]:
+    """The labels that name the owner and the protection of the running stack."""
+    identity, owner = _made_once(paths.states() / f"{stack}.json")
+    protected = bool(pulumi.Config(PROJECT).get_bool("protect"))
+    return {
+        LABEL_IDENTITY: identity,
+        LABEL_OWNER: owner,
+        LABEL_PROTECTED: "true" if protected else "false",
+    }
+
+
+@functools.cache
+def _made_once(checkpoint: Path) -> tuple[str, str]:
+    """Identity and owner from the state; new ones for a state that has none.
+
+    The first resource that is made puts them into the state, begun or done.
+    """
+    state = State.of_file(checkpoint)
+    identity = state.label(LABEL_IDENTITY)
+    owner = state.label(LABEL_OWNER, beside=LABEL_IDENTITY)
+    if identity is None or owner is None:
+        return str(uuid.uuid4()), owner_here()
+    return identity, owner
