@@ -23,7 +23,7 @@ from schema import access
 FILES: Final = ("extensions", "large_objects", "auditor", "trail_archive")
 _OTHER_DATABASES: Final = ("postgres", "template1")
 # Several jobs of one server must not edit the same catalog rows at once. The key is taken in
-# database postgres, to which no other login may connect (docs/adr/0015-locks.md).
+# database postgres, to which no other login may connect (docs/adr/0016-locks.md).
 _LOCK_KEY: Final = 0x70616E646F6E
 # A policy's DDL locks its table: give way to whoever works in it.
 _LOCK_TIMEOUT: Final = "-c lock_timeout=4s"

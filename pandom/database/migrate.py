@@ -1,7 +1,7 @@
 """Migrations on Alembic: generate, run, revert, show (M1), one runner at a time (M4).
 
 One lock on a connection of its own: of Alembic's table, which no login of an application
-reaches; an advisory lock anybody can take (docs/adr/0015-locks.md). It is tried again and
+reaches; an advisory lock anybody can take (docs/adr/0016-locks.md). It is tried again and
 again: LOCK TABLE waits without a snapshot, so that the holder's CREATE INDEX CONCURRENTLY
 does not wait for those who wait. One transaction per revision, in which the privileges
 converge, too.
