@@ -41,7 +41,7 @@ audit: ready ## who can do what in STACK, and is it what was declared
 	@$(PANDOM) audit --stack $(STACK) trail --anchor bucket --archive bucket
 
 .PHONY: env
-env: ready ## print STACK's settings and secrets (ROLE=pandom_app FORMAT=dotenv)
+env: ready ## print STACK's settings and secrets (ROLE=pandom_app FORMAT=…)
 	@case '$(firstword -$(MAKEFLAGS))' in *w*) \
 	  echo 'make -C and recursive makes print lines of their own among the settings.' >&2; \
 	  echo "Next: make -s -C ..., or $$PWD/$(PANDOM) env" >&2; exit 2;; esac

@@ -128,7 +128,7 @@ def test_the_provider_says_it_twice_and_we_once() -> None:
         ("write /x: no space left on device", "The disk is full"),
         ("dial tcp 127.0.0.1:5432: connect: connection refused", "PostgreSQL does not answer"),
         ("Cannot connect to the Docker daemon at unix:///x", "stopped answering"),
-        ("Bind for 127.0.0.1:9000 failed: port is already allocated", "A port of the stack is taken"),
+        ("Bind for 127.0.0.1:9000 failed: port is already allocated", "A port of the stack is"),
         ("Detected that /x/pulumi-resource-random exited prematurely.", "A plugin of Pulumi was"),
         ("error: no resource plugin 'pulumi-resource-docker' found", "A plugin of Pulumi is"),
         ("error: incorrect passphrase", "passphrase file is not the one"),
