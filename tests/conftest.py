@@ -20,7 +20,7 @@ pytest_plugins = ["tests.fixtures.stack", "tests.fixtures.server"]
 # What makes stacks of its own and breaks them runs beside all that shares one.
 _OWN_STACKS = (
     "tests/conformance/",
-    *(f"tests/lifecycle/test_{name}" for name in ("by_hand", "heal", "keys", "killed")),
+    *(f"tests/lifecycle/test_{name}" for name in ("by_hand", "heal", "killed")),
 )
 
 

@@ -18,10 +18,11 @@ import pytest
 from pandom import paths
 from pandom.database import migrate
 from pandom.host.pulumi_cli import Pulumi
-from pandom.host.stack import Stack, set_values
+from pandom.host.stack import Stack, set_values, settings
 from pandom.host.state import State
 from pandom.naming import LABEL_STACK
 from tests.fixtures import leaks
+from tests.fixtures.keys import in_volumes, shown
 from tests.fixtures.server import server_of
 from tests.fixtures.stack import Pandom, RunningStack, left_in_docker, running
 from toolchain import environment
@@ -198,18 +199,48 @@ def test_a_login_that_is_switched_off_goes_with_its_rights(own: RunningStack) ->
     assert "chief@example.com is deactivated" in env.stderr
 
 
-def test_stopped_and_removed_containers_come_back(own: RunningStack) -> None:
+def test_all_that_is_broken_at_once_comes_back(own: RunningStack) -> None:
+    """A stopped and a removed server, no CA, a folder in a file's place, a damaged secret, no
+    ca.crt, and ports that are swapped: one `up`."""
+    before, authority = shown(own), paths.ca_certificate(own.name)
+    old = authority.read_text()
     # With the service login that the last test took away, to save an `up`.
     set_values(Stack(own.name), {"serviceLogin": True})
     client = docker.from_env()
     client.containers.get(own.container("postgres")).stop(timeout=20)
     client.containers.get(own.container("minio")).remove(force=True)
+    in_volumes(
+        own,
+        "rm /keys/ca/ca.pem; rm /keys/janitor/*; mkdir /keys/janitor/ca.crt;"
+        " echo wrong > /keys/superuser/postgres_password; chmod 644 /keys/minio/root_password",
+    )
+    authority.unlink()
     own.pandom("health", "--stack", own.name, code=1)
-    own.pandom("up", "--stack", own.name)
+    ports = settings(Stack(own.name)).ports
+    set_values(Stack(own.name), {"postgresPort": ports["minio"], "minioPort": ports["postgres"]})
+    said = own.pandom("up", "--stack", own.name).stderr
+    own.look_again()
+    assert said.count("the CA changed: clients need the new certificate") == 1
+    assert authority.read_text() != old
+    assert not set(shown(own).values()) & set(before.values())
     own.pandom("health", "--stack", own.name)
     # Its password is a new one: what the fixture read is the old one's.
     as_role(RunningStack(own.name), "pandom_service", "select count(*) from public.auth_users")
     preview(own, 0)
+
+
+def test_a_bucket_that_is_renamed_is_refused_by_up_and_preview(own: RunningStack) -> None:
+    file = Stack(own.name).file
+    text, there = file.read_text(), left_in_docker(own.name)
+    try:
+        file.write_text(text.replace("config:", "config:\n  pandom-stack:bucket: other", 1))
+        for command in ("up", "preview"):
+            said = own.pandom(command, "--stack", own.name, code=2).stderr
+            assert "nothing was touched" in said
+            assert "pandom-stack:bucket: expected pandom-media" in said
+    finally:
+        file.write_text(text)
+    assert left_in_docker(own.name) == there
 
 
 def test_a_network_that_is_gone_comes_back(own: RunningStack) -> None:
