@@ -174,7 +174,7 @@ def test_lost_data_wants_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     assert repair.lost_for_good(Volumes(), KNOWN) == []  # type: ignore[arg-type]
     monkeypatch.delenv("CONFIRM", raising=False)
     durable, ephemeral = load("dev", {}), load("ci", {"profile": "ephemeral"})
-    with pytest.raises(UserMistake, match="the object store.*(?s:.)*CONFIRM=dev"):
+    with pytest.raises(UserMistake, match=r"the object store.*(?s:.)*CONFIRM=dev"):
         repair.refuse_lost(Stack("dev"), lost, durable)
     repair.refuse_lost(Stack("dev"), [], durable)
     repair.refuse_lost(Stack("ci"), lost, ephemeral)
