@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from pandom.errors import UserMistake
-from pandom.host import adopt, identity
+from pandom.host import adopt, identity, repair
 from pandom.host.identity import Thing
-from pandom.host.state import State
+from pandom.host.stack import Stack
+from pandom.host.state import STACK, State
 from pandom.naming import LABEL_IDENTITY, LABEL_OWNER, LABEL_PROTECTED, LABEL_STACK, PROJECT
+from stacks.settings import load
 
 MINE, OTHERS = "mine", "others"
 
@@ -152,3 +154,29 @@ def test_a_damaged_state_is_a_message(tmp_path: Path) -> None:
     place.write_text("{ half")
     with pytest.raises(UserMistake, match="no Pulumi state"):
         State.of_file(place)
+
+
+class Volumes:
+    """An engine that has these volumes."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def volumes(self) -> list[str]:
+        return list(self.names)
+
+
+def test_lost_data_wants_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    complete = {"type": STACK, "urn": "s", "outputs": {"stack": "dev"}}
+    lost = repair.lost_for_good(Volumes("pandom-dev-data"), state(complete))  # type: ignore[arg-type]
+    assert lost == ["pandom-dev-objects"]
+    # Nothing was there before a first run was completed.
+    assert repair.lost_for_good(Volumes(), KNOWN) == []  # type: ignore[arg-type]
+    monkeypatch.delenv("CONFIRM", raising=False)
+    durable, ephemeral = load("dev", {}), load("ci", {"profile": "ephemeral"})
+    with pytest.raises(UserMistake, match=r"the object store.*(?s:.)*CONFIRM=dev"):
+        repair.refuse_lost(Stack("dev"), lost, durable)
+    repair.refuse_lost(Stack("dev"), [], durable)
+    repair.refuse_lost(Stack("ci"), lost, ephemeral)
+    monkeypatch.setenv("CONFIRM", "dev")
+    repair.refuse_lost(Stack("dev"), lost, durable)
