@@ -591,9 +591,9 @@ class AccountSettings(Base):
             comment="Durations and thresholds that make sense. P3",
         ),
         CheckConstraint(
-            "event_window between interval '1 second' and interval '1 day' "
-            "and request_window between interval '1 second' and interval '1 day' "
-            "and message_window between interval '1 second' and interval '1 day' "
+            "event_window >= interval '1 second' and event_window <= interval '1 day' "
+            "and request_window >= interval '1 second' and request_window <= interval '1 day' "
+            "and message_window >= interval '1 second' and message_window <= interval '1 day' "
             "and transaction_limit >= interval '1 minute' "
             "and least(events_per_user, events_per_address, events_per_second, "
             "registrations_per_address, registrations_per_server, resets_per_address, "

@@ -306,7 +306,7 @@ def test_control_a_blocked_waiter_would_hang_the_index(database: Database) -> No
 
 @pytest.mark.requirement("M4", "A3")
 def test_privileges_converge_in_the_revisions_own_transaction(empty: Database) -> None:
-    # At no revision does anybody hold what is not declared.
+    # At no revision does anybody hold what is not declared; what needs policies waits for them.
     runner = empty.runner()
     migrate.upgrade(runner, "0001")
     with empty.connect("pandom_user") as connection:
@@ -314,5 +314,9 @@ def test_privileges_converge_in_the_revisions_own_transaction(empty: Database) -
     migrate.upgrade(runner, "0001")
     with empty.connect("pandom_user") as connection:
         assert differences(found, facts(connection, "relation", "column", "function", "type")) == []
-    assert "pandom_app=r" in json.dumps(found)
+    assert "pandom_definer=arwd" in json.dumps(found)
+    assert "pandom_app=r" not in json.dumps(found)
+    migrate.upgrade(runner, "0004")
+    with empty.connect("pandom_user") as connection:
+        assert "pandom_app=r" in json.dumps(facts(connection, "relation"))
     assert "{=X" not in json.dumps(found)

@@ -19,9 +19,9 @@ add column messages_per_mailbox integer not null default 5,
 add column transaction_limit interval not null default '00:10:00';
 
 alter table public.account_settings add constraint ck_account_settings_rates check (
-    event_window between interval '1 second' and interval '1 day'
-    and request_window between interval '1 second' and interval '1 day'
-    and message_window between interval '1 second' and interval '1 day'
+    event_window >= interval '1 second' and event_window <= interval '1 day'
+    and request_window >= interval '1 second' and request_window <= interval '1 day'
+    and message_window >= interval '1 second' and message_window <= interval '1 day'
     and transaction_limit >= interval '1 minute'
     and least(
         events_per_user,
