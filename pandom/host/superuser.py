@@ -94,8 +94,12 @@ def login(exported: Mapping[str, Any]) -> dict[str, Any] | None:
         ca=inputs["sslrootcert"],
         application_name="pandom up",
         timeout_s=5,
-        more=_MORE,
     )
+
+
+def _at(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The superuser's own connection to a database; other roles may not ask for all of that."""
+    return {**given, "dbname": name, "options": f"{given['options']} {_MORE}"}
 
 
 @contextlib.contextmanager
@@ -105,7 +109,7 @@ def database(
     """A connection to one database as the superuser; None if nobody answers there."""
     given = login(exported)
     try:
-        connection = psycopg.connect(**{**given, "dbname": name}) if given else None
+        connection = psycopg.connect(**_at(given, name)) if given else None
     except psycopg.OperationalError:
         connection = None
     if connection is None:
