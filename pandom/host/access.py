@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pandom import certificates
 from pandom.errors import Failure, UserMistake
-from pandom.host import client_version, explain, formats, passphrase
+from pandom.host import client_version, explain, formats, identity, passphrase
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
@@ -31,6 +31,7 @@ _WITHHELD: Final = {
 def outputs_of(stack: Stack) -> dict[str, Any]:
     """The outputs with secrets in clear; raises UserMistake when there is no such stack."""
     if not stack.exists():
+        identity.refuse(stack.name, Engine(stack.name).things(), stack.recorded())
         others = ", ".join(every_stack()) or "none"
         raise UserMistake(
             f"There is no stack {stack.name}; there are: {others}.\n"
@@ -191,6 +192,7 @@ def shell(name: str) -> None:
     """
     stack = Stack(name)
     engine = Engine(name)
+    identity.refuse(name, engine.things(), stack.recorded())
     server, job = engine.container("postgres"), engine.container("migration")
     if server is None or not server.good or job is None:
         raise Failure(f"Stack {name} is not running. Next: `.venv/bin/pandom up --stack {name}`")

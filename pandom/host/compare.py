@@ -39,6 +39,7 @@ def refresh(name: str, expect_no_changes: bool) -> int:
 def _operate(name: str, operation: str, options: list[str], expect_no_changes: bool) -> int:
     stack = Stack(name)
     if not stack.exists():
+        identity.refuse(name, Engine(name).things(), stack.recorded())
         there = ", ".join(every_stack()) or "none"
         raise UserMistake(f"There is no stack {name}; there are: {there}.")
     passphrase.there()

@@ -16,7 +16,7 @@ import requests
 
 from pandom.database import revisions
 from pandom.errors import USER_MISTAKE, Failure, UserMistake
-from pandom.host import lock
+from pandom.host import identity, lock
 from pandom.host.access import outputs_of
 from pandom.host.engine import Engine
 from pandom.host.revisions import of_outputs, refuse
@@ -59,6 +59,7 @@ def in_job(name: str, part: str, command: Sequence[str], what: str) -> None:
     stack = Stack(name)
     engine = Engine(name)
     with lock.of_stack(stack):
+        identity.refuse(name, engine.things(), stack.recorded())
         job, server = engine.container(part), engine.container("postgres")
         if job is None or server is None or not server.good:
             raise Failure(

@@ -39,6 +39,24 @@ def test_another_state_touches_nothing(stack: RunningStack, tmp_path: Path, comm
     assert everything(stack) == before
 
 
+def test_no_other_command_works_on_another_states_stack(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    before = everything(stack)
+    other = Pandom(variables={"XDG_STATE_HOME": str(tmp_path)})
+    for command in (
+        ["preview"],
+        ["env"],
+        ["shell"],
+        ["migrate", "run"],
+        ["db", "prepare", "taken"],
+        ["audit"],
+    ):
+        said = other(*command, "--stack", stack.name, code=2).stderr
+        assert "is not this state's" in said, command
+    assert everything(stack) == before
+
+
 def test_there_is_nothing_to_adopt_of_ones_own(stack: RunningStack) -> None:
     said = stack.pandom("adopt", "--stack", stack.name, code=2).stderr
     assert "already" in said
