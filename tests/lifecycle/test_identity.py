@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from pathlib import Path
 
 import docker
@@ -130,11 +131,13 @@ def lose(stack: RunningStack, loss: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_any_one_and_any_two_losses_are_repaired(
+def test_each_loss_and_a_sample_of_pairs_are_repaired(
     own: RunningStack, pytestconfig: pytest.Config
 ) -> None:
     progress = Progress.of(pytestconfig, "losses")
-    pairs = itertools.combinations(LOSSES, 2)
+    # All 171 pairs would take two hours; the same twenty each time, or a failure could not
+    # be looked at again.
+    pairs = random.Random(17).sample(list(itertools.combinations(LOSSES, 2)), 20)  # noqa: S311
     rounds = [*((one,) for one in LOSSES), *pairs]
     failed = []
     for number, losses in enumerate(rounds):
