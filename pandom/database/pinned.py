@@ -39,7 +39,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     # How long anything may take.
     "statement_timeout": "0",
     "transaction_timeout": "0",
-    "lock_timeout": "30s",
+    "lock_timeout": "60s",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     # What is said besides.

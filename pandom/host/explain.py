@@ -217,6 +217,11 @@ def unreadable_setting(error: PulumiFailed) -> bool:
     )
 
 
+def open_rows(error: PulumiFailed) -> bool:
+    """Whether the migration job refused a table that row security does not guard."""
+    return any("rows would be open" in one.message for one in error.said)
+
+
 def already_there(error: PulumiFailed) -> bool:
     """Whether something exists in the server that the state does not know."""
     return any(re.search(r"(?:role|database) .*already exists", one.message) for one in error.said)

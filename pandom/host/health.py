@@ -75,6 +75,11 @@ class Report:
         return bool(failed & _OF_JOBS) and failed <= _OF_JOBS | _WATCHING
 
     @property
+    def behind(self) -> bool:
+        """Whether tables are missing, or the schema is at another revision."""
+        return any(one.name in ("tables", "head") for one in self.checks if not one.ok)
+
+    @property
     def warnings(self) -> list[str]:
         """What passed, but will not for long."""
         return [f"{check.name}: {check.warning}" for check in self.checks if check.warning]

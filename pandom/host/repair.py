@@ -154,8 +154,7 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
         findings.replace += state.jobs
     else:
         # To the provider a job that was killed is made and done.
-        jobs = [one for one in state.of_type(CONTAINER) if one.one_shot]
-        findings.replace += [one.urn for one in jobs if _failed(containers.get(one.id))]
+        findings.replace += failed_jobs(engine, state)
     if off or dropped:
         findings.targets = [
             one.urn
@@ -167,6 +166,13 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
         # A refresh took what was gone out of the state, so there is no URN to name.
         findings.targets += _ANY_FOUNDATION
     return findings
+
+
+def failed_jobs(engine: Engine, state: State) -> list[str]:
+    """The jobs whose containers ended with an error."""
+    containers = {one.id: one for one in engine.containers()}
+    jobs = [one for one in state.of_type(CONTAINER) if one.one_shot]
+    return [one.urn for one in jobs if _failed(containers.get(one.id))]
 
 
 def _failed(container: Container | None) -> bool:

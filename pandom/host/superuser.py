@@ -186,6 +186,24 @@ def heal_cluster(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Fi
         return [one for one in made if one.id not in failed]
 
 
+def heal_row_security(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Finding]:
+    """Take back what somebody did to row security and policies; returns what was healed."""
+    with database(exported) as server:
+        if server is None:
+            return []
+        observed = catalog.read(server, declared.OWNERS)
+        expected = declared.facts(observed, opt_in)
+        wrong = [
+            one
+            for one in differences(expected, declared.comparable(observed.facts))
+            if one.kind in ("row security", "policy") and heal.safe(one)
+        ]
+        made = findings(wrong, expected)
+        server.autocommit = True
+        failed = heal.apply(server, scripts(made))
+        return [one for one in made if one.id not in failed]
+
+
 def heal_by_sql(exported: Mapping[str, Any], found: Iterable[Finding]) -> dict[str, str]:
     """Run the SQL of findings in the stack's database; returns what failed, and why."""
     wanted = scripts(found)

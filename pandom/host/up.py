@@ -205,7 +205,8 @@ class _Up:
         except PulumiFailed as error:
             if not self._mend(error, settings, state):
                 raise
-            self._operate("", *repair.options((), replace))
+            failed = repair.failed_jobs(engine, State(self._pulumi.export()))
+            self._operate("", *repair.options((), dict.fromkeys([*replace, *failed])))
 
     def _make_way(self, engine: Engine, state: State, settings: Settings) -> None:
         """Take away servers whose port another one is to get; their data is in volumes."""
@@ -246,6 +247,11 @@ class _Up:
             if found:
                 say(f"  took back settings that roles gave themselves: {', '.join(found)}")
             return bool(found)
+        if explain.open_rows(error):
+            # The job refuses what somebody made of a table; the audit knows what it was.
+            healed = superuser.heal_row_security(self._pulumi.export(True), settings.opt_in)
+            self._say_healed(healed)
+            return bool(healed)
         return explain.already_there(error) and self._adopt(settings, state)
 
     def _operate(
@@ -322,11 +328,14 @@ class _Up:
         """
         state = State(exported)
         safe = [one for one in found.findings if one.safe]
-        if found.report.wants_jobs and self._once("jobs"):
-            # Until the schema is at its head, its objects cannot be compared.
+        # Until the schema is at its head, its objects cannot be compared. At its head they come
+        # first: a table whose row security somebody took away would be refused by the job.
+        done = not found.report.behind and self._heal_by_sql(
+            [one for one in safe if one.sql], exported
+        )
+        if found.report.wants_jobs and not done and self._once("jobs"):
             self._rerun_jobs("the schema, its content or the bucket is not as declared", state)
             return True
-        done = self._heal_by_sql([one for one in safe if one.sql], exported)
         stored = [one for one in safe if one.kind in STORE]
         if stored and self._once("jobs"):
             self._rerun_jobs("the object store is not as declared", state)

@@ -148,9 +148,16 @@ class Verdict:
         return json.dumps(document, indent=2)
 
 
+def _import_readers() -> None:
+    """What reads the database and the store: two threads would each import half of it."""
+    for name in ("pandom.database.health", "schema.models", "minio.minioadmin"):
+        importlib.import_module(name)
+
+
 def prepare() -> None:
     """Import what takes long, and what two threads must not import at once."""
-    for name in ("minio.minioadmin", "pulumi_docker", "pulumi_postgresql", "pulumi_random"):
+    _import_readers()
+    for name in ("pulumi_docker", "pulumi_postgresql", "pulumi_random"):
         importlib.import_module(name)
     importlib.import_module("pandom.host.containers")
 
@@ -174,7 +181,7 @@ def look(
     given = accepted.load()
     # Imported before there are two threads: each would import the other's half.
     if containers is None:
-        importlib.import_module("minio.minioadmin")
+        _import_readers()
     else:
         prepare()
     place = of_outputs(outputs)

@@ -76,7 +76,7 @@ def test_a_session_of_a_role_keeps_the_settings_declared_for_it() -> None:
         for name, value in settings.items():
             assert f"-c {name}={value}".replace("read committed", r"read\ committed") in options
     more = pinned.options("pandom_migrator", "-c lock_timeout=4000")
-    assert more.rindex("-c lock_timeout=4000") > more.rindex("-c lock_timeout=30s")
+    assert more.rindex("-c lock_timeout=4000") > more.rindex("-c lock_timeout=60s")
 
 
 def test_a_login_takes_nothing_from_a_home() -> None:
