@@ -308,7 +308,11 @@ def test_the_four_migration_commands(own: RunningStack, second_clone: Pandom) ->
     stack = ["--stack", own.name]
     before = own.pandom("migrate", "show", *stack).stdout
     assert "[ ]" not in before
-    own.pandom("migrate", "revert", *stack)
+    # The newest one's way back drops a value: that is counted, and wants the stack's name.
+    said = own.pandom("migrate", "revert", *stack, code=2).stderr
+    assert f"CONFIRM={own.name}" in said
+    assert own.pandom("migrate", "show", *stack).stdout == before
+    Pandom(variables={"CONFIRM": own.name})("migrate", "revert", *stack)
     assert own.pandom("migrate", "show", *stack).stdout.splitlines()[0].startswith("[ ]")
     assert "head" in own.pandom("health", *stack, code=1).stderr
     # Nothing else is pending, and still this is a change.
@@ -404,12 +408,16 @@ def test_red_stays_red_until_the_revision_is_mended(
     # The stack's name makes the image its own: another run on this machine has none of it.
     broken.write_text(
         f'"""Broken on purpose for {own.name}.\n\nLocks: none.\nRollback: none.\n"""\n\n'
-        "from alembic import op\n\n"
+        "from pandom.database.frozen import run\n\n"
         f'revision = "{int(last) + 1:04}"\ndown_revision = "{last}"\n'
         "branch_labels = None\ndepends_on = None\n\n\n"
-        'def upgrade() -> None:\n    op.execute("select public.no_such_function()")\n\n\n'
-        "def downgrade() -> None:\n    pass\n"
+        'def upgrade() -> None:\n    run(revision, "broken")\n\n\n'
+        'def downgrade() -> None:\n    run(revision, "down")\n'
     )
+    texts = second_clone.root / "migrations" / "sql" / f"{int(last) + 1:04}"
+    texts.mkdir()
+    (texts / "broken.sql").write_text("select public.no_such_function();\n")
+    (texts / "down.sql").write_text("select 1;\n")
     for number in range(3):
         if number == 2:
             prune(own, "migration")
@@ -420,6 +428,7 @@ def test_red_stays_red_until_the_revision_is_mended(
         assert "Traceback" not in said
         assert len(said.splitlines()) < 60
     broken.unlink()
+    shutil.rmtree(texts)
     second_clone("up", "--stack", own.name)
     own.pandom("health", "--stack", own.name)
 

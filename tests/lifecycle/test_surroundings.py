@@ -157,6 +157,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder.parent)
 
 
+@pytest.mark.soak  # half a minute
 def test_any_character_in_the_paths_of_clone_and_state(clone: Path, stack: RunningStack) -> None:
     state = clone.parent / f"state {NAME}"
     shutil.copytree(paths.state_home() / "backend", state / "pandom-stack" / "backend")
