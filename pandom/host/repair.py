@@ -154,7 +154,7 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
         findings.replace += state.jobs
     else:
         # To the provider a job that was killed is made and done.
-        findings.replace += failed_jobs(engine, state)
+        findings.replace += failed_jobs(containers.values(), state)
     if off or dropped:
         findings.targets = [
             one.urn
@@ -168,11 +168,11 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
     return findings
 
 
-def failed_jobs(engine: Engine, state: State) -> list[str]:
+def failed_jobs(containers: Iterable[Container], state: State) -> list[str]:
     """The jobs whose containers ended with an error."""
-    containers = {one.id: one for one in engine.containers()}
+    there = {one.id: one for one in containers}
     jobs = [one for one in state.of_type(CONTAINER) if one.one_shot]
-    return [one.urn for one in jobs if _failed(containers.get(one.id))]
+    return [one.urn for one in jobs if _failed(there.get(one.id))]
 
 
 def _failed(container: Container | None) -> bool:

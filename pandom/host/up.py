@@ -205,7 +205,7 @@ class _Up:
         except PulumiFailed as error:
             if not self._mend(error, settings, state):
                 raise
-            failed = repair.failed_jobs(engine, State(self._pulumi.export()))
+            failed = repair.failed_jobs(engine.containers(), State(self._pulumi.export()))
             self._operate("", *repair.options((), dict.fromkeys([*replace, *failed])))
 
     def _make_way(self, engine: Engine, state: State, settings: Settings) -> None:
