@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import pulumi
 
-from pandom.naming import KEYS_MOUNT, UID_OPERATIONS
 from stacks.access import Access
-from stacks.container import TMP, ContainerArgs, Mount
+from stacks.container import Wiring
+from stacks.container_specs import container_specs
 from stacks.job import Job
-from stacks.job_settings import job_settings
 from stacks.keys import Keys
 from stacks.settings import Settings
 
@@ -42,17 +41,11 @@ class Cluster(pulumi.ComponentResource):
         super().__init__("pandom-stack:index:Cluster", name, None, opts)
         self.job = Job(
             "cluster",
-            ContainerArgs(
-                stack=args.settings.stack,
-                part="cluster",
-                image=args.image,
-                uid=UID_OPERATIONS,
-                memory_mb=256,
-                command=("job", "cluster"),
-                network=args.network,
-                envs=job_settings(args.settings),
-                mounts=(Mount(args.keys.volumes["superuser"], str(KEYS_MOUNT)),),
-                tmpfs=TMP,
+            container_specs(args.settings)["cluster"],
+            Wiring(
+                args.image,
+                args.network,
+                args.keys.volumes,
             ),
             pulumi.ResourceOptions(parent=self, depends_on=args.access.ready),
         )

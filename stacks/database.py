@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from pandom.naming import HOST_POSTGRES, KEYS_MOUNT, UID_POSTGRES
-from stacks.container import TMP, ContainerArgs, Health, Mount, Port, container
+from stacks.container import Wiring, container
+from stacks.container_specs import container_specs
 from stacks.keys import Keys
 from stacks.settings import Settings
 from stacks.volume import kept, volume
@@ -46,42 +46,14 @@ class Database(pulumi.ComponentResource):
         )
         self.container = container(
             "postgres-container",
-            ContainerArgs(
-                stack=settings.stack,
-                part="postgres",
-                image=args.image,
-                uid=UID_POSTGRES,
-                memory_mb=settings.postgres_memory_mb,
-                command=server_settings(settings),
-                network=args.network,
-                alias=HOST_POSTGRES,
-                mounts=(
-                    Mount(self.data.name, "/var/lib/postgresql", writable=True),
-                    Mount(keys.volumes["postgres"], str(KEYS_MOUNT)),
-                ),
-                tmpfs=TMP,
-                shm_mb=256,
-                ports=(Port(5432, settings.postgres_port),),
-                # pg_isready over TCP, but not each time: with connections logged, every
-                # probe is a line in the log.
-                health=Health(("pandom-healthy",)),
-                restart=settings.profile.restart,
+            container_specs(settings)["postgres"],
+            Wiring(
+                args.image,
+                args.network,
+                {"data": self.data.name, **keys.volumes},
                 labels={"pandom.keys": keys.job.then("written")},
             ),
             pulumi.ResourceOptions(parent=self),
         )
         self.port = self.container.id.apply(lambda _: settings.postgres_port)
         self.register_outputs({"container": self.container.name})
-
-
-def server_settings(settings: Settings) -> tuple[str, ...]:
-    """What the profile and the memory limit decide; all else is in the image."""
-    memory = settings.postgres_memory_mb
-    values = {
-        "shared_buffers": f"{memory // 4}MB",
-        "effective_cache_size": f"{memory // 2}MB",
-        "maintenance_work_mem": f"{max(memory // 16, 16)}MB",
-    }
-    if not settings.profile.durable:
-        values |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-    return tuple(word for key, value in values.items() for word in ("-c", f"{key}={value}"))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import replace
 from typing import TypeVar, cast
 
 import pulumi
 import pulumi_docker as docker
 
 from pandom.naming import resource_name
-from stacks.container import ContainerArgs, container
+from stacks.container import Wiring, container
+from stacks.container_specs import ContainerSpec
 
 T = TypeVar("T")
 
@@ -29,12 +29,17 @@ class Job(pulumi.ComponentResource):
     succeeded: pulumi.Output[bool]
 
     def __init__(
-        self, name: str, args: ContainerArgs, opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        spec: ContainerSpec,
+        wiring: Wiring,
+        opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("pandom-stack:index:Job", name, None, opts)
         self.container = container(
             f"{name}-container",
-            replace(args, one_shot=True, restart="no"),
+            spec,
+            wiring,
             pulumi.ResourceOptions(parent=self),
         )
         # The jobs never print a secret (a test searches for every one of them); the
@@ -43,7 +48,7 @@ class Job(pulumi.ComponentResource):
             lambda text: text or ""
         )
         self.succeeded = pulumi.Output.all(self.container.exit_code, self.logs).apply(
-            lambda result: check_exit(args.stack, args.part, result[0], result[1])
+            lambda result: check_exit(spec.stack, spec.part, result[0], result[1])
         )
         self.register_outputs({"succeeded": self.succeeded})
 

@@ -15,65 +15,17 @@ import pulumi
 import pulumi_random as random
 
 from pandom import certificates
-from pandom.naming import (
-    HOST_MINIO,
-    HOST_POSTGRES,
-    MINIO_ROOT_USER,
-    UID_MINIO,
-    UID_OPERATIONS,
-    UID_POSTGRES,
-)
+from pandom.naming import MINIO_ROOT_USER
 from schema.access import roles
-from schema.storage import AUDITOR, EVIDENCE, MEDIA, USERS, User
-from stacks.container import ContainerArgs, Mount
+from schema.storage import MEDIA, USERS
+from stacks.container import Wiring
+from stacks.container_specs import container_specs
 from stacks.job import Job
+from stacks.readers import READERS, SERVERS, keys_volume, store_secret
 from stacks.settings import Settings
 from stacks.volume import volume
 
 SECRET_LENGTH: Final = 32
-
-
-def store_secret(user: User) -> str:
-    """The name of the secret of a user of the object store; a login may be called like it."""
-    return user.name.replace("pandom-", "minio-")
-
-
-# What a reader's file holds is the name of a generated secret.
-READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
-    "postgres": (UID_POSTGRES, {"superuser_password": "postgres"}),
-    "minio": (UID_MINIO, {"root_user": "minio-root-user", "root_password": "minio-root"}),
-    # Both apply the settings: the one at each `up`, the other at the end of a restore.
-    "superuser": (
-        UID_OPERATIONS,
-        {"postgres_password": "postgres", "password_hash_key": "password-hash-key"},
-    ),
-    "migrator": (
-        UID_OPERATIONS,
-        {
-            "pandom_migrator_password": "pandom_migrator",
-            "admin_password": "admin",
-            "password_hash_key": "password-hash-key",
-        },
-    ),
-    "storage": (
-        UID_OPERATIONS,
-        {
-            "minio_root_user": "minio-root-user",
-            "minio_root_password": "minio-root",
-            **{user.secret_file: store_secret(user) for user in USERS},
-        },
-    ),
-    "janitor": (UID_OPERATIONS, {"pandom_janitor_password": "pandom_janitor"}),
-    "auditor": (
-        UID_OPERATIONS,
-        {
-            "pandom_auditor_password": "pandom_auditor",
-            **{user.secret_file: store_secret(user) for user in (AUDITOR, EVIDENCE)},
-        },
-    ),
-    "operator": (UID_OPERATIONS, {"pandom_user_password": "pandom_user"}),
-}
-SERVERS: Final = {"postgres": HOST_POSTGRES, "minio": HOST_MINIO}
 
 
 @dataclass(frozen=True)
@@ -85,7 +37,7 @@ class KeysArgs:
 
 
 class Keys(pulumi.ComponentResource):
-    """``secrets`` by name, ``volumes`` by reader, ``job`` that put the ones into the
+    """``secrets`` by name, ``volumes`` by part, ``job`` that put the ones into the
     others, and the certificate of the stack's own CA."""
 
     secrets: dict[str, pulumi.Output[str]]
@@ -103,24 +55,15 @@ class Keys(pulumi.ComponentResource):
         # Without these nobody could open the data that is protected.
         held = pulumi.ResourceOptions(parent=self, protect=settings.protect)
         self.volumes = {
-            reader: volume(f"keys-{reader}-volume", settings.stack, f"keys-{reader}", held).name
-            for reader in ("ca", *READERS)
+            part: volume(f"{part}-volume", settings.stack, part, held).name
+            for part in map(keys_volume, ("ca", *READERS))
         }
         self.job = Job(
             "keys",
-            ContainerArgs(
-                stack=settings.stack,
-                part="keys",
-                image=args.image,
-                # The one root user of the stack: it alone gives files to other users.
-                uid=None,
-                memory_mb=128,
-                command=("job", "keys"),
-                capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER"),
-                mounts=tuple(
-                    Mount(volume_name, f"/keys/{reader}", writable=True)
-                    for reader, volume_name in self.volumes.items()
-                ),
+            container_specs(settings)["keys"],
+            Wiring(
+                args.image,
+                volumes=self.volumes,
                 uploads={"/run/pandom-keys.json": self._manifest()},
             ),
             child,

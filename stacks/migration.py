@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import pulumi
 
-from pandom.naming import KEYS_MOUNT, LABEL_HEAD, UID_OPERATIONS
+from pandom.naming import LABEL_HEAD
 from pandom.paths import ROOT
 from stacks.cluster import Cluster
-from stacks.container import TMP, ContainerArgs, Mount
+from stacks.container import Wiring
+from stacks.container_specs import container_specs
 from stacks.job import Job
-from stacks.job_settings import job_settings
 from stacks.keys import Keys
 from stacks.settings import Settings
 
@@ -39,17 +39,11 @@ class Migration(pulumi.ComponentResource):
         super().__init__("pandom-stack:index:Migration", name, None, opts)
         self.job = Job(
             "migration",
-            ContainerArgs(
-                stack=args.settings.stack,
-                part="migration",
-                image=args.image,
-                uid=UID_OPERATIONS,
-                memory_mb=512,
-                command=("job", "migrate"),
-                network=args.network,
-                envs=job_settings(args.settings),
-                mounts=(Mount(args.keys.volumes["migrator"], str(KEYS_MOUNT)),),
-                tmpfs=TMP,
+            container_specs(args.settings)["migration"],
+            Wiring(
+                args.image,
+                args.network,
+                args.keys.volumes,
                 labels={LABEL_HEAD: head(), "pandom.after": args.cluster.job.then("cluster")},
             ),
             pulumi.ResourceOptions(parent=self),

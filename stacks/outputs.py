@@ -12,7 +12,8 @@ from schema.access import DATABASE, roles
 from schema.storage import AUDITOR, EVIDENCE, MEDIA
 from stacks.container import labels
 from stacks.database import Database
-from stacks.keys import Keys, store_secret
+from stacks.keys import Keys
+from stacks.readers import store_secret
 from stacks.settings import Settings
 from stacks.storage import Storage
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from pandom.naming import HOST_MINIO, KEYS_MOUNT, UID_MINIO, UID_OPERATIONS
-from stacks.container import TMP, ContainerArgs, Health, Mount, Port, container
+from stacks.container import Wiring, container
+from stacks.container_specs import container_specs
 from stacks.job import Job
-from stacks.job_settings import job_settings
 from stacks.keys import Keys
 from stacks.settings import Settings
 from stacks.volume import kept, volume
@@ -40,6 +39,7 @@ class Storage(pulumi.ComponentResource):
     ) -> None:
         super().__init__("pandom-stack:index:Storage", name, None, opts)
         settings, keys = args.settings, args.keys
+        specs = container_specs(settings)
         objects = volume(
             "objects-volume",
             settings.stack,
@@ -48,33 +48,11 @@ class Storage(pulumi.ComponentResource):
         )
         self.container = container(
             "minio-container",
-            ContainerArgs(
-                stack=settings.stack,
-                part="minio",
-                image=args.server_image,
-                uid=UID_MINIO,
-                memory_mb=settings.minio_memory_mb,
-                network=args.network,
-                alias=HOST_MINIO,
-                mounts=(
-                    Mount(objects.name, "/data", writable=True),
-                    Mount(keys.volumes["minio"], str(KEYS_MOUNT)),
-                ),
-                tmpfs=TMP,
-                ports=(Port(9000, settings.minio_port),),
-                health=Health(
-                    (
-                        "curl",
-                        "--fail",
-                        "--silent",
-                        "--max-time",
-                        "4",
-                        "--cacert",
-                        f"{KEYS_MOUNT}/ca.crt",
-                        "https://127.0.0.1:9000/minio/health/cluster",
-                    )
-                ),
-                restart=settings.profile.restart,
+            specs["minio"],
+            Wiring(
+                args.server_image,
+                args.network,
+                {"objects": objects.name, **keys.volumes},
                 labels={"pandom.keys": keys.job.then("written")},
             ),
             pulumi.ResourceOptions(parent=self),
@@ -82,18 +60,8 @@ class Storage(pulumi.ComponentResource):
         self.port = self.container.id.apply(lambda _: settings.minio_port)
         self.job = Job(
             "storage",
-            ContainerArgs(
-                stack=settings.stack,
-                part="storage",
-                image=args.job_image,
-                uid=UID_OPERATIONS,
-                memory_mb=256,
-                command=("job", "storage"),
-                network=args.network,
-                envs=job_settings(settings),
-                mounts=(Mount(keys.volumes["storage"], str(KEYS_MOUNT)),),
-                tmpfs=TMP,
-            ),
+            specs["storage"],
+            Wiring(args.job_image, args.network, keys.volumes),
             pulumi.ResourceOptions(parent=self, depends_on=[self.container]),
         )
         self.register_outputs({})

@@ -32,7 +32,7 @@ from pandom.host.stack import Stack
 from pandom.host.state import RANDOM, State
 from pandom.naming import BASE_IMAGE, UID_MINIO, resource_name
 from pandom.progress import say, step
-from stacks.keys import READERS
+from stacks.readers import READERS
 
 AGAIN: Final = ".venv/bin/pandom adopt"
 _SECRETS_ONLY: Final = (

@@ -1,91 +1,37 @@
 """Running containers as facts, and what the program declares of them (the audit's host scope).
 
-The declaration is the program itself: it runs against an engine that only writes down
-what it is asked for, so that neither Pulumi's state nor a refresh of it can hide what
-somebody changed by hand. Nobody but the host asks this: no container ever gets Docker's
-socket, and one that mounts it is a finding.
+The declaration is what the program makes them from, so that neither Pulumi's state nor a
+refresh of it can hide what somebody changed by hand. Nobody but the host asks this: no
+container ever gets Docker's socket, and one that mounts it is a finding.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
-import runpy
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import docker.errors
-import pulumi
-from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks
 
 from pandom.audit.facts import Fact, Facts
 from pandom.host.engine import Engine
-from pandom.host.pulumi_cli import Pulumi
-from pandom.host.stack import Stack, read_file
-from pandom.host.state import CONTAINER, IMAGE, RANDOM, State
-from pandom.naming import LABEL_PART, LABEL_STACK, PROJECT, resource_name
-from pandom.paths import ROOT, ca_certificate
-from stacks.settings import SECRET_KEYS
-from toolchain import environment
+from pandom.host.stack import Stack, settings
+from pandom.host.state import IMAGE, State
+from pandom.naming import LABEL_PART, LABEL_STACK, image_name, resource_name
+from stacks.container_specs import PROCESS_LIMIT, ContainerSpec, container_specs
 
 Inspect = Mapping[str, Any]
-# A value that passes every rule for secrets; it is in no fact.
-_PLACEHOLDER: Final = "a-Placeholder-0123456789"
 _SHARED: Final = ("PidMode", "IpcMode", "UTSMode", "UsernsMode")
 
 
-class _Writer(Mocks):
-    """Answers as the engine would after an `up`, and keeps every container's inputs."""
-
-    def __init__(self, images: Mapping[str, str], certificate: str) -> None:
-        self.images = images
-        self.certificate = certificate
-        self.containers: dict[str, Mapping[str, Any]] = {}
-
-    def new_resource(self, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
-        outputs = dict(args.inputs)
-        if args.typ == CONTAINER:
-            self.containers[str(args.inputs["name"])] = args.inputs
-            outputs |= {"exitCode": 0, "containerLogs": self.certificate}
-        elif args.typ == IMAGE:
-            outputs["repoDigest"] = self.images.get(str(args.inputs["imageName"]), "not built")
-        elif args.typ == RANDOM:
-            outputs["result"] = _PLACEHOLDER
-        return f"{args.name}-id", outputs
-
-    def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
-        raise AssertionError(f"the program calls no function, found {args.token}")
-
-
-def declared(stack: Stack, state: State) -> Facts:
-    """What the program asks for, with the stack's settings and the images it built last."""
-    config = {
-        key if ":" in key else f"{PROJECT}:{key}": _PLACEHOLDER
-        if isinstance(value, Mapping)
-        else str(value).lower()
-        if isinstance(value, bool)
-        else str(value)
-        for key, value in read_file(stack).items()
-    }
-    images = {
-        str(one.inputs.get("imageName")): str(one.outputs.get("repoDigest"))
-        for one in state.of_type(IMAGE)
-    }
-    # The job's output as it is: the program writes what differs to the stack's folder.
-    writer = _Writer(images, ca_certificate(stack.name).read_text())
-    asyncio.set_event_loop(asyncio.new_event_loop())
-    pulumi.runtime.set_mocks(writer, project=PROJECT, stack=stack.name, preview=False)
-    pulumi.runtime.set_all_config(config, [f"{PROJECT}:{key}" for key in SECRET_KEYS])
-
-    def program() -> None:
-        runpy.run_path(str(ROOT / "__main__.py"))
-
-    pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]  # untyped in the SDK
+def declared(specs: Iterable[ContainerSpec], images: Mapping[str, str]) -> Facts:
+    """What these containers should look like; ``images`` are the digests by the image's name."""
     facts: Facts = {}
-    for name, inputs in writer.containers.items():
-        for detail, value in _asked(inputs).items():
-            facts[Fact("container", name, detail)] = value
+    for spec in specs:
+        digest = images.get(image_name(spec.image), "not built")
+        for detail, value in _asked(spec, digest).items():
+            facts[Fact("container", spec.name, detail)] = value
     return facts
 
 
@@ -118,21 +64,23 @@ def actual(stack: Stack, engine: Engine) -> Facts:
 
 
 def read(name: str, state: State | None = None) -> tuple[Facts, Facts]:
-    """Declared and actual of a stack; ``state`` as Pulumi has it, asked for if there is none.
+    """Declared and actual of a stack, with the images that ``state`` says were built last.
 
-    Raises DockerSilent when Docker does not answer.
+    Raises SettingsError for a stack's file with mistakes, DockerSilent when Docker does not
+    answer.
     """
     stack, engine = Stack(name), Engine(name)
-    if state is None:
-        state = State(Pulumi(stack, environment.find().variables).export())
-    expected = declared(stack, state)
-    for fact, value in list(expected.items()):
-        if fact.detail == "image":
-            try:
-                expected[fact] = str(engine.client.api.inspect_image(value)["Id"])
-            except docker.errors.APIError:
-                expected[fact] = f"{value}, which is not there"
-    return expected, actual(stack, engine)
+    images = {
+        str(one.inputs.get("imageName")): str(one.outputs.get("repoDigest"))
+        for one in (state or stack.recorded()).of_type(IMAGE)
+    }
+    specs = container_specs(settings(stack)).values()
+    for tag, digest in images.items():
+        try:
+            images[tag] = str(engine.client.api.inspect_image(digest)["Id"])
+        except docker.errors.APIError:
+            images[tag] = f"{digest}, which is not there"
+    return declared(specs, images), actual(stack, engine)
 
 
 def _is_shell(stack: Stack, name: str, mounted: set[Any]) -> bool:
@@ -146,41 +94,33 @@ def _lines(values: Iterable[str]) -> str:
     return ", ".join(sorted(values)) or "none"
 
 
-def _asked(inputs: Mapping[str, Any]) -> dict[str, str]:
-    """The program's words for a container."""
-    networks = [one["name"] for one in inputs.get("networksAdvanced") or ()]
-    health = inputs.get("healthcheck") or {}
-    capabilities = inputs["capabilities"]
-    labels = {one["label"]: one["value"] for one in inputs["labels"]}
+def _asked(spec: ContainerSpec, image: str) -> dict[str, str]:
+    """A container's facts as the program declares them."""
+    health = ("CMD", *spec.health.command) if spec.health else ("none",)
     return {
-        "part": labels[LABEL_PART],
-        "image": str(inputs["image"]),
-        "command": " ".join(inputs.get("command") or ()),
-        "user": inputs["user"],
+        "part": spec.part,
+        "image": image,
+        "command": " ".join(spec.command),
+        "user": spec.user,
         "privileged": "false",
-        "capabilities": _capabilities(capabilities["drops"], capabilities.get("adds") or ()),
-        "security options": _lines(inputs["securityOpts"]),
-        "root": "read-only" if inputs["readOnly"] else "writable",
+        "capabilities": _capabilities(["ALL"], spec.capabilities),
+        "security options": "no-new-privileges:true",
+        "root": "read-only" if spec.read_only else "writable",
         "shares with the host": "none",
         "devices": "none",
         "mounts": _lines(
-            f"{one['volumeName']} at {one['containerPath']} "
-            + ("read-only" if one.get("readOnly") else "writable")
-            for one in inputs.get("volumes") or ()
+            f"{resource_name(spec.stack, mount.volume)} at {mount.path} "
+            + ("writable" if mount.writable else "read-only")
+            for mount in spec.mounts
         ),
-        "temporary": _lines((inputs.get("tmpfs") or {}).keys()),
-        "ports": _lines(
-            f"{one['ip']}:{int(one['external'])} to {int(one['internal'])}"
-            for one in inputs.get("ports") or ()
-        ),
-        "networks": _lines(networks or [inputs.get("networkMode") or "bridge"]),
-        "memory": f"{int(inputs['memory'])} MB, swap {int(inputs['memorySwap'])} MB",
-        "processes": _lines(f"{one['name']} {int(one['hard'])}" for one in inputs["ulimits"])
-        if inputs.get("ulimits")
-        else "none",
-        "restart": inputs["restart"],
-        "environment": _lines(one.partition("=")[0] for one in inputs.get("envs") or ()),
-        "health check": " ".join(health.get("tests") or ("none",)),
+        "temporary": _lines(spec.tmpfs),
+        "ports": _lines(f"127.0.0.1:{port.outside} to {port.inside}" for port in spec.ports),
+        "networks": resource_name(spec.stack, "network") if spec.networked else "none",
+        "memory": f"{spec.memory_mb} MB, swap {spec.memory_mb} MB",
+        "processes": "none" if spec.uid is None else f"nproc {PROCESS_LIMIT}",
+        "restart": spec.restart,
+        "environment": _lines(spec.environment),
+        "health check": " ".join(health),
     }
 
 

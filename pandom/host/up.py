@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Final
 
 from pandom.audit import accepted
@@ -128,7 +127,7 @@ class _Up:
         except PulumiFailed as error:
             raise explain.short(error) from error
         refuse_change(settings, State(exported).environment)
-        # What the audit needs of Pulumi's SDK is imported while Pulumi itself is waited for.
+        # What the verdict needs is imported while Pulumi is waited for.
         threading.Thread(target=verdict.prepare, daemon=True).start()
         try:
             self._reconcile(engine, exported, settings)
@@ -315,8 +314,7 @@ class _Up:
                 exported = self._pulumi.export(secrets=True)
             state = State(exported)
             outputs = {name: superuser.clear(one) for name, one in state.outputs.items()}
-            hosted = partial(verdict.hosted, self._stack.name, state)
-            found = verdict.look(self._stack, self._engine, outputs, hosted)
+            found = verdict.look(self._stack, self._engine, outputs, state)
             if not found.exit_code or not self._heal(found, exported):
                 break
         return found, outputs

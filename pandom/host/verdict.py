@@ -25,7 +25,7 @@ from pandom.audit.run import run as audit
 from pandom.audit.trail import Problem, heads
 from pandom.audit.trail import Verdict as Trail
 from pandom.errors import DONE, FAILED, USER_MISTAKE, UserMistake
-from pandom.host import health
+from pandom.host import containers, health
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack
 from pandom.host.state import State
@@ -148,42 +148,23 @@ class Verdict:
         return json.dumps(document, indent=2)
 
 
-def _import_readers() -> None:
-    """What reads the database and the store: two threads would each import half of it."""
+def prepare() -> None:
+    """Import what reads the database and the store: two threads would each import half of it."""
     for name in ("pandom.database.health", "schema.models", "minio.minioadmin"):
         importlib.import_module(name)
 
 
-def prepare() -> None:
-    """Import what takes long, and what two threads must not import at once."""
-    _import_readers()
-    for name in ("pulumi_docker", "pulumi_postgresql", "pulumi_random"):
-        importlib.import_module(name)
-    importlib.import_module("pandom.host.containers")
-
-
-def hosted(name: str, state: State | None = None) -> tuple[Facts, Facts]:
-    """Containers, declared and actual. Pulumi's SDK is imported for them only."""
-    from pandom.host import containers
-
-    return containers.read(name, state)
-
-
 def look(
-    stack: Stack, engine: Engine, outputs: Mapping[str, Any], containers: Hosted | None = None
+    stack: Stack, engine: Engine, outputs: Mapping[str, Any], state: State | None = None
 ) -> Verdict:
     """Ask everything, also after a failure: one run shows all that is wrong.
 
-    ``containers`` reads declared and actual ones, which takes as long as all the rest.
+    ``state`` is Pulumi's, read from its file if there is none.
     Raises UserMistake when schema/accepted.toml cannot be read.
     """
     started = time.monotonic()
     given = accepted.load()
-    # Imported before there are two threads: each would import the other's half.
-    if containers is None:
-        _import_readers()
-    else:
-        prepare()
+    prepare()
     place = of_outputs(outputs)
     report = health.Report(stack.name)
     result: dict[str, Any] = {"audit": None, "trail": None}
@@ -193,7 +174,7 @@ def look(
         return found
 
     def audited() -> str:
-        found = _audit(place, given, containers)
+        found = _audit(place, given, partial(containers.read, stack.name, state))
         return note("audit", found, f"{len(found.findings)} findings")
 
     def chained() -> str:
@@ -213,9 +194,7 @@ def look(
     return Verdict(report, result["audit"], result["trail"], time.monotonic() - started)
 
 
-def _audit(
-    place: Place, given: tuple[accepted.Acceptance, ...], containers: Hosted | None
-) -> Audit:
+def _audit(place: Place, given: tuple[accepted.Acceptance, ...], hosted: Hosted) -> Audit:
     store = place.store(AUDITOR)
     with catalog.connect(place.dsn) as connection:
         return audit(
@@ -223,7 +202,7 @@ def _audit(
             place.opt_in,
             tuple(given),
             objects=store,
-            containers=containers,
+            containers=hosted,
             settings=place.settings,
         )
 
@@ -263,8 +242,8 @@ def heal(name: str, wanted: Sequence[str]) -> int:
     outputs = outputs_of(stack)
     place = of_outputs(outputs)
     prepare()
-    containers = partial(hosted, name)
-    found = {one.id: one for one in _audit(place, accepted.load(), containers).findings}
+    hosted = partial(containers.read, name)
+    found = {one.id: one for one in _audit(place, accepted.load(), hosted).findings}
     if unknown := [one for one in wanted if one not in found]:
         raise UserMistake(
             f"No finding now: {', '.join(unknown)}.\nThere are: {', '.join(found) or 'none'}."
@@ -282,5 +261,5 @@ def heal(name: str, wanted: Sequence[str]) -> int:
         say(f"  {'could not heal' if one.id in failed else 'healed'}: {one.id}")
         if one.id in failed:
             say(f"    {failed[one.id]}")
-    left = {one.id for one in _audit(place, accepted.load(), containers).findings} & set(wanted)
+    left = {one.id for one in _audit(place, accepted.load(), hosted).findings} & set(wanted)
     return FAILED if failed or left else DONE

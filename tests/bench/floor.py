@@ -13,8 +13,8 @@ import time
 from typing import Final
 
 from pandom.naming import image_name
-from stacks.container import TMP
-from stacks.keys import READERS, SERVERS
+from stacks.container_specs import TMP
+from stacks.readers import READERS, SERVERS
 
 NAME: Final = "pandom-floor"
 READY_S: Final = 30.0

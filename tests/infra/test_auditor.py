@@ -15,7 +15,7 @@ from pandom.audit.place import store_of
 from pandom.audit.store import Store
 from pandom.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
 from schema.storage import AUDITOR
-from stacks.operations import AUDITOR_HEALTH
+from stacks.container_specs import AUDITOR_HEALTH
 from tests.fixtures.server import Server
 from tests.fixtures.stack import RunningStack
 from tests.infra.conftest import Spare
@@ -45,7 +45,7 @@ def start(spare: Spare, stack: RunningStack, engine: docker.DockerClient) -> Con
 
 def verdict(container: Container) -> tuple[int, str]:
     """What the container's health check finds: its exit code and its words."""
-    done = container.exec_run(list(AUDITOR_HEALTH))
+    done = container.exec_run(list(AUDITOR_HEALTH.command))
     return int(done.exit_code), done.output.decode()
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.requirement("B4")
 
 DATA = "/var/lib/postgresql/17/data"
 
-# What the image decides; memory and durability are the stack's (stacks/database.py).
+# What the image decides; memory and durability are the stack's (stacks/container_specs.py).
 SETTINGS = {
     "allow_alter_system": "off",
     "config_file": "/etc/pandom/postgresql.conf",

@@ -11,7 +11,7 @@ from pandom.errors import Failure
 from pandom.host import health
 from pandom.host.engine import Engine
 from pandom.naming import LABEL_PART, LABEL_STACK
-from stacks.operations import AUDITOR_HEALTH
+from stacks.container_specs import AUDITOR_HEALTH
 from tests.fixtures.stack import RunningStack
 from tests.infra.conftest import Spare
 
@@ -27,7 +27,7 @@ def watched(spare: Spare, stack: RunningStack, script: str, **options: Any) -> s
         entrypoint="sh",
         labels={LABEL_STACK: aside, LABEL_PART: "auditor"},
         # The engine itself does not ask within the time of this test.
-        healthcheck={"test": ["CMD", *AUDITOR_HEALTH], "interval": 600 * 10**9},
+        healthcheck={"test": ["CMD", *AUDITOR_HEALTH.command], "interval": 600 * 10**9},
         **options,
     )
     made.start()

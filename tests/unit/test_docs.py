@@ -8,7 +8,8 @@ import pytest
 
 from pandom.host.reference import PAGES, REFERENCE
 from pandom.paths import ROOT
-from stacks.keys import READERS
+from stacks.container_specs import container_specs
+from stacks.settings import load
 from tests.audit.drift import DRIFT
 
 READS = {
@@ -36,20 +37,14 @@ def edges(text: str) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
 
 
 def program_edges() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
-    """The same from the components' source: who writes and who mounts which volume."""
-    written = {("keys", f"keys-{reader}") for reader in ("ca", *READERS)}
-    mounted = set()
-    for path in sorted((ROOT / "stacks").glob("*.py")):
-        part = None
-        for line in path.read_text().splitlines():
-            if match := re.search(r'part="([\w-]+)"', line):
-                part = match[1]
-            if match := re.search(r'keys\.volumes\["(\w+)"\]', line):
-                mounted.add((f"keys-{match[1]}", str(part)))
-            if re.search(r"Mount\(self\.data\.name", line):
-                written.add((str(part), "data"))
-            if re.search(r"Mount\(objects\.name", line):
-                written.add((str(part), "objects"))
+    """The same from the program: which container writes and which mounts which volume."""
+    specs = container_specs(load("dev", {})).values()
+    written = {
+        (spec.part, mount.volume) for spec in specs for mount in spec.mounts if mount.writable
+    }
+    mounted = {
+        (mount.volume, spec.part) for spec in specs for mount in spec.mounts if not mount.writable
+    }
     return written, mounted
 
 

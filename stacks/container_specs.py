@@ -1,0 +1,288 @@
+"""Every container of a stack as plain data: what the program makes, and the audit compares.
+
+Nothing here knows Pulumi: what only exists while the program runs (the digest of an image,
+the name of a volume that was made) is added by the components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pandom.naming import (
+    HOST_MINIO,
+    HOST_POSTGRES,
+    KEYS_MOUNT,
+    UID_MINIO,
+    UID_OPERATIONS,
+    UID_POSTGRES,
+    resource_name,
+)
+from schema.access import DATABASE
+from stacks.readers import READERS, keys_volume
+from stacks.settings import Settings
+
+# Processes and threads. The provider has no pids limit; every image has a user of
+# its own, so the limit per user is one per kind of container.
+PROCESS_LIMIT: Final = 4096
+
+# The only writable place of a read-only root.
+TMP: Final = {"/tmp": "mode=1777,size=64m"}  # noqa: S108 - a tmpfs inside the container
+
+JANITOR_INTERVAL_S: Final = 300
+AUDIT_INTERVAL_S: Final = 3600
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A volume of the stack at a path; read-only unless somebody must write there."""
+
+    volume: str
+    path: str
+    writable: bool = False
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port of the container on 127.0.0.1 of the host."""
+
+    inside: int
+    outside: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """A health check; durations as Go prints them (``1m0s``), or refresh shows a change."""
+
+    command: tuple[str, ...]
+    # Also how long `up` waits for the first verdict: this engine has no start interval.
+    interval: str = "2s"
+    timeout: str = "5s"
+    start_period: str = "30s"
+    retries: int = 5
+
+
+# Two and a half rounds without a verdict are as bad as a bad one. What the command says is
+# what `pandom health` shows.
+AUDITOR_HEALTH: Final = Health(
+    (
+        "sh",
+        "-c",
+        'read code said < /tmp/auditor-verdict; echo "$said"; test "$code" = 0 '
+        f'&& test -n "$(find /tmp/auditor-verdict -mmin -{AUDIT_INTERVAL_S * 5 // 2 // 60})"',
+    ),
+    interval="15s",
+    retries=1,
+)
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """One container; ``image`` is a folder of app_image, ``memory_mb`` in MiB.
+
+    ``uid`` None runs as root, which only the keys job needs. Without ``networked`` it has no
+    network at all. A root that is not read-only is for uploads, which Docker refuses else.
+    """
+
+    stack: str
+    part: str
+    image: str
+    uid: int | None
+    memory_mb: int
+    command: tuple[str, ...] = ()
+    networked: bool = True
+    alias: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    tmpfs: Mapping[str, str] = field(default_factory=lambda: TMP)
+    read_only: bool = True
+    ports: tuple[Port, ...] = ()
+    health: Health | None = None
+    health_wait_s: int = 90  # 0: made without waiting for the first verdict
+    restart: str = "no"
+    stop_s: int = 30
+    shm_mb: int | None = None
+    capabilities: tuple[str, ...] = ()
+    one_shot: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its name in Docker."""
+        return resource_name(self.stack, self.part)
+
+    @property
+    def user(self) -> str:
+        """User and group, as Docker takes them."""
+        return "0:0" if self.uid is None else f"{self.uid}:{self.uid}"
+
+
+def secrets_of(reader: str) -> Mount:
+    """The volume with what one reader may know."""
+    return Mount(keys_volume(reader), str(KEYS_MOUNT))
+
+
+def container_specs(settings: Settings) -> dict[str, ContainerSpec]:
+    """The containers of a stack with these settings, by part."""
+    every = [
+        _keys(settings),
+        _postgres(settings),
+        _job(settings, "cluster", "superuser", 256),
+        # Alembic and the models; bcrypt of the administrator's password.
+        _job(settings, "migration", "migrator", 512, command=("job", "migrate")),
+        _minio(settings),
+        _job(settings, "storage", "storage", 256),
+        _janitor(settings),
+    ]
+    if settings.profile.scheduled_audit:
+        every.append(_auditor(settings))
+    return {spec.part: spec for spec in every}
+
+
+def job_environment(settings: Settings) -> dict[str, str]:
+    """What ``pandom job …`` reads, never a secret; the names are documented in pandom/jobs."""
+    return {
+        "PANDOM_STACK": settings.stack,
+        "PANDOM_PROFILE": settings.profile_name,
+        "PANDOM_DB_HOST": HOST_POSTGRES,
+        "PANDOM_DB_PORT": "5432",
+        "PANDOM_DB_NAME": DATABASE,
+        "PANDOM_OPT_IN": ",".join(sorted(settings.opt_in)),
+        "PANDOM_ADMIN_EMAIL": settings.admin_email,
+        "PANDOM_SAMPLE_DATA": str(settings.sample_data).lower(),
+        "PANDOM_ENCRYPT_PASSWORD_HASH": str(settings.encrypt_password_hash).lower(),
+        "PANDOM_SIGNED_CONTEXT": str(settings.signed_context).lower(),
+        "PANDOM_BCRYPT_COST": str(settings.bcrypt_cost),
+        "PANDOM_RETENTION_MONTHS": str(settings.audit_retention_months),
+        "PANDOM_MINIO_HOST": HOST_MINIO,
+        "PANDOM_MINIO_PORT": "9000",
+        "PANDOM_BUCKET": settings.bucket,
+    }
+
+
+def server_settings(settings: Settings) -> tuple[str, ...]:
+    """What the profile and the memory limit decide; all else is in the image."""
+    memory = settings.postgres_memory_mb
+    values = {
+        "shared_buffers": f"{memory // 4}MB",
+        "effective_cache_size": f"{memory // 2}MB",
+        "maintenance_work_mem": f"{max(memory // 16, 16)}MB",
+    }
+    if not settings.profile.durable:
+        values |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+    return tuple(word for key, value in values.items() for word in ("-c", f"{key}={value}"))
+
+
+def _keys(settings: Settings) -> ContainerSpec:
+    return ContainerSpec(
+        stack=settings.stack,
+        part="keys",
+        image="operations",
+        # The one root user of the stack: it alone gives files to other users.
+        uid=None,
+        memory_mb=128,
+        command=("job", "keys"),
+        networked=False,
+        capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER"),
+        mounts=tuple(
+            Mount(keys_volume(reader), f"/keys/{reader}", writable=True)
+            for reader in ("ca", *READERS)
+        ),
+        tmpfs={},
+        read_only=False,
+        one_shot=True,
+    )
+
+
+def _postgres(settings: Settings) -> ContainerSpec:
+    return ContainerSpec(
+        stack=settings.stack,
+        part="postgres",
+        image="postgres",
+        uid=UID_POSTGRES,
+        memory_mb=settings.postgres_memory_mb,
+        command=server_settings(settings),
+        alias=HOST_POSTGRES,
+        mounts=(Mount("data", "/var/lib/postgresql", writable=True), secrets_of("postgres")),
+        shm_mb=256,
+        ports=(Port(5432, settings.postgres_port),),
+        # pg_isready over TCP, but not each time: with connections logged, every
+        # probe is a line in the log.
+        health=Health(("pandom-healthy",)),
+        restart=settings.profile.restart,
+    )
+
+
+def _minio(settings: Settings) -> ContainerSpec:
+    check = ("curl", "--fail", "--silent", "--max-time", "4", "--cacert", f"{KEYS_MOUNT}/ca.crt")
+    return ContainerSpec(
+        stack=settings.stack,
+        part="minio",
+        image="minio",
+        uid=UID_MINIO,
+        memory_mb=settings.minio_memory_mb,
+        alias=HOST_MINIO,
+        mounts=(Mount("objects", "/data", writable=True), secrets_of("minio")),
+        ports=(Port(9000, settings.minio_port),),
+        health=Health((*check, "https://127.0.0.1:9000/minio/health/cluster")),
+        restart=settings.profile.restart,
+    )
+
+
+def _job(
+    settings: Settings, part: str, reader: str, memory_mb: int, command: tuple[str, ...] = ()
+) -> ContainerSpec:
+    return ContainerSpec(
+        stack=settings.stack,
+        part=part,
+        image="operations",
+        uid=UID_OPERATIONS,
+        memory_mb=memory_mb,
+        command=command or ("job", part),
+        environment=job_environment(settings),
+        mounts=(secrets_of(reader),),
+        one_shot=True,
+    )
+
+
+def _janitor(settings: Settings) -> ContainerSpec:
+    return ContainerSpec(
+        stack=settings.stack,
+        part="janitor",
+        image="operations",
+        uid=UID_OPERATIONS,
+        memory_mb=128,
+        command=("janitor",),
+        environment={
+            **job_environment(settings),
+            "PANDOM_JANITOR_INTERVAL_S": str(JANITOR_INTERVAL_S),
+        },
+        mounts=(secrets_of("janitor"),),
+        # The janitor touches the file after each good round; three missed rounds are a
+        # fault. Retention that silently never runs is the usual one.
+        health=Health(
+            ("sh", "-c", f'test -n "$(find /tmp/janitor-alive -mmin -{JANITOR_INTERVAL_S // 20})"'),
+            interval="30s",
+        ),
+        health_wait_s=0,
+        restart=settings.profile.restart,
+    )
+
+
+def _auditor(settings: Settings) -> ContainerSpec:
+    return ContainerSpec(
+        stack=settings.stack,
+        part="auditor",
+        image="operations",
+        uid=UID_OPERATIONS,
+        memory_mb=256,
+        command=("audit", "watch"),
+        environment={
+            **job_environment(settings),
+            "PANDOM_AUDITOR_INTERVAL_S": str(AUDIT_INTERVAL_S),
+        },
+        mounts=(secrets_of("auditor"),),
+        health=AUDITOR_HEALTH,
+        health_wait_s=0,
+        restart=settings.profile.restart,
+    )

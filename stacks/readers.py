@@ -1,0 +1,56 @@
+"""Which secrets and certificates each container may read: one volume a reader."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pandom.naming import HOST_MINIO, HOST_POSTGRES, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
+from schema.storage import AUDITOR, EVIDENCE, USERS, User
+
+
+def store_secret(user: User) -> str:
+    """The name of the secret of a user of the object store; a login may be called like it."""
+    return user.name.replace("pandom-", "minio-")
+
+
+# What a reader's file holds is the name of a generated secret.
+READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
+    "postgres": (UID_POSTGRES, {"superuser_password": "postgres"}),
+    "minio": (UID_MINIO, {"root_user": "minio-root-user", "root_password": "minio-root"}),
+    # Both apply the settings: the one at each `up`, the other at the end of a restore.
+    "superuser": (
+        UID_OPERATIONS,
+        {"postgres_password": "postgres", "password_hash_key": "password-hash-key"},
+    ),
+    "migrator": (
+        UID_OPERATIONS,
+        {
+            "pandom_migrator_password": "pandom_migrator",
+            "admin_password": "admin",
+            "password_hash_key": "password-hash-key",
+        },
+    ),
+    "storage": (
+        UID_OPERATIONS,
+        {
+            "minio_root_user": "minio-root-user",
+            "minio_root_password": "minio-root",
+            **{user.secret_file: store_secret(user) for user in USERS},
+        },
+    ),
+    "janitor": (UID_OPERATIONS, {"pandom_janitor_password": "pandom_janitor"}),
+    "auditor": (
+        UID_OPERATIONS,
+        {
+            "pandom_auditor_password": "pandom_auditor",
+            **{user.secret_file: store_secret(user) for user in (AUDITOR, EVIDENCE)},
+        },
+    ),
+    "operator": (UID_OPERATIONS, {"pandom_user_password": "pandom_user"}),
+}
+SERVERS: Final = {"postgres": HOST_POSTGRES, "minio": HOST_MINIO}
+
+
+def keys_volume(reader: str) -> str:
+    """The part that a reader's volume is; its name in Docker is made from it."""
+    return f"keys-{reader}"
