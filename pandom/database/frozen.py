@@ -10,7 +10,6 @@ import hashlib
 from pathlib import Path
 
 import psycopg
-from alembic import op
 from psycopg import sql
 
 from pandom.database.connect import value
@@ -45,6 +44,8 @@ def build_index(revision: str, name: str, index: str) -> None:
         raise UserMistake(
             f"{revision}/{name}.sql must build {index} with CREATE INDEX CONCURRENTLY"
         )
+    from alembic import op
+
     with op.get_context().autocommit_block():
         connection = _connection()
         if value(
@@ -72,6 +73,8 @@ def _text(revision: str, name: str) -> bytes:
 
 
 def _connection() -> psycopg.Connection:
+    from alembic import op  # takes 0.4 s, and `up` only reads the folder
+
     connection = op.get_bind().connection.driver_connection
     if not isinstance(connection, psycopg.Connection):
         raise TypeError("migrations run on psycopg")

@@ -50,7 +50,7 @@ def run(name: str, profile: str | None = None) -> None:
     """
     started = time.monotonic()
     stack = Stack(name)
-    there = revisions.every()
+    revisions.every()
     variables = up.toolchain_variables()
     with lock.of_stack(stack):
         engine, recorded = Engine(name), stack.recorded()
@@ -80,7 +80,7 @@ def run(name: str, profile: str | None = None) -> None:
             _take(stack, Pulumi(stack, variables), engine)
         except PulumiFailed as error:
             raise explain.short(error) from error
-        up.bring_up(stack, variables, profile, there, started, adopting=True)
+        up.bring_up(stack, variables, profile, started, adopting=True)
 
 
 def _take(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:

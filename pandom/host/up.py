@@ -9,9 +9,9 @@ at again; the rest ends the run with exit code 2 and the findings.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from pandom.audit import accepted
 from pandom.audit.findings import Finding
 from pandom.database import restoring, revisions
 from pandom.database.revisions import Revision
-from pandom.errors import USER_MISTAKE, Drift, Failure
+from pandom.errors import DONE, USER_MISTAKE, Drift, Failure
 from pandom.host import (
     explain,
     health,
@@ -67,22 +67,20 @@ def run(name: str, profile: str | None = None) -> None:
     """
     started = time.monotonic()
     stack = Stack(name)
-    there = revisions.every()
     variables = toolchain_variables()
     with lock.of_stack(stack):
-        bring_up(stack, variables, profile, there, started)
+        bring_up(stack, variables, profile, started)
 
 
 def bring_up(
     stack: Stack,
     variables: Mapping[str, str],
     profile: str | None,
-    there: Sequence[Revision],
     started: float,
     adopting: bool = False,
 ) -> None:
     """The run itself, for who holds the stack's lock; ``adopting`` takes volumes of others."""
-    _Up(stack, variables, profile, there, adopting).run(started)
+    _Up(stack, variables, profile, adopting).run(started)
 
 
 class _Up:
@@ -93,12 +91,11 @@ class _Up:
         stack: Stack,
         variables: Mapping[str, str],
         profile: str | None,
-        there: Sequence[Revision],
         adopting: bool,
     ) -> None:
         self._adopting = adopting
         self._stack = stack
-        self._revisions = there
+        self._revisions: Sequence[Revision] = ()
         self._profile = profile
         self._pulumi = Pulumi(stack, variables)
         self._since = datetime.now(UTC)
@@ -107,28 +104,34 @@ class _Up:
         self._tried: set[str] = set()  # remedies that are of use once
 
     def run(self, started: float) -> None:
-        recorded = self._stack.recorded()
-        identity.refuse_renamed(self._stack.name, recorded)
-        engine = self._engine = Engine(self._stack.name)
-        if not self._adopting:
-            identity.refuse(self._stack.name, engine.things(), recorded)
-        settings = self._prepare()
-        lost = repair.lost_for_good(engine, recorded)
-        repair.refuse_lost(self._stack, lost, settings)
-        ports.refuse_taken(self._stack, settings, engine)
-        if passphrase.ensure():
-            say("  made a passphrase for the states; keep a copy of it (docs/runbook.md)")
-        if not self._stack.exists():
-            with step("making the state"):
-                self._pulumi.init()
-        try:
-            settings = files.settings(self._stack, self._pulumi.secrets)
-            exported = self._pulumi.export(secrets=True)
-        except PulumiFailed as error:
-            raise explain.short(error) from error
+        with ThreadPoolExecutor() as beside:
+            reading = None
+            if self._stack.exists():
+                # While Pulumi reads its state, the folder is checked, and what the verdict
+                # needs is imported.
+                reading = beside.submit(self._pulumi.export, secrets=True)
+            self._revisions = revisions.every()
+            verdict.prepare()
+            recorded = self._stack.recorded()
+            identity.refuse_renamed(self._stack.name, recorded)
+            engine = self._engine = Engine(self._stack.name)
+            if not self._adopting:
+                identity.refuse(self._stack.name, engine.things(), recorded)
+            settings = self._prepare()
+            lost = repair.lost_for_good(engine, recorded)
+            repair.refuse_lost(self._stack, lost, settings)
+            ports.refuse_taken(self._stack, settings, engine)
+            if passphrase.ensure():
+                say("  made a passphrase for the states; keep a copy of it (docs/runbook.md)")
+            if not self._stack.exists():
+                with step("making the state"):
+                    self._pulumi.init()
+            try:
+                settings = files.settings(self._stack, self._pulumi.secrets)
+                exported = reading.result() if reading else self._pulumi.export(secrets=True)
+            except PulumiFailed as error:
+                raise explain.short(error) from error
         refuse_change(settings, State(exported).environment)
-        # What the verdict needs is imported while Pulumi is waited for.
-        threading.Thread(target=verdict.prepare, daemon=True).start()
         try:
             self._reconcile(engine, exported, settings)
             found, outputs = self._verdict(exported)
@@ -168,7 +171,10 @@ class _Up:
         if repair.remove_unknown(engine, state):
             self._changed += 1
         authority = keys.recorded(exported)
-        keys.run_again(engine, state)
+        with ThreadPoolExecutor() as beside:
+            asked = beside.submit(self._is_as_declared, exported)
+            keys.run_again(engine, state)
+        as_declared = asked.result()
         self._make_way(engine, state, settings)
         started = repair.start_stopped(engine, state)
         self._changed += len(started)
@@ -199,8 +205,10 @@ class _Up:
             self._say_healed(superuser.heal_cluster(exported, settings.opt_in))
             self._set_passwords(exported)
             self._adopt(settings, state)
+        # Where the audit saw nothing, a refresh would only read it all a second time.
+        trusted = as_declared and not self._changed and not replace
         try:
-            self._operate("", *repair.options((), replace))
+            self._operate("", *repair.options((), replace), refresh=not trusted)
         except PulumiFailed as error:
             if not self._mend(error, settings, state):
                 raise
@@ -253,8 +261,25 @@ class _Up:
             return bool(healed)
         return explain.already_there(error) and self._adopt(settings, state)
 
+    def _is_as_declared(self, exported: Mapping[str, Any]) -> bool:
+        """Whether health and audit find nothing; not asked unless everything runs."""
+        state = State(exported)
+        running = {one.id for one in self._engine.containers() if one.good}
+        wanted = {one.id for one in state.of_type(CONTAINER) if not one.one_shot}
+        if not state.completed or not wanted or not wanted <= running:
+            return False
+        outputs = {name: superuser.clear(one) for name, one in state.outputs.items()}
+        try:
+            return verdict.look(self._stack, self._engine, outputs, state).exit_code == DONE
+        except KeyError:  # the outputs of an earlier version
+            return False
+
     def _operate(
-        self, prefix: str, *options: str, variables: Mapping[str, str] | None = None
+        self,
+        prefix: str,
+        *options: str,
+        refresh: bool = True,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         display = Display(prefix)
         self._before = {one.id for one in self._engine.containers()}
@@ -263,7 +288,7 @@ class _Up:
                 "up",
                 "--yes",
                 "--skip-preview",
-                "--refresh",
+                *(["--refresh"] if refresh else []),
                 *options,
                 show=display,
                 variables=variables,
