@@ -17,20 +17,22 @@ from tests.fixtures import leaks, requirements
 
 pytest_plugins = ["tests.fixtures.stack", "tests.fixtures.server"]
 
-# What makes stacks of its own and breaks them runs beside all that shares one.
-_OWN_STACKS = (
-    "tests/conformance/",
-    *(f"tests/lifecycle/test_{name}" for name in ("by_hand", "heal", "killed")),
-)
+# Each runs in one process; what makes stacks of its own and breaks them beside what shares
+# one. Two groups have a stack to share, and use different parts of it.
+_GROUPS = {
+    "tests/conformance/": "own stacks",
+    **{f"tests/lifecycle/test_{name}": "own stacks" for name in ("by_hand", "heal", "killed")},
+    **{f"tests/{name}/": "databases" for name in ("clients", "database", "migrations")},
+    **{f"tests/{name}/": "shared stack" for name in ("audit", "infra", "lifecycle")},
+}
 
 
 class ByStack(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
-    """One process for what has stacks of its own, one for the shared stack; unit tests fill up."""
+    """One process for each group that has a stack; unit tests fill up."""
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith(_OWN_STACKS):
-            return "own stacks"
-        return nodeid.split("::")[0] if nodeid.startswith("tests/unit/") else "shared stack"
+        groups = (group for path, group in _GROUPS.items() if nodeid.startswith(path))
+        return next(groups, nodeid.split("::")[0])
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -37,11 +37,11 @@ def run(name: str, without_state: bool = False) -> None:
         engine = Engine(name)
         things, recorded = engine.things(), State() if without_state else stack.recorded()
         if without_state:
-            _confirm(stack, _unsure(stack, things), " --without-state")
+            _confirm(stack, _why_ask(stack, things), " --without-state")
         else:
             identity.refuse_renamed(name, recorded)
             identity.refuse(name, things, recorded)
-            _confirm(stack, _protected(stack, things, recorded))
+            _confirm(stack, "is protected" if _protected(stack, things, recorded) else "")
         if stack.exists() and not without_state:
             # A killed run leaves containers that hold volumes and that no state knows.
             repair.remove_unknown(engine, recorded)
@@ -64,18 +64,22 @@ def _protected(stack: Stack, things: list[Thing], recorded: State) -> bool:
     )
 
 
-def _unsure(stack: Stack, things: list[Thing]) -> bool:
-    """Whether removing by labels alone must be confirmed: not what a test or CI made here."""
+def _why_ask(stack: Stack, things: list[Thing]) -> str:
+    """Why removing by labels alone must be confirmed; "" for what a test or CI made here."""
+    if _protected(stack, things, State()):
+        return "is protected"
     others = {one.labels.get(LABEL_OWNER) for one in things}
     here = others <= {None, PROJECT, identity.owner_here()}
-    return not (stack.short_lived and here) or _protected(stack, things, State())
+    if not here:
+        return "was made by somebody else"
+    return "" if stack.short_lived else "has data of its own"
 
 
-def _confirm(stack: Stack, protected: bool, option: str = "") -> None:
+def _confirm(stack: Stack, why: str, option: str = "") -> None:
     """Raise UserMistake, before anything is touched, unless the user means this stack."""
-    if protected and os.environ.get("CONFIRM") != stack.name:
+    if why and os.environ.get("CONFIRM") != stack.name:
         raise UserMistake(
-            f"Stack {stack.name} is protected, and its data would be gone. Nothing was touched.\n"
+            f"Stack {stack.name} {why}, and its data would be gone. Nothing was touched.\n"
             f"Next, if you mean it: CONFIRM={stack.name} {AGAIN} --stack {stack.name}{option}"
         )
 

@@ -128,7 +128,7 @@ class _Up:
                     self._pulumi.init()
             try:
                 settings = files.settings(self._stack, self._pulumi.secrets)
-                exported = reading.result() if reading else self._pulumi.export(secrets=True)
+                exported = reading.result() if reading else {}
             except PulumiFailed as error:
                 raise explain.short(error) from error
         refuse_change(settings, State(exported).environment)
@@ -264,7 +264,11 @@ class _Up:
     def _is_as_declared(self, exported: Mapping[str, Any]) -> bool:
         """Whether health and audit find nothing; not asked unless everything runs."""
         state = State(exported)
-        running = {one.id for one in self._engine.containers() if one.good}
+        running = {
+            one.id
+            for one in self._engine.containers()
+            if (one.good if one.part in repair.SERVERS else one.status == "running")
+        }
         wanted = {one.id for one in state.of_type(CONTAINER) if not one.one_shot}
         if not state.completed or not wanted or not wanted <= running:
             return False

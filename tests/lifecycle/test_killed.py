@@ -64,7 +64,12 @@ def interrupt(process: subprocess.Popen[str], _: Stack) -> None:
 
 
 # When which container appears, how the run is ended, and its exit code.
-MOMENTS = [
+Moment = tuple[str, Callable[[subprocess.Popen[str], Stack], None], int]
+FEW: list[Moment] = [
+    ("postgres", interrupt, 130),
+    ("migration", kill_everything, -signal.SIGKILL),
+]
+MANY: list[Moment] = [
     ("keys", kill_pandom, -signal.SIGKILL),
     ("postgres", interrupt, 130),
     ("cluster", kill_pulumi, 1),
@@ -73,9 +78,14 @@ MOMENTS = [
 ]
 
 
-def test_killed_at_several_moments_and_completed(unborn: RunningStack, wait_for: Wait) -> None:
+@pytest.mark.parametrize(
+    "moments", [FEW, pytest.param(MANY, marks=pytest.mark.soak)], ids=["few", "many"]
+)
+def test_killed_at_several_moments_and_completed(
+    unborn: RunningStack, wait_for: Wait, moments: list[Moment]
+) -> None:
     stack = Stack(unborn.name)
-    for part, end, code in MOMENTS:
+    for part, end, code in moments:
         process = unborn.pandom.start("up", "--stack", unborn.name)
         said = drain(process)
         try:
