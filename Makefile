@@ -8,6 +8,7 @@ PYTHON ?= python3
 PANDOM = .venv/bin/pandom
 # The caller's PYTHON… variables and locale decide nothing here.
 BARE = $(PYTHON) -E -X utf8
+SCRIPTS = .ci/run app_image/minio/pandom-minio app_image/postgres/pandom-* toolchain/standins/bin/*
 RUN = .venv/bin/python -E -X utf8 -m
 
 .DEFAULT_GOAL := help
@@ -61,13 +62,17 @@ shell: ready ## a shell with psql, pg_dump and the operator's login
 
 ## checks
 .PHONY: lint
-lint: ready ## format, lint and types of Python; lint and format of SQL
+lint: ready ## Python, SQL, shell, Dockerfiles; types, imports, dead code, spelling
 	@$(RUN) ruff check --quiet .
 	@$(RUN) ruff format --quiet --check .
 	@$(RUN) mypy --no-error-summary
 	@.venv/bin/squawk --reporter gcc migrations/sql/*/*.sql
 	@.venv/bin/sqruff lint --quiet schema migrations
-	@echo 'ruff, mypy, squawk, sqruff: clean'
+	@.venv/bin/vulture
+	@.venv/bin/codespell
+	@.venv/bin/shellcheck $(SCRIPTS)
+	@.venv/bin/hadolint app_image/*/Dockerfile
+	@echo 'ruff, mypy, squawk, sqruff, vulture, codespell, shellcheck, hadolint: clean'
 
 .PHONY: conformance
 conformance: ready ## record what the official plugins do (OFFICIAL=folder)

@@ -16,7 +16,6 @@ LABEL_PART: Final = "pandom.part"
 LABEL_OWNER: Final = "pandom.owner"  # user@host:state home, of who made or adopted it
 LABEL_IDENTITY: Final = "pandom.identity"  # of the state that owns it
 LABEL_PROTECTED: Final = "pandom.protected"  # true or false
-LABEL_EXPIRES: Final = "pandom.expires"
 LABEL_BUILD: Final = "pandom.build"  # set by the Dockerfiles: step, and in the end image
 LABEL_HEAD: Final = "pandom.migration.head"
 

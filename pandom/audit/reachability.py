@@ -198,11 +198,6 @@ def _joined(path: str, step: str) -> str:
     return f"{path} → {step}" if path else step
 
 
-def world(observed: Observed) -> World:
-    """The indexed observation."""
-    return World(observed)
-
-
 def who_can(observed: Observed, privilege: str, target: str) -> Answer:
     """Every login that has ``privilege`` on ``target``, by every role that it can be.
 

@@ -404,17 +404,3 @@ def _converge_opt_in(
 def run_file(connection: psycopg.Connection, path: Path) -> None:
     """Runs one SQL file of ours, whatever it contains, as one script."""
     connection.execute(path.read_text().encode())
-
-
-def describe(found: Difference) -> Iterable[str]:
-    """One line per difference, for people."""
-    for word, privileges in (
-        ("not declared", found.extra),
-        ("grant option not declared", found.grant_options),
-        ("missing", found.missing),
-    ):
-        for p in privileges:
-            column = f" ({p.attribute})" if p.attribute else ""
-            yield f"{word}: {p.privilege}{column} on {p.kind} {p.name} for {p.grantee}"
-    for name in found.absent:
-        yield f"declared, but does not exist: {name}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import psycopg
 import psycopg.errors
 import pytest
 
 from pandom.database import cluster
-from pandom.database.converge import converge, describe, difference
+from pandom.database.converge import Difference, converge, difference
 from schema import access
 from tests.fixtures.databases import Database, Factory
 from tests.fixtures.server import Server
@@ -64,9 +65,22 @@ DDL = [
 LOGINS = ("pandom_app", "pandom_auditor", "pandom_janitor", "pandom_mailer")
 
 
+def _described(found: Difference) -> Iterable[str]:
+    for word, privileges in (
+        ("not declared", found.extra),
+        ("grant option not declared", found.grant_options),
+        ("missing", found.missing),
+    ):
+        for p in privileges:
+            column = f" ({p.attribute})" if p.attribute else ""
+            yield f"{word}: {p.privilege}{column} on {p.kind} {p.name} for {p.grantee}"
+    for name in found.absent:
+        yield f"declared, but does not exist: {name}"
+
+
 def _differences(database: Database) -> list[str]:
     with database.connect("pandom_migrator") as connection:
-        return list(describe(difference(connection, database.opt_in)))
+        return list(_described(difference(connection, database.opt_in)))
 
 
 @pytest.mark.requirement("A2", "A3", "A4", "A6", "A7")
