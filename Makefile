@@ -62,17 +62,18 @@ shell: ready ## a shell with psql, pg_dump and the operator's login
 
 ## checks
 .PHONY: lint
-lint: ready ## Python, SQL, shell, Dockerfiles; types, imports, dead code, spelling
+lint: ready ## format, types, imports, SQL, shell, Dockerfiles, spelling
 	@$(RUN) ruff check --quiet .
 	@$(RUN) ruff format --quiet --check .
 	@$(RUN) mypy --no-error-summary
 	@.venv/bin/squawk --reporter gcc migrations/sql/*/*.sql
 	@.venv/bin/sqruff lint --quiet schema migrations
+	@.venv/bin/lint-imports --no-cache > /dev/null || .venv/bin/lint-imports --no-cache
 	@.venv/bin/vulture
 	@.venv/bin/codespell
 	@.venv/bin/shellcheck $(SCRIPTS)
 	@.venv/bin/hadolint app_image/*/Dockerfile
-	@echo 'ruff, mypy, squawk, sqruff, vulture, codespell, shellcheck, hadolint: clean'
+	@echo 'ruff, mypy, squawk, sqruff, imports, vulture, codespell, shellcheck, hadolint: clean'
 
 .PHONY: conformance
 conformance: ready ## record what the official plugins do (OFFICIAL=folder)
@@ -89,6 +90,7 @@ bench: ready ## measure the stack, the database and the audit
 .PHONY: docs
 docs: ready ## make the generated reference again
 	@$(PANDOM) docs
+	@$(RUN) tests.fixtures.requirements
 
 ## cleaning
 .PHONY: clean

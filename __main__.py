@@ -1,6 +1,6 @@
 """Pandom Stack: what is made, in the order in which it is made."""
 
-from pandom.paths import ca_certificate
+from pandom.runtime.paths import ca_certificate
 from stacks import outputs
 from stacks.access import Access, AccessArgs
 from stacks.cluster import Cluster, ClusterArgs

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from pandom.database import revisions
 from pandom.database.converge import converge
-from pandom.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UserMistake
 from schema.models import Base
 
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from pandom.cli import main
+from pandom.commands.cli import main
 
 sys.exit(main())

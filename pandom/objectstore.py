@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pandom.errors import Failure
+from pandom.runtime.errors import Failure
 from schema.storage import USERS, Bucket, User, buckets, policy
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ class Role:
     """A role of the cluster.
 
     ``settings`` are what ``ALTER ROLE … SET`` fixes. ``opt_in`` names the setting
-    of ``stacks/settings.py`` without which the role does not exist.
+    of ``pandom/config/settings.py`` without which the role does not exist.
     """
 
     name: str

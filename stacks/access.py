@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_postgresql as postgresql
 
-from pandom.naming import PROJECT
-from pandom.paths import ca_certificate
+from pandom.config.settings import Settings
+from pandom.runtime.naming import PROJECT
+from pandom.runtime.paths import ca_certificate
 from schema.access import (
     DATABASE,
     DEFAULT_PRIVILEGES,
@@ -28,7 +29,6 @@ from schema.access import (
 )
 from stacks.database import Database
 from stacks.keys import Keys
-from stacks.settings import Settings
 
 # Role settings that the provider knows, with the unit it wants (milliseconds).
 PROVIDER_TIMEOUTS = ("statement_timeout", "idle_in_transaction_session_timeout")

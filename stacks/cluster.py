@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import pulumi
 
+from pandom.config.container_specs import container_specs
+from pandom.config.settings import Settings
 from stacks.access import Access
 from stacks.container import Wiring
-from stacks.container_specs import container_specs
 from stacks.job import Job
 from stacks.keys import Keys
-from stacks.settings import Settings
 
 
 @dataclass(frozen=True)

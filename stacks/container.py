@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_docker as docker
 
-from pandom.naming import LABEL_PART, LABEL_STACK
-from stacks.container_specs import PROCESS_LIMIT, ContainerSpec
+from pandom.config.container_specs import PROCESS_LIMIT, ContainerSpec
+from pandom.runtime.naming import LABEL_PART, LABEL_STACK
 from stacks.identity import identity_labels
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pulumi
 
-from pandom import paths
 from pandom.host.identity import owner_here
 from pandom.host.state import State
-from pandom.naming import LABEL_IDENTITY, LABEL_OWNER, LABEL_PROTECTED, PROJECT
+from pandom.runtime import paths
+from pandom.runtime.naming import LABEL_IDENTITY, LABEL_OWNER, LABEL_PROTECTED, PROJECT
 
 
 def identity_labels(stack: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Final
 import pulumi
 import pulumi_docker as docker
 
-from pandom.naming import image_name
+from pandom.runtime.naming import image_name
 
 PARTS: Final = ("postgres", "minio", "operations")
 

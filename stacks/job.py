@@ -8,9 +8,9 @@ from typing import TypeVar, cast
 import pulumi
 import pulumi_docker as docker
 
-from pandom.naming import resource_name
+from pandom.config.container_specs import ContainerSpec
+from pandom.runtime.naming import resource_name
 from stacks.container import Wiring, container
-from stacks.container_specs import ContainerSpec
 
 T = TypeVar("T")
 

@@ -14,15 +14,15 @@ from typing import Final
 import pulumi
 import pulumi_random as random
 
-from pandom import certificates
-from pandom.naming import MINIO_ROOT_USER
+from pandom.config.container_specs import container_specs
+from pandom.config.readers import READERS, SERVERS, keys_volume, store_secret
+from pandom.config.settings import Settings
+from pandom.runtime import certificates
+from pandom.runtime.naming import MINIO_ROOT_USER
 from schema.access import roles
 from schema.storage import MEDIA, USERS
 from stacks.container import Wiring
-from stacks.container_specs import container_specs
 from stacks.job import Job
-from stacks.readers import READERS, SERVERS, keys_volume, store_secret
-from stacks.settings import Settings
 from stacks.volume import volume
 
 SECRET_LENGTH: Final = 32

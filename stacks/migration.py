@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import pulumi
 
-from pandom.naming import LABEL_HEAD
-from pandom.paths import ROOT
+from pandom.config.container_specs import container_specs
+from pandom.config.settings import Settings
+from pandom.runtime.naming import LABEL_HEAD
+from pandom.runtime.paths import ROOT
 from stacks.cluster import Cluster
 from stacks.container import Wiring
-from stacks.container_specs import container_specs
 from stacks.job import Job
 from stacks.keys import Keys
-from stacks.settings import Settings
 
 
 @dataclass(frozen=True)

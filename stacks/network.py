@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from pandom.naming import resource_name
+from pandom.runtime.naming import resource_name
 from stacks.container import labels
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
+from pandom.config.container_specs import container_specs
+from pandom.config.settings import Settings
 from stacks.container import Wiring, container
-from stacks.container_specs import container_specs
 from stacks.keys import Keys
 from stacks.migration import Migration
-from stacks.settings import Settings
 from stacks.storage import Storage
 
 

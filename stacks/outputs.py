@@ -3,62 +3,18 @@ upper case, and clients rely on them (D1)."""
 
 from __future__ import annotations
 
-from typing import Final
-
 import pulumi
 
+from pandom.config.outputs import APPLICATION, UNSHARED, database_url
+from pandom.config.readers import store_secret
+from pandom.config.settings import Settings
 from pandom.objectstore import REGION
 from schema.access import DATABASE, roles
 from schema.storage import AUDITOR, EVIDENCE, MEDIA
 from stacks.container import labels
 from stacks.database import Database
 from stacks.keys import Keys
-from stacks.readers import store_secret
-from stacks.settings import Settings
 from stacks.storage import Storage
-
-# Whose login `pandom env` gives by default.
-APPLICATION: Final = "pandom_app"
-# Logins whose secret is in no output: the migration job alone has it.
-UNSHARED: Final = frozenset({"pandom_migrator"})
-
-# What `pandom env` prints, in this order, and whether it is a secret.
-ENV: Final[dict[str, bool]] = {
-    "DB_HOST": False,
-    "DB_PORT": False,
-    "DB_USERNAME": False,
-    "DB_PASSWORD": True,
-    "DB_DATABASE": False,
-    "DB_SSLMODE": False,
-    "DB_SSLROOTCERT": False,
-    "DB_POOL_MAX": False,
-    "DB_CONNECT_TIMEOUT_MS": False,
-    "DB_IDLE_TIMEOUT_MS": False,
-    "DATABASE_URL": True,
-    "MINIO_ENDPOINT": False,
-    "MINIO_PORT": False,
-    "MINIO_USE_SSL": False,
-    "MINIO_CA": False,
-    "MINIO_REGION": False,
-    "MINIO_ACCESS_KEY": False,
-    "MINIO_SECRET_KEY": True,
-    "MINIO_BUCKET_NAME": False,
-    "ADMIN_EMAIL": False,
-    "ADMIN_PASSWORD": True,
-}
-ENV_NAMES: Final = tuple(ENV)
-# Printed besides, and a secret, while hashes are encrypted.
-HASH_KEY: Final = "PASSWORD_HASH_KEY"
-
-
-def database_url(user: str, password: str, port: int, sslmode: str, sslrootcert: str) -> str:
-    """A libpq URL; generated passwords need no escaping, given ones are escaped."""
-    from urllib.parse import quote
-
-    return (
-        f"postgresql://{user}:{quote(password, safe='')}@127.0.0.1:{port}/{DATABASE}"
-        f"?sslmode={sslmode}&sslrootcert={quote(sslrootcert)}"
-    )
 
 
 def export(

@@ -8,11 +8,11 @@ import os
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
-from pandom.errors import UserMistake
+from pandom.config.settings import SECRET_KEYS, Settings, SettingsError, load, plain_secret
 from pandom.host.identity import refuse_renamed
 from pandom.host.state import State
-from pandom.paths import states
-from stacks.settings import SECRET_KEYS, Settings, SettingsError, load, plain_secret
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.paths import states
 
 ADOPT_VARIABLE = "PANDOM_ADOPT"
 

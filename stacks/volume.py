@@ -5,9 +5,9 @@ from __future__ import annotations
 import pulumi
 import pulumi_docker as docker
 
-from pandom.naming import resource_name
+from pandom.config.settings import Settings
+from pandom.runtime.naming import resource_name
 from stacks.container import labels
-from stacks.settings import Settings
 
 
 def volume(name: str, stack: str, part: str, opts: pulumi.ResourceOptions) -> docker.Volume:

@@ -10,24 +10,23 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from types import FrameType
 from typing import NoReturn
 
-from pandom import failures, paths, surroundings
-from pandom.errors import DONE, FAILED, INTERRUPTED
-from pandom.host import passphrase
+from pandom.runtime import failures, passphrase, paths, surroundings
+from pandom.runtime.errors import DONE, FAILED, INTERRUPTED
 from toolchain import (
     base_image,
     cache,
     clean,
-    docker,
     environment,
     minio,
     network,
     plugins,
     prerequisites,
     process,
-    pulumi,
     venv,
     wheels,
 )
+from toolchain import docker_daemon as docker
+from toolchain import pulumi_cli as pulumi
 from toolchain.report import Report, Step, say
 
 Work = tuple[str, Callable[[Step], None]]

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from pandom.naming import BASE_IMAGE
-from pandom.paths import cache_home
+from pandom.runtime.naming import BASE_IMAGE
+from pandom.runtime.paths import cache_home
 from toolchain import cache, network, process
 from toolchain.errors import ToolMissing
 from toolchain.report import Step

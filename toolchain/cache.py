@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pandom.paths import cache_home
+from pandom.runtime.paths import cache_home
 from toolchain import process
 from toolchain.errors import ToolMissing
 from toolchain.report import say

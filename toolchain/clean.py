@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from pandom.naming import BASE_IMAGE, PROJECT
-from pandom.paths import ROOT, cache_home
+from pandom.runtime.naming import BASE_IMAGE, PROJECT
+from pandom.runtime.paths import ROOT, cache_home
 from toolchain import process, venv
 from toolchain.report import say
 

@@ -7,8 +7,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from pandom import paths
-from toolchain import pins, plugins, pulumi, venv
+from pandom.runtime import paths
+from toolchain import pins, plugins, venv
+from toolchain import pulumi_cli as pulumi
 from toolchain.errors import ToolMissing
 
 

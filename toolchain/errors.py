@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pandom.errors import Failure
+from pandom.runtime.errors import Failure
 
 
 class ToolMissing(Failure):

@@ -11,11 +11,11 @@ import re
 from pathlib import Path
 from typing import Final
 
-from pandom.paths import ROOT, cache_home
+from pandom.runtime.paths import ROOT, cache_home
 from toolchain import cache, golang, pins, process, search
 from toolchain.report import Step
 
-MODULE: Final = ROOT / "toolchain" / "minio"
+MODULE: Final = ROOT / "toolchain" / "go_modules" / "minio"
 TARGET: Final = ROOT / "app_image" / "artifacts" / "minio"
 
 

@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
-from pandom.paths import cache_home
+from pandom.runtime.paths import cache_home
 from toolchain.errors import ToolMissing
 
 PROBE_S: Final = 4.0

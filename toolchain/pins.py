@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pandom.paths import ROOT
+from pandom.runtime.paths import ROOT
 
 Version = tuple[int, ...]
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pandom.paths import ROOT, cache_home
-from toolchain import cache, network, pins, pulumi, search
+from pandom.runtime.paths import ROOT, cache_home
+from toolchain import cache, network, pins, search
+from toolchain import pulumi_cli as pulumi
 from toolchain.report import Step
 
 STANDINS: Final = ROOT / "toolchain" / "standins" / "bin"

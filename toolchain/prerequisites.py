@@ -7,9 +7,11 @@ import os
 import shutil
 import sys
 
-from pandom.errors import UserMistake
-from pandom.paths import ROOT
-from toolchain import base_image, docker, golang, minio, network, pins, process, pulumi
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.paths import ROOT
+from toolchain import base_image, golang, minio, network, pins, process
+from toolchain import docker_daemon as docker
+from toolchain import pulumi_cli as pulumi
 from toolchain.errors import ToolMissing
 from toolchain.report import Step
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from pandom.paths import cache_home
+from pandom.runtime.paths import cache_home
 from toolchain.errors import ToolMissing
 
 _TAIL_LINES: Final = 8

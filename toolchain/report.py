@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from pandom import progress
+from pandom.runtime import progress
 
 # Steps run side by side; a line must come out whole.
 _printing = threading.Lock()

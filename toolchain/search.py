@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from pandom.paths import cache_home
+from pandom.runtime.paths import cache_home
 from toolchain import pins, process
 
 _STANDINS: Final = ("toolchain", "standins", "bin")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from pandom.paths import ROOT, cache_home
+from pandom.runtime.paths import ROOT, cache_home
 from toolchain import cache, pins, process
 from toolchain.errors import ToolMissing
 from toolchain.report import Step

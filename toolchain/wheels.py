@@ -11,7 +11,7 @@ import platform
 from pathlib import Path
 from typing import Final
 
-from pandom.paths import ROOT, cache_home
+from pandom.runtime.paths import ROOT, cache_home
 from toolchain import cache, pins, process, venv
 from toolchain.report import Step
 

@@ -8,7 +8,7 @@ from where the upgrade takes them back (M3).
 from alembic import context
 
 from pandom.database.frozen import run
-from pandom.errors import UserMistake
+from pandom.runtime.errors import UserMistake
 
 revision = "0002"
 down_revision = "0001"

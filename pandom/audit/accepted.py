@@ -9,8 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
-from pandom.errors import UserMistake
-from pandom.paths import ROOT
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.paths import ROOT
 
 # What the audit of the trail says begins with this; the audit of access has all other ids.
 TRAIL: Final = "trail:"

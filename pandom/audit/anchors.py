@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pandom.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UserMistake
 
 if TYPE_CHECKING:
     from minio import Minio

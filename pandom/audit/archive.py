@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from pandom.errors import UserMistake
+from pandom.runtime.errors import UserMistake
 
 if TYPE_CHECKING:
     from minio import Minio

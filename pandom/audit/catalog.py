@@ -1,6 +1,6 @@
 """Reads the catalogs of one database into facts, in one snapshot, without superuser rights.
 
-Every ``.sql`` file beside this module answers with the four columns kind, object,
+Every query answers with the four columns kind, object,
 detail, value; a new kind of object is a new file. They are sent as one statement, a
 union of all of them: thirty statements would cost as much again in round trips.
 """
@@ -11,7 +11,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, Final, LiteralString
 
 import psycopg
@@ -20,9 +19,8 @@ from psycopg.rows import dict_row
 
 from pandom.audit.facts import Fact, Facts
 from pandom.database import pinned
-from pandom.errors import Failure, UserMistake
-
-_FOLDER: Final = Path(__file__).parent / "sql"
+from pandom.database.catalog_query import names, query
+from pandom.runtime.errors import Failure, UserMistake
 
 # Not part of every audit: asked only when the login may.
 _RIGHTS: Final = "rights"
@@ -57,16 +55,8 @@ class Observed:
 
 
 @cache
-def query(name: str) -> LiteralString:
-    """The text of one query, marked so that the server's statistics name its file."""
-    text: LiteralString = (_FOLDER / f"{name}.sql").read_text()
-    return f"-- From pandom/audit/sql/{name}.sql\n" + text
-
-
-@cache
 def _kinds() -> tuple[str, ...]:
-    names = sorted(path.stem for path in _FOLDER.glob("*.sql"))
-    return tuple(name for name in names if name not in _SPECIAL and not name.startswith("trail"))
+    return tuple(name for name in names() if name not in _SPECIAL and not name.startswith("trail"))
 
 
 def connect(dsn: str) -> psycopg.Connection:

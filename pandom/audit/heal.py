@@ -15,7 +15,7 @@ import psycopg
 
 from pandom.audit.differences import Difference
 from pandom.audit.facts import PUBLIC, Fact, Facts, ident, words
-from pandom.paths import ROOT
+from pandom.runtime.paths import ROOT
 from schema import access
 
 _SQL: Final = ROOT / "schema" / "sql"

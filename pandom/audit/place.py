@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +9,15 @@ from typing import Any, Final
 
 from psycopg.conninfo import make_conninfo
 
-from pandom import surroundings
 from pandom.audit.store import Store
 from pandom.database import pinned
 from pandom.database import settings as row_settings
 from pandom.database.connect import CONNECT_TIMEOUT_S, target_from_environment
 from pandom.database.connect import opt_in as opt_in_from_environment
 from pandom.database.settings import DatabaseSettings
-from pandom.errors import UserMistake
-from pandom.jobs.inputs import secret, secret_file, setting
 from pandom.objectstore import Account, Endpoint
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.inputs import secret, secret_file, setting
 from schema import access
 from schema.storage import User
 
@@ -47,25 +43,6 @@ class Place:
     store: Callable[[User], Store] = _no_store
     outputs: Mapping[str, Any] | None = None
     settings: DatabaseSettings | None = None
-
-
-def find(args: argparse.Namespace) -> Place:
-    """What --dsn, --stack or the surroundings name, in this order."""
-    opt_in = frozenset(filter(None, (name.strip() for name in args.opt_in.split(","))))
-    named = any(surroundings.given(name) for name in ("PGHOST", "PGSERVICE", "PGHOSTADDR"))
-    if args.dsn is not None or (args.stack is None and named):
-        surroundings.give_back()
-        return Place(args.dsn or "", opt_in)
-    if args.stack is None and os.environ.get("PANDOM_DB_HOST"):
-        return of_container()
-    if importlib.util.find_spec("pandom.host") is None:
-        raise UserMistake(
-            "Say which database: --dsn, or libpq's variables (PGHOST, PGUSER, PGPASSFILE …)."
-        )
-    from pandom.host.access import outputs_of
-    from pandom.host.stack import Stack
-
-    return of_outputs(outputs_of(Stack(args.stack or "dev")), opt_in)
 
 
 def of_container() -> Place:

@@ -16,7 +16,7 @@ from typing import Final
 
 from pandom.audit.catalog import Observed
 from pandom.audit.facts import PUBLIC, words
-from pandom.errors import UserMistake
+from pandom.runtime.errors import UserMistake
 from schema import access
 
 # What predefined roles give without a grant on any object.

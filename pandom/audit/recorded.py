@@ -16,7 +16,7 @@ from typing import Final
 
 from pandom.audit.catalog import Observed
 from pandom.audit.facts import Fact, Facts
-from pandom.paths import ROOT
+from pandom.runtime.paths import ROOT
 
 FILE: Final = ROOT / "schema" / "catalog.json"
 

@@ -22,7 +22,7 @@ from pandom.audit.facts import PUBLIC
 from pandom.audit.findings import SEVERITIES, Finding
 from pandom.audit.reachability import World, every_login
 from pandom.audit.run import Report
-from pandom.errors import DONE
+from pandom.runtime.errors import DONE
 
 _FOLDER: Final = Path(__file__).parent / "page"
 # Lines of SQL that are shown at once.

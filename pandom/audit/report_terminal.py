@@ -13,7 +13,7 @@ from pandom.audit.reachability import Answer, Login, Way
 from pandom.audit.report_json import text as json_text
 from pandom.audit.run import Report
 from pandom.audit.trail import Problem, Verdict
-from pandom.progress import WIDTH
+from pandom.runtime.progress import WIDTH
 
 # Lines of SQL that are shown at once.
 _LINES: Final = 12

@@ -18,7 +18,7 @@ from pandom.audit.facts import Facts
 from pandom.audit.findings import Finding, findings
 from pandom.audit.store import Store
 from pandom.database.settings import DatabaseSettings
-from pandom.errors import DONE, FAILED, USER_MISTAKE
+from pandom.runtime.errors import DONE, FAILED, USER_MISTAKE
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pandom.audit.facts import Fact, Facts, listed
-from pandom.errors import Failure
 from pandom.objectstore import (
     Account,
     Endpoint,
@@ -25,6 +24,7 @@ from pandom.objectstore import (
     expected_lock,
     users,
 )
+from pandom.runtime.errors import Failure
 from schema.storage import USERS, buckets, evidence_bucket, policy
 
 if TYPE_CHECKING:

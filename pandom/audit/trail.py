@@ -27,8 +27,8 @@ from pandom.audit import accepted
 from pandom.audit.accepted import Acceptance
 from pandom.audit.anchors import Anchor, Head, Kept
 from pandom.audit.archive import Archive, Key
-from pandom.audit.catalog import query
-from pandom.errors import DONE, FAILED, USER_MISTAKE, Failure
+from pandom.database.catalog_query import query
+from pandom.runtime.errors import DONE, FAILED, USER_MISTAKE, Failure
 
 LOGS: Final[tuple[LiteralString, ...]] = ("audit_logs", "security_logs")
 

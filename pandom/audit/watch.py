@@ -21,8 +21,8 @@ from pandom.audit import accepted, anchors, catalog, report_json
 from pandom.audit.place import Place
 from pandom.audit.run import run as audit
 from pandom.audit.trail import verify
-from pandom.errors import DONE, FAILED, USER_MISTAKE, PandomError, UserMistake
-from pandom.jobs.inputs import setting
+from pandom.runtime.errors import DONE, FAILED, USER_MISTAKE, PandomError, UserMistake
+from pandom.runtime.inputs import setting
 from schema.storage import AUDITOR, EVIDENCE
 
 # What is not clean is looked at again soon: somebody heals it. The more a round costs,

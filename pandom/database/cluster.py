@@ -16,8 +16,8 @@ from psycopg import sql
 from pandom.database import holders
 from pandom.database.connect import Target, connect, value
 from pandom.database.converge import run_file
-from pandom.errors import Failure
-from pandom.paths import ROOT
+from pandom.runtime.errors import Failure
+from pandom.runtime.paths import ROOT
 from schema import access
 
 FILES: Final = ("extensions", "large_objects", "auditor", "trail_archive")

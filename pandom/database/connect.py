@@ -16,8 +16,8 @@ from typing import Any, Final, LiteralString
 import psycopg
 
 from pandom.database import pinned
-from pandom.errors import Failure, UserMistake
-from pandom.jobs.inputs import secret_file, setting
+from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.inputs import secret_file, setting
 
 CONNECT_TIMEOUT_S: Final = 5
 # What the server says while it starts, and what the network says before that.

@@ -17,9 +17,9 @@ import psycopg
 import psycopg.errors
 from psycopg import sql
 
-from pandom.audit.catalog import query
-from pandom.errors import Failure
-from pandom.paths import ROOT
+from pandom.database.catalog_query import query
+from pandom.runtime.errors import Failure
+from pandom.runtime.paths import ROOT
 from schema import access
 
 OWNERS: Final = ("pandom_owner", "pandom_trail", "pandom_definer")

@@ -13,8 +13,8 @@ import psycopg
 from psycopg import sql
 
 from pandom.database.connect import value
-from pandom.errors import UserMistake
-from pandom.paths import ROOT
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.paths import ROOT
 
 FOLDER = ROOT / "migrations" / "sql"
 

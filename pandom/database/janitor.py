@@ -17,8 +17,8 @@ import psycopg
 
 from pandom.database import holders
 from pandom.database.connect import Target, connect, target_from_environment, value
-from pandom.errors import Failure, UserMistake
-from pandom.jobs.inputs import secret
+from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.inputs import secret
 from schema import access
 
 ROLE: Final = "pandom_janitor"

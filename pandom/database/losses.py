@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from pandom.database.converge import OWNERS
-from pandom.errors import UserMistake
+from pandom.runtime.errors import UserMistake
 
 # A statement that PostgreSQL runs in no transaction cannot be tried.
 _NO_TRIAL: Final = "25001"

@@ -30,7 +30,7 @@ from sqlalchemy.pool import NullPool
 from pandom.database import converge, holders, losses, revisions
 from pandom.database.connect import Target, connect, value
 from pandom.database.revisions import Applied, Revision
-from pandom.errors import Failure, PandomError, UserMistake
+from pandom.runtime.errors import Failure, PandomError, UserMistake
 from schema import access
 
 FOLDER: Final = revisions.FOLDER

@@ -24,8 +24,8 @@ import psycopg
 from psycopg import sql
 
 from pandom.database import frozen
-from pandom.errors import UserMistake
-from pandom.paths import ROOT
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.paths import ROOT
 
 FOLDER: Final = ROOT / "migrations"
 _NAME: Final = re.compile(r"(\d{4})_([a-z0-9]+(?:_[a-z0-9]+)*)\.py")

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from pandom.database.connect import value
-from pandom.errors import UserMistake
+from pandom.runtime.errors import UserMistake
 
 BCRYPT_COST: Final = 12
 MINIMUM_LENGTH: Final = 12

@@ -19,10 +19,10 @@ import psycopg
 import psycopg.errors
 from psycopg import sql
 
-from pandom.audit.catalog import query
+from pandom.database.catalog_query import query
 from pandom.database.connect import value
-from pandom.errors import UserMistake
-from pandom.jobs.inputs import setting
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.inputs import setting
 from schema import access
 
 ACCOUNTS: Final = "public.account_settings"

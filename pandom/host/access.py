@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from pandom import certificates
-from pandom.errors import Failure, UserMistake
-from pandom.host import client_version, explain, formats, identity, passphrase
+from pandom.host import client_version, explain, formats, identity
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
-from pandom.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
-from pandom.paths import every_stack
-from pandom.progress import say
+from pandom.runtime import certificates, passphrase
+from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
+from pandom.runtime.paths import every_stack
+from pandom.runtime.progress import say
 from toolchain import environment
 
 # What only one reader has: naming them says why the others cannot have them.
@@ -53,12 +53,12 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
 
 
 def variables(outputs: Mapping[str, Any], role: str | None) -> dict[str, str]:
-    """What a client of one login is handed (D1), by the names of ``stacks.outputs.ENV``.
+    """What a client of one login is handed (D1), by the names of ``pandom.config.outputs.ENV``.
 
     Raises UserMistake for a login that is not shared, and Failure for outputs of an
     earlier version that lack something.
     """
-    from stacks.outputs import APPLICATION, ENV_NAMES, HASH_KEY, database_url
+    from pandom.config.outputs import APPLICATION, ENV_NAMES, HASH_KEY, database_url
 
     if lacking := [name for name in ENV_NAMES if name.lower() not in outputs]:
         raise Failure(
@@ -90,7 +90,7 @@ def variables(outputs: Mapping[str, Any], role: str | None) -> dict[str, str]:
 
 def hidden(values: Mapping[str, str]) -> list[str]:
     """The secrets among them, the password as the URL spells it too."""
-    from stacks.outputs import ENV, HASH_KEY
+    from pandom.config.outputs import ENV, HASH_KEY
 
     found = [value for name, value in values.items() if name == HASH_KEY or ENV[name]]
     return [*found, quote(values["DB_PASSWORD"], safe="")]
@@ -162,8 +162,8 @@ def _encrypted_doubt(outputs: Mapping[str, Any]) -> Doubt | None:
     """Signs in and takes it back: only the functions of the application decrypt a hash."""
     import psycopg
 
+    from pandom.config.outputs import APPLICATION
     from pandom.host.health import connection
-    from stacks.outputs import APPLICATION
 
     names = ("admin_email", "admin_password", "password_hash_key")
     try:

@@ -21,18 +21,19 @@ from typing import Any, Final
 
 import docker.errors
 
+from pandom.config.readers import READERS
 from pandom.database import revisions
-from pandom.errors import Failure, UserMistake
-from pandom.host import explain, identity, lock, passphrase, ports, up
+from pandom.host import explain, identity, lock, ports, up
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
 from pandom.host.state import RANDOM, State
-from pandom.naming import BASE_IMAGE, UID_MINIO, resource_name
-from pandom.progress import say, step
-from stacks.readers import READERS
+from pandom.runtime import passphrase
+from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.naming import BASE_IMAGE, UID_MINIO, resource_name
+from pandom.runtime.progress import say, step
 
 AGAIN: Final = ".venv/bin/pandom adopt"
 _SECRETS_ONLY: Final = (

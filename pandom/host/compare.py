@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from pandom.config.settings import refuse_change
 from pandom.database import revisions
 from pandom.database.revisions import Applied, Revision
-from pandom.errors import DONE, USER_MISTAKE, Failure, UserMistake
-from pandom.host import explain, identity, keys, lock, passphrase, repair
+from pandom.host import explain, identity, keys, lock, repair
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Container, Engine
@@ -18,9 +18,10 @@ from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
 from pandom.host.state import ROLE, State
 from pandom.host.up import toolchain_variables
-from pandom.paths import every_stack
-from pandom.progress import say
-from stacks.settings import refuse_change
+from pandom.runtime import passphrase
+from pandom.runtime.errors import DONE, USER_MISTAKE, Failure, UserMistake
+from pandom.runtime.paths import every_stack
+from pandom.runtime.progress import say
 
 # `preview --json` prints one document at the end, unless it is told to stream.
 _STREAM = {"PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"}

@@ -15,11 +15,11 @@ from typing import Any, Final
 import docker.errors
 
 from pandom.audit.facts import Fact, Facts
+from pandom.config.container_specs import PROCESS_LIMIT, ContainerSpec, container_specs
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack, settings
 from pandom.host.state import IMAGE, State
-from pandom.naming import LABEL_PART, LABEL_STACK, image_name, resource_name
-from stacks.container_specs import PROCESS_LIMIT, ContainerSpec, container_specs
+from pandom.runtime.naming import LABEL_PART, LABEL_STACK, image_name, resource_name
 
 Inspect = Mapping[str, Any]
 _SHARED: Final = ("PidMode", "IpcMode", "UTSMode", "UsernsMode")

@@ -24,7 +24,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from pandom.audit.heal import literal
-from pandom.errors import UserMistake
+from pandom.runtime.errors import UserMistake
 
 # What nobody would call a schema of theirs: the text is replaced in what the server prints.
 _MODELS: Final = "pandom_models_as_built"

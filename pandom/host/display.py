@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pandom.host import events
-from pandom.naming import PROJECT
-from pandom.progress import Lines
+from pandom.runtime.naming import PROJECT
+from pandom.runtime.progress import Lines
 
 # What is counted as done, in words; and what a preview would do.
 _DONE: Final = {

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 import docker.errors
 
-from pandom.errors import Failure, UserMistake
 from pandom.host import explain, identity, lock, repair
 from pandom.host import stack as files
 from pandom.host.display import Display
@@ -18,8 +17,9 @@ from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
 from pandom.host.state import State
 from pandom.host.up import toolchain_variables
-from pandom.naming import LABEL_OWNER, PROJECT
-from pandom.progress import say, step
+from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.naming import LABEL_OWNER, PROJECT
+from pandom.runtime.progress import say, step
 
 AGAIN = ".venv/bin/pandom down"
 

@@ -13,10 +13,10 @@ import docker
 import docker.errors
 import requests
 
-from pandom.host import docker_endpoint
-from pandom.host.docker_endpoint import DockerSilent
 from pandom.host.identity import Thing
-from pandom.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK
+from pandom.runtime import docker_endpoint
+from pandom.runtime.docker_endpoint import DockerSilent
+from pandom.runtime.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK
 
 _TIMEOUT_S: Final = 30
 _NOTHING: Final = "/bin/sh -c #(nop)"  # a step that only sets something

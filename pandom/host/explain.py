@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from pandom.errors import Failure, PandomError, UserMistake
-from pandom.host import docker_endpoint, events
+from pandom.host import events
 from pandom.host.engine import Container, Engine
 from pandom.host.ports import listener
 from pandom.host.pulumi_cli import PulumiFailed
 from pandom.host.stack import Stack
-from pandom.progress import WIDTH, middle, shorten
+from pandom.runtime import docker_endpoint
+from pandom.runtime.errors import Failure, PandomError, UserMistake
+from pandom.runtime.progress import WIDTH, middle, shorten
 
 LOG_LINES: Final = 12
 ERROR_LINES: Final = 12

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from pandom.errors import UserMistake
+from pandom.runtime.errors import UserMistake
 
 Values = Mapping[str, str]
 

@@ -15,10 +15,8 @@ from typing import Final
 
 from alembic import command
 
-from pandom import paths
 from pandom.database import migrate, revisions
 from pandom.database.revisions import Revision
-from pandom.errors import Failure, UserMistake
 from pandom.host import difference, lock, superuser
 from pandom.host.access import outputs_of
 from pandom.host.difference import NOT_COMPARED, Draft
@@ -26,7 +24,9 @@ from pandom.host.health import connection
 from pandom.host.pulumi_cli import Pulumi
 from pandom.host.revisions import of_outputs, refuse
 from pandom.host.stack import Stack
-from pandom.progress import say
+from pandom.runtime import paths
+from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.progress import say
 from schema.models import Base
 from toolchain import environment
 

@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from pandom import certificates
+from pandom.config.settings import PROFILES
 from pandom.database import pinned
-from pandom.errors import Failure
 from pandom.host.engine import Container, Engine
-from pandom.progress import say, shorten
-from stacks.settings import PROFILES
+from pandom.runtime import certificates
+from pandom.runtime.errors import Failure
+from pandom.runtime.progress import say, shorten
 
 CONNECT_S: Final = 5
 # They say something after their first round, and their health check looks seldom.

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pandom import paths
-from pandom.errors import UserMistake
 from pandom.host.state import VOLUME, State
-from pandom.naming import (
+from pandom.runtime import paths
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.naming import (
     LABEL_IDENTITY,
     LABEL_OWNER,
     LABEL_PROTECTED,

@@ -15,14 +15,14 @@ from typing import Any, Final
 import docker.errors
 import requests
 
-from pandom import certificates
-from pandom.errors import Failure
 from pandom.host.engine import Container, Engine
 from pandom.host.stack import Stack
 from pandom.host.state import CONTAINER, Resource, State
-from pandom.naming import LABEL_PART
-from pandom.paths import ca_certificate
-from pandom.progress import say, step
+from pandom.runtime import certificates
+from pandom.runtime.errors import Failure
+from pandom.runtime.naming import LABEL_PART
+from pandom.runtime.paths import ca_certificate
+from pandom.runtime.progress import say, step
 
 PART: Final = "keys"
 JOB_S: Final = 60.0

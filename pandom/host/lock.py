@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from pandom import paths
-from pandom.errors import Failure
 from pandom.host.stack import Stack
-from pandom.naming import PROJECT
-from pandom.progress import say
+from pandom.runtime import paths
+from pandom.runtime.errors import Failure
+from pandom.runtime.naming import PROJECT
+from pandom.runtime.progress import say
 
 WAIT_S: Final = 300.0  # a cold `up` of somebody else may build images first
 GRACE_S: Final = 20.0  # for a Pulumi without its pandom to write its state

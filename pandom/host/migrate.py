@@ -15,14 +15,14 @@ import docker.errors
 import requests
 
 from pandom.database import revisions
-from pandom.errors import USER_MISTAKE, Failure, UserMistake
 from pandom.host import identity, lock
 from pandom.host.access import outputs_of
 from pandom.host.engine import Engine
 from pandom.host.revisions import of_outputs, refuse
 from pandom.host.stack import Stack
-from pandom.naming import LABEL_PART, LABEL_STACK
-from pandom.progress import step
+from pandom.runtime.errors import USER_MISTAKE, Failure, UserMistake
+from pandom.runtime.naming import LABEL_PART, LABEL_STACK
+from pandom.runtime.progress import step
 
 LIMIT_S: Final = 900.0
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from pandom import paths
-from pandom.errors import UserMistake
+from pandom.config.settings import Settings
 from pandom.host import lock
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack, read_file, set_values
-from pandom.naming import PROJECT
-from stacks.settings import Settings
+from pandom.runtime import paths
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.naming import PROJECT
 
 # Below the range from which the kernel gives ports to clients (32768 and up).
 _RESERVED: Final = range(20000, 30000)

@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, Final
 
-from pandom import paths
 from pandom.database import pinned
-from pandom.errors import Failure
 from pandom.host import events, lock
 from pandom.host.stack import Stack
-from pandom.progress import say
+from pandom.runtime import paths
+from pandom.runtime.errors import Failure
+from pandom.runtime.progress import say
 
 SHORT_S: Final = 60.0  # for commands that only read or write the state
 LONG_S: Final = 1500.0  # for operations; a cold one builds three images

@@ -9,12 +9,12 @@ from typing import Any
 
 from pandom.audit import catalog, declared, recorded
 from pandom.database import revisions
-from pandom.errors import UserMistake
 from pandom.host import lock, scratch
 from pandom.host.access import outputs_of
 from pandom.host.pulumi_cli import Pulumi
 from pandom.host.stack import Stack
-from pandom.progress import say
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.progress import say
 from schema import access
 from toolchain import environment
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import docker.errors
 
-from pandom.errors import UserMistake
+from pandom.config.settings import Settings
 from pandom.host.engine import Container, Engine
 from pandom.host.stack import Stack
 from pandom.host.state import (
@@ -26,9 +26,9 @@ from pandom.host.state import (
     VOLUME,
     State,
 )
-from pandom.naming import LABEL_PART, LABEL_STACK, resource_name
-from pandom.progress import say, step
-from stacks.settings import Settings
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.naming import LABEL_PART, LABEL_STACK, resource_name
+from pandom.runtime.progress import say, step
 
 # What must be there before the server can be asked anything.
 SERVERS = ("postgres", "minio")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from pandom.database.aside import check_name
+from pandom.database.restore.aside import check_name
 from pandom.host import client_version
 from pandom.host.migrate import in_job
-from pandom.progress import say
+from pandom.runtime.progress import say
 
 
 def prepare(stack: str, name: str) -> None:

@@ -12,11 +12,11 @@ from pandom.audit.archive import PREFIX
 from pandom.audit.place import store_of
 from pandom.audit.store import Store
 from pandom.database import retention
-from pandom.errors import Failure
 from pandom.host.access import outputs_of
 from pandom.host.health import connection
 from pandom.host.stack import Stack
-from pandom.progress import say, step
+from pandom.runtime.errors import Failure
+from pandom.runtime.progress import say, step
 from schema.storage import AUDITOR, EVIDENCE
 
 ROLE = "pandom_janitor"

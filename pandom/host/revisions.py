@@ -9,9 +9,9 @@ import psycopg
 
 from pandom.database import revisions
 from pandom.database.revisions import Applied, Revision
-from pandom.errors import Failure
 from pandom.host import superuser
 from pandom.host.health import connection
+from pandom.runtime.errors import Failure
 
 
 def of_running(exported: Mapping[str, Any]) -> Applied | None:

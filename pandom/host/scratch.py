@@ -17,8 +17,8 @@ from psycopg.conninfo import make_conninfo
 
 from pandom.database import cluster, migrate
 from pandom.database.connect import Target
-from pandom.errors import Failure
 from pandom.host import superuser
+from pandom.runtime.errors import Failure
 from schema import access
 
 # One name, so that the next run removes what a killed one left.

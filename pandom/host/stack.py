@@ -15,12 +15,12 @@ from typing import Any, Final
 
 import yaml
 
-from pandom import paths
-from pandom.errors import UserMistake
+from pandom.config.settings import STACK_NAME, Settings, SettingsError, plain_secret
+from pandom.config.settings import load as load_settings
 from pandom.host.state import State
-from pandom.naming import PROJECT
-from stacks.settings import STACK_NAME, Settings, SettingsError, plain_secret
-from stacks.settings import load as load_settings
+from pandom.runtime import paths
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.naming import PROJECT
 
 # The template of each profile (stacks/templates).
 TEMPLATES: Final = {"development": "dev", "ephemeral": "ci", "production": "prod"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pandom.host.engine import Engine
 from pandom.host.lock import marked
 from pandom.host.stack import Stack
-from pandom.paths import every_stack
+from pandom.runtime.paths import every_stack
 
 
 def run(name: str, every: bool = False) -> None:

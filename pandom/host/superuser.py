@@ -21,13 +21,15 @@ from pandom.audit.differences import differences
 from pandom.audit.facts import Fact
 from pandom.audit.findings import Finding, findings, scripts
 from pandom.audit.place import store_of
-from pandom.database import pinned, restoring
+from pandom.database import pinned
+from pandom.database.catalog_query import query
+from pandom.database.restore import restoring
 from pandom.host.pulumi_cli import Pulumi
 from pandom.host.stack import Stack
 from pandom.host.state import DATABASE as DATABASE_TYPE
 from pandom.host.state import POSTGRESQL_PROVIDER, RANDOM, ROLE, State
-from pandom.naming import MINIO_ROOT_USER
 from pandom.objectstore import Account, administrator
+from pandom.runtime.naming import MINIO_ROOT_USER
 from schema.access import DATABASE, SUPERUSER, roles
 from schema.storage import AUDITOR
 from toolchain import environment
@@ -173,7 +175,7 @@ def heal_cluster(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Fi
         if server is None:
             return []
         server.autocommit = True
-        rows = [row for name in _CLUSTER for row in server.execute(catalog.query(name))]
+        rows = [row for name in _CLUSTER for row in server.execute(query(name))]
         found = declared.comparable({Fact(*row[:3]): row[3] for row in rows})
         wanted = declared.cluster(opt_in)
         wrong = [

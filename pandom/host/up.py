@@ -17,21 +17,11 @@ from typing import Any, Final
 
 from pandom.audit import accepted
 from pandom.audit.findings import Finding
-from pandom.database import restoring, revisions
+from pandom.config.settings import Settings, refuse_change
+from pandom.database import revisions
+from pandom.database.restore import restoring
 from pandom.database.revisions import Revision
-from pandom.errors import DONE, USER_MISTAKE, Drift, Failure
-from pandom.host import (
-    explain,
-    health,
-    identity,
-    keys,
-    lock,
-    passphrase,
-    ports,
-    repair,
-    superuser,
-    verdict,
-)
+from pandom.host import explain, health, identity, keys, lock, ports, repair, superuser, verdict
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
@@ -40,9 +30,10 @@ from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
 from pandom.host.state import CONTAINER, IMAGE, ROLE, State
 from pandom.host.verdict import STORE, Verdict
-from pandom.progress import WIDTH, say, shorten, step
+from pandom.runtime import passphrase
+from pandom.runtime.errors import DONE, USER_MISTAKE, Drift, Failure
+from pandom.runtime.progress import WIDTH, say, shorten, step
 from schema.access import DATABASE
-from stacks.settings import Settings, refuse_change
 from toolchain import environment
 
 READY_S: Final = 90.0  # crash recovery of a small database included

@@ -24,12 +24,12 @@ from pandom.audit.run import Report as Audit
 from pandom.audit.run import run as audit
 from pandom.audit.trail import Problem, heads
 from pandom.audit.trail import Verdict as Trail
-from pandom.errors import DONE, FAILED, USER_MISTAKE, UserMistake
 from pandom.host import containers, health
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack
 from pandom.host.state import State
-from pandom.progress import say
+from pandom.runtime.errors import DONE, FAILED, USER_MISTAKE, UserMistake
+from pandom.runtime.progress import say
 from schema.storage import AUDITOR
 
 Hosted = Callable[[], tuple[Facts, Facts]]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import psycopg
 
-from pandom.database.aside import set_aside
 from pandom.database.connect import target_from_environment
-from pandom.errors import Failure
-from pandom.jobs.inputs import secret
+from pandom.database.restore.aside import set_aside
 from pandom.jobs.steps import step
+from pandom.runtime.errors import Failure
+from pandom.runtime.inputs import secret
 
 
 def run(name: str) -> None:

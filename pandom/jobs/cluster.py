@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import psycopg
 
-from pandom.database import cluster, holders, restoring
+from pandom.database import cluster, holders
 from pandom.database.connect import connect, opt_in, target_from_environment, wait
-from pandom.errors import Failure
-from pandom.jobs.inputs import secret
+from pandom.database.restore import restoring
 from pandom.jobs.steps import step
+from pandom.runtime.errors import Failure
+from pandom.runtime.inputs import secret
 from schema.access import SUPERUSER
 
 

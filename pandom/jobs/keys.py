@@ -27,8 +27,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pandom.certificates import RENEW_DAYS, line
-from pandom.errors import Failure
+from pandom.runtime.certificates import RENEW_DAYS, line
+from pandom.runtime.errors import Failure
 
 REQUEST: Final = Path("/run/pandom-keys.json")
 VOLUMES: Final = Path("/keys")

@@ -6,12 +6,13 @@ import os
 
 import psycopg
 
-from pandom.database import losses, migrate, restoring, revisions, seed
+from pandom.database import losses, migrate, revisions, seed
 from pandom.database import settings as database_settings
 from pandom.database.connect import opt_in, target_from_environment, wait
-from pandom.errors import Failure, UserMistake
-from pandom.jobs.inputs import optional_secret, secret, setting
+from pandom.database.restore import restoring
 from pandom.jobs.steps import step
+from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.inputs import optional_secret, secret, setting
 
 WAIT_S = 60.0
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import psycopg
 
-from pandom.database import prepare as preparation
 from pandom.database import settings
 from pandom.database.connect import opt_in, target_from_environment
-from pandom.errors import Failure
-from pandom.jobs.inputs import optional_secret, secret, setting
+from pandom.database.restore import prepare as preparation
 from pandom.jobs.steps import step
+from pandom.runtime.errors import Failure
+from pandom.runtime.inputs import optional_secret, secret, setting
 
 
 def prepare(name: str) -> None:

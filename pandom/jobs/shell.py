@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Final, NoReturn
 
-from pandom.jobs.inputs import secret, secret_file
+from pandom.runtime.inputs import secret, secret_file
 from schema.access import DATABASE
 
 USER: Final = "pandom_user"

@@ -11,8 +11,6 @@ from urllib3.exceptions import HTTPError
 
 from pandom.audit import store as facts
 from pandom.audit.store import Store
-from pandom.errors import Failure
-from pandom.jobs.inputs import secret, secret_file, setting
 from pandom.objectstore import (
     Account,
     Endpoint,
@@ -22,7 +20,9 @@ from pandom.objectstore import (
     reachable,
     signs_in,
 )
-from pandom.progress import say, step
+from pandom.runtime.errors import Failure
+from pandom.runtime.inputs import secret, secret_file, setting
+from pandom.runtime.progress import say, step
 from schema.storage import USERS
 
 # MinIO starts in about a second; a slow disk or a first start may take longer.

@@ -20,8 +20,8 @@ from pandom.audit.accepted import Acceptance, divide
 from pandom.audit.findings import script
 from pandom.audit.render import render
 from pandom.audit.run import Report, run
-from pandom.errors import UserMistake
-from pandom.paths import ROOT
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.paths import ROOT
 from tests.audit.conftest import Audit, Shipped, remade_on_failure
 
 SAVE = "grant select on public.auth_users to public;"

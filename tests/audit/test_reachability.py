@@ -7,7 +7,7 @@ import pytest
 from pandom.audit import catalog, declared
 from pandom.audit.catalog import Observed
 from pandom.audit.reachability import Answer, every_login, who_can
-from pandom.errors import UserMistake
+from pandom.runtime.errors import UserMistake
 from tests.audit.conftest import Shipped
 
 WRITES = ("insert", "update", "delete", "truncate")

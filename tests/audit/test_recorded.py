@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pandom import cli
 from pandom.audit import catalog, declared, facts, recorded
 from pandom.audit.catalog import Observed
 from pandom.audit.findings import script
 from pandom.audit.run import run
+from pandom.commands import cli
 from pandom.database import cluster
 from pandom.host import record, scratch
 from schema import access

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from os import cpu_count
 from pathlib import Path
 
-from pandom.paths import ROOT
+from pandom.runtime.paths import ROOT
 from tests.bench import audit, comparison, database, stack
 
 FIGURES = ROOT / "docs" / "figures.md"

@@ -16,7 +16,7 @@ import psycopg
 from pandom.audit import catalog, trail
 from pandom.audit.run import run
 from pandom.database import cluster, migrate
-from pandom.paths import ROOT
+from pandom.runtime.paths import ROOT
 from tests.bench import server as servers
 from tests.bench.database import Line, microseconds, quiet
 from tests.fixtures.databases import Database, Factory
@@ -57,7 +57,7 @@ $$
 # The process itself knows: what its parent would be told begins with the parent's own size.
 _PEAK: Final = """
 from pathlib import Path
-from pandom.cli import main
+from pandom.commands.cli import main
 code = main()
 if code not in (0, 2):
     raise SystemExit(code)

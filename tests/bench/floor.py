@@ -12,9 +12,9 @@ import subprocess
 import time
 from typing import Final
 
-from pandom.naming import image_name
-from stacks.container_specs import TMP
-from stacks.readers import READERS, SERVERS
+from pandom.config.container_specs import TMP
+from pandom.config.readers import READERS, SERVERS
+from pandom.runtime.naming import image_name
 
 NAME: Final = "pandom-floor"
 READY_S: Final = 30.0

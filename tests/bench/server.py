@@ -19,7 +19,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pandom.naming import UID_POSTGRES, image_name
+from pandom.runtime.naming import UID_POSTGRES, image_name
 from schema.access import roles
 from tests.bench.floor import docker
 from tests.fixtures.server import Server

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import docker
 
-from pandom.naming import resource_name
-from pandom.paths import ROOT
+from pandom.runtime.naming import resource_name
+from pandom.runtime.paths import ROOT
 from tests.bench import floor
 
 STACK: Final = f"test-{os.getpid()}-be7c"

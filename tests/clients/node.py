@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from pandom import paths
+from pandom.runtime import paths
 
 HERE: Final = Path(__file__).parent / "node"
 LIMIT_S: Final = 300

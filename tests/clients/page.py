@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pandom.paths import ROOT
+from pandom.runtime.paths import ROOT
 
 PAGE: Final = (ROOT / "docs" / "clients.md").read_text()
 

@@ -12,8 +12,8 @@ import pytest
 from psycopg.rows import dict_row
 from sqlalchemy import text
 
-from schema.session import Connection, pool
-from schema.session import Database as Client
+from clients.python.session import Connection, pool
+from clients.python.session import Database as Client
 from tests.clients.conftest import environment
 from tests.clients.pooler import pooled
 from tests.fixtures.databases import ALICE, Database

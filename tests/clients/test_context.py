@@ -13,9 +13,8 @@ from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.orm import Session
 
-from schema.models import User, UserProfile
-from schema.session import Connection as Driver
-from schema.session import (
+from clients.python.session import Connection as Driver
+from clients.python.session import (
     ContextLost,
     NotAdministrator,
     NotSignedIn,
@@ -23,7 +22,8 @@ from schema.session import (
     Pool,
     pool,
 )
-from schema.session import Database as Client
+from clients.python.session import Database as Client
+from schema.models import User, UserProfile
 from tests.clients.conftest import environment
 from tests.fixtures.databases import ALICE, BOB, Database
 from tests.fixtures.databases import ROOT as ADMINISTRATOR

@@ -12,8 +12,8 @@ from pathlib import Path
 import dotenv
 import pytest
 
-from pandom.errors import UserMistake
 from pandom.host.formats import FORMATS, masks, render
+from pandom.runtime.errors import UserMistake
 from tests.clients.node import needs_node, run
 
 # Everything that some reader takes for its own.

@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
+from clients.python.session import Database as Client
+from clients.python.session import Whose
 from schema.models import User, UserProfile
-from schema.session import Database as Client
-from schema.session import Whose
 from tests.clients.pooler import pooled
 from tests.fixtures.databases import ALICE, BOB, ROOT, Database, Person
 

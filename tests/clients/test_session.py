@@ -14,10 +14,10 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
+from clients.python.session import Database as Client
+from clients.python.session import NotSignedIn, OutcomeUnknown, pool
 from schema.models import Session as SessionRow
 from schema.models import User, UserProfile
-from schema.session import Database as Client
-from schema.session import NotSignedIn, OutcomeUnknown, pool
 from tests.clients.conftest import environment
 from tests.clients.page import code
 from tests.clients.pooler import authority

@@ -22,8 +22,8 @@ from docker.errors import ImageNotFound
 from google.protobuf.empty_pb2 import Empty
 from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderStub
 
-from pandom.naming import image_name
-from pandom.paths import ROOT
+from pandom.runtime.naming import image_name
+from pandom.runtime.paths import ROOT
 from toolchain import environment
 from toolchain.plugins import STANDINS
 from toolchain.standins.docker_provider import context

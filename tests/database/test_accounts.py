@@ -10,7 +10,7 @@ import psycopg.errors
 import pytest
 
 from pandom.database import settings as database_settings
-from pandom.errors import UserMistake
+from pandom.runtime.errors import UserMistake
 from tests.fixtures.databases import (
     ADMIN_EMAIL,
     ALICE,

@@ -15,8 +15,8 @@ import pytest
 
 from pandom.audit import catalog, trail
 from pandom.database import holders, janitor, migrate, seed
-from pandom.errors import Failure
-from pandom.paths import ROOT
+from pandom.runtime.errors import Failure
+from pandom.runtime.paths import ROOT
 from schema import limits
 from tests.fixtures.databases import ALICE, BOB, PASSWORD, Database, set_user
 

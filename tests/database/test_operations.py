@@ -11,7 +11,7 @@ import pytest
 
 from pandom.database import health, janitor, seed
 from pandom.database import settings as database_settings
-from pandom.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UserMistake
 from tests.fixtures.databases import ADMIN_EMAIL, ALICE, BOB, PASSWORD, ROOT, SETTINGS, Database
 
 PLAIN = database_settings.DatabaseSettings(False, False, 12, bcrypt_cost=4)

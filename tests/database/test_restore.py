@@ -21,12 +21,13 @@ from psycopg import sql
 from pandom.audit import catalog
 from pandom.audit.anchors import Head, Kept
 from pandom.audit.trail import Verdict, verify
-from pandom.database import aside, cluster, migrate, prepare, restoring
+from pandom.database import cluster, migrate
 from pandom.database.connect import Target
 from pandom.database.converge import difference
 from pandom.database.health import Health
-from pandom.errors import Failure, UserMistake
-from pandom.naming import image_name
+from pandom.database.restore import aside, prepare, restoring
+from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.naming import image_name
 from schema import access
 from tests.fixtures.catalog import differences, facts
 from tests.fixtures.databases import ADMIN_EMAIL, ALICE, PASSWORD, SETTINGS, Database, Factory

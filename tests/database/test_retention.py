@@ -12,8 +12,8 @@ import pytest
 
 from pandom.audit.place import store_of
 from pandom.database import retention
-from pandom.errors import Failure
 from pandom.host.retire import Bucket
+from pandom.runtime.errors import Failure
 from schema.storage import AUDITOR, EVIDENCE
 from tests.fixtures.databases import ALICE, Database
 

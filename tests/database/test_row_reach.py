@@ -8,7 +8,7 @@ import pytest
 from pandom.audit import catalog, controls, declared
 from pandom.database import migrate
 from pandom.database.converge import converge, difference, open_rows
-from pandom.errors import Failure
+from pandom.runtime.errors import Failure
 from schema import access
 from tests.fixtures.databases import Database
 

@@ -18,7 +18,7 @@ from docker.models.containers import Container
 from docker.models.volumes import Volume
 from testinfra.host import Host
 
-from pandom.naming import (
+from pandom.runtime.naming import (
     KEYS_MOUNT,
     LABEL_OWNER,
     LABEL_PART,

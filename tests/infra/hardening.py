@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pandom.naming import KEYS_MOUNT, LABEL_OWNER, LABEL_PART, LABEL_STACK
+from pandom.runtime.naming import KEYS_MOUNT, LABEL_OWNER, LABEL_PART, LABEL_STACK
 
 Inspect = Mapping[str, Any]
 

@@ -13,9 +13,9 @@ from docker.models.containers import Container
 
 from pandom.audit.place import store_of
 from pandom.audit.store import Store
-from pandom.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
+from pandom.config.container_specs import AUDITOR_HEALTH
+from pandom.runtime.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
 from schema.storage import AUDITOR
-from stacks.container_specs import AUDITOR_HEALTH
 from tests.fixtures.server import Server
 from tests.fixtures.stack import RunningStack
 from tests.infra.conftest import Spare

@@ -12,7 +12,7 @@ import pytest
 from pandom.audit.differences import differences
 from pandom.audit.findings import Finding, findings
 from pandom.host import containers
-from pandom.naming import KEYS_MOUNT, resource_name
+from pandom.runtime.naming import KEYS_MOUNT, resource_name
 from tests.fixtures.stack import RunningStack
 from tests.infra.conftest import Spare
 

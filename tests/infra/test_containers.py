@@ -11,7 +11,7 @@ import docker
 import pytest
 from testinfra.host import Host
 
-from pandom.naming import LABEL_STACK, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
+from pandom.runtime.naming import LABEL_STACK, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
 from tests.fixtures.stack import RunningStack
 from tests.infra.conftest import JOBS, SERVERS, Spare
 from tests.infra.hardening import findings

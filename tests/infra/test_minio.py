@@ -25,10 +25,10 @@ from testinfra.host import Host
 
 from pandom.audit import store as facts
 from pandom.audit.store import Store as Place
-from pandom.errors import Failure
 from pandom.jobs.storage import converge
-from pandom.naming import KEYS_MOUNT, UID_MINIO
 from pandom.objectstore import Account, Endpoint, administrator, client, own_keys, users
+from pandom.runtime.errors import Failure
+from pandom.runtime.naming import KEYS_MOUNT, UID_MINIO
 from schema.storage import (
     AUDITOR,
     EVIDENCE,

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 from testinfra.host import Host
 
-from pandom.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
-from pandom.paths import ROOT
+from pandom.runtime.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
+from pandom.runtime.paths import ROOT
 from tests.fixtures.stack import RunningStack
 from tests.infra.conftest import Spare
 
@@ -55,7 +55,7 @@ def test_only_what_the_jobs_run_is_in_the_image(inside: Callable[[str], Host]) -
 
 def test_the_image_runs_the_checkout_s_code(inside: Callable[[str], Host]) -> None:
     host = inside("janitor")
-    for name in ("pandom/naming.py", "schema/access.py"):
+    for name in ("pandom/runtime/naming.py", "schema/access.py"):
         file = host.file(f"{PROJECT}/{name}")
         assert file.content == (ROOT / name).read_bytes()
         assert (file.user, file.mode & 0o022) == ("root", 0)

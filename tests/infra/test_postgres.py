@@ -14,7 +14,7 @@ import testinfra
 from docker.models.containers import Container
 from testinfra.host import Host
 
-from pandom.naming import KEYS_MOUNT, UID_POSTGRES
+from pandom.runtime.naming import KEYS_MOUNT, UID_POSTGRES
 from tests.fixtures.server import Server
 from tests.fixtures.stack import RunningStack
 from tests.infra.conftest import SPARE_PASSWORD, Spare, SpareKeys, archive, await_health
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.requirement("B4")
 
 DATA = "/var/lib/postgresql/17/data"
 
-# What the image decides; memory and durability are the stack's (stacks/container_specs.py).
+# What the image decides; memory and durability are the stack's (pandom/config/container_specs.py).
 SETTINGS = {
     "allow_alter_system": "off",
     "config_file": "/etc/pandom/postgresql.conf",

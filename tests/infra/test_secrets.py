@@ -15,8 +15,8 @@ import docker
 import psycopg
 import pytest
 
-from pandom import paths
-from pandom.naming import KEYS_MOUNT, LABEL_PART, LABEL_STACK
+from pandom.runtime import paths
+from pandom.runtime.naming import KEYS_MOUNT, LABEL_PART, LABEL_STACK
 from tests.fixtures.server import Server
 from tests.fixtures.stack import RunningStack
 from tests.infra.conftest import JOBS, SERVERS, Spare

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pandom.naming import KEYS_MOUNT, UID_MINIO, UID_POSTGRES
+from pandom.runtime.naming import KEYS_MOUNT, UID_MINIO, UID_POSTGRES
 from tests.infra.conftest import (
     SPARE_PASSWORD,
     Spare,

@@ -7,11 +7,11 @@ from typing import Any
 import docker
 import pytest
 
-from pandom.errors import Failure
+from pandom.config.container_specs import AUDITOR_HEALTH
 from pandom.host import health
 from pandom.host.engine import Engine
-from pandom.naming import LABEL_PART, LABEL_STACK
-from stacks.container_specs import AUDITOR_HEALTH
+from pandom.runtime.errors import Failure
+from pandom.runtime.naming import LABEL_PART, LABEL_STACK
 from tests.fixtures.stack import RunningStack
 from tests.infra.conftest import Spare
 

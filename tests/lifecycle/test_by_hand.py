@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pandom import paths
 from pandom.host import ports
 from pandom.host.stack import Stack, forget, prepare_file
+from pandom.runtime import paths
 from tests.fixtures.stack import LIMIT_S, left_in_docker, new_name
 
 

@@ -15,12 +15,12 @@ import docker
 import psycopg
 import pytest
 
-from pandom import paths
 from pandom.database import migrate
 from pandom.host.pulumi_cli import Pulumi
 from pandom.host.stack import Stack, set_values, settings
 from pandom.host.state import State
-from pandom.naming import LABEL_STACK
+from pandom.runtime import paths
+from pandom.runtime.naming import LABEL_STACK
 from tests.fixtures import leaks
 from tests.fixtures.keys import in_volumes, shown
 from tests.fixtures.server import server_of

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pandom import paths
 from pandom.host.stack import Stack, set_values, settings
+from pandom.runtime import paths
 from tests.fixtures.keys import in_volumes
 from tests.fixtures.stack import RunningStack
 

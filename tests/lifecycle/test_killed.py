@@ -12,10 +12,10 @@ from functools import partial
 import docker
 import pytest
 
-from pandom import paths
 from pandom.host import lock
 from pandom.host.stack import Stack
-from pandom.naming import resource_name
+from pandom.runtime import paths
+from pandom.runtime.naming import resource_name
 from tests.fixtures.stack import RunningStack
 
 pytestmark = pytest.mark.requirement("B1")

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from pandom.paths import ROOT
+from pandom.runtime.paths import ROOT
 from tests.fixtures.stack import RunningStack, new_name
 
 # The command that runs these tests; `.ci/run` is held against it below.

@@ -13,9 +13,9 @@ from pathlib import Path
 import docker
 import pytest
 
-from pandom import paths
 from pandom.host.stack import Stack, forget, prepare_file, set_values
-from pandom.naming import LABEL_STACK, resource_name
+from pandom.runtime import paths
+from pandom.runtime.naming import LABEL_STACK, resource_name
 from tests.fixtures.stack import Pandom, RunningStack, left_in_docker
 
 SCREEN = 24

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pandom.database import aside
-from pandom.errors import UserMistake
+from pandom.database.restore import aside
 from pandom.host import client_version
+from pandom.runtime.errors import UserMistake
 from tests.fixtures.catalog import differences, facts
 from tests.fixtures.server import Server
 from tests.fixtures.stack import Pandom, RunningStack

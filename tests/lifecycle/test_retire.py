@@ -13,7 +13,7 @@ import pytest
 
 from pandom import objectstore
 from pandom.database import retention
-from pandom.naming import MINIO_ROOT_USER
+from pandom.runtime.naming import MINIO_ROOT_USER
 from tests.fixtures.server import Server
 from tests.fixtures.stack import RunningStack
 

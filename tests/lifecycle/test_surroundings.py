@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from pandom import paths
 from pandom.host.stack import Stack, forget
+from pandom.runtime import paths
 from tests.fixtures.stack import Pandom, RunningStack
 
 # Each of them would send a connection elsewhere, or bend what it answers.

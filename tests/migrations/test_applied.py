@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pandom.database import frozen, migrate, revisions
-from pandom.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UserMistake
 from tests.fixtures.databases import PEOPLE, Database
 
 HEAD = migrate.head()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pandom.database import frozen, migrate
-from pandom.errors import UserMistake
+from pandom.runtime.errors import UserMistake
 from tests.fixtures.databases import Database
 
 REVISION = '''"""An index.

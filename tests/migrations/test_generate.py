@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.dialects.postgresql import ENUM
 
-from pandom.errors import UserMistake
 from pandom.host import difference
 from pandom.host.difference import Draft
+from pandom.runtime.errors import UserMistake
 from schema.models import Base
 from tests.fixtures.catalog import differences, facts
 from tests.fixtures.databases import Database

@@ -10,7 +10,7 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from pandom.database import migrate, revisions, seed
-from pandom.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UserMistake
 from tests.fixtures.catalog import differences, facts
 from tests.fixtures.databases import PEOPLE, Database
 

@@ -16,8 +16,8 @@ import pytest
 
 from pandom.database import migrate
 from pandom.database.connect import Target, wait
-from pandom.errors import Failure
-from pandom.paths import ROOT
+from pandom.runtime.errors import Failure
+from pandom.runtime.paths import ROOT
 from tests.fixtures.catalog import differences, facts
 from tests.fixtures.databases import ADMIN_EMAIL, PASSWORD, Database
 

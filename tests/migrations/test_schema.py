@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy.pool import NullPool
 
 from pandom.database.converge import run_file
-from pandom.paths import ROOT
+from pandom.runtime.paths import ROOT
 from schema.models import Base
 from tests.fixtures.catalog import differences, facts
 from tests.fixtures.databases import Database

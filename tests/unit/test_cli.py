@@ -16,8 +16,9 @@ import pytest
 import requests
 import sqlalchemy.exc
 
-from pandom import cli, paths
-from pandom.errors import Failure, UserMistake
+from pandom.commands import cli
+from pandom.runtime import paths
+from pandom.runtime.errors import Failure, UserMistake
 
 
 def run_with(monkeypatch: pytest.MonkeyPatch, handler: object) -> int:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from pandom.errors import Failure
 from pandom.host import events, explain
 from pandom.host.display import Display, component
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
-from pandom.progress import WIDTH
+from pandom.runtime.errors import Failure
+from pandom.runtime.progress import WIDTH
 
 BASE = "urn:pulumi:dev::pandom-stack::"
 ROLE = f"{BASE}pandom-stack:index:Access$postgresql:index/role:Role::pandom-app"

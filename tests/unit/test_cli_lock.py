@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pandom import paths
-from pandom.errors import Failure
 from pandom.host import lock
 from pandom.host.stack import Stack
+from pandom.runtime import paths
+from pandom.runtime.errors import Failure
 
 DEAD = 4194304  # above every process id of Linux
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from pandom import paths
-from pandom.errors import Failure, UserMistake
-from pandom.host import health, passphrase, repair, stack, superuser
+from pandom.config.outputs import ENV_NAMES, UNSHARED
+from pandom.config.settings import PROFILES, SettingsError
+from pandom.host import health, repair, stack, superuser
 from pandom.host.access import hidden, variables
 from pandom.host.engine import Container
 from pandom.host.stack import Stack
 from pandom.host.state import State
+from pandom.runtime import passphrase, paths
+from pandom.runtime.errors import Failure, UserMistake
 from schema.access import DATABASE, roles
 from stacks import program
-from stacks.outputs import ENV_NAMES, UNSHARED
-from stacks.settings import PROFILES, SettingsError
 
 
 @pytest.fixture

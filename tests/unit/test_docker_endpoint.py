@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pandom.errors import UserMistake
-from pandom.host import docker_endpoint
-from pandom.host.docker_endpoint import SOCKET, DockerSilent, Endpoint
+from pandom.runtime import docker_endpoint
+from pandom.runtime.docker_endpoint import SOCKET, DockerSilent, Endpoint
+from pandom.runtime.errors import UserMistake
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ import re
 
 import pytest
 
+from pandom.config.container_specs import container_specs
+from pandom.config.settings import load
 from pandom.host.reference import PAGES, REFERENCE
-from pandom.paths import ROOT
-from stacks.container_specs import container_specs
-from stacks.settings import load
+from pandom.runtime.paths import ROOT
 from tests.audit.drift import DRIFT
+from tests.fixtures import requirements
 
 READS = {
     "postgres": "postgres",
@@ -26,6 +27,10 @@ READS = {
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_the_generated_reference_is_fresh(name: str) -> None:
     assert (REFERENCE / name).read_text() == PAGES[name](), "stale: run `make docs`"
+
+
+def test_the_page_of_requirements_is_fresh() -> None:
+    assert requirements.PAGE.read_text() == requirements.page(), "stale: run `make docs`"
 
 
 def edges(text: str) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:

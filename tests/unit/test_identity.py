@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from pandom.errors import UserMistake
+from pandom.config.settings import load
 from pandom.host import adopt, identity, repair
 from pandom.host.identity import Thing
 from pandom.host.stack import Stack
 from pandom.host.state import STACK, State
-from pandom.naming import LABEL_IDENTITY, LABEL_OWNER, LABEL_PROTECTED, LABEL_STACK, PROJECT
-from stacks.settings import load
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.naming import LABEL_IDENTITY, LABEL_OWNER, LABEL_PROTECTED, LABEL_STACK, PROJECT
 
 MINE, OTHERS = "mine", "others"
 

@@ -16,10 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pandom import certificates
-from pandom.certificates import RENEW_DAYS
-from pandom.errors import Failure
 from pandom.jobs import keys
+from pandom.runtime import certificates
+from pandom.runtime.certificates import RENEW_DAYS
+from pandom.runtime.errors import Failure
 
 pytestmark = pytest.mark.skipif(
     os.getuid() != 0,

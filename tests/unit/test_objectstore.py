@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pandom.errors import Failure
 from pandom.objectstore import Account, Endpoint, bucket_name_problem, make_users
-from pandom.paths import ROOT
+from pandom.runtime.errors import Failure
+from pandom.runtime.paths import ROOT
 from schema.storage import (
     AUDITOR,
     EVIDENCE,

@@ -13,14 +13,14 @@ from typing import Any
 import pulumi
 import pytest
 
-from pandom.naming import LABEL_HEAD, LABEL_PART, LABEL_STACK
-from pandom.paths import ROOT
+from pandom.config.outputs import ENV_NAMES
+from pandom.config.readers import READERS
+from pandom.runtime.naming import LABEL_HEAD, LABEL_PART, LABEL_STACK
+from pandom.runtime.paths import ROOT
 from schema.access import DEFAULT_PRIVILEGES, MEMBERSHIPS, SCHEMA_GRANTS, database_grants, roles
 from stacks.job import check_exit
 from stacks.keys import write_certificate
 from stacks.migration import head
-from stacks.outputs import ENV_NAMES
-from stacks.readers import READERS
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pandom.progress import WIDTH, Lines, shorten, step
+from pandom.runtime.progress import WIDTH, Lines, shorten, step
 
 
 def test_without_a_terminal_each_step_is_one_whole_line(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pandom.paths import ROOT
+from pandom.runtime.paths import ROOT
 from tests.conftest import Judge
 from tests.fixtures import requirements
 from tests.fixtures.requirements import Row

@@ -10,7 +10,7 @@ import pytest
 
 from pandom.database import frozen, revisions
 from pandom.database.revisions import Applied, Revision
-from pandom.errors import UserMistake
+from pandom.runtime.errors import UserMistake
 
 
 @pytest.fixture

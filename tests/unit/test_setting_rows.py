@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pandom.config.settings import SettingsError, load
 from pandom.database.settings import ACCOUNTS, DatabaseSettings, Row, declared, of_outputs, plain
 from schema.models import AccountSettings
-from stacks.settings import SettingsError, load
 
 STACK = DatabaseSettings(True, True, 36, bcrypt_cost=13)
 

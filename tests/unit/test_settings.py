@@ -11,10 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pandom.errors import USER_MISTAKE
-from pandom.objectstore import MIN_SECRET_LENGTH as MIN_STORE_SECRET_LENGTH
-from pandom.paths import ROOT
-from stacks.settings import (
+from pandom.config.settings import (
     PROFILES,
     SECRET_KEYS,
     SettingsError,
@@ -24,6 +21,9 @@ from stacks.settings import (
     profile_table,
     refuse_change,
 )
+from pandom.objectstore import MIN_SECRET_LENGTH as MIN_STORE_SECRET_LENGTH
+from pandom.runtime.errors import USER_MISTAKE
+from pandom.runtime.paths import ROOT
 
 PRODUCTION = {"profile": "production", "protect": True, "backup": "external"}
 TEMPLATES = sorted((ROOT / "stacks" / "templates").glob("*.yaml"))

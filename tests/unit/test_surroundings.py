@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from pandom import surroundings
 from pandom.database import pinned
+from pandom.runtime import surroundings
 from schema.access import ROLES
 
 

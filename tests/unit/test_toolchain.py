@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from pandom import paths
+from pandom.runtime import paths
 from toolchain import (
     cache,
     clean,
-    docker,
     environment,
     golang,
     minio,
@@ -27,10 +26,11 @@ from toolchain import (
     plugins,
     prerequisites,
     process,
-    pulumi,
     search,
     venv,
 )
+from toolchain import docker_daemon as docker
+from toolchain import pulumi_cli as pulumi
 from toolchain.errors import ToolMissing
 from toolchain.report import Step
 

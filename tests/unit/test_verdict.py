@@ -15,11 +15,11 @@ from pandom.audit.report_terminal import finding as lines_of
 from pandom.audit.run import Report as Audit
 from pandom.audit.trail import Problem
 from pandom.audit.trail import Verdict as Trail
-from pandom.errors import DONE, FAILED, USER_MISTAKE
 from pandom.host import explain, health
 from pandom.host.engine import Container, Engine
 from pandom.host.verdict import Verdict
-from pandom.progress import WIDTH
+from pandom.runtime.errors import DONE, FAILED, USER_MISTAKE
+from pandom.runtime.progress import WIDTH
 
 pytestmark = pytest.mark.requirement("D2")
 

@@ -734,7 +734,7 @@ comment on function public.request_password_reset(text) is
 -- ordered by (epoch, tx, id) and split by month, and a chain has one writer at a time.
 -- One call takes at most block_rows rows of each table; returns how many it sealed.
 -- A row is taken in its binary form, which has lengths and no settings in it but the
--- encoding; the same as in pandom/audit/sql/trail_rows.sql. The two planner settings
+-- encoding; the same as in pandom/database/catalog/trail_rows.sql. The two planner settings
 -- make it read the index in its order: the statistics of a young partition would make
 -- it sort the whole month for each batch. What they make look dear would be compiled,
 -- two seconds each time, so jit is off.

@@ -1216,7 +1216,7 @@ comment on function public.request_password_reset(text) is
 -- A row is taken in its binary form, which has lengths and no settings in it but the
 -- encoding; from 1 KiB on the SHA-256 of that form stands for it. So a block is made of at
 -- most 10 MB, whatever the rows hold, and only one of them at a time is in memory. The
--- same is in pandom/audit/sql/trail_rows.sql.
+-- same is in pandom/database/catalog/trail_rows.sql.
 -- The chain's one writer is who holds the rows of trail_retention: a lock that no login of
 -- an application can take. Error: lock_not_available, which names the holder.
 -- The two planner settings

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pandom.errors import UserMistake
-from pandom.naming import PROJECT
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.naming import PROJECT
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def home() -> Path:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, cast
 
-from pandom.errors import UserMistake
-from pandom.naming import PROJECT
 from pandom.objectstore import MIN_SECRET_LENGTH as MIN_STORE_SECRET_LENGTH
 from pandom.objectstore import bucket_name_problem
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.naming import PROJECT
 from schema.rules import EMAIL_PATTERN
 from schema.storage import EVIDENCE_SUFFIX, LONGEST_NAME
 

@@ -2,7 +2,7 @@
 
 The same file runs on the host and in the jobs' image, so every sub-command
 imports what it needs when it runs. The host's commands (Pulumi, Docker) are in
-``pandom.host``, which the image does not have.
+``pandom.commands.host``, which the image does not have.
 """
 
 from __future__ import annotations
@@ -12,26 +12,16 @@ import importlib
 import importlib.util
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
-from pandom import failures, surroundings
-from pandom.errors import DONE, FAILED, INTERRUPTED
-
-Commands = Any  # argparse has no public name for the result of add_subparsers
+from pandom.commands import audit
+from pandom.commands.handler import Commands, call
+from pandom.runtime import failures, surroundings
+from pandom.runtime.errors import DONE, FAILED, INTERRUPTED
 
 _JOBS: Final = ("keys", "cluster", "storage")
-
-
-def call(module: str, function: str = "run", *names: str) -> Callable[[argparse.Namespace], Any]:
-    """A handler that imports ``module`` when it is called and hands on the arguments ``names``."""
-
-    def handler(args: argparse.Namespace) -> Any:
-        target = getattr(importlib.import_module(module), function)
-        return target(*(getattr(args, name) for name in names))
-
-    return handler
 
 
 def _container_commands(commands: Commands) -> None:
@@ -59,7 +49,7 @@ def _container_commands(commands: Commands) -> None:
         restore.add_argument("name", metavar="DATABASE", help="its name in the server")
         restore.set_defaults(handler=call(module, function, "name"))
 
-    importlib.import_module("pandom.audit.arguments").register(commands)
+    audit.register(commands)
 
     janitor = commands.add_parser("janitor", help="retention routines, in a loop (container)")
     janitor.set_defaults(handler=call("pandom.database.janitor"))
@@ -74,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = root.add_subparsers(metavar="COMMAND", required=True)
     if importlib.util.find_spec("pandom.host") is not None:
-        importlib.import_module("pandom.host.commands").register(commands)
+        importlib.import_module("pandom.commands.host").register(commands)
     _container_commands(commands)
     return root
 

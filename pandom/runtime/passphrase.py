@@ -12,8 +12,8 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from pandom import paths
-from pandom.errors import UserMistake
+from pandom.runtime import paths
+from pandom.runtime.errors import UserMistake
 
 
 def there() -> bool:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pandom.errors import Failure
-from pandom.paths import ca_certificate
+from pandom.runtime.errors import Failure
+from pandom.runtime.paths import ca_certificate
 
 # A certificate with less left is renewed by the next `up`; until then health warns.
 RENEW_DAYS: Final = 30

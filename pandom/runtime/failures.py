@@ -11,8 +11,8 @@ import subprocess
 import traceback
 from typing import Final
 
-from pandom import paths
-from pandom.errors import FAILED, USER_MISTAKE, PandomError
+from pandom.runtime import paths
+from pandom.runtime.errors import FAILED, USER_MISTAKE, PandomError
 
 _AGAIN: Final = "this command, run again, goes on from here."
 # What the user of this machine decides: not a failure, a place to change.
@@ -82,7 +82,7 @@ def _root(error: BaseException) -> str:
 
 
 def _docker(error: Exception) -> str:
-    from pandom.host import docker_endpoint
+    from pandom.runtime import docker_endpoint
 
     own = type(error).__module__.partition(".")[0] == "docker"
     cause = str(error) if own else _root(error)

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from pandom.naming import (
+from pandom.config.readers import READERS, keys_volume
+from pandom.config.settings import Settings
+from pandom.runtime.naming import (
     HOST_MINIO,
     HOST_POSTGRES,
     KEYS_MOUNT,
@@ -20,8 +22,6 @@ from pandom.naming import (
     resource_name,
 )
 from schema.access import DATABASE
-from stacks.readers import READERS, keys_volume
-from stacks.settings import Settings
 
 # Processes and threads. The provider has no pids limit; every image has a user of
 # its own, so the limit per user is one per kind of container.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pandom.naming import HOST_MINIO, HOST_POSTGRES, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
+from pandom.runtime.naming import HOST_MINIO, HOST_POSTGRES, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
 from schema.storage import AUDITOR, EVIDENCE, USERS, User
 
 

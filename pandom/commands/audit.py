@@ -16,44 +16,122 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from pandom.audit.arguments import BUCKET
-from pandom.audit.place import Place, find
-from pandom.errors import DONE, Failure, UserMistake
+from pandom.runtime import surroundings
+from pandom.runtime.errors import DONE, Failure, UserMistake
 from schema.storage import AUDITOR, EVIDENCE
 
 if TYPE_CHECKING:
     from pandom.audit.catalog import Observed
     from pandom.audit.facts import Facts
+    from pandom.audit.place import Place
 
 
-def run(args: argparse.Namespace) -> int:
-    """Answer one question; returns the exit code."""
-    question = args.question or ["all"]
-    if question[0] == "who-can" and len(question) == 3:
-        return _who_can(args, question[1], question[2])
-    if question[0] == "heal" and len(question) > 1:
-        return _heal(args, question[1:])
-    answers = {
-        "all": _all,
-        "reach": _reach,
-        "trail": _trail,
-        "record": _record,
-        "watch": _watch,
-    }
-    if len(question) != 1 or question[0] not in answers:
+FORMATS: Final = ("terminal", "json", "sarif", "html", "sql")
+
+# Instead of a file or folder; a file of that name is ./bucket.
+BUCKET: Final = "bucket"
+
+
+def register(commands: Any) -> None:
+    """Add ``audit`` and its questions to the sub-commands of ``pandom``."""
+    parser = commands.add_parser(
+        "audit",
+        help="who can do what, is it what was declared, was the trail touched",
+        description="Without a question: is access what was declared, and which controls hold.",
+        epilog="Exit code: 0 clean, 2 drift, 1 could not tell.",
+    )
+    _common(parser)
+    parser.add_argument("--store", action="store_true", help="the object store, too (of a stack)")
+    parser.add_argument(
+        "--host", action="store_true", help="the containers, too (of a stack of this host)"
+    )
+    parser.set_defaults(handler=_all)
+    questions = parser.add_subparsers(metavar="QUESTION")
+    who_can = _question(questions, "who-can", _who_can, "who can, by which path")
+    who_can.add_argument("privilege", help="such as update, execute, become")
+    who_can.add_argument("object", help="such as audit_logs, auth_users.password_hash, a role")
+    _question(questions, "reach", _reach, "what every login can become and gains by it")
+    trail = _question(questions, "trail", _trail, "was the audit trail touched")
+    trail.add_argument(
+        "--anchor",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=f"heads, checked and extended; '{BUCKET}' is the stack's for evidence",
+    )
+    trail.add_argument(
+        "--archive",
+        metavar="FOLDER",
+        help=f"exported months; '{BUCKET}' is the stack's for evidence",
+    )
+    heal = _question(questions, "heal", _heal, "take back what `up` leaves to a person (host)")
+    heal.add_argument("findings", nargs="+", metavar="FINDING", help="ids of findings")
+    _question(questions, "watch", _watch, "all of it, on a schedule, evidence kept (container)")
+    _question(questions, "record", _record, "schema/catalog.json anew, from the revisions")
+
+
+def _common(parser: argparse.ArgumentParser, again: bool = False) -> None:
+    """Options of every question; ``again`` after one, where they are left as they are."""
+
+    def default(value: Any) -> Any:
+        return argparse.SUPPRESS if again else value
+
+    parser.add_argument("--stack", default=default(os.environ.get("STACK")), help="of this host")
+    parser.add_argument(
+        "--dsn", default=default(None), help="any database; otherwise libpq's variables (PGHOST …)"
+    )
+    parser.add_argument(
+        "--opt-in",
+        default=default(os.environ.get("PANDOM_OPT_IN", "")),
+        help="settings that are on there, such as serviceLogin (comma list)",
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, default=default("terminal"), help="how to print it"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=default(None), help="a file instead of stdout"
+    )
+    parser.add_argument(
+        "--accepted", type=Path, default=default(None), help="instead of schema/accepted.toml"
+    )
+
+
+def _question(
+    questions: Any, name: str, handler: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = questions.add_parser(name, help=text)
+    _common(parser, again=True)
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _find(args: argparse.Namespace) -> Place:
+    """What --dsn, --stack or the surroundings name, in this order."""
+    from pandom.audit.place import Place, of_container, of_outputs
+
+    opt_in = frozenset(filter(None, (name.strip() for name in args.opt_in.split(","))))
+    named = any(surroundings.given(name) for name in ("PGHOST", "PGSERVICE", "PGHOSTADDR"))
+    if args.dsn is not None or (args.stack is None and named):
+        surroundings.give_back()
+        return Place(args.dsn or "", opt_in)
+    if args.stack is None and os.environ.get("PANDOM_DB_HOST"):
+        return of_container()
+    if importlib.util.find_spec("pandom.host") is None:
         raise UserMistake(
-            f"pandom audit does not know {' '.join(question)!r}.\n"
-            "There are: who-can PRIVILEGE OBJECT, reach, trail, heal FINDING …, watch, record; "
-            "nothing for all of it."
+            "Say which database: --dsn, or libpq's variables (PGHOST, PGUSER, PGPASSFILE …)."
         )
-    return answers[question[0]](args)
+    from pandom.host.access import outputs_of
+    from pandom.host.stack import Stack
+
+    return of_outputs(outputs_of(Stack(args.stack or "dev")), opt_in)
 
 
 def _write(args: argparse.Namespace, text: str) -> None:
@@ -72,7 +150,7 @@ def _all(args: argparse.Namespace) -> int:
     from pandom.audit.run import run as audit
 
     given = accepted.load(args.accepted or accepted.FILE)
-    place = find(args)
+    place = _find(args)
     objects = place.store(AUDITOR) if args.store else None
     containers = _containers(args, place) if args.host else None
     if args.store:
@@ -104,15 +182,15 @@ def _containers(args: argparse.Namespace, place: Place) -> Callable[[], tuple[Fa
 def _observed(args: argparse.Namespace) -> Observed:
     from pandom.audit import catalog, declared
 
-    with catalog.connect(find(args).dsn) as connection:
+    with catalog.connect(_find(args).dsn) as connection:
         return catalog.read(connection, declared.OWNERS)
 
 
-def _who_can(args: argparse.Namespace, privilege: str, target: str) -> int:
+def _who_can(args: argparse.Namespace) -> int:
     from pandom.audit import reachability, report_terminal
 
     observed = _observed(args)
-    answer = reachability.who_can(observed, privilege, target)
+    answer = reachability.who_can(observed, args.privilege, args.object)
     _write(args, report_terminal.who_can(answer, as_json=args.format == "json"))
     return DONE
 
@@ -131,7 +209,7 @@ def _trail(args: argparse.Namespace) -> int:
     from pandom.audit.trail import verify
 
     given = accepted.load(args.accepted or accepted.FILE)
-    place = find(args)
+    place = _find(args)
     files = [Path(name) for name in args.anchor if name != BUCKET]
     in_files = [anchors.from_file(file) for file in files]
     archive: Archive | None = Folder(Path(args.archive)) if args.archive else None
@@ -154,7 +232,7 @@ def _trail(args: argparse.Namespace) -> int:
     return verdict.exit_code
 
 
-def _heal(args: argparse.Namespace, names: list[str]) -> int:
+def _heal(args: argparse.Namespace) -> int:
     if args.dsn or importlib.util.find_spec("pandom.host") is None:
         raise UserMistake(
             "`audit heal` needs --stack, on its host: the superuser's password is nowhere else.\n"
@@ -162,13 +240,13 @@ def _heal(args: argparse.Namespace, names: list[str]) -> int:
         )
     from pandom.host import verdict
 
-    return verdict.heal(args.stack or "dev", names)
+    return verdict.heal(args.stack or "dev", args.findings)
 
 
 def _watch(args: argparse.Namespace) -> int:
     from pandom.audit import watch
 
-    watch.run(find(args))
+    watch.run(_find(args))
     return DONE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from pandom.cli import Commands, call
+from pandom.commands.handler import Commands, call
 from pandom.host.formats import FORMATS
 
 

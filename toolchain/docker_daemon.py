@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from pandom.host import docker_endpoint
-from pandom.paths import state_home
+from pandom.runtime import docker_endpoint
+from pandom.runtime.paths import state_home
 from toolchain import cache, pins, process
 from toolchain.errors import ToolMissing
 from toolchain.report import Step, say

@@ -9,9 +9,9 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pandom.database import restoring
 from pandom.database.connect import Target, connect, value
-from pandom.errors import UserMistake
+from pandom.database.restore import restoring
+from pandom.runtime.errors import UserMistake
 from schema import access
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")

@@ -19,13 +19,14 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pandom.database import cluster, janitor, migrate, restoring, revisions, seed
+from pandom.database import cluster, janitor, migrate, revisions, seed
 from pandom.database import settings as row_settings
 from pandom.database.connect import Target, connect, value
 from pandom.database.converge import converge
 from pandom.database.health import Health, check
+from pandom.database.restore import restoring
 from pandom.database.settings import DatabaseSettings
-from pandom.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UserMistake
 from schema import access
 
 OPERATOR: Final = "pandom_user"

@@ -13,7 +13,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pandom.errors import UserMistake
+from pandom.runtime.errors import UserMistake
 
 SETTING: Final = "pandom.restoring"
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pandom.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UserMistake
 
 SOCKET: Final = "unix:///var/run/docker.sock"
 _ANSWER_S: Final = 5.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pandom.errors import Failure
-from pandom.naming import KEYS_MOUNT
+from pandom.runtime.errors import Failure
+from pandom.runtime.naming import KEYS_MOUNT
 
 
 def setting(name: str) -> str:

@@ -11,12 +11,12 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-from pandom.paths import ROOT, cache_home, home
+from pandom.runtime.paths import ROOT, cache_home, home
 from toolchain import cache, golang, network, pins, process, search
 from toolchain.errors import ToolMissing
 from toolchain.report import Step
 
-MODULE: Final = ROOT / "toolchain" / "pulumi-cli"
+MODULE: Final = ROOT / "toolchain" / "go_modules" / "pulumi-cli"
 _SDK: Final = "github.com/pulumi/pulumi/sdk/v3"
 _RELEASES: Final = "https://get.pulumi.com/releases/sdk"
 _ARCHITECTURES: Final = {"x86_64": "x64", "aarch64": "arm64"}

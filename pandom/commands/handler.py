@@ -1,0 +1,20 @@
+"""How a sub-command finds what does its work."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+Commands = Any  # argparse has no public name for the result of add_subparsers
+
+
+def call(module: str, function: str = "run", *names: str) -> Callable[[argparse.Namespace], Any]:
+    """A handler that imports ``module`` when it is called and hands on the arguments ``names``."""
+
+    def handler(args: argparse.Namespace) -> Any:
+        target = getattr(importlib.import_module(module), function)
+        return target(*(getattr(args, name) for name in names))
+
+    return handler
