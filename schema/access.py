@@ -88,6 +88,18 @@ class DefaultPrivilege:
     privileges: frozenset[str]
 
 
+# Settings of roles that pulumi-postgresql reads back, as milliseconds without a unit: a
+# refresh fails on `30s`.
+PROVIDER_TIMEOUTS: Final = ("statement_timeout", "idle_in_transaction_session_timeout")
+
+
+def milliseconds(value: str) -> int:
+    """``30s`` as a number of milliseconds; raises ValueError for anything but whole seconds."""
+    if not value.endswith("s") or not value[:-1].isdigit():
+        raise ValueError(f"expected whole seconds such as 30s, found {value!r}")
+    return int(value[:-1]) * 1000
+
+
 # Only a superuser can raise it; the time limits beside it a role may switch off for itself.
 _ON_DISK: Final = {"temp_file_limit": "1GB"}
 

@@ -14,24 +14,22 @@ import pulumi
 import pulumi_postgresql as postgresql
 
 from pandom.config.settings import Settings
-from pandom.runtime.naming import PROJECT
 from pandom.runtime.paths import ca_certificate
 from schema.access import (
     DATABASE,
     DEFAULT_PRIVILEGES,
     MEMBERSHIPS,
+    PROVIDER_TIMEOUTS,
     SCHEMA_GRANTS,
     SUPERUSER,
     Grant,
     Role,
     database_grants,
+    milliseconds,
     roles,
 )
 from stacks.database import Database
 from stacks.keys import Keys
-
-# Role settings that the provider knows, with the unit it wants (milliseconds).
-PROVIDER_TIMEOUTS = ("statement_timeout", "idle_in_transaction_session_timeout")
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,10 @@ class Access(pulumi.ComponentResource):
 
     def _role(self, role: Role, made: dict[str, postgresql.Role]) -> postgresql.Role:
         groups = sorted(entry.group for entry in MEMBERSHIPS if entry.member == role.name)
-        timeouts = {key: _milliseconds(role.settings.get(key)) for key in PROVIDER_TIMEOUTS}
+        timeouts = {
+            key: milliseconds(role.settings[key]) if key in role.settings else None
+            for key in PROVIDER_TIMEOUTS
+        }
         return postgresql.Role(
             role.name.replace("_", "-"),
             name=role.name,
@@ -176,12 +177,3 @@ class Access(pulumi.ComponentResource):
                 )
             )
         return chain
-
-
-def _milliseconds(value: str | None) -> int | None:
-    """``30s`` as the provider wants it; the declaration uses whole seconds."""
-    if value is None:
-        return None
-    if not value.endswith("s") or not value[:-1].isdigit():
-        raise ValueError(f"{PROJECT}: expected whole seconds such as 30s, found {value!r}")
-    return int(value[:-1]) * 1000

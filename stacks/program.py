@@ -12,9 +12,8 @@ from pandom.config.settings import SECRET_KEYS, Settings, SettingsError, load, p
 from pandom.host.identity import refuse_renamed
 from pandom.host.state import State
 from pandom.runtime.errors import UserMistake
+from pandom.runtime.naming import ADOPT_VARIABLE
 from pandom.runtime.paths import states
-
-ADOPT_VARIABLE = "PANDOM_ADOPT"
 
 
 def current_settings() -> Settings:

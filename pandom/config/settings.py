@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, cast
 
-from pandom.objectstore import MIN_SECRET_LENGTH as MIN_STORE_SECRET_LENGTH
-from pandom.objectstore import bucket_name_problem
+from pandom.objectstore import MIN_SECRET_LENGTH, bucket_name_problem
 from pandom.runtime.errors import UserMistake
 from pandom.runtime.naming import PROJECT
-from schema.rules import EMAIL_PATTERN
+from schema.rules import EMAIL_PATTERN, MIN_PASSWORD_LENGTH, password_problem
 from schema.storage import EVIDENCE_SUFFIX, LONGEST_NAME
 
 ProfileName = Literal["development", "ephemeral", "production"]
@@ -81,7 +80,6 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
 
 SECRET_KEYS: Final = ("adminPassword", "appPassword", "userPassword", "minioSecretKey")
 STACK_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,29}")
-MIN_SECRET_LENGTH: Final = 12
 MAX_SECRET_LENGTH: Final = 256
 # Control characters, line and paragraph separators, and halves of characters: no
 # client's format carries them, and some would end the line of a secret.
@@ -89,7 +87,6 @@ _UNWRITABLE: Final = frozenset({"Cc", "Zl", "Zp", "Cs"})
 LOWEST_COST: Final = 10  # of bcrypt, where hashes protect somebody
 
 # Passwords that everybody tries first; the source document's own is among them.
-_WEAK: Final = ("admin", "password", "pandom", "secret", "letmein", "qwerty", "changeme", "123456")
 
 
 class SettingsError(UserMistake):
@@ -228,9 +225,9 @@ _KEYS: Final[dict[str, _Key]] = {
 # The shortest value of each secret; adminPassword has rules of its own.
 _SHORTEST: Final = {
     "adminPassword": 0,
-    "appPassword": MIN_SECRET_LENGTH,
-    "userPassword": MIN_SECRET_LENGTH,
-    "minioSecretKey": MIN_STORE_SECRET_LENGTH,
+    "appPassword": MIN_PASSWORD_LENGTH,
+    "userPassword": MIN_PASSWORD_LENGTH,
+    "minioSecretKey": MIN_SECRET_LENGTH,
 }
 
 _WORDS: Final = {str: "a string", int: "a whole number", bool: "true or false"}
@@ -260,22 +257,6 @@ def _convert(kind: type, value: Any) -> Any:
         return {"true": True, "false": False}.get(str(value).lower())
     text = str(value)
     return int(text) if not isinstance(value, bool) and re.fullmatch(r"-?\d{1,9}", text) else None
-
-
-def password_problem(value: str, email: str) -> str | None:
-    """Why ``value`` is too weak for an administrator, or None."""
-    lowered = value.lower()
-    if len(value) < MIN_SECRET_LENGTH:
-        return f"at least {MIN_SECRET_LENGTH} characters"
-    if len(value.encode()) > 72:
-        return "at most 72 bytes, because bcrypt ignores the rest"
-    if len(set(value)) < 6:
-        return "at least 6 different characters"
-    if any(word in lowered and len(value) < len(word) + 10 for word in _WEAK):
-        return "not a well-known password with a few characters added"
-    if email.split("@")[0].lower() in lowered:
-        return "not containing the e-mail's name"
-    return None
 
 
 def _read(raw: Mapping[str, object], problems: list[str]) -> dict[str, Any]:

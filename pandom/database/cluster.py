@@ -27,8 +27,6 @@ _OTHER_DATABASES: Final = ("postgres", "template1")
 _LOCK_KEY: Final = 0x70616E646F6E
 # A policy's DDL locks its table: give way to whoever works in it.
 _LOCK_TIMEOUT: Final = "-c lock_timeout=4s"
-# What pulumi-postgresql reads back of a role's settings (stacks/access.py).
-_PROVIDER_TIMEOUTS: Final = ("statement_timeout", "idle_in_transaction_session_timeout")
 
 
 def apply_roles(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
@@ -106,9 +104,7 @@ def _apply_role(connection: psycopg.Connection, role: access.Role) -> None:
 def _stored(setting: str, value: str) -> str:
     """Seconds as milliseconds without a unit, where pulumi-postgresql reads the setting
     back: it takes it for a number, and a refresh would fail on `30s`."""
-    if setting in _PROVIDER_TIMEOUTS and value.endswith("s"):
-        return str(int(value.removesuffix("s")) * 1000)
-    return value
+    return str(access.milliseconds(value)) if setting in access.PROVIDER_TIMEOUTS else value
 
 
 def _apply_memberships(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:

@@ -16,15 +16,9 @@ from psycopg.types.json import Jsonb
 
 from pandom.database.connect import value
 from pandom.runtime.errors import UserMistake
+from schema.rules import BCRYPT_BYTES, password_problem
 
 BCRYPT_COST: Final = 12
-MINIMUM_LENGTH: Final = 12
-# The source's own example first.
-_WEAK: Final = frozenset(
-    {"admin123", "admin1234", "administrator", "changeme", "changemeplease", "letmein"}
-    | {"password", "password123", "passwordpassword", "secure_password", "123456789012"}
-    | {"pandom", "pandom123", "pandompandom", "qwertyuiop", "qwertyuiopas"}
-)
 _NAMESPACE: Final = uuid.UUID("7d0f6f3e-2f0b-5b7e-9d0e-70616e646f6d")
 SAMPLE_USERS: Final = 20
 # bcrypt, cost 4, of random bytes that nobody kept: sample users cannot sign in.
@@ -37,20 +31,17 @@ def hash_password(password: str, cost: int = BCRYPT_COST) -> str:
     return digest.decode()
 
 
-def check_password(password: str, *, ephemeral: bool) -> None:
-    """Refuses a weak administrator password; an ephemeral stack may have any (S1).
+def check_password(password: str, email: str, *, ephemeral: bool) -> None:
+    """Refuse a weak administrator password; an ephemeral stack may have any that bcrypt takes.
 
-    Raises: UserMistake.
+    Raises UserMistake.
     """
-    if len(password.encode()) > 72:
-        raise UserMistake("the administrator's password exceeds the 72 bytes that bcrypt looks at")
-    if ephemeral:
+    if ephemeral and len(password.encode()) <= BCRYPT_BYTES:
         return
-    if len(password) < MINIMUM_LENGTH or password.lower() in _WEAK:
+    if weak := password_problem(password, email):
         raise UserMistake(
-            f"the administrator's password is weak: it needs {MINIMUM_LENGTH} characters and must "
-            "be none of the well-known ones. Next: remove adminPassword from the stack's "
-            "configuration, then one is generated"
+            f"the administrator's password is weak: expected {weak}. Next: remove adminPassword "
+            "from the stack's configuration, then one is generated"
         )
 
 

@@ -29,17 +29,15 @@ from pandom.host.stack import Stack
 from pandom.host.state import DATABASE as DATABASE_TYPE
 from pandom.host.state import POSTGRESQL_PROVIDER, RANDOM, ROLE, State
 from pandom.objectstore import Account, administrator
-from pandom.runtime.naming import MINIO_ROOT_USER
-from schema.access import DATABASE, SUPERUSER, roles
+from pandom.runtime.naming import ADOPT_VARIABLE, MINIO_ROOT_USER
+from schema.access import DATABASE, PROVIDER_TIMEOUTS, SUPERUSER, roles
 from schema.storage import AUDITOR
 from toolchain import environment
 
 # Read by stacks/program.py, which is not imported here: it would import Pulumi's SDK.
-ADOPT_VARIABLE: Final = "PANDOM_ADOPT"
 _SECRET_MARK: Final = "4dabf18193072939515e22adb298388d"  # noqa: S105 - Pulumi's marker of a secret
 
 # Read back by the provider as a number of milliseconds; it fails on anything else.
-_TIMEOUTS: Final = ("statement_timeout", "idle_in_transaction_session_timeout")
 _UNREADABLE: Final = """
 select r.rolname, split_part(c.setting, '=', 1)
 from pg_catalog.pg_roles as r
@@ -225,7 +223,7 @@ def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> lis
     with database(exported, SUPERUSER) as server:
         if server is None:
             return []
-        found = server.execute(_UNREADABLE, {"names": names, "settings": list(_TIMEOUTS)})
+        found = server.execute(_UNREADABLE, {"names": names, "settings": list(PROVIDER_TIMEOUTS)})
         changed = []
         for role, setting in found.fetchall():
             server.execute(

@@ -38,7 +38,7 @@ def run(checkout: str | None = None) -> None:
     hash_key = optional_secret("password_hash_key")
     email, ephemeral = setting("PANDOM_ADMIN_EMAIL"), setting("PANDOM_PROFILE") == "ephemeral"
     password = secret("admin_password")
-    seed.check_password(password, ephemeral=ephemeral)
+    seed.check_password(password, email, ephemeral=ephemeral)
     with step("waiting for the server"):
         wait(runner.target, migrate.MIGRATOR, runner.password, WAIT_S)
     with migrate.session_lock(runner, lambda holder: print(f"waiting for {holder}", flush=True)):

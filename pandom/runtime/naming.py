@@ -19,6 +19,9 @@ LABEL_PROTECTED: Final = "pandom.protected"  # true or false
 LABEL_BUILD: Final = "pandom.build"  # set by the Dockerfiles: step, and in the end image
 LABEL_HEAD: Final = "pandom.migration.head"
 
+# Tells the program which roles and databases a killed run made and did not record.
+ADOPT_VARIABLE: Final = "PANDOM_ADOPT"
+
 MINIO_ROOT_USER: Final = "pandom-root"
 
 BASE_IMAGE: Final = "pandom-base:trixie"

@@ -211,13 +211,13 @@ def test_the_auditor_reads_settings_and_not_the_key(shared: Database) -> None:
 @pytest.mark.parametrize("password", ["admin123", "short", "PasswordPassword", "x" * 73])
 def test_a_weak_password_is_refused(password: str) -> None:
     with pytest.raises(UserMistake):
-        seed.check_password(password, ephemeral=False)
+        seed.check_password(password, "admin@example.com", ephemeral=False)
 
 
 @pytest.mark.requirement("S1")
 def test_an_ephemeral_stack_may_have_any_password() -> None:
-    seed.check_password("admin123", ephemeral=True)
-    seed.check_password("long enough, and unknown", ephemeral=False)
+    seed.check_password("admin123", "admin@example.com", ephemeral=True)
+    seed.check_password("long enough, and unknown", "admin@example.com", ephemeral=False)
 
 
 @pytest.mark.requirement("S2")

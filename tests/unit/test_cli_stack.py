@@ -18,8 +18,8 @@ from pandom.host.stack import Stack
 from pandom.host.state import State
 from pandom.runtime import passphrase, paths
 from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.naming import ADOPT_VARIABLE
 from schema.access import DATABASE, roles
-from stacks import program
 
 
 @pytest.fixture
@@ -324,7 +324,7 @@ def test_adoption_asks_for_what_the_state_lacks() -> None:
     known = [resource(role_type, name) for name in every if name != "pandom_app"]
     state = State(exported(*known))
     assert superuser.missing(state, frozenset()) == ["pandom_app", DATABASE]
-    assert superuser.variables(["b", "a"]) == {program.ADOPT_VARIABLE: '["a", "b"]'}
+    assert superuser.variables(["b", "a"]) == {ADOPT_VARIABLE: '["a", "b"]'}
 
 
 def test_a_secret_of_an_export_is_unwrapped() -> None:
