@@ -1,4 +1,4 @@
-"""The object store: which bucket names are allowed, and how to make and check its state (B3).
+"""The object store: which bucket names are allowed, and how to make and check its state.
 
 Only calls that old and new MinIO servers share are used. The ``minio`` client is
 imported when a connection is made: settings need only the name rule.

@@ -1,4 +1,4 @@
-"""Who may do what: the one declaration of roles and privileges (A1-A7, B3).
+"""Who may do what: the one declaration of roles and privileges.
 
 Three readers, none of which adds a fact of its own:
 
@@ -121,14 +121,14 @@ ROLES: Final[tuple[Role, ...]] = (
     ),
     Role(
         "pandom_user",
-        "The operator's login: dump, restore, data fixes (A6).",
+        "The operator's login: dump, restore, data fixes.",
         login=True,
         bypass_rls=True,
         connection_limit=10,
     ),
     Role(
         "pandom_app",
-        "The application's login, under row security (A1).",
+        "The application's login, under row security.",
         login=True,
         inherit=False,
         connection_limit=100,
@@ -220,7 +220,7 @@ _NOTHING: Final[frozenset[str]] = frozenset()
 
 def database_grants(database: str = DATABASE) -> tuple[Grant, ...]:
     """Privileges on a database of ours. Not cloned from a template, so every
-    database made later needs them before it is handed out (A2)."""
+    database made later needs them before it is handed out."""
     logins = [role.name for role in ROLES if role.login]
     return (
         Grant("database", database, PUBLIC, _NOTHING),
@@ -265,7 +265,7 @@ def roles(opt_in: frozenset[str] = frozenset()) -> tuple[Role, ...]:
 # Tables, columns, sequences, functions and types; the migration job converges them.
 # What an owner holds on its own objects is not listed: owning is the declaration.
 
-# Everything of auth_users but hashes and tokens (A3).
+# Everything of auth_users but hashes and tokens.
 USER_COLUMNS: Final = (
     "uuid",
     "email",
@@ -281,7 +281,7 @@ USER_COLUMNS: Final = (
     "created_at",
     "updated_at",
 )
-# Everything of sessions but the token's digest (A3).
+# Everything of sessions but the token's digest.
 SESSION_COLUMNS: Final = (
     "id",
     "user_uuid",
@@ -347,18 +347,18 @@ def _table_grants() -> tuple[Grant, ...]:
         *_select("public.trail_blocks", "pandom_auditor", "pandom_user"),
         *_select("public.failed_logins_last_hour", "pandom_auditor"),
         *_select("public.suspicious_activity", "pandom_auditor"),
-        # A dump is complete, or it is no backup (D3).
+        # A dump is complete, or it is no backup.
         *(grant for name in _DEFINER_TABLES for grant in _select(name, "pandom_user")),
         *_select("public.failed_logins_last_hour", "pandom_user"),
         *_select("public.suspicious_activity", "pandom_user"),
-        # The opt-in wide door: the source's literal DML, no direct write to the trail (A3).
+        # The opt-in wide door: the source's literal DML, no direct write to the trail.
         *(Grant("table", name, "pandom_service", _DML) for name in _ACCOUNT_TABLES),
         *(grant for name in TRAIL_TABLES for grant in _select(name, "pandom_service")),
     )
 
 
 def _sequence_grants() -> tuple[Grant, ...]:
-    """Identity columns need no grant to insert (A4); a dump reads the last value."""
+    """Identity columns need no grant to insert; a dump reads the last value."""
     return tuple(
         Grant("sequence", f"public.{table}_id_seq", "pandom_user", _SELECT)
         for table in ("audit_logs", "security_logs", "outbox", "recent_calls")

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-# The source document's check of auth_users.email (C5).
+# The source document's check of auth_users.email.
 EMAIL_PATTERN: Final = r"^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$"
 
 MIN_PASSWORD_LENGTH: Final = 12

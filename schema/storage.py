@@ -1,4 +1,4 @@
-"""The object store's declared state: two private, versioned buckets and their users (B3).
+"""The object store's declared state: two private, versioned buckets and their users.
 
 Read by the storage job, which makes it so, and by the tests and the audit, which
 compare. The media bucket's name comes from the stack's settings; what may be done

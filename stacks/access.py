@@ -1,4 +1,4 @@
-"""Roles, memberships, database and schema grants, default privileges (A1, A2, A6, A7).
+"""Roles, memberships, database and schema grants, default privileges.
 
 A reader of ``schema/access.py``: it adds no fact. Privileges on tables and other
 objects are the migration job's, because the provider's grants on "all tables"

@@ -1,4 +1,4 @@
-"""A one-shot container whose exit code decides whether ``up`` is green (M4)."""
+"""A one-shot container whose exit code decides whether ``up`` is green."""
 
 from __future__ import annotations
 

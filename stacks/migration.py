@@ -1,4 +1,4 @@
-"""Schema, row security, triggers, object privileges and the administrator (M1-M4, S1)."""
+"""Schema, row security, triggers, object privileges and the administrator."""
 
 from __future__ import annotations
 

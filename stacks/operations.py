@@ -1,4 +1,4 @@
-"""What runs on a schedule: the janitor (O3) and, where the profile says so, the auditor."""
+"""What runs on a schedule: the janitor and, where the profile says so, the auditor."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """The stack's outputs. Their names are a contract: ``pandom env`` prints them in
-upper case, and clients rely on them (D1)."""
+upper case, and clients rely on them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def export(
         "db_database": DATABASE,
         "db_sslmode": settings.sslmode,
         "db_sslrootcert": sslrootcert,
-        # The source document's pool (D1): 20 connections, 5 s, 30 s.
+        # The source document's pool: 20 connections, 5 s, 30 s.
         "db_pool_max": 20,
         "db_connect_timeout_ms": 5000,
         "db_idle_timeout_ms": 30000,

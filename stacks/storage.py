@@ -1,4 +1,4 @@
-"""The object store: MinIO with TLS, one private versioned bucket, one limited user (B3)."""
+"""The object store: MinIO with TLS, one private versioned bucket, one limited user."""
 
 from __future__ import annotations
 

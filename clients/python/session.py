@@ -1,4 +1,4 @@
-"""Transactions of an application: its pool, its user, and what may be tried again (D1, P2).
+"""Transactions of an application: its pool, its user, and what may be tried again.
 
 What an application imports beside ``schema.models``. It reads the variables that
 ``pandom env`` prints and needs nothing else of this project::
@@ -487,8 +487,8 @@ class Database:
 def pool(
     environment: Mapping[str, str] = os.environ, *, prepare_threshold: int | None = None
 ) -> Pool:
-    """D1's pool: 20 connections, 5 s to connect or to wait for a free one, closed after
-    30 s without work.
+    """The source document's pool: 20 connections, 5 s to connect or to wait for a free one,
+    closed after 30 s without work.
 
     The first connection is made when it is needed; the rest as well. libpq's own
     variables do not count: a pooler refuses some, and PGHOSTADDR is another server.

@@ -1,4 +1,4 @@
-"""The object store as facts: buckets, users, policies, and what schema/storage.py declares (B3).
+"""The object store as facts: buckets, users, policies, and what schema/storage.py declares.
 
 Asked as pandom-auditor, who may read users and rules; what an account may not see is
 unknown. Nothing here is healed by SQL: `make up` runs the storage job, which converges

@@ -1,4 +1,4 @@
-"""Was the trail touched? The hash chain of audit_logs and security_logs, verified (P5).
+"""Was the trail touched? The hash chain of audit_logs and security_logs, verified.
 
 ``seal_trail()`` in the database chains blocks of rows; this reads rows and blocks as
 pandom_auditor, in one snapshot, and computes everything again. A chain alone cannot

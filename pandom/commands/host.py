@@ -71,7 +71,7 @@ def register(commands: Commands) -> None:
     )
     env.set_defaults(handler=call("pandom.host.access", "env", "stack", "role", "format"))
 
-    health = _stack(commands.add_parser("health", help="check a running stack (D2)"))
+    health = _stack(commands.add_parser("health", help="check a running stack"))
     health.add_argument("--json", action="store_true", dest="as_json", help="on stdout")
     health.set_defaults(handler=call("pandom.host.verdict", "health_of", "stack", "as_json"))
 
@@ -90,7 +90,7 @@ def register(commands: Commands) -> None:
 
 
 def _migrate(commands: Commands) -> None:
-    migrate = commands.add_parser("migrate", help="generate, run, revert, show (M1)")
+    migrate = commands.add_parser("migrate", help="generate, run, revert, show")
     actions = migrate.add_subparsers(metavar="ACTION", required=True)
 
     generate = _stack(actions.add_parser("generate", help="a draft of a revision from the models"))
@@ -118,7 +118,7 @@ def _migrate(commands: Commands) -> None:
 
 
 def _db(commands: Commands) -> None:
-    db = commands.add_parser("db", help="restore: prepare, finish (D4); retire old months")
+    db = commands.add_parser("db", help="restore: prepare, finish; retire old months")
     actions = db.add_subparsers(metavar="ACTION", required=True)
     for name, text in (
         ("prepare", "an empty database that pandom_user may restore a dump into"),

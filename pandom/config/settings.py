@@ -1,4 +1,4 @@
-"""The one place where configuration is read and checked (issue row B1, A-rows' opt-ins).
+"""The one place where configuration is read and checked.
 
 ``load`` is pure: the program gives it Pulumi's configuration, ``pandom up`` the
 stack's file, and both get the same answer, before anything is touched. All

@@ -1,4 +1,4 @@
-"""What only a superuser can do, idempotently: the cluster job's work (A2, A5, A7).
+"""What only a superuser can do, idempotently: the cluster job's work.
 
 pulumi-postgresql makes the roles; it cannot comment on them, set most of their
 settings, fix the options of a membership, or touch extensions and system
@@ -32,7 +32,7 @@ _LOCK_TIMEOUT: Final = "-c lock_timeout=4s"
 def apply_roles(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
     """Attributes, settings, memberships and comments of the roles, as declared.
 
-    Heals what a role may do to itself (settings, A5) and what drifted; passwords
+    Heals what a role may do to itself (settings) and what drifted; passwords
     are the provider's. One transaction, serialised by a lock on the cluster. A role may
     change its own settings, too, and hold them as long as its transaction is open.
     Raises: Failure that names who holds what is needed, after a bounded wait.
@@ -149,7 +149,7 @@ def _apply_memberships(connection: psycopg.Connection, opt_in: frozenset[str]) -
 
 
 def release_roles(server: Target, password: str, opt_in: frozenset[str]) -> list[str]:
-    """Takes back what roles of settings that are off may do in other databases (A3).
+    """Takes back what roles of settings that are off may do in other databases.
 
     The provider drops such a role at the end of `up`, and PostgreSQL refuses that while a
     restored database, or one that was kept aside, grants it anything. In ours the
@@ -173,7 +173,7 @@ def release_roles(server: Target, password: str, opt_in: frozenset[str]) -> list
 
 
 def close_other_databases(connection: psycopg.Connection) -> None:
-    """PUBLIC has nothing on the databases that every cluster has (A2)."""
+    """PUBLIC has nothing on the databases that every cluster has."""
     with connection.transaction():
         _lock(connection)
         for database in _OTHER_DATABASES:

@@ -1,4 +1,4 @@
-"""Makes the privileges on objects what schema/access.py declares (A2-A6).
+"""Makes the privileges on objects what schema/access.py declares.
 
 Runs in the transaction that changes the schema, so that no object is ever seen
 with other privileges. What is not declared is revoked, PUBLIC's implicit

@@ -1,4 +1,4 @@
-"""Is the database what it should be (D2): one list of findings, also as JSON.
+"""Is the database what it should be: one list of findings, also as JSON.
 
 Reads catalogs and counts only; runs as the operator's login, which may see every row.
 """

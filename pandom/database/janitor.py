@@ -1,4 +1,4 @@
-"""The janitor: deletes what has expired and makes partitions ahead, in a loop (O3, P5).
+"""The janitor: deletes what has expired and makes partitions ahead, in a loop.
 
 Each round is short and each routine a transaction of its own: one that fails must
 not stop the other, or the trail would run out of partitions unnoticed. Between rounds it

@@ -1,4 +1,4 @@
-"""Migrations on Alembic: generate, run, revert, show (M1), one runner at a time (M4).
+"""Migrations on Alembic: generate, run, revert, show, one runner at a time.
 
 One lock on a connection of its own: of Alembic's table, which no login of an application
 reaches; an advisory lock anybody can take (docs/adr/0016-locks.md). It is tried again and

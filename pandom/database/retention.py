@@ -1,4 +1,4 @@
-"""Months of the trail that retention no longer keeps: exported, then dropped (P5).
+"""Months of the trail that retention no longer keeps: exported, then dropped.
 
 An export is JSON lines; its digest is the SHA-256 of the lines' SHA-256 digests, in
 order, as ``partition_digest()`` computes it in the database, so that neither side

@@ -1,4 +1,4 @@
-"""The administrator (S1) and, in development, sample data (S2).
+"""The administrator and, in development, sample data.
 
 Seeding twice changes nothing: who exists is left alone, a changed password above all.
 """
@@ -62,7 +62,7 @@ def administrator(
     *,
     restoring: bool = False,
 ) -> Seeded:
-    """Makes the administrator if there is none at all (S1); the caller's transaction.
+    """Makes the administrator if there is none at all; the caller's transaction.
 
     One that exists keeps its password, role and state. If adminEmail changed, the account
     that the stack gave the former one gets the new one, unless it has got another since, or
@@ -183,7 +183,7 @@ def _make(
 
 
 def samples(connection: psycopg.Connection) -> int:
-    """Makes the sample users that do not exist yet (S2): the same on every machine.
+    """Makes the sample users that do not exist yet: the same on every machine.
 
     Returns how many were made.
     """

@@ -251,7 +251,7 @@ def _waiting(connection: psycopg.Connection, encrypted: bool) -> int:
 
 
 def _encryption(connection: psycopg.Connection, on: bool, hash_key: str | None) -> list[str]:
-    """P1: moves every hash into the column that the setting names."""
+    """Move every hash into the column that the setting names."""
     _as(connection, "pandom_definer")
     waiting = _waiting(connection, on)
     if waiting and not hash_key:

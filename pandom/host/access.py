@@ -53,7 +53,7 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
 
 
 def variables(outputs: Mapping[str, Any], role: str | None) -> dict[str, str]:
-    """What a client of one login is handed (D1), by the names of ``pandom.config.outputs.ENV``.
+    """What a client of one login is handed, by the names of ``pandom.config.outputs.ENV``.
 
     Raises UserMistake for a login that is not shared, and Failure for outputs of an
     earlier version that lack something.
@@ -188,7 +188,7 @@ def shell(name: str) -> None:
     """Replace this process by a shell in the operations image, logged in as pandom_user.
 
     It shares the server's network, so that `-h localhost` is the server and the
-    source document's commands work as typed (D3).
+    source document's commands work as typed.
     """
     stack = Stack(name)
     engine = Engine(name)

@@ -1,4 +1,4 @@
-"""Whether this host's own psql and pg_dump will do for the stack's server (D3)."""
+"""Whether this host's own psql and pg_dump will do for the stack's server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pandom migrate generate`: a draft of a revision from what models and database differ in (M1).
+"""`pandom migrate generate`: a draft of a revision from what models and database differ in.
 
 The source's tool writes the migration; ours writes the SQL text that a revision
 freezes, to be read and completed by a person: a comparison sees neither functions

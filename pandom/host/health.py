@@ -1,4 +1,4 @@
-"""What must be true of a running stack (D2), checked from outside.
+"""What must be true of a running stack, checked from outside.
 
 The same logins, the same TLS and the same ports that clients use; a check that
 the containers make of themselves would not see a wrong password or certificate.
@@ -218,7 +218,7 @@ def connection(outputs: Mapping[str, Any], role: str) -> dict[str, Any]:
 
 
 def _login(outputs: Mapping[str, Any], role: str) -> str:
-    """One login with its own password: Pulumi cannot see that a role changed its own (A5)."""
+    """One login with its own password: Pulumi cannot see that a role changed its own."""
     import psycopg
 
     with psycopg.connect(**connection(outputs, role)) as client:

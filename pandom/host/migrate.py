@@ -1,4 +1,4 @@
-"""`pandom migrate`: the source's generate, run, revert and show (M1).
+"""`pandom migrate`: the source's generate, run, revert and show.
 
 What changes a database runs in the migration job's image with the migration
 job's settings and secrets; the host never has the migrator's password.

@@ -1,4 +1,4 @@
-"""`pandom db prepare` and `pandom db finish`: before and after a restore as typed (D4)."""
+"""`pandom db prepare` and `pandom db finish`: before and after a restore as typed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pandom db retire`: keeps expired months of the trail as evidence and drops them (P5)."""
+"""`pandom db retire`: keeps expired months of the trail as evidence and drops them."""
 
 from __future__ import annotations
 

@@ -217,7 +217,7 @@ def heal_by_sql(exported: Mapping[str, Any], found: Iterable[Finding]) -> dict[s
 def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:
     """Take back time-outs that the provider cannot read; it then sets the declared ones.
 
-    Returns the roles that had given themselves one (A5).
+    Returns the roles that had given themselves one.
     """
     names = [role.name for role in roles(opt_in)]
     with database(exported, SUPERUSER) as server:
@@ -245,7 +245,7 @@ def passwords(exported: Mapping[str, Any]) -> dict[str, str]:
 
 
 def set_passwords(exported: Mapping[str, Any]) -> list[str]:
-    """Give roles the password that the state holds, if the server takes another one (A5).
+    """Give roles the password that the state holds, if the server takes another one.
 
     A role may change its own, and the superuser anybody's; the provider sees neither, and
     without its password the migration job could mend nothing. The server gets the

@@ -1,4 +1,4 @@
-"""`pandom job aside NAME`: a database keeps its content under another name (D4)."""
+"""`pandom job aside NAME`: a database keeps its content under another name."""
 
 from __future__ import annotations
 

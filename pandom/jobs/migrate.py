@@ -1,4 +1,4 @@
-"""The `migrate` job: schema, privileges, settings and seed; its exit code decides `up` (M4)."""
+"""The `migrate` job: schema, privileges, settings and seed; its exit code decides `up`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pandom db prepare` and `pandom db finish`, as the superuser (D4)."""
+"""`pandom db prepare` and `pandom db finish`, as the superuser."""
 
 from __future__ import annotations
 

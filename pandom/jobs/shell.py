@@ -1,4 +1,4 @@
-"""The operator's shell: psql, pg_dump and pg_restore of the server's version, signed in (D3).
+"""The operator's shell: psql, pg_dump and pg_restore of the server's version, signed in.
 
 Runs in a container that shares the server's network, so that ``localhost`` is the
 server and the source document's commands work as typed. The password goes into a

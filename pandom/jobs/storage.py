@@ -1,4 +1,4 @@
-"""The storage job: makes buckets, users and policies as declared, and reads them back (B3)."""
+"""The storage job: makes buckets, users and policies as declared, and reads them back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Account functions, as an application calls them (P1, P3, T4, T5)."""
+"""Account functions, as an application calls them."""
 
 from __future__ import annotations
 

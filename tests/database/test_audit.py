@@ -1,4 +1,4 @@
-"""What enters the trail, and what never does (P4, P5, T5)."""
+"""What enters the trail, and what never does."""
 
 from __future__ import annotations
 

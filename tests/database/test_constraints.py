@@ -1,4 +1,4 @@
-"""Constraints and automatic columns, whoever writes (T1-T7, C1-C5)."""
+"""Constraints and automatic columns, whoever writes."""
 
 from __future__ import annotations
 

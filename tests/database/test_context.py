@@ -1,4 +1,4 @@
-"""Contexts that cannot be forged: by setting, signed by begin_context() (P2)."""
+"""Contexts that cannot be forged: by setting, signed by begin_context()."""
 
 from __future__ import annotations
 

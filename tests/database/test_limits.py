@@ -1,4 +1,4 @@
-"""Nobody exhausts the server or the trail: sizes, rates, memory, and equal work (P3, P5)."""
+"""Nobody exhausts the server or the trail: sizes, rates, memory, and equal work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seed, settings, janitor, health, monitoring (S1, S2, D2, O1, O2, O3)."""
+"""Seed, settings, janitor, health, monitoring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Months of the trail: made ahead, drained, exported, dropped (T3, T5, P5)."""
+"""Months of the trail: made ahead, drained, exported, dropped."""
 
 from __future__ import annotations
 

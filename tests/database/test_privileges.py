@@ -1,4 +1,4 @@
-"""Who may do what, exactly: one grant too many fails (A1-A7)."""
+"""Who may do what, exactly: one grant too many fails."""
 
 from __future__ import annotations
 

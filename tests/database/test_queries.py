@@ -1,4 +1,4 @@
-"""The source's queries at size: by index, as user and as administrator (I1-I4, O1, O2)."""
+"""The source's queries at size: by index, as user and as administrator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dump and restore as the source document types them (D3, D4)."""
+"""Dump and restore as the source document types them."""
 
 from __future__ import annotations
 

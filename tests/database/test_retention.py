@@ -1,4 +1,4 @@
-"""Expired months: exported to the bucket, recorded, dropped (P5)."""
+"""Expired months: exported to the bucket, recorded, dropped."""
 
 from __future__ import annotations
 

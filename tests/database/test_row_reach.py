@@ -1,4 +1,4 @@
-"""A table that a login may reach is under row security, or somebody answers for it (P2)."""
+"""A table that a login may reach is under row security, or somebody answers for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Row security per login × table × command × context, each with its negative control (P2).
+"""Row security per login × table × command × context, each with its negative control.
 
 The matrix is data: what a context lets a login do with a table. docs/ shows it.
 """

@@ -1,4 +1,4 @@
-"""The opt-in login for clients that know nothing of contexts (A3)."""
+"""The opt-in login for clients that know nothing of contexts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.fixtures.databases import Database, Factory
 
 @pytest.fixture(scope="module")
 def service(factory: Factory, template: Database) -> Iterator[str]:
-    """A connection string of pandom_service, made here if the stack has it off (A3)."""
+    """A connection string of pandom_service, made here if the stack has it off."""
     role = next(r for r in access.ROLES if r.name == "pandom_service")
     opt_in = factory.opt_in | {str(role.opt_in)}
     password = factory.server.passwords.get(role.name) or secrets.token_urlsafe(16)

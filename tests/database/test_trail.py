@@ -1,4 +1,4 @@
-"""Attacks on the trail, as each login: refused (P5). What is left stands in a list of its own."""
+"""Attacks on the trail, as each login: refused. What is left stands in a list of its own."""
 
 from __future__ import annotations
 

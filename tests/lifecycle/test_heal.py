@@ -1,4 +1,4 @@
-"""Up, no change, broken by hand, detected, healed, gone (B1, B2). One stack, in this order."""
+"""Up, no change, broken by hand, detected, healed, gone. One stack, in this order."""
 
 from __future__ import annotations
 

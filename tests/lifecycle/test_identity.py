@@ -1,4 +1,4 @@
-"""Another state's stack is named and not touched; what is lost is repaired or named (B1)."""
+"""Another state's stack is named and not touched; what is lost is repaired or named."""
 
 from __future__ import annotations
 

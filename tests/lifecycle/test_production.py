@@ -1,4 +1,4 @@
-"""A whole stack of the production profile: up, healthy, audited, and hard to remove (B1, B2).
+"""A whole stack of the production profile: up, healthy, audited, and hard to remove.
 
 `make soak`: what differs from other profiles is tried one by one in `make test`.
 """

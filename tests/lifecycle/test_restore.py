@@ -1,4 +1,4 @@
-"""Dump and restore through the commands, as typed in `pandom shell` (D3, D4)."""
+"""Dump and restore through the commands, as typed in `pandom shell`."""
 
 from __future__ import annotations
 

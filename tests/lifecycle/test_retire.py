@@ -1,4 +1,4 @@
-"""`pandom db retire` on a stack: exported, dropped, and provable from the bucket (P5)."""
+"""`pandom db retire` on a stack: exported, dropped, and provable from the bucket."""
 
 from __future__ import annotations
 

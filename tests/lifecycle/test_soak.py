@@ -1,4 +1,4 @@
-"""Many rounds of up and down: grants on one object, made and destroyed in parallel (B2).
+"""Many rounds of up and down: grants on one object, made and destroyed in parallel.
 
 `make soak`; with OFFICIAL=<folder of the official plugins> the same with those. An
 interrupted soak goes on where it stopped, as long as the commit is the same.

@@ -1,4 +1,4 @@
-"""A revision that builds an index without stopping writers (M4)."""
+"""A revision that builds an index without stopping writers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text of a released revision never changes (M2)."""
+"""The text of a released revision never changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Revisions go up, down and up again with data, and say so when they cannot (M1, M3)."""
+"""Revisions go up, down and up again with data, and say so when they cannot."""
 
 from __future__ import annotations
 

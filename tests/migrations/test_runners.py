@@ -1,4 +1,4 @@
-"""Runners at once, killed runners, and traffic in the way (M4)."""
+"""Runners at once, killed runners, and traffic in the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Revisions down and up again with 100,000 users and a million rows of the trail (M3, M4).
+"""Revisions down and up again with 100,000 users and a million rows of the trail.
 
 `make soak`; one round takes some minutes, and is not done again at the same commit.
 """

@@ -1,4 +1,4 @@
-"""The folder of revisions is looked at before anything runs (M1, M2)."""
+"""The folder of revisions is looked at before anything runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps a database under another name, so that one of its own name can be restored (D4)."""
+"""Keeps a database under another name, so that one of its own name can be restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A database to restore into, and what makes the restored one ours again (D4).
+"""A database to restore into, and what makes the restored one ours again.
 
 The source document restores with ``psql … < backup.sql`` as pandom_user. A dump
 says who owns what, what extensions there are and who may do what; pandom_user may

@@ -1,4 +1,4 @@
-"""Which databases stand between `pandom db prepare` and `pandom db finish` (D4).
+"""Which databases stand between `pandom db prepare` and `pandom db finish`.
 
 The mark is a setting of the database: nothing reads it but this, no dump holds it, and it
 goes with the database. While there is one, whatever would give logins their way in, or
