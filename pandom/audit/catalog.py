@@ -122,6 +122,16 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
     )
 
 
+def functions_naming(connection: psycopg.Connection, table: str) -> frozenset[str]:
+    """The functions whose body names a table, which is written as schema.name there."""
+    rows = connection.execute(
+        "select replace(p.oid::regprocedure::text, ',', ', ') from pg_catalog.pg_proc as p "
+        "where p.oid >= 16384 and strpos(p.prosrc, %s) > 0",
+        (table,),
+    ).fetchall()
+    return frozenset(row[0] for row in rows)
+
+
 def _under_pins(connection: psycopg.Connection) -> dict[str, Setting]:
     """The server's own values of what this session pins, from one that pins nothing.
 

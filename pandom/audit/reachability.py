@@ -9,7 +9,7 @@ ADMIN lets it grant the group to itself, an owner may grant itself the rest.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -49,6 +49,7 @@ _VERBS: Final = frozenset(
         "become",
     }
 )
+_TRAIL: Final = f"table {access.TRAIL_TABLES[0]}"
 _POLICY_OF: Final = {"SELECT", "INSERT", "UPDATE", "DELETE"}
 
 
@@ -62,15 +63,26 @@ class Way:
     because: str
     note: str = ""
 
+    @property
+    def function(self) -> str:
+        """The function that is called, if that is the way."""
+        return self.because.removeprefix("calls ")
+
 
 @dataclass(frozen=True)
 class Answer:
-    """Who can: directly, and inside functions whose body decides."""
+    """Who can: directly, and inside functions whose body decides.
+
+    ``functions`` name the table in their body, ``other_functions`` only could reach it with
+    their owner's rights. ``elsewhere`` says where the values stand, too.
+    """
 
     privilege: str
     object: str
     ways: tuple[Way, ...]
     functions: tuple[Way, ...] = ()
+    other_functions: tuple[Way, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,9 +210,15 @@ def _joined(path: str, step: str) -> str:
     return f"{path} → {step}" if path else step
 
 
-def who_can(observed: Observed, privilege: str, target: str) -> Answer:
+def who_can(
+    observed: Observed,
+    privilege: str,
+    target: str,
+    naming: Callable[[str], frozenset[str]] | None = None,
+) -> Answer:
     """Every login that has ``privilege`` on ``target``, by every role that it can be.
 
+    ``naming`` gives the functions whose body names a table; without it all of them count.
     Raises UserMistake for an unknown privilege or object, with the nearest names.
     """
     verb = privilege.lower()
@@ -221,7 +239,34 @@ def who_can(observed: Observed, privilege: str, target: str) -> Answer:
     name = _resolve(found, target)
     ways = [way for login in found.logins for way in _ways(found, login, verb.upper(), name)]
     functions = _functions(found, verb.upper(), name) if not name.startswith("function ") else []
-    return Answer(verb.upper(), name, tuple(ways), tuple(functions))
+    named = naming(_table(name).partition(" ")[2]) if naming and functions else None
+    reading = [way for way in functions if named is None or way.function in named]
+    return Answer(
+        verb.upper(),
+        name,
+        tuple(ways),
+        tuple(reading),
+        tuple(way for way in functions if way not in reading),
+        tuple(_elsewhere(found, name)) if verb == "select" else (),
+    )
+
+
+def _elsewhere(found: World, name: str) -> Iterable[str]:
+    """Where a trigger of the trail writes what a table or column holds."""
+    writers = {
+        function
+        for function in found.definers
+        if found.owners.get(f"function {function}") == found.owners.get(_TRAIL)
+    }
+    table = _table(name).partition(" ")[2]
+    for (kind, trigger, detail), value in sorted(found.observed.facts.items()):
+        if kind == "trigger" and detail == "definition" and trigger.endswith(f" on {table}"):
+            called = value.rpartition("EXECUTE FUNCTION ")[2]
+            if called in writers and " UPDATE " in value:
+                yield (
+                    f"changes stand in {_TRAIL.partition(' ')[2]}, written by {called}; "
+                    "redacted columns without their values"
+                )
 
 
 def _resolve(found: World, target: str) -> str:
@@ -266,7 +311,7 @@ def _ways(found: World, login: str, privilege: str, name: str) -> Iterable[Way]:
                     role,
                     _joined(path, inherited) if inherited else path,
                     because,
-                    _rows(found, role, reached, privilege, name),
+                    rows_left(found, role, reached, privilege, name),
                 )
                 break
 
@@ -322,8 +367,14 @@ def _enters(found: World, reached: Iterable[str], name: str) -> bool:
     )
 
 
-def _rows(found: World, role: str, reached: Iterable[str], privilege: str, name: str) -> str:
-    """What row security leaves of the table for ``role``."""
+def some_rows(found: World, role: str, reached: Iterable[str], privilege: str, name: str) -> bool:
+    """Whether policies leave ``role`` only some of the table's rows."""
+    note = rows_left(found, role, reached, privilege, name)
+    return bool(note) and not note.startswith(("past", "all rows"))
+
+
+def rows_left(found: World, role: str, reached: Iterable[str], privilege: str, name: str) -> str:
+    """What row security leaves of the table for ``role``; "" where there is none."""
     table = _table(name)
     flags = found.secured.get(table)
     if privilege not in _POLICY_OF or flags is None or flags["enabled"] != "true":
@@ -334,11 +385,15 @@ def _rows(found: World, role: str, reached: Iterable[str], privilege: str, name:
         return "past row security (owner, not forced)"
     known = {*reached, PUBLIC}
     admitting = [
-        policy["name"].rpartition(" on ")[0]
+        policy
         for policy in found.policies.get(table, ())
         if policy["for"] in ("all", privilege.lower()) and words(policy["to"]) & known
     ]
-    return f"rows of policy {', '.join(sorted(admitting))}" if admitting else "no row: no policy"
+    names = ", ".join(sorted(policy["name"].rpartition(" on ")[0] for policy in admitting))
+    text = "with check" if privilege == "INSERT" else "using"
+    if any(policy[text] == "true" for policy in admitting):
+        return f"all rows by policy {names}"
+    return f"rows of policy {names}" if admitting else "no row: no policy"
 
 
 def _functions(found: World, privilege: str, name: str) -> list[Way]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from pandom.audit import report_html, report_json, report_sarif, report_terminal
+from pandom.audit import report_csv, report_html, report_json, report_sarif, report_terminal
 from pandom.audit.findings import script
 from pandom.audit.run import Report
 
@@ -14,6 +14,7 @@ _FORMS: Final[Mapping[str, Callable[[Report], str]]] = {
     "json": report_json.render,
     "sarif": report_sarif.render,
     "html": report_html.render,
+    "csv": report_csv.render,
     "sql": lambda report: script(report.findings),
 }
 

@@ -20,9 +20,10 @@ from typing import Final
 from pandom.audit.catalog import Observed
 from pandom.audit.facts import PUBLIC
 from pandom.audit.findings import SEVERITIES, Finding
-from pandom.audit.reachability import World, every_login
+from pandom.audit.reachability import World, every_login, rows_left, some_rows
 from pandom.audit.run import Report
 from pandom.runtime.errors import DONE
+from schema import access
 
 _FOLDER: Final = Path(__file__).parent / "page"
 # Lines of SQL that are shown at once.
@@ -62,6 +63,8 @@ class _Cell:
     part: frozenset[str]
     reached: frozenset[str]
     note: str
+    rows: Mapping[str, str]  # what row security leaves, by privilege
+    some: frozenset[str]  # privileges that reach some rows only
 
 
 @cache
@@ -83,6 +86,8 @@ def render(report: Report) -> str:
     """The page."""
     found = World(report.observed)
     title = f"Audit of {report.observed.database}"
+    if report.place:
+        title += f", {report.place}"
     return "\n".join(
         [
             "<!doctype html>",
@@ -95,6 +100,8 @@ def render(report: Report) -> str:
             "<main>",
             *_findings(report),
             *_matrix(report, found),
+            *_policies(found),
+            *_roles(found),
             *_logins(report),
             *_controls(report),
             *_unknown(report),
@@ -121,14 +128,15 @@ def _head(report: Report, title: str) -> Iterable[str]:
     yield f"<header><h1>{escape(title)}</h1>"
     yield (
         f"<p>PostgreSQL {escape(observed.version.split()[0])}, read {escape(_when(observed))} "
-        f"as {escape(observed.login)}; {len(report.expected)} declared facts compared with "
-        f"{len(observed.facts)} observed.</p>"
+        f"as {escape(observed.login)}. Scope: {escape(', '.join(report.scope))}; "
+        f"{len(report.expected):,} declared facts compared.</p>"
     )
     yield f'<p class="verdict {style}">{escape(verdict)}</p>'
-    yield (
-        '<nav aria-label="Sections"><a href="#findings">Findings</a><a href="#access">Access</a>'
-        '<a href="#logins">Logins</a><a href="#controls">Controls</a></nav></header>'
+    links = "".join(
+        f'<a href="#{name.lower()}">{name}</a>'
+        for name in ("Findings", "Access", "Policies", "Roles", "Logins", "Controls")
     )
+    yield f'<nav aria-label="Sections">{links}</nav></header>'
 
 
 def _when(observed: Observed) -> str:
@@ -274,7 +282,16 @@ class _Cells:
                     reached |= gained
                     steps = " → ".join(step for step in (path, inherited) if step)
                     notes.append(steps or "owner")
-        return _Cell(own, part, frozenset(reached - own), "; ".join(notes))
+        inherited_roles = self._reached.get(role, {})
+        rows = {
+            word: left
+            for word in sorted(own | part | reached)
+            if (left := rows_left(self._found, role, inherited_roles, word, name))
+        }
+        some = {word for word in rows if some_rows(self._found, role, inherited_roles, word, name)}
+        return _Cell(
+            own, part, frozenset(reached - own), "; ".join(notes), rows, frozenset(some - reached)
+        )
 
 
 def _cell(cell: _Cell, letters: Sequence[tuple[str, str, str]], role: str, *, wrong: bool) -> str:
@@ -288,7 +305,9 @@ def _cell(cell: _Cell, letters: Sequence[tuple[str, str, str]], role: str, *, wr
         elif privilege in cell.part:
             style, how = "part", " on some columns"
         if style:
-            said.append(f"{privilege}{how}")
+            left = cell.rows.get(privilege) if style != "reached" else None
+            said.append(f"{privilege}{how}" + (f", {left}" if left else ""))
+            style += " some" if privilege in cell.some else ""
             boxes.append(f'<span class="b {colour} {style}" aria-hidden="true">{letter}</span>')
         else:
             boxes.append('<span class="b none" aria-hidden="true">·</span>')
@@ -308,6 +327,7 @@ def _legend() -> str:
         ("read own", "r", "granted"),
         ("read", "r", "reached by a membership or as owner"),
         ("read part", "r", "on some columns"),
+        ("read own some", "r", "on some rows, by a policy"),
     )
     return "".join(
         '<p class="legend">'
@@ -351,6 +371,55 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
     yield "</tbody></table></div>"
 
 
+def _policies(found: World) -> Iterable[str]:
+    yield '<section aria-labelledby="policies"><h2 id="policies">Row security policies</h2>'
+    yield from _table(
+        ["Table", "Policy", "For", "To", "Rows that are seen", "Rows that may be written"],
+        (
+            [
+                escape(_short(table.partition(" ")[2])),
+                *(
+                    escape(value)
+                    for value in (
+                        policy["name"].rpartition(" on ")[0],
+                        policy["for"],
+                        policy["to"],
+                        policy["using"] or "–",
+                        policy["with check"] or "–",
+                    )
+                ),
+            ]
+            for table, policies in sorted(found.policies.items())
+            for policy in sorted(policies, key=lambda one: one["name"])
+        ),
+    )
+    yield "</section>"
+
+
+def _roles(found: World) -> Iterable[str]:
+    declared = {role.name: role.comment for role in access.ROLES}
+    yield '<section aria-labelledby="roles"><h2 id="roles">Roles</h2>'
+    yield from _table(
+        ["Role", "What it is for", "Attributes"],
+        (
+            [
+                escape(name),
+                escape(declared.get(name, "not declared")),
+                escape(", ".join(_attributes(role)) or "–"),
+            ]
+            for name, role in sorted(found.roles.items())
+            if not found.superuser(name)
+        ),
+    )
+    yield "</section>"
+
+
+def _attributes(role: Mapping[str, str]) -> Iterable[str]:
+    for name in ("login", "create role", "create database", "replication", "bypass row security"):
+        if role.get(name) == "true":
+            yield name
+
+
 def _logins(report: Report) -> Iterable[str]:
     yield '<section aria-labelledby="logins"><h2 id="logins">What each login can reach</h2>'
     rows = []
@@ -384,10 +453,11 @@ def _controls(report: Report) -> Iterable[str]:
             [
                 one.control.number,
                 f"{escape(one.control.title)}<br><small>{escape(one.control.reason)}</small>",
-                f'<span class="{one.verdict.state.replace(" ", "-")}">{one.verdict.state}</span>',
+                f'<span class="{state.replace(" ", "-")}">{state}</span>',
                 escape(one.verdict.evidence),
             ]
             for one in report.controls
+            for state in (report.state_of(one),)
         ),
     )
     yield "</section>"

@@ -60,9 +60,9 @@ def render(report: Report) -> str:
     """The whole audit."""
     observed = report.observed
     lines = [
-        f"Audit of {observed.database} on PostgreSQL {observed.version.split()[0]}, "
-        f"as {observed.login}",
-        f"Scope: {', '.join(report.scope)}. {len(report.expected)} declared facts compared.",
+        f"Audit of {observed.database}{f' of {report.place}' if report.place else ''}, "
+        f"PostgreSQL {observed.version.split()[0]}, as {observed.login}",
+        f"Scope: {', '.join(report.scope)}. {len(report.expected):,} declared facts compared.",
         "",
     ]
     for one in report.findings:
@@ -81,7 +81,7 @@ def render(report: Report) -> str:
         lines.append("Unknown, never counted as clean")
         lines += [_wrapped("- ", reason, 2) for reason in report.unknown]
         lines.append("")
-    states = Counter(one.verdict.state for one in report.controls)
+    states = Counter(report.state_of(one) for one in report.controls)
     lines.append(
         "CIS PostgreSQL 17: " + ", ".join(f"{count} {state}" for state, count in states.items())
     )
@@ -129,12 +129,23 @@ def who_can(answer: Answer, *, as_json: bool) -> str:
     lines = [_wrapped("", f"Who can {answer.privilege} {answer.object}?", 0), ""]
     lines += _ways(answer.ways) or ["  nobody"]
     if answer.functions:
-        lines += ["", "Inside functions with their owner's rights, whose body decides:"]
+        lines += ["", "Inside functions with their owner's rights, whose body names it:"]
         calls: dict[str, list[str]] = {}
         for way in answer.functions:
-            calls.setdefault(way.because.removeprefix("calls "), []).append(way.login)
+            calls.setdefault(way.function, []).append(way.login)
         for call, logins in sorted(calls.items()):
             lines.append(_wrapped(f"{call}  ", ", ".join(sorted(set(logins))), 2))
+    if others := len({way.function for way in answer.other_functions}):
+        lines += [
+            "",
+            _wrapped(
+                "",
+                f"{others} more functions have their owner's rights on it, and do not name it "
+                "(--format json lists them).",
+                0,
+            ),
+        ]
+    lines += [_wrapped("Also: ", place, 0) for place in answer.elsewhere]
     return "\n".join(lines) + "\n"
 
 

@@ -32,6 +32,19 @@ class Report:
     stale: tuple[Acceptance, ...]
     controls: tuple[Result, ...] = ()
     scope: tuple[str, ...] = ("database",)
+    place: str = ""  # of a stack: its name and host
+
+    @property
+    def accepted_controls(self) -> frozenset[str]:
+        """The numbers of the controls that fail and that someone answers for."""
+        return frozenset(
+            one.id.partition(":")[2] for one, _ in self.accepted if one.kind == "control"
+        )
+
+    def state_of(self, result: Result) -> str:
+        """A control's state as people read it: one that is answered for does not fail."""
+        accepted_ = result.control.number in self.accepted_controls
+        return "accepted" if accepted_ else result.verdict.state
 
     @property
     def drift(self) -> tuple[Finding, ...]:

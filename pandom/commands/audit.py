@@ -4,6 +4,7 @@
     pandom audit who-can update audit_logs  who can, and how
     pandom audit reach                      what every login can become and gains
     pandom audit trail                      was the trail touched
+    pandom audit compare OLD.json NEW.json  what changed between two reviews
     pandom audit watch                      all of it, again and again, evidence kept (container)
     pandom audit heal FINDING …             take back what the findings name (host)
     pandom audit record                     schema/catalog.json anew, from what the revisions make
@@ -17,6 +18,7 @@ import argparse
 import importlib
 import importlib.util
 import os
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pandom.runtime import surroundings
-from pandom.runtime.errors import DONE, Failure, UserMistake
+from pandom.runtime.errors import DONE, USER_MISTAKE, Failure, UserMistake
 from schema.storage import AUDITOR, EVIDENCE
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from pandom.audit.place import Place
 
 
-FORMATS: Final = ("terminal", "json", "sarif", "html", "sql")
+FORMATS: Final = ("terminal", "json", "sarif", "html", "csv", "sql")
 
 # Instead of a file or folder; a file of that name is ./bucket.
 BUCKET: Final = "bucket"
@@ -74,6 +76,9 @@ def register(commands: Any) -> None:
     )
     heal = _question(questions, "heal", _heal, "take back what `up` leaves to a person (host)")
     heal.add_argument("findings", nargs="+", metavar="FINDING", help="ids of findings")
+    compare = _question(questions, "compare", _compare, "what changed between two reviews")
+    compare.add_argument("old", type=Path, metavar="OLD.json", help="of `--format json`")
+    compare.add_argument("new", type=Path, metavar="NEW.json")
     _question(questions, "watch", _watch, "all of it, on a schedule, evidence kept (container)")
     _question(questions, "record", _record, "schema/catalog.json anew, from the revisions")
 
@@ -165,7 +170,12 @@ def _all(args: argparse.Namespace) -> int:
             settings=place.settings,
         )
     if place.outputs is not None:
-        report = replace(report, findings=for_stack(report.findings, args.stack or "dev"))
+        stack = args.stack or "dev"
+        report = replace(
+            report,
+            findings=for_stack(report.findings, stack),
+            place=f"stack {stack} on {socket.gethostname()}",
+        )
     _write(args, render.render(report, args.format))
     return report.exit_code
 
@@ -187,10 +197,12 @@ def _observed(args: argparse.Namespace) -> Observed:
 
 
 def _who_can(args: argparse.Namespace) -> int:
-    from pandom.audit import reachability, report_terminal
+    from pandom.audit import catalog, declared, reachability, report_terminal
 
-    observed = _observed(args)
-    answer = reachability.who_can(observed, args.privilege, args.object)
+    with catalog.connect(_find(args).dsn) as connection:
+        observed = catalog.read(connection, declared.OWNERS)
+        naming = partial(catalog.functions_naming, connection)
+        answer = reachability.who_can(observed, args.privilege, args.object, naming)
     _write(args, report_terminal.who_can(answer, as_json=args.format == "json"))
     return DONE
 
@@ -241,6 +253,14 @@ def _heal(args: argparse.Namespace) -> int:
     from pandom.host import verdict
 
     return verdict.heal(args.stack or "dev", args.findings)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from pandom.audit import report_compare
+
+    changes = report_compare.changes(report_compare.read(args.old), report_compare.read(args.new))
+    _write(args, report_compare.render(changes, as_json=args.format == "json"))
+    return USER_MISTAKE if changes else DONE
 
 
 def _watch(args: argparse.Namespace) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, LiteralString
@@ -20,6 +22,8 @@ from pandom.runtime.errors import Failure, UserMistake
 from pandom.runtime.inputs import secret_file, setting
 
 CONNECT_TIMEOUT_S: Final = 5
+# The warnings "privilege not revoked" and "privilege not granted".
+_NO_EFFECT: Final = frozenset({"01006", "01007"})
 # What the server says while it starts, and what the network says before that.
 _NOT_YET: Final = (
     "connection refused",
@@ -101,6 +105,30 @@ def connect(
         lines = [line for line in str(error).splitlines() if not line.startswith("\t")]
         reason = "; ".join(lines).strip()
         raise Failure(f"no connection as {role} to {target}: {reason}") from None
+
+
+@contextmanager
+def granting(connection: psycopg.Connection) -> Iterator[None]:
+    """Raise Failure when a GRANT or REVOKE in the block did nothing or not all of it.
+
+    PostgreSQL only warns of that: the grantor had no grant option.
+    """
+    said: list[str] = []
+
+    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+        if diagnostic.sqlstate in _NO_EFFECT:
+            said.append(diagnostic.message_primary or str(diagnostic.sqlstate))
+
+    connection.add_notice_handler(note)
+    try:
+        yield
+    finally:
+        connection.remove_notice_handler(note)
+    if said:
+        raise Failure(
+            f"a GRANT or REVOKE had no effect: {'; '.join(dict.fromkeys(said))}. Next: let the "
+            "owner or a superuser do it"
+        )
 
 
 def wait(target: Target, role: str, password: str, limit_s: float = 60.0) -> None:

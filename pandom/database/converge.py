@@ -18,6 +18,7 @@ import psycopg.errors
 from psycopg import sql
 
 from pandom.database.catalog_query import query
+from pandom.database.connect import granting
 from pandom.runtime.errors import Failure
 from pandom.runtime.paths import ROOT
 from schema import access
@@ -291,7 +292,8 @@ def _change(connection: psycopg.Connection, found: Difference, opt_in: frozenset
 def _run(connection: psycopg.Connection, statements: list[sql.Composed]) -> None:
     """All in one round trip."""
     if statements:
-        connection.execute(sql.SQL("; ").join([*statements, sql.SQL("set local role none")]))
+        with granting(connection):
+            connection.execute(sql.SQL("; ").join([*statements, sql.SQL("set local role none")]))
 
 
 def _owners(connection: psycopg.Connection) -> dict[tuple[str, str], str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from pandom.database import cluster, holders
-from pandom.database.connect import connect, opt_in, target_from_environment, wait
+from pandom.database.connect import connect, granting, opt_in, target_from_environment, wait
 from pandom.database.restore import restoring
 from pandom.jobs.steps import step
 from pandom.runtime.errors import Failure
@@ -26,8 +26,9 @@ def run() -> None:
             server = target.on("postgres")
             with connect(server, SUPERUSER, password, autocommit=True) as connection:
                 restoring.refuse(restoring.marked(connection), "The cluster job")
-                cluster.apply_roles(connection, opt_in())
-                cluster.close_other_databases(connection)
+                with granting(connection):
+                    cluster.apply_roles(connection, opt_in())
+                    cluster.close_other_databases(connection)
             cluster.release_roles(target, password, opt_in())
             results.append("as declared")
         with step("extensions and system catalogs") as results:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
@@ -85,7 +86,9 @@ def test_what_a_login_cannot_see_is_unknown_and_1(shipped: Shipped) -> None:
     ("words", "code", "message"),
     [
         (["who-can", "read", "x"], 2, "is no privilege"),
-        (["what"], 2, "does not know 'what'"),
+        (["what"], 2, "invalid choice: 'what'"),
+        (["reach", "--anchor", "x"], 2, "unrecognized arguments: --anchor x"),
+        (["compare", "no-such-file.json", "x"], 2, "expected a report as JSON"),
         (["--dsn", "host=127.0.0.1 port=1"], 1, "could not connect"),
         (["--accepted", "no-such-file.toml"], 2, "cannot be read"),
     ],
@@ -124,9 +127,47 @@ def test_questions_are_answered_as_text_and_json(shipped: Shipped) -> None:
     assert {way["login"] for way in answer["ways"]} == {"postgres", "pandom_migrator"}
     hashes = pandom(shipped, "who-can", "select", "auth_users.password_hash").stdout
     assert "past row security (BYPASSRLS)" in " ".join(hashes.split())
+    assert "with their owner's rights, whose body names it" in hashes
+    assert "confirm_password(" in hashes
+    assert "more functions have their owner's rights on it" in " ".join(hashes.split())
+    assert "Also: changes stand in public.audit_logs" in " ".join(hashes.split())
     reach = pandom(shipped, "reach")
     assert reach.returncode == 0
     assert max(map(len, reach.stdout.splitlines())) <= 80
+
+
+def test_two_reviews_are_compared(shipped: Shipped, tmp_path: Path) -> None:
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    pandom(shipped, "--format", "json", "--output", str(before))
+    assert pandom(shipped, "compare", str(before), str(before)).returncode == 0
+    shipped.execute(SAVE)
+    try:
+        pandom(shipped, "--format", "json", "--output", str(after))
+    finally:
+        shipped.execute(HEAL)
+    found = pandom(shipped, "compare", str(before), str(after))
+    assert found.returncode == 2
+    assert "findings privilege-extra:table public.auth_users:PUBLIC\n    before  nothing" in (
+        found.stdout
+    )
+    changes = json.loads(
+        pandom(shipped, "compare", str(before), str(after), "--format", "json").stdout
+    )["changes"]
+    assert {one["part"] for one in changes} >= {"findings"}
+
+
+def test_a_spreadsheet_has_each_privilege(shipped: Shipped) -> None:
+    rows = list(csv.DictReader(pandom(shipped, "--format", "csv").stdout.splitlines()))
+    assert {
+        "role": "pandom_app",
+        "login": "yes",
+        "kind": "table",
+        "object": "public.sessions",
+        "privilege": "DELETE",
+        "grant option": "no",
+        "grantor": "",
+        "owner": "pandom_owner",
+    } in rows
 
 
 # -- forms of the report, of one report with drift --------------------------------------------
