@@ -201,7 +201,7 @@ _KEYS: Final[dict[str, _Key]] = {
     "sslmode": _Key(
         str, "verify-full", "clients are told (`pandom env`)", _one_of("verify-full", "require")
     ),
-    "adminEmail": _Key(str, "admin@pandom.com", "see docs/runbook.md, Rotation", _email),
+    "adminEmail": _Key(str, "admin@pandom.com", "see docs/runbook.md, The administrator", _email),
     "sampleData": _Key(bool, False, "on adds the samples, off leaves what is there"),
     "serviceLogin": _Key(bool, False, "the login is made, or taken away with its rights"),
     "signedContext": _Key(
@@ -216,7 +216,7 @@ _KEYS: Final[dict[str, _Key]] = {
     ),
     "backup": _Key(str, "none", "nothing but what is checked", _one_of("none", "external")),
     "protect": _Key(bool, False, "`up` protects the stack, or lets it be removed"),
-    "adminPassword": _Key(str, "", "see docs/runbook.md, Rotation"),
+    "adminPassword": _Key(str, "", "see docs/runbook.md, The administrator"),
     "appPassword": _Key(str, "", _NEW_LOGIN),
     "userPassword": _Key(str, "", _NEW_LOGIN),
     "minioSecretKey": _Key(str, "", _NEW_LOGIN),

@@ -19,7 +19,7 @@ import psycopg
 import sqlalchemy
 from alembic.autogenerate import produce_migrations
 from alembic.operations import Operations
-from alembic.operations.ops import DowngradeOps, ModifyTableOps, UpgradeOps
+from alembic.operations.ops import AlterColumnOp, DowngradeOps, ModifyTableOps, UpgradeOps
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
@@ -334,6 +334,10 @@ def _steps(operations: UpgradeOps | DowngradeOps | None) -> Iterator[tuple[str, 
     """Each operation's table and SQL."""
     for one in operations.ops if operations is not None else ():
         for step in one.ops if isinstance(one, ModifyTableOps) else [one]:
+            if isinstance(step, AlterColumnOp) and step.column_name == "epoch":
+                step.modify_server_default = False  # each restore begins a new epoch of the trail
+                if not step.has_changes():
+                    continue
             text = io.StringIO()
             context = MigrationContext.configure(
                 dialect_name="postgresql",

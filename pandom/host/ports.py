@@ -37,18 +37,20 @@ def free(port: int) -> bool:
 def refuse_taken(stack: Stack, settings: Settings, engine: Engine) -> None:
     """Raise UserMistake, before anything is touched, if somebody else has a port of the stack."""
     own = {port for one in engine.containers() if one.status == "running" for port in one.ports}
-    problems = []
+    problems, advice = [], []
     for key, port in zip(_KEYS, (settings.postgres_port, settings.minio_port), strict=True):
         if port in own or free(port):
             continue
         container = engine.publisher(port)
         holder = f"container {container}" if container else listener(port) or "an unknown process"
         problems.append(f"  {PROJECT}:{key}: port {port} of 127.0.0.1 is in use by {holder}")
+        other = next((one for one in range(port % 10000 + 10000, 32768) if free(one)), 15432)
+        advice.append(f"  {PROJECT}:{key}: {other}")
     if problems:
         raise UserMistake(
             "\n".join(["Nothing was touched, because a port is taken:", *problems])
             + f"\nNext: free it, or choose another in stacks/{stack.file.name}, such as:\n"
-            + f"  {PROJECT}:{_KEYS[0]}: 15432"
+            + "\n".join(advice)
         )
 
 

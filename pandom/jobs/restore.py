@@ -23,7 +23,7 @@ def prepare(name: str) -> None:
             raise _failure(name, error) from None
     print(
         f"next, in `make shell`: psql -h localhost -U pandom_user -d {name} < backup.sql\n"
-        f"then, outside of it: pandom db finish {name}"
+        f"then, outside of it: .venv/bin/pandom db finish {name}"
     )
 
 

@@ -44,6 +44,12 @@ def test_models_and_a_migrated_database_agree(shared: Database) -> None:
     assert _draft(shared) == Draft("", "", ())
 
 
+def test_the_epoch_of_a_restored_database_is_no_difference(database: Database) -> None:
+    with database.owner("pandom_trail") as connection:
+        connection.execute("alter table public.audit_logs alter column epoch set default 2")
+    assert _draft(database) == Draft("", "", ())
+
+
 # What is wrong in the database, and what heals it.
 FAULTS = {
     "a CHECK's text": (

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pandom.config.outputs import ENV_NAMES, UNSHARED
-from pandom.config.settings import PROFILES, SettingsError
-from pandom.host import health, repair, stack, superuser
+from pandom.config.settings import PROFILES, SettingsError, load
+from pandom.host import health, ports, repair, stack, superuser
 from pandom.host.access import hidden, variables
 from pandom.host.engine import Container
 from pandom.host.stack import Stack
@@ -261,6 +261,15 @@ def test_what_is_off_is_brought_up_first(broken: FakeEngine) -> None:
     assert findings.replace == []
 
 
+def test_each_taken_port_gets_a_proposal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "free", lambda port: port not in (5432, 9000, 15432))
+    monkeypatch.setattr(FakeEngine, "publisher", lambda _self, _port: "another", raising=False)
+    engine: Any = FakeEngine([], {}, [])
+    with pytest.raises(UserMistake) as refused:
+        ports.refuse_taken(stack.Stack("dev"), load("dev", {}), engine)
+    assert str(refused.value).endswith("postgresPort: 15433\n  pandom-stack:minioPort: 19000")
+
+
 def test_an_address_that_a_run_left_in_the_state_is_mended() -> None:
     provider = resource("pulumi:providers:postgresql", "cluster", inputs={"port": "15432"})
     volume = resource("docker:index/volume:Volume", "data", "data")
@@ -381,6 +390,11 @@ def test_outputs_of_an_earlier_version_are_named() -> None:
 def test_the_migrator_and_the_superuser_are_not_handed_out(role: str) -> None:
     with pytest.raises(UserMistake, match=role):
         variables(OUTPUTS, role)
+
+
+def test_a_login_that_a_setting_makes_says_so() -> None:
+    with pytest.raises(UserMistake, match="serviceLogin: true"):
+        variables(OUTPUTS, "pandom_service")
 
 
 def report(**checks: bool) -> health.Report:

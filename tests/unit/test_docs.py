@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 
@@ -70,6 +71,42 @@ def test_links_lead_somewhere() -> None:
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} → {target}"
+
+
+def anchors(text: str) -> set[str]:
+    """What a link may name behind the #, as GitHub makes it of the headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_links_lead_to_headings() -> None:
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([\w-]+)\)", page.read_text()):
+            there = (page.parent / target) if target else page
+            assert anchor in anchors(there.read_text()), f"{page.name} → {target}#{anchor}"
+
+
+def test_settings_name_sections_that_exist() -> None:
+    text = (ROOT / "docs" / "reference" / "configuration.md").read_text()
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs" / "runbook.md").read_text(), re.M)
+    named = re.findall(r"docs/runbook\.md, ([\w ]+)", text)
+    assert named
+    assert set(map(str.strip, named)) <= set(headings)
+
+
+def test_git_ignores_what_the_pages_have_people_write() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "".join(page.read_text() for page in pages)
+    names = re.findall(r"(?:> |--output |--anchor )([\w.]+\.\w+|\.env)\b", text)
+    assert {".env", "env.list", "backup.sql", "heads.jsonl", "audit.json"} <= set(names)
+    ignored = subprocess.run(
+        ["git", "check-ignore", *sorted(set(names))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert set(names) == set(ignored.stdout.split())
 
 
 def test_decisions_are_numbered_without_a_gap() -> None:

@@ -81,7 +81,8 @@ def prepare(server: Target, password: str, name: str, opt_in: frozenset[str]) ->
             "and relkind in ('r', 'p'))",
         ):
             raise UserMistake(
-                f"database {name} is not empty. Next: choose another name, or drop it first"
+                f"database {name} is not empty. Next: choose another name; or\n"
+                f"`CONFIRM={name} .venv/bin/pandom db prepare {name}` keeps it under another"
             )
         restoring.mark(connection, name)
         cluster.apply_grants(connection, opt_in, connecting=(OPERATOR,))

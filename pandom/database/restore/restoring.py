@@ -52,10 +52,11 @@ def refuse(names: Sequence[str], what: str) -> None:
     """Raises: UserMistake when there are any; ``what`` is what will not run meanwhile."""
     if not names:
         return
-    finish = "\n".join(f"  pandom db finish {name}" for name in names)
+    finish = "\n".join(f"  .venv/bin/pandom db finish {name}" for name in names)
     raise UserMistake(
         f"A restore is not finished: {', '.join(names)}. {what} would let logins into a database "
         "that\nwas not checked, or take away what the restore needs. Next, with --stack if it is "
         "not `dev`:\n"
-        f"{finish}\nor, to give it up, drop the database as the superuser; then this again."
+        f"{finish}\nor, to give it up, drop the database as the superuser (docs/runbook.md); "
+        "then this again."
     )
