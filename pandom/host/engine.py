@@ -13,6 +13,7 @@ import docker
 import docker.errors
 import requests
 
+from pandom.errors import UserMistake
 from pandom.host import docker_endpoint
 from pandom.host.docker_endpoint import DockerSilent
 from pandom.host.identity import Thing
@@ -36,6 +37,11 @@ def connect() -> docker.DockerClient:
     docker_endpoint.check(endpoint)
     try:
         return docker.from_env(timeout=_TIMEOUT_S)
+    except (AttributeError, TypeError) as error:  # what its library makes of a strange file
+        raise UserMistake(
+            f"Docker's config.json, in $DOCKER_CONFIG or ~/.docker, cannot be used: {error}.\n"
+            "Nothing was touched. Next: mend the file."
+        ) from error
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise DockerSilent(
             f"Docker at {endpoint} cannot be used: {error}\nNothing was touched. {endpoint.choice}"
@@ -65,6 +71,11 @@ class Container:
     def good(self) -> bool:
         """Whether it runs and, where it has a health check, passes it."""
         return self.status == "running" and self.health in (None, "healthy")
+
+    @property
+    def holds_ports(self) -> bool:
+        """Whether its ports on the host are taken, by itself."""
+        return self.status in ("running", "paused", "restarting")
 
     @property
     def hopeless(self) -> bool:
@@ -179,8 +190,11 @@ class Engine:
         return True
 
     def start(self, container: Container) -> None:
-        """Start a stopped container; raises docker.errors.APIError when it cannot."""
-        self.client.api.start(container.id)
+        """Start a stopped or paused container; raises docker.errors.APIError when it cannot."""
+        if container.status == "paused":
+            self.client.api.unpause(container.id)
+        else:
+            self.client.api.start(container.id)
 
     def restart(self, container: Container) -> None:
         """Restart a container, which has no verdict of its health check after that."""

@@ -194,6 +194,9 @@ class _Up:
             if superuser.open_database(exported):
                 self._changed += 1
                 say(f"  healed: database {DATABASE}: connections were refused or limited")
+            if silenced := superuser.silence_logins(exported, settings.opt_in):
+                self._changed += 1
+                say(f"  switched off, as nobody declared it: login trigger {', '.join(silenced)}")
             if applied is None:
                 refuse(self._revisions, of_running(exported))
             self._say_healed(superuser.heal_cluster(exported, settings.opt_in))
