@@ -17,9 +17,15 @@ from pandom.errors import UserMistake
 from pandom.host import docker_endpoint
 from pandom.host.docker_endpoint import DockerSilent
 from pandom.host.identity import Thing
-from pandom.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK
+from pandom.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK, resource_name
+from stacks.readers import READERS
 
 _TIMEOUT_S: Final = 30
+# The parts after which containers and volumes are named.
+_CONTAINERS: Final = (
+    *("keys", "postgres", "minio", "cluster", "storage", "migration", "janitor", "auditor"),
+)
+_VOLUMES: Final = ("data", "objects", "keys-ca", *(f"keys-{reader}" for reader in READERS))
 _NOTHING: Final = "/bin/sh -c #(nop)"  # a step that only sets something
 _STOP_S: Final = 20  # below the client's own limit
 _YOUNG: Final = timedelta(minutes=2)  # twice the longest pause between two restarts
@@ -162,6 +168,29 @@ class Engine:
         """Names, sorted."""
         answer = self.client.api.volumes(filters=self._filter)
         return sorted(one["Name"] for one in answer.get("Volumes") or ())
+
+    def has_volume(self, name: str) -> bool:
+        """Whether it is there, also without labels: one that was put back by hand has none."""
+        try:
+            self.client.api.inspect_volume(name)
+        except docker.errors.NotFound:
+            return False
+        return True
+
+    def namesakes(self, stack: str) -> list[Thing]:
+        """Containers and volumes with a name of the stack's that do not carry its label."""
+        names = {resource_name(stack, part) for part in (*_CONTAINERS, *_VOLUMES)}
+        containers = self.client.api.containers(all=True)
+        found = [
+            Thing("container", one["Id"], name.lstrip("/"), one["Labels"] or {})
+            for one in containers
+            for name in one["Names"] or ()
+        ]
+        found += [
+            Thing("volume", one["Name"], one["Name"], one["Labels"] or {})
+            for one in self.client.api.volumes().get("Volumes") or ()
+        ]
+        return [one for one in found if one.name in names and one.labels.get(LABEL_STACK) != stack]
 
     def things(self) -> list[Thing]:
         """Everything that carries the stack's label, with all of its labels."""

@@ -112,6 +112,7 @@ class _Up:
         engine = self._engine = Engine(self._stack.name)
         if not self._adopting:
             identity.refuse(self._stack.name, engine.things(), recorded)
+            identity.refuse_namesakes(engine.namesakes(self._stack.name), recorded)
         settings = self._prepare()
         lost = repair.lost_for_good(engine, recorded)
         repair.refuse_lost(self._stack, lost, settings)

@@ -229,6 +229,9 @@ class FakeEngine:
     def volumes(self) -> list[str]:
         return self._lists[2]
 
+    def has_volume(self, name: str) -> bool:
+        return name in self._lists[2]
+
     def has_image(self, reference: str) -> bool:
         return reference != "pruned"
 
