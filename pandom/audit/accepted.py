@@ -50,8 +50,10 @@ def load(path: Path = FILE) -> tuple[Acceptance, ...]:
         entries = tomllib.loads(path.read_text()).get("accepted", [])
     except OSError as error:
         raise UserMistake(f"{path}: cannot be read: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # no TOML, or no UTF-8
         raise UserMistake(f"{path}: {error}") from error
+    if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
+        raise UserMistake(f"{path}: each entry must begin with a line [[accepted]]")
     return tuple(_acceptance(path, number, entry) for number, entry in enumerate(entries, 1))
 
 

@@ -74,6 +74,12 @@ def run(name: str, profile: str | None = None) -> None:
         passphrase.ensure()
         if said := files.prepare_file(stack, profile):
             say(f"  {said}")
+        if not files.forget_salt(stack):
+            raise UserMistake(
+                f"stacks/{stack.file.name} holds secrets that another state's passphrase "
+                "encrypted.\nNothing was touched. Next: take them out of the file (they are kept "
+                f"with the data),\nthen CONFIRM={name} {AGAIN} --stack {name}"
+            )
         if identity.protected(things):
             files.set_values(stack, {"protect": True})
         files.settings(stack)
@@ -94,7 +100,6 @@ def _take(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
     if not stack.exists():
         if stack.short_lived:
             ports.reserve(stack)
-        _forget_salt(stack)
         pulumi.init()
     failed = _make_secrets(pulumi)
     exported = pulumi.export(secrets=True)
@@ -112,24 +117,6 @@ def _take(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
         engine.remove_container(one.id)
     for network in engine.networks():
         engine.remove_network(network)
-
-
-def _forget_salt(stack: Stack) -> None:
-    """Take the other passphrase's salt out of the stack's file; Pulumi writes its own.
-
-    Raises UserMistake when the file holds secrets that only that passphrase opens.
-    """
-    text = stack.file.read_text()
-    if "encryptionsalt:" not in text:
-        return
-    if "secure:" in text:
-        raise UserMistake(
-            f"stacks/{stack.file.name} holds secrets that another state's passphrase encrypted.\n"
-            "Nothing was removed. Next: take them out of the file (they are kept with the data),\n"
-            f"then CONFIRM={stack.name} {AGAIN} --stack {stack.name}"
-        )
-    kept = [one for one in text.splitlines() if not one.startswith("encryptionsalt:")]
-    files.write_atomically(stack.file, "\n".join(kept) + "\n", 0o644)
 
 
 def _make_secrets(pulumi: Pulumi) -> PulumiFailed | None:

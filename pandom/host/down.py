@@ -15,7 +15,7 @@ from pandom.host.engine import Engine
 from pandom.host.identity import Thing
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
-from pandom.host.state import State
+from pandom.host.state import VOLUME, State
 from pandom.host.up import toolchain_variables
 from pandom.runtime.errors import Failure, UserMistake
 from pandom.runtime.naming import LABEL_OWNER, PROJECT
@@ -46,7 +46,7 @@ def run(name: str, without_state: bool = False) -> None:
             # A killed run leaves containers that hold volumes and that no state knows.
             repair.remove_unknown(engine, recorded)
             _destroy(stack, Pulumi(stack, variables), engine)
-        _leftovers(engine)
+        _leftovers(engine, recorded)
         files.forget(stack)
         _verify(stack, engine)
     say(
@@ -105,14 +105,15 @@ def _destroy(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
         display.close()
 
 
-def _leftovers(engine: Engine) -> None:
-    """Remove what carries the stack's label, whoever made it."""
+def _leftovers(engine: Engine, recorded: State) -> None:
+    """Remove what carries the stack's label, whoever made it, and its volumes without one,
+    which were put back by hand."""
     for one in engine.containers():
         engine.remove_container(one.id)
     engine.remove_build_steps()
     for network in engine.networks():
         engine.remove_network(network)
-    for volume in engine.volumes():
+    for volume in sorted({*engine.volumes(), *recorded.names(VOLUME)}):
         try:
             engine.remove_volume(volume)
         except docker.errors.APIError as error:

@@ -13,12 +13,19 @@ import docker
 import docker.errors
 import requests
 
+from pandom.config.readers import READERS
 from pandom.host.identity import Thing
 from pandom.runtime import docker_endpoint
 from pandom.runtime.docker_endpoint import DockerSilent
-from pandom.runtime.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK
+from pandom.runtime.errors import UserMistake
+from pandom.runtime.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK, resource_name
 
 _TIMEOUT_S: Final = 30
+# The parts after which containers and volumes are named.
+_CONTAINERS: Final = (
+    *("keys", "postgres", "minio", "cluster", "storage", "migration", "janitor", "auditor"),
+)
+_VOLUMES: Final = ("data", "objects", "keys-ca", *(f"keys-{reader}" for reader in READERS))
 _NOTHING: Final = "/bin/sh -c #(nop)"  # a step that only sets something
 _STOP_S: Final = 20  # below the client's own limit
 _YOUNG: Final = timedelta(minutes=2)  # twice the longest pause between two restarts
@@ -36,6 +43,11 @@ def connect() -> docker.DockerClient:
     docker_endpoint.check(endpoint)
     try:
         return docker.from_env(timeout=_TIMEOUT_S)
+    except (AttributeError, TypeError) as error:  # what its library makes of a strange file
+        raise UserMistake(
+            f"Docker's config.json, in $DOCKER_CONFIG or ~/.docker, cannot be used: {error}.\n"
+            "Nothing was touched. Next: mend the file."
+        ) from error
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise DockerSilent(
             f"Docker at {endpoint} cannot be used: {error}\nNothing was touched. {endpoint.choice}"
@@ -65,6 +77,11 @@ class Container:
     def good(self) -> bool:
         """Whether it runs and, where it has a health check, passes it."""
         return self.status == "running" and self.health in (None, "healthy")
+
+    @property
+    def holds_ports(self) -> bool:
+        """Whether its ports on the host are taken, by itself."""
+        return self.status in ("running", "paused", "restarting")
 
     @property
     def hopeless(self) -> bool:
@@ -152,6 +169,29 @@ class Engine:
         answer = self.client.api.volumes(filters=self._filter)
         return sorted(one["Name"] for one in answer.get("Volumes") or ())
 
+    def has_volume(self, name: str) -> bool:
+        """Whether it is there, also without labels: one that was put back by hand has none."""
+        try:
+            self.client.api.inspect_volume(name)
+        except docker.errors.NotFound:
+            return False
+        return True
+
+    def namesakes(self, stack: str) -> list[Thing]:
+        """Containers and volumes with a name of the stack's that do not carry its label."""
+        names = {resource_name(stack, part) for part in (*_CONTAINERS, *_VOLUMES)}
+        containers = self.client.api.containers(all=True)
+        found = [
+            Thing("container", one["Id"], name.lstrip("/"), one["Labels"] or {})
+            for one in containers
+            for name in one["Names"] or ()
+        ]
+        found += [
+            Thing("volume", one["Name"], one["Name"], one["Labels"] or {})
+            for one in self.client.api.volumes().get("Volumes") or ()
+        ]
+        return [one for one in found if one.name in names and one.labels.get(LABEL_STACK) != stack]
+
     def things(self) -> list[Thing]:
         """Everything that carries the stack's label, with all of its labels."""
         found = [
@@ -179,8 +219,11 @@ class Engine:
         return True
 
     def start(self, container: Container) -> None:
-        """Start a stopped container; raises docker.errors.APIError when it cannot."""
-        self.client.api.start(container.id)
+        """Start a stopped or paused container; raises docker.errors.APIError when it cannot."""
+        if container.status == "paused":
+            self.client.api.unpause(container.id)
+        else:
+            self.client.api.start(container.id)
 
     def restart(self, container: Container) -> None:
         """Restart a container, which has no verdict of its health check after that."""

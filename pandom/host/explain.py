@@ -47,7 +47,8 @@ _KNOWN: Final = (
     ),
     (
         r"incorrect passphrase",
-        "The passphrase file is not the one that the state was written with.",
+        "The passphrase file is not the one that the state, or a secret in the stack's file, was "
+        "written with.",
         "Put the right file back from your backup (docs/runbook.md, Lost passphrase).",
     ),
     (

@@ -143,6 +143,21 @@ def refuse(stack: str, things: Iterable[Thing], state: State) -> None:
     )
 
 
+def refuse_namesakes(namesakes: Iterable[Thing], state: State) -> None:
+    """Raise UserMistake, before anything is touched, for what somebody gave the stack's names.
+
+    A volume that the state knows is the stack's: it was put back from a backup.
+    """
+    found = [one for one in namesakes if one.id not in state.ids]
+    if found:
+        raise UserMistake(
+            "Docker has these under names of the stack, and pandom did not make them:\n"
+            + "".join(f"  {one.kind} {one.name}\n" for one in found)
+            + "Nothing was touched. Next: remove or rename them (`docker rename`, "
+            "`docker volume rm`),\nor give the stack another name."
+        )
+
+
 def refuse_renamed(stack: str, state: State) -> None:
     """Raise UserMistake for a state that was renamed: every name in Docker would change."""
     former = state.label(LABEL_STACK)

@@ -36,22 +36,26 @@ def free(port: int) -> bool:
 
 def refuse_taken(stack: Stack, settings: Settings, engine: Engine) -> None:
     """Raise UserMistake, before anything is touched, if somebody else has a port of the stack."""
-    own = {port for one in engine.containers() if one.status == "running" for port in one.ports}
-    problems, advice = [], []
+    own = {port for one in engine.containers() if one.holds_ports for port in one.ports}
+    problems, others = [], []
     for key, port in zip(_KEYS, (settings.postgres_port, settings.minio_port), strict=True):
         if port in own or free(port):
             continue
         container = engine.publisher(port)
         holder = f"container {container}" if container else listener(port) or "an unknown process"
         problems.append(f"  {PROJECT}:{key}: port {port} of 127.0.0.1 is in use by {holder}")
-        other = next((one for one in range(port % 10000 + 10000, 32768) if free(one)), 15432)
-        advice.append(f"  {PROJECT}:{key}: {other}")
+        others.append(f"  {PROJECT}:{key}: {_another(port)}")
     if problems:
         raise UserMistake(
             "\n".join(["Nothing was touched, because a port is taken:", *problems])
             + f"\nNext: free it, or choose another in stacks/{stack.file.name}, such as:\n"
-            + "\n".join(advice)
+            + "\n".join(others)
         )
+
+
+def _another(port: int) -> int:
+    """A free port whose number reminds of the one that is taken."""
+    return next((one for one in range(port % 10_000 + 10_000, 32_768) if free(one)), port)
 
 
 def listener(port: int) -> str | None:
@@ -103,4 +107,4 @@ def _recorded() -> Iterator[int]:
     pattern = re.compile(rf"{PROJECT}:(?:{'|'.join(_KEYS)}): *['\"]?(\d+)")
     for path in paths.state_home().glob("*/Pulumi.*.yaml"):
         with contextlib.suppress(OSError):
-            yield from (int(port) for port in pattern.findall(path.read_text()))
+            yield from (int(port) for port in pattern.findall(path.read_text(errors="replace")))

@@ -27,6 +27,10 @@ from pandom.runtime.progress import say
 SHORT_S: Final = 60.0  # for commands that only read or write the state
 LONG_S: Final = 1500.0  # for operations; a cold one builds three images
 STOP_S: Final = 45.0  # for Pulumi to finish what is in progress after an interrupt
+# Free space for the state: to begin with, and to end in order. On a full disk Pulumi tries
+# for ever, and leaves half a state.
+BEGIN_MB: Final = 16
+END_MB: Final = 4
 
 
 def _killed(operation: str, number: int) -> str:
@@ -37,6 +41,20 @@ def _killed(operation: str, number: int) -> str:
         f"`pulumi {operation}` was ended from outside by {name}{why}.\n"
         "The servers are as they were at that moment. Next: run this again, it goes on from there."
     )
+
+
+def refuse_full(least_mb: int) -> None:
+    """Raise Failure when there is no room for the state."""
+    if not paths.backend().exists():
+        return
+    found = os.statvfs(paths.backend())
+    free_mb = found.f_bavail * found.f_frsize / 2**20
+    if found.f_blocks and free_mb < least_mb:
+        raise Failure(
+            f"There is no room for the state in {paths.state_home()}: {free_mb:.0f} MB are free, "
+            f"{BEGIN_MB} are needed.\n"
+            "Next: make room there (`df -h`, `docker system df`), then run this again."
+        )
 
 
 class PulumiFailed(Failure):
@@ -102,6 +120,7 @@ class Pulumi:
     def init(self) -> None:
         """Make the stack's empty state."""
         paths.backend().mkdir(parents=True, exist_ok=True, mode=0o700)
+        refuse_full(BEGIN_MB)
         self._output("stack", "init", "--no-select")
 
     def export(self, secrets: bool = False) -> Mapping[str, Any]:
@@ -147,6 +166,7 @@ class Pulumi:
         Raises PulumiFailed, Failure when it does not end, KeyboardInterrupt after
         an interrupt has been handed on and Pulumi has stopped.
         """
+        refuse_full(BEGIN_MB)
         command = self._command(operation, "--json", *options)
         # A session of its own: a terminal's Ctrl-C would reach Pulumi directly, ours
         # would be the second, and the second one makes it drop its state.
@@ -188,7 +208,7 @@ class _Run:
         assert self._child.stdout is not None  # noqa: S101 - for mypy
         threading.Thread(target=self._read, args=(self._child.stdout,), daemon=True).start()
         try:
-            if not self._drain(limit_s, self._watch):
+            if not self._drain(limit_s, self._look):
                 raise Failure(
                     f"`pulumi {self._operation}` did not end within {limit_s:.0f} s; stopped.\n"
                     "Next: `.venv/bin/pandom status` shows what runs; this again goes on from here."
@@ -202,6 +222,10 @@ class _Run:
         if code or self._closed is None or not self._closed.succeeded:
             raise PulumiFailed(self._operation, self._said)
         return self._closed.changes
+
+    def _look(self) -> None:
+        refuse_full(END_MB)
+        self._watch()
 
     def _read(self, stream: IO[str]) -> None:
         for line in stream:

@@ -57,12 +57,11 @@ def remove_unknown(engine: Engine, state: State) -> int:
 
 def lost_for_good(engine: Engine, state: State) -> list[str]:
     """The volumes with people's data that the state knows and Docker has no longer."""
-    there = set(engine.volumes())
     known = {one.name for one in state.of_type(VOLUME) if one.label.get(LABEL_PART) in DATA}
     if state.completed and (stack := state.label(LABEL_STACK)):
         # A refresh after the loss takes them out of the state.
         known |= {resource_name(stack, part) for part in DATA}
-    return sorted(known - there)
+    return sorted(one for one in known if not engine.has_volume(one))
 
 
 def refuse_lost(stack: Stack, lost: list[str], settings: Settings) -> None:
@@ -128,8 +127,8 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
     """Compare the state with the engine; ``ports`` are the servers' as they shall be."""
     findings = Findings()
     containers = {one.id: one for one in engine.containers()}
-    networks, volumes = engine.networks(), set(engine.volumes())
-    missing_volume = any(one.name not in volumes for one in state.of_type(VOLUME))
+    networks = engine.networks()
+    missing_volume = any(not engine.has_volume(one.name) for one in state.of_type(VOLUME))
     images = [one.urn for one in state.of_type(IMAGE) if not _present(engine, one.outputs)]
     off = (
         bool(images)

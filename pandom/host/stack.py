@@ -85,13 +85,13 @@ class Stack:
         return "production" if self.name.startswith("prod") else "development"
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
+def write_atomically(path: Path, text: str | bytes, mode: int = 0o600) -> None:
     """Replace a file so that a kill leaves the old or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as sink:
-            sink.write(text)
+        with os.fdopen(handle, "wb") as sink:
+            sink.write(text.encode() if isinstance(text, str) else text)
             sink.flush()
             os.fsync(sink.fileno())
         Path(name).chmod(mode)
@@ -108,9 +108,11 @@ def prepare_file(stack: Stack, profile: str | None = None) -> str | None:
     clone sees the same stack; else the template of the profile.
     """
     if stack.file.exists():
+        forget_salt(stack)
         return None
     if stack.exists() and stack.kept_file.exists():
-        write_atomically(stack.file, stack.kept_file.read_text(), 0o644)
+        write_atomically(stack.file, stack.kept_file.read_bytes(), 0o644)
+        forget_salt(stack)
         return f"stacks/{stack.file.name} restored from the last run"
     name = TEMPLATES[profile or stack.profile]
     source = paths.ROOT / "stacks" / "templates" / f"{name}.yaml"
@@ -118,14 +120,46 @@ def prepare_file(stack: Stack, profile: str | None = None) -> str | None:
     return f"stacks/{stack.file.name} copied from templates/{name}.yaml; yours to edit"
 
 
+def forget_salt(stack: Stack) -> bool:
+    """Take another state's salt out of the file, or Pulumi finds the passphrase wrong; it
+    writes its own. False when the file holds secrets that belong to that salt."""
+    text = _text(stack)
+    found = re.search(r"^encryptionsalt:[ \t]*(\S*).*\n?", text, re.MULTILINE)
+    if found is None or found[1].strip("\"'") == stack.recorded().salt:
+        return True
+    if "secure:" in text:
+        return False
+    write_atomically(stack.file, text.replace(found[0], ""), 0o644)
+    return True
+
+
 def keep_copy(stack: Stack) -> None:
     """Keep the file for other clones, after each run. It holds no secret in clear."""
     if stack.file.exists() and stack.exists():
-        text = stack.file.read_text()
+        text = stack.file.read_bytes()
         with contextlib.suppress(FileNotFoundError):
-            if stack.kept_file.read_text() == text:
+            if stack.kept_file.read_bytes() == text:
                 return
         write_atomically(stack.kept_file, text)
+
+
+class _Once(yaml.SafeLoader):
+    """Refuses a key that is written twice, as Pulumi does; PyYAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"written twice: {', '.join(twice)}", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _text(stack: Stack) -> str:
+    try:
+        return stack.file.read_text()
+    except UnicodeDecodeError as error:
+        raise SettingsError(stack.name, ["not UTF-8: save it in that encoding"]) from error
 
 
 def read_file(stack: Stack) -> Mapping[str, Any]:
@@ -134,7 +168,7 @@ def read_file(stack: Stack) -> Mapping[str, Any]:
     Raises SettingsError when the file is no YAML of that shape.
     """
     try:
-        document = yaml.safe_load(stack.file.read_text())
+        document = yaml.load(_text(stack), _Once)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise SettingsError(stack.name, [f"not YAML: {' '.join(str(error).split())}"]) from error
     config = (document or {}).get("config") if isinstance(document or {}, Mapping) else None
@@ -169,7 +203,7 @@ def _among(key: str, names: list[str]) -> bool:
 
 def set_values(stack: Stack, values: Mapping[str, int | bool | str]) -> None:
     """Write values into the stack's file, leaving its comments alone."""
-    text = stack.file.read_text()
+    text = _text(stack)
     for key, value in values.items():
         line = f"  {PROJECT}:{key}: {json.dumps(value)}"
         pattern = re.compile(rf"^\s+{PROJECT}:{key}:.*$", re.MULTILINE)

@@ -66,6 +66,9 @@ class State:
             for one in raw
             if not one.get("delete")
         ]
+        provider = ((deployment or {}).get("deployment") or {}).get("secrets_providers") or {}
+        # What makes the key of its secrets from the passphrase.
+        self.salt: str | None = (provider.get("state") or {}).get("salt")
         # Whatever waits to be deleted is known to the state too.
         self.ids = {str(one.get("id", "")) for one in raw}
         # What a killed run had begun to make: it may be there, and its labels are ours.

@@ -72,7 +72,7 @@ def clear(value: Any) -> Any:
 # What only a superuser may set, and what its statements need besides.
 _MORE: Final = (
     "-c session_replication_role=origin -c session_preload_libraries= "
-    "-c local_preload_libraries= -c event_triggers=on -c search_path= -c lock_timeout=4s"
+    "-c local_preload_libraries= -c event_triggers=off -c search_path= -c lock_timeout=4s"
 )
 
 
@@ -157,6 +157,35 @@ def open_database(exported: Mapping[str, Any]) -> bool:
                 )
             )
         return bool(closed)
+
+
+_AT_LOGIN: Final = """
+select quote_ident(evtname), evtname from pg_catalog.pg_event_trigger
+where evtevent = 'login' and evtenabled <> 'D' order by 1
+"""
+
+
+def silence_logins(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:
+    """Switch off event triggers at login that nobody declared; returns whose database, and names.
+
+    One may keep out everybody: the provider, the jobs, the audit that would say so.
+    """
+    silenced = []
+    for name in (SUPERUSER, DATABASE):
+        with database(exported, name) as server:
+            found = [] if server is None else server.execute(_AT_LOGIN).fetchall()
+            if server is None or not found:
+                continue
+            expected: Iterable[Fact] = ()
+            if name == DATABASE:
+                expected = declared.facts(catalog.read(server, declared.OWNERS), opt_in)
+            wanted = {one.object for one in expected if one.kind == "event trigger"}
+            for quoted, plain in found:
+                if quoted not in wanted:
+                    off = sql.SQL("alter event trigger {} disable")
+                    server.execute(off.format(sql.Identifier(plain)))
+                    silenced.append(f"{quoted} in {name}")
+    return silenced
 
 
 # The catalogs' queries for what is the whole cluster's.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -108,6 +108,7 @@ class _Up:
             engine = self._engine = Engine(self._stack.name)
             if not self._adopting:
                 identity.refuse(self._stack.name, engine.things(), recorded)
+                identity.refuse_namesakes(engine.namesakes(self._stack.name), recorded)
             settings = self._prepare()
             lost = repair.lost_for_good(engine, recorded)
             repair.refuse_lost(self._stack, lost, settings)
@@ -119,7 +120,7 @@ class _Up:
                     self._pulumi.init()
             try:
                 settings = files.settings(self._stack, self._pulumi.secrets)
-                exported = reading.result() if reading else {}
+                exported = self._exported(reading) if reading else {}
             except PulumiFailed as error:
                 raise explain.short(error) from error
         refuse_change(settings, State(exported).environment)
@@ -138,6 +139,13 @@ class _Up:
         if words := found.explanation(AGAIN):
             raise (Drift if found.exit_code == USER_MISTAKE else Failure)(words)
         self._farewell(outputs, started)
+
+    def _exported(self, reading: Future[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """The state; asked for again where the stack's file was mended since."""
+        try:
+            return reading.result()
+        except PulumiFailed:
+            return self._pulumi.export(secrets=True)
 
     def _prepare(self) -> Settings:
         """The validated settings; writes this clone's file if it has none."""
@@ -191,6 +199,9 @@ class _Up:
             if superuser.open_database(exported):
                 self._changed += 1
                 say(f"  healed: database {DATABASE}: connections were refused or limited")
+            if silenced := superuser.silence_logins(exported, settings.opt_in):
+                self._changed += 1
+                say(f"  switched off, as nobody declared it: login trigger {', '.join(silenced)}")
             if applied is None:
                 refuse(self._revisions, of_running(exported))
             self._say_healed(superuser.heal_cluster(exported, settings.opt_in))

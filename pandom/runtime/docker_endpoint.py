@@ -147,7 +147,9 @@ def _document(path: Path, what: str) -> Mapping[str, Any]:
             f"{path} cannot be read: {reason}. It says {what}.\n"
             "Next: mend the file, or name the engine: DOCKER_HOST=" + SOCKET
         ) from None
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        raise UserMistake(f"{path} says {what}, and is no JSON object. Next: mend the file.")
+    return found
 
 
 def _current_context(folder: Path) -> str:

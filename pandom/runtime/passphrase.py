@@ -22,7 +22,7 @@ def there() -> bool:
     Raises UserMistake when it does not although there are stacks that need it.
     """
     place = paths.passphrase_file()
-    if place.exists() and place.read_text().strip():
+    if place.exists() and place.read_bytes().strip():
         if place.stat().st_mode & 0o077:
             place.chmod(0o600)
         return True
@@ -42,7 +42,7 @@ def ensure() -> bool:
         return False
     place = paths.passphrase_file()
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if place.exists() and not place.read_text().strip():
+    if place.exists() and not place.read_bytes().strip():
         place.unlink()
     handle, name = tempfile.mkstemp(dir=place.parent, prefix=".passphrase.")  # mode 0600
     try:
@@ -65,7 +65,9 @@ def lost(stacks: list[str]) -> str:
         f"The passphrase file {paths.passphrase_file()} is gone, and without it\n"
         f"nobody can read the secrets of the stacks that exist: {names}.\n"
         "Nothing was touched, and no new passphrase was made.\n"
-        "Next: put the file back from your backup. If there is none, the data is still in\n"
-        "the volumes, but the stack must be given up (docs/runbook.md, Lost passphrase):\n"
-        "  CONFIRM=NAME .venv/bin/pandom down --without-state --stack NAME"
+        "Next: put the file back from your backup. If there is none, the data and its secrets\n"
+        "are still in Docker's volumes: move the states away and take each stack over\n"
+        "(docs/runbook.md, Lost passphrase):\n"
+        f"  mv {paths.backend()} {paths.backend()}.lost\n"
+        "  CONFIRM=NAME .venv/bin/pandom adopt --stack NAME"
     )

@@ -332,6 +332,8 @@ def test_an_acceptance_holds_for_what_was_accepted_until_its_date(report: Report
     [
         ("[[accepted]]\nid = 'x'\n", "needs exactly"),
         ("[[accepted", "Expected"),
+        ("[accepted]\nid = 'x'\n", "each entry must begin with"),
+        ("accepted = 5\n", "each entry must begin with"),
         (
             "[[accepted]]\nid='x'\nactual='y'\nreason='z'\nowner='me'\nexpires='2030-01-01'\n",
             "without quotes",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pandom.host import events, explain
+from pandom.host import events, explain, pulumi_cli
 from pandom.host.display import Display, component
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
@@ -177,6 +177,16 @@ def test_a_pulumi_that_was_ended_is_no_fault_of_the_servers(
     for call in calls:
         with pytest.raises(Failure, match=r"was ended from outside by SIG(KILL|TERM)"):
             call()
+
+
+def test_a_full_disk_is_no_place_for_a_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "pandom-stack" / "backend").mkdir(parents=True)
+    monkeypatch.setattr(pulumi_cli, "BEGIN_MB", 2**40)
+    with pytest.raises(Failure, match="no room for the state"):
+        Pulumi(Stack("test-full"), {}).operate("up", show=lambda _: None)
 
 
 def test_only_already_exists_means_adoption() -> None:

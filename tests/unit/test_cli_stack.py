@@ -109,12 +109,39 @@ def test_numbers_are_set_and_comments_stay(clone: Path) -> None:
     assert (found.postgres_port, found.minio_port) == (15433, 19000)
 
 
-@pytest.mark.parametrize("text", ["config: [", "- a", "config: 3"])
-def test_a_file_that_is_no_mapping_is_a_settings_error(clone: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"config: [",
+        b"- a",
+        b"config: 3",
+        b"config:\n  # caf\xe9\n",
+        "config: {}\n".encode("utf-16"),
+        b"config:\n  pandom-stack:minioPort: 1\n  pandom-stack:minioPort: 2\n",
+        b"config: {}\nconfig: {}\n",
+    ],
+)
+def test_a_file_that_cannot_be_read_is_a_settings_error(clone: Path, text: bytes) -> None:
     dev = Stack("dev")
-    dev.file.write_text(text)
+    dev.file.write_bytes(text)
     with pytest.raises(SettingsError):
         stack.settings(dev)
+
+
+def test_another_states_salt_is_taken_out_of_the_file(clone: Path) -> None:
+    dev = Stack("dev")
+    ours = {"type": "passphrase", "state": {"salt": "v1:ours"}}
+    give_state(dev)
+    dev.checkpoint.write_text(json.dumps({"checkpoint": {"latest": {"secrets_providers": ours}}}))
+    for salt, secret, kept in (
+        ("v1:ours", "", True),
+        ("v1:theirs", "", False),
+        ("v1:theirs", "  x:\n    secure: v1:abc\n", True),
+    ):
+        dev.file.write_text(f"config: {{}}\n{secret}encryptionsalt: {salt}\n")
+        stack.prepare_file(dev)
+        assert (salt in dev.file.read_text()) is kept
+        assert dev.file.read_text().startswith("config: {}\n")
 
 
 def test_an_empty_file_is_all_defaults(clone: Path) -> None:
@@ -158,7 +185,7 @@ def test_of_two_first_runs_one_makes_the_passphrase(clone: Path) -> None:
 
 def test_a_lost_passphrase_is_never_replaced(clone: Path) -> None:
     give_state(Stack("dev"))
-    with pytest.raises(UserMistake, match="--without-state") as refused:
+    with pytest.raises(UserMistake, match="pandom adopt --stack") as refused:
         passphrase.ensure()
     assert not paths.passphrase_file().exists()
     assert "dev" in str(refused.value)
@@ -201,6 +228,9 @@ class FakeEngine:
 
     def volumes(self) -> list[str]:
         return self._lists[2]
+
+    def has_volume(self, name: str) -> bool:
+        return name in self._lists[2]
 
     def has_image(self, reference: str) -> bool:
         return reference != "pruned"
@@ -268,6 +298,27 @@ def test_each_taken_port_gets_a_proposal(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UserMistake) as refused:
         ports.refuse_taken(stack.Stack("dev"), load("dev", {}), engine)
     assert str(refused.value).endswith("postgresPort: 15433\n  pandom-stack:minioPort: 19000")
+
+
+@pytest.mark.parametrize(
+    ("status", "refused"), [("running", False), ("paused", False), ("exited", True)]
+)
+def test_a_port_that_the_stack_itself_holds_is_not_taken(
+    status: str, refused: bool, monkeypatch: pytest.MonkeyPatch, clone: Path
+) -> None:
+    monkeypatch.setattr(ports, "free", lambda port: port not in PORTS.values())
+    engine: Any = FakeEngine([seen("postgres", status), seen("minio", status)], {}, [])
+    engine.publisher = lambda port: "somebody"
+    dev = Stack("dev")
+    settings = load("dev", {})
+    if not refused:
+        ports.refuse_taken(dev, settings, engine)
+        return
+    with pytest.raises(UserMistake, match="by container somebody") as taken:
+        ports.refuse_taken(dev, settings, engine)
+    # Free ones, and not those that are taken.
+    assert "postgresPort: 15432" in str(taken.value)
+    assert "minioPort: 19000" in str(taken.value)
 
 
 def test_an_address_that_a_run_left_in_the_state_is_mended() -> None:

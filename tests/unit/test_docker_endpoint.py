@@ -124,6 +124,12 @@ def test_a_file_that_cannot_be_read_decides_nothing(home: Path, text: str) -> No
     assert resolve(home, DOCKER_HOST=SOCKET).address == SOCKET
 
 
+def test_a_file_of_another_shape_is_named(home: Path) -> None:
+    (home / ".docker" / "config.json").write_text("[]")
+    with pytest.raises(UserMistake, match=r"config\.json says .* no JSON object"):
+        resolve(home)
+
+
 def test_tls_of_a_context_and_of_the_variables_is_handed_on(home: Path) -> None:
     whole = ("ca.pem", "cert.pem", "key.pem")
     folder = make_context(home, "tls", "tcp://127.0.0.1:2376", whole)

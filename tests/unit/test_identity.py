@@ -79,6 +79,15 @@ def test_whose_it_is(there: list[Thing], mine: State, others: list[str]) -> None
         identity.refuse("dev", there, mine)
 
 
+def test_what_somebody_gave_a_name_of_the_stack_is_refused() -> None:
+    """But a volume that was put back by hand has no labels, and is the stack's."""
+    back = Thing("volume", "data", "data", {})
+    identity.refuse_namesakes([back], KNOWN)
+    for stranger in (back, Thing("container", "c9", "pandom-dev-postgres", {})):
+        with pytest.raises(UserMistake, match=f"{stranger.kind} {stranger.name}"):
+            identity.refuse_namesakes([stranger], State())
+
+
 def test_what_a_killed_run_had_begun_to_make_is_its_own() -> None:
     begun = {"resource": resource("network", "", MINE), "type": "creating"}
     killed = state(pending_operations=[begun])
@@ -162,8 +171,8 @@ class Volumes:
     def __init__(self, *names: str) -> None:
         self.names = names
 
-    def volumes(self) -> list[str]:
-        return list(self.names)
+    def has_volume(self, name: str) -> bool:
+        return name in list(self.names)
 
 
 def test_lost_data_wants_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
