@@ -183,8 +183,7 @@ class _Up:
             self._changed += keys.settle(self._stack, engine, authority)
             exported = self._pulumi.export(secrets=True)
             state = State(exported)
-            known = {one.urn for one in state.resources}
-            replace = [urn for urn in state.jobs if urn in findings.replace and urn in known]
+            replace = [urn for urn in state.jobs if urn in findings.replace]
             replace = [urn for urn in replace if urn not in findings.targets]
         if any(state.names(ROLE)):
             found = engine.wait_good("postgres", READY_S)
@@ -200,12 +199,14 @@ class _Up:
             self._set_passwords(exported)
             self._adopt(settings, state)
         try:
-            self._operate("", *repair.options((), replace))
+            self._operate("", *repair.options((), repair.there(engine, state, replace)))
         except PulumiFailed as error:
             if not self._mend(error, settings, state):
                 raise
-            failed = repair.failed_jobs(engine.containers(), State(self._pulumi.export()))
-            self._operate("", *repair.options((), dict.fromkeys([*replace, *failed])))
+            state = State(self._pulumi.export())
+            failed = repair.failed_jobs(engine.containers(), state)
+            replace = repair.there(engine, state, dict.fromkeys([*replace, *failed]))
+            self._operate("", *repair.options((), replace))
 
     def _make_way(self, engine: Engine, state: State, settings: Settings) -> None:
         """Take away servers whose port another one is to get; their data is in volumes."""
@@ -226,12 +227,7 @@ class _Up:
         Jobs are not among it, but one that failed in an earlier run makes the program
         fail; what counts here is whether the server is there afterwards.
         """
-        # What is gone from Docker leaves the state by the refresh, and Pulumi refuses to
-        # replace what it does not know; it is made anew anyway.
-        there = {one.id for one in engine.containers()}
-        known = State(self._pulumi.export())
-        gone = {one.urn for one in known.of_type(CONTAINER) if one.id not in there}
-        replace = [urn for urn in findings.replace if urn not in gone]
+        replace = repair.there(engine, State(self._pulumi.export()), findings.replace)
         try:
             self._operate("foundation: ", *repair.options(findings.targets, replace))
         except PulumiFailed:
