@@ -167,6 +167,17 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
     return findings
 
 
+def there(engine: Engine, state: State, replace: Iterable[str]) -> list[str]:
+    """Those of ``replace`` that Pulumi can replace.
+
+    A container that is gone from Docker leaves the state by the refresh, also outside of the
+    targets, and Pulumi refuses to replace what it does not know; it is made anew anyway.
+    """
+    containers = {one.id for one in engine.containers()}
+    known = {one.urn for one in state.resources if one.type != CONTAINER or one.id in containers}
+    return [urn for urn in replace if urn in known]
+
+
 def failed_jobs(containers: Iterable[Container], state: State) -> list[str]:
     """The jobs whose containers ended with an error."""
     there = {one.id: one for one in containers}

@@ -131,7 +131,8 @@ class _Up:
             raise explain.failure(self._stack, error, engine, self._since, AGAIN) from error
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"Interrupted. `{AGAIN}` goes on from here; `down` instead of `up` removes all."
+                f"Interrupted. `{AGAIN} --stack {self._stack.name}` goes on from here; `down` "
+                "instead of `up` removes all."
             ) from None
         finally:
             files.keep_copy(self._stack)
@@ -188,8 +189,7 @@ class _Up:
             self._changed += keys.settle(self._stack, engine, authority)
             exported = self._pulumi.export(secrets=True)
             state = State(exported)
-            known = {one.urn for one in state.resources}
-            replace = [urn for urn in state.jobs if urn in findings.replace and urn in known]
+            replace = [urn for urn in state.jobs if urn in findings.replace]
             replace = [urn for urn in replace if urn not in findings.targets]
         if any(state.names(ROLE)):
             found = engine.wait_good("postgres", READY_S)
@@ -210,12 +210,15 @@ class _Up:
         # Where the audit saw nothing, a refresh would only read it all a second time.
         trusted = as_declared and not self._changed and not replace
         try:
-            self._operate("", *repair.options((), replace), refresh=not trusted)
+            known = repair.there(engine, state, replace)
+            self._operate("", *repair.options((), known), refresh=not trusted)
         except PulumiFailed as error:
             if not self._mend(error, settings, state):
                 raise
-            failed = repair.failed_jobs(engine.containers(), State(self._pulumi.export()))
-            self._operate("", *repair.options((), dict.fromkeys([*replace, *failed])))
+            state = State(self._pulumi.export())
+            failed = repair.failed_jobs(engine.containers(), state)
+            replace = repair.there(engine, state, dict.fromkeys([*replace, *failed]))
+            self._operate("", *repair.options((), replace))
 
     def _make_way(self, engine: Engine, state: State, settings: Settings) -> None:
         """Take away servers whose port another one is to get; their data is in volumes."""
@@ -236,12 +239,7 @@ class _Up:
         Jobs are not among it, but one that failed in an earlier run makes the program
         fail; what counts here is whether the server is there afterwards.
         """
-        # What is gone from Docker leaves the state by the refresh, and Pulumi refuses to
-        # replace what it does not know; it is made anew anyway.
-        there = {one.id for one in engine.containers()}
-        known = State(self._pulumi.export())
-        gone = {one.urn for one in known.of_type(CONTAINER) if one.id not in there}
-        replace = [urn for urn in findings.replace if urn not in gone]
+        replace = repair.there(engine, State(self._pulumi.export()), findings.replace)
         try:
             self._operate("foundation: ", *repair.options(findings.targets, replace))
         except PulumiFailed:

@@ -365,6 +365,15 @@ def test_a_job_that_failed_or_was_killed_runs_again() -> None:
     assert [urn.rpartition("::")[2] for urn in findings.replace] == ["m"]
 
 
+def test_a_job_that_is_gone_is_not_replaced() -> None:
+    """The refresh takes it out of the state, and Pulumi would refuse its URN."""
+    pruned = FakeEngine([seen("postgres")], {"net": "n"}, [])
+    found = repair.examine(pruned, STATE, PORTS).replace  # type: ignore[arg-type]
+    assert [urn.rpartition("::")[2] for urn in found] == ["m"]
+    assert repair.there(pruned, STATE, found) == []  # type: ignore[arg-type]
+    assert repair.there(GOOD, STATE, [*found, "u::nowhere"]) == found  # type: ignore[arg-type]
+
+
 def test_a_pruned_image_is_made_again() -> None:
     state = State(
         exported(resource("docker:index/image:Image", "i", outputs={"repoDigest": "pruned"}))
