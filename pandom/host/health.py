@@ -233,9 +233,14 @@ def _database(report: Report, outputs: Mapping[str, Any]) -> None:
 
     from pandom.database import health as database
     from pandom.database import settings as row_settings
+    from pandom.database.restore import restoring
 
     def look() -> str:
         with psycopg.connect(**connection(outputs, "pandom_user")) as client:
+            if unfinished := restoring.marked(client):
+                raise Failure(
+                    f"a restore is not finished: .venv/bin/pandom db finish {unfinished[0]}"
+                )
             started = time.monotonic()
             findings = database.check(
                 client,

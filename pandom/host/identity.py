@@ -134,13 +134,26 @@ def refuse(stack: str, things: Iterable[Thing], state: State) -> None:
         + "".join(f"  owner: {one}\n" for one in owners(others))
         + f"  you:   {owner_here()}, "
         + ("whose state knows nothing of it" if not state.resources else "with another stack")
-        + "\nNothing was touched. Next, one of:\n"
+        + f"\nNothing was touched. Next, one of:\n{_renamed(stack)}"
         "  work as its owner, with the owner's XDG_STATE_HOME;\n"
         "  take it over with its data, also after a state was lost:\n"
         f"    CONFIRM={stack} {PANDOM} adopt --stack {stack}\n"
         "  remove it and all of its data:\n"
         f"    CONFIRM={stack} {PANDOM} down --without-state --stack {stack}"
     )
+
+
+def _renamed(stack: str) -> str:
+    """The way back, if a state of this home is this stack's under another name."""
+    for name in paths.every_stack():
+        with contextlib.suppress(UserMistake):  # another state may be damaged
+            state = State.of_file(paths.states() / f"{name}.json")
+            if name != stack and state.label(LABEL_STACK) == stack:
+                return (
+                    f"  its state is here, renamed to {name}; give it its name back:\n"
+                    f"    pulumi stack rename {stack} --stack organization/{PROJECT}/{name}\n"
+                )
+    return ""
 
 
 def refuse_namesakes(namesakes: Iterable[Thing], state: State) -> None:

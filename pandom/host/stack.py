@@ -170,7 +170,10 @@ def read_file(stack: Stack) -> Mapping[str, Any]:
     try:
         document = yaml.load(_text(stack), _Once)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
-        raise SettingsError(stack.name, [f"not YAML: {' '.join(str(error).split())}"]) from error
+        said = " ".join(str(error).split())
+        raise SettingsError(
+            stack.name, [f"not YAML: {said}; keys stand under `config:`, indented by two spaces"]
+        ) from error
     config = (document or {}).get("config") if isinstance(document or {}, Mapping) else None
     if config is None and isinstance(document or {}, Mapping):
         return {}
