@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pandom.audit import accepted
 from pandom.audit.findings import Finding
-from pandom.database import restoring, revisions
+from pandom.database import declaration, restoring, revisions
 from pandom.database.revisions import Revision
 from pandom.errors import DONE, USER_MISTAKE, Drift, Failure
 from pandom.host import (
@@ -112,6 +112,7 @@ class _Up:
                 reading = beside.submit(self._pulumi.export, secrets=True)
             self._revisions = revisions.every()
             verdict.prepare()
+            declaration.check()
             recorded = self._stack.recorded()
             identity.refuse_renamed(self._stack.name, recorded)
             engine = self._engine = Engine(self._stack.name)
