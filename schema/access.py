@@ -1,6 +1,8 @@
-"""Who may do what: the one declaration of roles and privileges.
+"""Who may do what: roles, memberships, and privileges on all but tables.
 
-Three readers, none of which adds a fact of its own:
+Who may do what with a table stands in its model (``schema/models.py``); ``object_grants``
+and ``row_security_exceptions`` read it from there. Three readers, none of which adds a
+fact of its own:
 
 * ``stacks/access.py`` creates roles, memberships, database and schema grants and
   default privileges through pulumi-postgresql;
@@ -15,7 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, Literal
+
+from schema.declare import READABLE
 
 DATABASE: Final = "pandom_db"
 SCHEMA: Final = "public"
@@ -178,6 +183,9 @@ ROLES: Final[tuple[Role, ...]] = (
     ),
 )
 
+# Every setting that brings a role of its own.
+OPT_IN: Final = frozenset(role.opt_in for role in ROLES if role.opt_in)
+
 MEMBERSHIPS: Final[tuple[Membership, ...]] = (
     Membership("pandom_owner", "pandom_migrator", inherit=False, set_role=True),
     Membership("pandom_trail", "pandom_migrator", inherit=False, set_role=True),
@@ -191,7 +199,7 @@ MEMBERSHIPS: Final[tuple[Membership, ...]] = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class OpenRows:
     """A table or view whose every row ``role`` may reach, past row security, and why."""
 
@@ -200,18 +208,26 @@ class OpenRows:
     reason: str
 
 
-# Everything else that a login under row security may reach has row security enabled and
-# forced, and a policy that names the role; a view is security_invoker. Converging the
-# privileges is refused otherwise, and control 4.7 of the audit fails.
-ROW_SECURITY_EXCEPTIONS: Final[tuple[OpenRows, ...]] = (
-    OpenRows("public.account_settings", "pandom_auditor", "One row of settings, of nobody."),
-    OpenRows("public.trail_retention", "pandom_auditor", "Two rows of settings, of nobody."),
-    OpenRows(
-        "public.context_key",
-        "pandom_auditor",
-        "One row; its grant is for the column that says whether contexts must be signed.",
-    ),
-)
+@cache
+def row_security_exceptions() -> tuple[OpenRows, ...]:
+    """The tables without row security, as the models declare, for each login that reads them.
+
+    Everything else that a login under row security may reach has row security enabled and
+    forced, and a policy that names the role; a view is security_invoker. Converging the
+    privileges is refused otherwise, and control 4.7 of the audit fails.
+    """
+    from schema.models import Base
+
+    limited = {role.name for role in ROLES if role.login and not role.bypass_rls}
+    return tuple(
+        sorted(
+            OpenRows(f"{SCHEMA}.{mapper.class_.__tablename__}", role, declared.open_rows)
+            for mapper in Base.registry.mappers
+            if (declared := mapper.class_.__declared__).open_rows
+            for role in {allow.role for allow in declared.allow} & limited
+        )
+    )
+
 
 _CONNECT: Final = frozenset({"CONNECT"})
 _USAGE: Final = frozenset({"USAGE"})
@@ -262,106 +278,55 @@ def roles(opt_in: frozenset[str] = frozenset()) -> tuple[Role, ...]:
 
 
 # -- objects -------------------------------------------------------------------
-# Tables, columns, sequences, functions and types; the migration job converges them.
+# The migration job converges these, and those of the tables.
 # What an owner holds on its own objects is not listed: owning is the declaration.
 
-# Everything of auth_users but hashes and tokens.
-USER_COLUMNS: Final = (
-    "uuid",
-    "email",
-    "role",
-    "is_active",
-    "is_verified",
-    "is_configured",
-    "verification_expires",
-    "reset_token_expiry",
-    "refresh_token_expires",
-    "last_login_at",
-    "profile_uuid",
-    "created_at",
-    "updated_at",
-)
-# Everything of sessions but the token's digest.
-SESSION_COLUMNS: Final = (
-    "id",
-    "user_uuid",
-    "expires_at",
-    "created_at",
-    "ip_address",
-    "user_agent",
-)
-PROFILE_COLUMNS: Final = ("tags", "metadata")
-
 TRAIL_TABLES: Final = ("public.audit_logs", "public.security_logs")
-_ACCOUNT_TABLES: Final = ("public.auth_users", "public.user_profiles", "public.sessions")
-# Owned by pandom_definer; the dump login reads them, because a dump is complete.
-_DEFINER_TABLES: Final = (
-    "public.outbox",
-    "public.email_changes",
-    "public.sign_in_attempts",
-    "public.context_key",
-    "public.recent_calls",
-)
 
 _SELECT: Final = frozenset({"SELECT"})
-_DML: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 _EXECUTE: Final = frozenset({"EXECUTE"})
-
-
-def _select(name: str, *readers: str) -> tuple[Grant, ...]:
-    return tuple(Grant("table", name, reader, _SELECT) for reader in readers)
 
 
 def _execute(role: str, *functions: str) -> tuple[Grant, ...]:
     return tuple(Grant("function", name, role, _EXECUTE) for name in functions)
 
 
-def _table_grants() -> tuple[Grant, ...]:
-    readers = ("pandom_app", "pandom_admin")
-    return (
-        # The account functions do what the application may not do itself.
-        *(Grant("table", name, "pandom_definer", _DML) for name in _ACCOUNT_TABLES),
-        *_select("public.account_settings", "pandom_definer", "pandom_trail", "pandom_auditor"),
-        Grant("table", "public.auth_users", "pandom_definer", frozenset({"REFERENCES"}), ("uuid",)),
-        # The application and its administrators, each under its own policies.
-        *(Grant("table", "public.auth_users", r, _SELECT, USER_COLUMNS) for r in readers),
-        *(Grant("table", "public.sessions", r, _SELECT, SESSION_COLUMNS) for r in readers),
-        Grant("table", "public.sessions", "pandom_app", frozenset({"DELETE"})),
-        *_select("public.user_profiles", *readers),
-        Grant(
-            "table",
-            "public.user_profiles",
-            "pandom_app",
-            frozenset({"UPDATE"}),
-            PROFILE_COLUMNS,
-        ),
-        # The trail: read only, for everyone but the functions of its owner.
-        *(
-            grant
-            for name in TRAIL_TABLES
-            for grant in _select(name, *readers, "pandom_auditor", "pandom_user")
-        ),
-        *_select("public.trail_retention", "pandom_auditor", "pandom_user"),
-        # Whether contexts must be signed is a setting; the key itself nobody reads.
-        Grant("table", "public.context_key", "pandom_auditor", _SELECT, ("enforced",)),
-        *_select("public.trail_blocks", "pandom_auditor", "pandom_user"),
-        *_select("public.failed_logins_last_hour", "pandom_auditor"),
-        *_select("public.suspicious_activity", "pandom_auditor"),
-        # A dump is complete, or it is no backup.
-        *(grant for name in _DEFINER_TABLES for grant in _select(name, "pandom_user")),
-        *_select("public.failed_logins_last_hour", "pandom_user"),
-        *_select("public.suspicious_activity", "pandom_user"),
-        # The opt-in wide door: the source's literal DML, no direct write to the trail.
-        *(Grant("table", name, "pandom_service", _DML) for name in _ACCOUNT_TABLES),
-        *(grant for name in TRAIL_TABLES for grant in _select(name, "pandom_service")),
-    )
+@cache
+def table_grants() -> tuple[Grant, ...]:
+    """Privileges on tables, and what their triggers and dumps need, as the models declare."""
+    # Takes 0.3 s, which the commands that ask for no privilege do without.
+    from schema.models import Base
+
+    found = []
+    for mapper in sorted(Base.registry.mappers, key=lambda one: one.class_.__tablename__):
+        table, declared = mapper.local_table, mapper.class_.__declared__
+        name = f"{SCHEMA}.{mapper.class_.__tablename__}"
+        readable = tuple(
+            one.name for one in table.columns if not mapper.get_property_by_column(one).deferred
+        )
+        for allow in declared.allow:
+            columns = readable if allow.columns == READABLE else allow.columns
+            words = frozenset(allow.privileges.split())
+            found.append(Grant("table", name, allow.role, words, columns))
+        # An identity needs no grant to insert; a dump reads its last value, and pandom_user
+        # inherits what pandom_owner may.
+        if declared.owner != "pandom_owner":
+            found += [
+                Grant("sequence", f"{name}_{one.name}_seq", "pandom_user", _SELECT)
+                for one in table.columns
+                if one.identity is not None
+            ]
+        # Creating a trigger needs EXECUTE on its function; firing it needs nothing.
+        if declared.trail:
+            found += _execute(declared.owner, f"{SCHEMA}.audit_{mapper.class_.__tablename__}()")
+    return tuple(found)
 
 
-def _sequence_grants() -> tuple[Grant, ...]:
-    """Identity columns need no grant to insert; a dump reads the last value."""
+def _view_grants() -> tuple[Grant, ...]:
     return tuple(
-        Grant("sequence", f"public.{table}_id_seq", "pandom_user", _SELECT)
-        for table in ("audit_logs", "security_logs", "outbox", "recent_calls")
+        Grant("table", f"{SCHEMA}.{view}", reader, _SELECT)
+        for view in ("failed_logins_last_hour", "suspicious_activity")
+        for reader in ("pandom_auditor", "pandom_user")
     )
 
 
@@ -414,7 +379,6 @@ def _function_grants() -> tuple[Grant, ...]:
         # Creating a trigger needs EXECUTE on its function; firing it needs nothing.
         *_execute(
             "pandom_owner",
-            "public.audit_trigger_function()",
             "public.delete_profile_of_user()",
             "public.watch_account()",
         ),
@@ -440,11 +404,15 @@ def _function_grants() -> tuple[Grant, ...]:
 
 
 OBJECT_GRANTS: Final[tuple[Grant, ...]] = (
-    *_table_grants(),
-    *_sequence_grants(),
+    *_view_grants(),
     *_function_grants(),
     # Functions with the enumeration in their signature; reading a column needs nothing.
     Grant("type", "public.userrole", "pandom_definer", _USAGE),
+)
+
+# Of objects that a later revision dropped: the older ones cannot be applied without.
+FORMER_GRANTS: Final[tuple[Grant, ...]] = (
+    *_execute("pandom_owner", "public.audit_trigger_function()"),
 )
 
 # Each partition of a trail table: reached through its parent, except by the dump.
@@ -509,7 +477,7 @@ def object_grants(
     """
     known = {role.name for role in roles(opt_in)}
     return (
-        *(grant for grant in OBJECT_GRANTS if grant.role in known),
+        *(grant for grant in (*table_grants(), *OBJECT_GRANTS) if grant.role in known),
         *(
             Grant("table", name, role, privileges)
             for name in partitions

@@ -1,10 +1,11 @@
 """The tables as SQLAlchemy models: what applications use as an ORM, and what the
 tests compare with the migrated database (M2).
 
-Tables, columns, constraints and indexes are declared here; functions, triggers,
-policies and views in ``schema/sql``; privileges in ``schema/access.py``. The tables
-of the account functions (outbox, attempts, keys) are declared too, so that the
-comparison covers them, but no login except the dump's reads them.
+Tables, columns, constraints and indexes are declared here, and what ``schema/declare.py``
+makes of a table: privileges, policies, triggers. Functions and views are declared in
+``schema/sql``; roles in ``schema/access.py``. The tables of the account functions (outbox,
+attempts, keys) are declared too, so that the comparison covers them, but no login except
+the dump's reads them.
 
 Hashes and tokens are deferred: ``pandom_app`` may not read these columns, and a
 plain ``select(User)`` must not ask for them.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import enum
 import uuid as uuid_module
 from datetime import date, datetime, timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import (
     ARRAY,
@@ -44,10 +45,34 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import UserDefinedType
 
 from schema import limits
+from schema.declare import READABLE, Allow, Table, trail
 
 _DIGEST_RULE: Final = "{0} is null or ({0} ~ '^[0-9a-f]{{64}}$' and {1} is not null)"
 _NOW: Final = text("CURRENT_TIMESTAMP")
 _MOMENT: Final = DateTime(timezone=True)
+_DML: Final = "SELECT INSERT UPDATE DELETE"
+# The account functions do what the application may not do itself; the service login is the
+# source's literal DML, a wide door that is opened by a setting.
+_ACCOUNTS: Final = (
+    Allow("pandom_definer", _DML, "all"),
+    Allow("pandom_service", _DML, "all"),
+)
+# Read only, for everyone but the functions of its owner.
+_TRAIL: Final = Table(
+    owner="pandom_trail",
+    owned_by="user_uuid",
+    allow=(
+        Allow("pandom_app", "SELECT", "own"),
+        *(
+            Allow(role, "SELECT", "all")
+            for role in ("pandom_admin", "pandom_auditor", "pandom_user", "pandom_service")
+        ),
+    ),
+)
+# A dump is complete, or it is no backup; nobody else but the owner's functions reads these.
+_FUNCTIONS_ONLY: Final = Table(
+    owner="pandom_definer", allow=(Allow("pandom_user", "SELECT", "all"),)
+)
 
 
 class Xid8(UserDefinedType[int]):
@@ -75,12 +100,25 @@ class Base(DeclarativeBase):
     """Every model's base; its metadata is what migrations are compared with."""
 
     metadata = MetaData()
+    __declared__: ClassVar[Table]
 
 
 class UserProfile(Base):
     """T2: tags and metadata of a user."""
 
     __tablename__ = "user_profiles"
+    __declared__ = Table(
+        owner="pandom_owner",
+        owned_by="uuid",
+        current="public.current_profile_id()",
+        allow=(
+            *_ACCOUNTS,
+            Allow("pandom_app", "SELECT", "own"),
+            Allow("pandom_app", "UPDATE", "own", ("tags", "metadata")),
+            Allow("pandom_admin", "SELECT", "all"),
+        ),
+        trail="audit_profiles_trigger",
+    )
     __table_args__ = (
         PrimaryKeyConstraint("uuid", name="pk_user_profiles", comment="One row per profile. T2"),
         CheckConstraint(
@@ -117,20 +155,36 @@ class UserProfile(Base):
     )
 
     uuid: Mapped[uuid_module.UUID] = mapped_column(
-        UUID, server_default=text("gen_random_uuid()"), comment="The profile's identity."
+        UUID,
+        server_default=text("gen_random_uuid()"),
+        comment="The profile's identity.",
+        info=trail("recorded"),
     )
     tags: Mapped[list[str]] = mapped_column(
-        ARRAY(Text), server_default=text("'{}'"), comment="Free labels; searched with @>."
+        ARRAY(Text),
+        server_default=text("'{}'"),
+        comment="Free labels; searched with @>.",
+        info=trail("recorded"),
     )
     # `metadata` is taken by SQLAlchemy on declarative classes; the column keeps its name.
     details: Mapped[dict[str, Any]] = mapped_column(
-        "metadata", JSONB, server_default=text("'{}'"), comment="Free data: a JSON object."
+        "metadata",
+        JSONB,
+        server_default=text("'{}'"),
+        comment="Free data: a JSON object.",
+        info=trail("recorded"),
     )
     created_at: Mapped[datetime] = mapped_column(
-        _MOMENT, server_default=_NOW, comment="When the row was made."
+        _MOMENT,
+        server_default=_NOW,
+        comment="When the row was made.",
+        info=trail("ignored"),
     )
     updated_at: Mapped[datetime] = mapped_column(
-        _MOMENT, server_default=_NOW, comment="When the row was last changed; set by a trigger."
+        _MOMENT,
+        server_default=_NOW,
+        comment="When the row was last changed; set by a trigger.",
+        info=trail("ignored"),
     )
 
     user: Mapped[User | None] = relationship(back_populates="profile")
@@ -140,6 +194,17 @@ class User(Base):
     """T1: an account."""
 
     __tablename__ = "auth_users"
+    __declared__ = Table(
+        owner="pandom_owner",
+        owned_by="uuid",
+        allow=(
+            *_ACCOUNTS,
+            Allow("pandom_definer", "REFERENCES", "all", ("uuid",)),
+            Allow("pandom_app", "SELECT", "own", READABLE),
+            Allow("pandom_admin", "SELECT", "all", READABLE),
+        ),
+        trail="audit_users_trigger",
+    )
     __table_args__ = (
         PrimaryKeyConstraint("uuid", name="pk_auth_users", comment="One row per account. T1"),
         UniqueConstraint("email", name="uq_auth_users_email", comment="One account per e-mail. C4"),
@@ -229,64 +294,106 @@ class User(Base):
     )
 
     uuid: Mapped[uuid_module.UUID] = mapped_column(
-        UUID, server_default=text("gen_random_uuid()"), comment="The account's identity."
+        UUID,
+        server_default=text("gen_random_uuid()"),
+        comment="The account's identity.",
+        info=trail("recorded"),
     )
     email: Mapped[str] = mapped_column(
-        String(255), comment="Address and sign-in name; unique, also ignoring case."
+        String(255),
+        comment="Address and sign-in name; unique, also ignoring case.",
+        info=trail("recorded"),
     )
     password_hash: Mapped[str] = mapped_column(
         String(255),
         comment="bcrypt in the $2a$ form; * when the hash is kept encrypted.",
         deferred=True,
+        info=trail("redacted"),
     )
     role: Mapped[UserRole] = mapped_column(
         Enum(UserRole, name="userrole", create_type=False),
         server_default=text("'user'"),
         comment="What the account may do; changed by an administrator only.",
+        info=trail("recorded"),
     )
     is_active: Mapped[bool] = mapped_column(
-        Boolean, server_default=text("true"), comment="False: no sign-in, no row security context."
+        Boolean,
+        server_default=text("true"),
+        comment="False: no sign-in, no row security context.",
+        info=trail("recorded", "INSERT", "UPDATE"),
     )
     is_verified: Mapped[bool] = mapped_column(
-        Boolean, server_default=text("false"), comment="The e-mail was proven to be the user's."
+        Boolean,
+        server_default=text("false"),
+        comment="The e-mail was proven to be the user's.",
+        info=trail("recorded", "INSERT", "UPDATE"),
     )
     is_configured: Mapped[bool] = mapped_column(
-        Boolean, server_default=text("false"), comment="The user went through the first set-up."
+        Boolean,
+        server_default=text("false"),
+        comment="The user went through the first set-up.",
+        info=trail("recorded", "INSERT", "UPDATE"),
     )
     verification_token: Mapped[str | None] = mapped_column(
-        Text, comment="SHA-256 of the token sent to verify the e-mail.", deferred=True
+        Text,
+        comment="SHA-256 of the token sent to verify the e-mail.",
+        deferred=True,
+        info=trail("redacted"),
     )
     verification_expires: Mapped[datetime | None] = mapped_column(
-        _MOMENT, comment="When the verification token expires."
+        _MOMENT,
+        comment="When the verification token expires.",
+        info=trail("ignored"),
     )
     reset_token: Mapped[str | None] = mapped_column(
-        Text, comment="SHA-256 of the token sent to reset the password.", deferred=True
+        Text,
+        comment="SHA-256 of the token sent to reset the password.",
+        deferred=True,
+        info=trail("redacted"),
     )
     reset_token_expiry: Mapped[datetime | None] = mapped_column(
-        _MOMENT, comment="When the reset token expires."
+        _MOMENT,
+        comment="When the reset token expires.",
+        info=trail("ignored"),
     )
     refresh_token: Mapped[str | None] = mapped_column(
-        Text, comment="SHA-256 of the token that opens a new session.", deferred=True
+        Text,
+        comment="SHA-256 of the token that opens a new session.",
+        deferred=True,
+        info=trail("redacted"),
     )
     refresh_token_expires: Mapped[datetime | None] = mapped_column(
-        _MOMENT, comment="When the refresh token expires."
+        _MOMENT,
+        comment="When the refresh token expires.",
+        info=trail("ignored"),
     )
     last_login_at: Mapped[datetime | None] = mapped_column(
-        _MOMENT, comment="When the user last signed in."
+        _MOMENT,
+        comment="When the user last signed in.",
+        info=trail("recorded", "UPDATE"),
     )
     profile_uuid: Mapped[uuid_module.UUID | None] = mapped_column(
-        UUID, comment="The user's profile."
+        UUID,
+        comment="The user's profile.",
+        info=trail("recorded"),
     )
     created_at: Mapped[datetime] = mapped_column(
-        _MOMENT, server_default=_NOW, comment="When the row was made."
+        _MOMENT,
+        server_default=_NOW,
+        comment="When the row was made.",
+        info=trail("ignored"),
     )
     updated_at: Mapped[datetime] = mapped_column(
-        _MOMENT, server_default=_NOW, comment="When the row was last changed; set by a trigger."
+        _MOMENT,
+        server_default=_NOW,
+        comment="When the row was last changed; set by a trigger.",
+        info=trail("ignored"),
     )
     password_hash_encrypted: Mapped[bytes | None] = mapped_column(
         LargeBinary,
         comment="The bcrypt hash, encrypted with a key outside the database. P1",
         deferred=True,
+        info=trail("redacted", name="password_hash"),
     )
 
     profile: Mapped[UserProfile | None] = relationship(back_populates="user")
@@ -300,6 +407,17 @@ class Session(Base):
     """T4: an open session of a user."""
 
     __tablename__ = "sessions"
+    __declared__ = Table(
+        owner="pandom_owner",
+        owned_by="user_uuid",
+        allow=(
+            *_ACCOUNTS,
+            Allow("pandom_app", "SELECT", "own", READABLE),
+            Allow("pandom_app", "DELETE", "own"),
+            Allow("pandom_admin", "SELECT", "all", READABLE),
+        ),
+        trail="audit_sessions_trigger",
+    )
     __table_args__ = (
         PrimaryKeyConstraint("id", name="pk_sessions", comment="One row per session. T4"),
         UniqueConstraint("token", name="uq_sessions_token", comment="A token opens one. T4"),
@@ -339,18 +457,33 @@ class Session(Base):
         {"comment": "Open sessions; tokens as digests only. T4"},
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), comment="The session's number.")
-    user_uuid: Mapped[uuid_module.UUID] = mapped_column(UUID, comment="Whose session it is.")
-    token: Mapped[str] = mapped_column(Text, comment="SHA-256 of the session token.", deferred=True)
-    expires_at: Mapped[datetime] = mapped_column(_MOMENT, comment="When it ends by itself.")
+    id: Mapped[int] = mapped_column(
+        BigInteger, Identity(), comment="The session's number.", info=trail("recorded")
+    )
+    user_uuid: Mapped[uuid_module.UUID] = mapped_column(
+        UUID, comment="Whose session it is.", info=trail("recorded")
+    )
+    token: Mapped[str] = mapped_column(
+        Text, comment="SHA-256 of the session token.", deferred=True, info=trail("redacted")
+    )
+    expires_at: Mapped[datetime] = mapped_column(
+        _MOMENT, comment="When it ends by itself.", info=trail("recorded")
+    )
     created_at: Mapped[datetime] = mapped_column(
-        _MOMENT, server_default=_NOW, comment="When the row was made."
+        _MOMENT,
+        server_default=_NOW,
+        comment="When the row was made.",
+        info=trail("ignored"),
     )
     ip_address: Mapped[str | None] = mapped_column(
-        INET, comment="The client's address, as the application stated it."
+        INET,
+        comment="The client's address, as the application stated it.",
+        info=trail("ignored"),
     )
     user_agent: Mapped[str | None] = mapped_column(
-        Text, comment="The client's user agent, as the application stated it."
+        Text,
+        comment="The client's user agent, as the application stated it.",
+        info=trail("ignored"),
     )
 
     user: Mapped[User] = relationship(back_populates="sessions")
@@ -440,6 +573,7 @@ class AuditLog(_TrailColumns, Base):
     """T3: the audit trail."""
 
     __tablename__ = "audit_logs"
+    __declared__ = _TRAIL
     __table_args__ = _trail_arguments(
         "audit_logs", "T3", "The audit trail: append-only, one partition per month. T3 P5"
     )
@@ -449,6 +583,7 @@ class SecurityLog(_TrailColumns, Base):
     """T5: the trail of what concerns security."""
 
     __tablename__ = "security_logs"
+    __declared__ = _TRAIL
     __table_args__ = _trail_arguments(
         "security_logs", "T5", "The trail of what concerns security: like audit_logs. T5 P5"
     )
@@ -458,6 +593,14 @@ class TrailRetention(Base):
     """How long each table of the trail is kept."""
 
     __tablename__ = "trail_retention"
+    __declared__ = Table(
+        owner="pandom_trail",
+        allow=(
+            Allow("pandom_auditor", "SELECT", "all"),
+            Allow("pandom_user", "SELECT", "all"),
+        ),
+        open_rows="Two rows of settings, of nobody.",
+    )
     __table_args__ = (
         PrimaryKeyConstraint("log", name="pk_trail_retention", comment="One row per table. P5"),
         CheckConstraint(
@@ -486,6 +629,13 @@ class TrailBlock(Base):
     """P5: a sealed block of the trail; ``row_marks`` name rows, the hashes prove them."""
 
     __tablename__ = "trail_blocks"
+    __declared__ = Table(
+        owner="pandom_trail",
+        allow=(
+            Allow("pandom_auditor", "SELECT", "all"),
+            Allow("pandom_user", "SELECT", "all"),
+        ),
+    )
     __table_args__ = (
         PrimaryKeyConstraint(
             "log", "number", name="pk_trail_blocks", comment="One block a place in a chain. P5"
@@ -571,6 +721,14 @@ class AccountSettings(Base):
     """Settings of the account functions."""
 
     __tablename__ = "account_settings"
+    __declared__ = Table(
+        owner="pandom_owner",
+        allow=tuple(
+            Allow(role, "SELECT", "all")
+            for role in ("pandom_definer", "pandom_trail", "pandom_auditor")
+        ),
+        open_rows="One row of settings, of nobody.",
+    )
     __table_args__ = (
         PrimaryKeyConstraint("only_row", name="pk_account_settings", comment="One row. P3"),
         CheckConstraint(
@@ -673,6 +831,7 @@ class Outbox(Base):
     """Messages that the mailer sends; the only place of a token in clear."""
 
     __tablename__ = "outbox"
+    __declared__ = _FUNCTIONS_ONLY
     __table_args__ = (
         PrimaryKeyConstraint("id", name="pk_outbox", comment="One row per message. P3"),
         CheckConstraint(
@@ -712,6 +871,7 @@ class EmailChange(Base):
     """A new e-mail that waits for its token."""
 
     __tablename__ = "email_changes"
+    __declared__ = _FUNCTIONS_ONLY
     __table_args__ = (
         PrimaryKeyConstraint("user_uuid", name="pk_email_changes", comment="One per user. P3"),
         UniqueConstraint("token", name="uq_email_changes_token", comment="One per token. P3"),
@@ -740,6 +900,7 @@ class SignInAttempt(Base):
     """Failed and successful sign-ins per e-mail and address."""
 
     __tablename__ = "sign_in_attempts"
+    __declared__ = _FUNCTIONS_ONLY
     __table_args__ = (
         PrimaryKeyConstraint(
             "email_digest",
@@ -765,6 +926,7 @@ class RecentCall(Base):
     """Calls of the last minutes that count towards a rate."""
 
     __tablename__ = "recent_calls"
+    __declared__ = _FUNCTIONS_ONLY
     __table_args__ = (
         PrimaryKeyConstraint(
             "kind",
@@ -798,6 +960,15 @@ class ContextKey(Base):
     """The key that signs contexts."""
 
     __tablename__ = "context_key"
+    # Whether contexts must be signed is a setting; the key itself only a dump reads.
+    __declared__ = Table(
+        owner="pandom_definer",
+        allow=(
+            Allow("pandom_auditor", "SELECT", "all", ("enforced",)),
+            Allow("pandom_user", "SELECT", "all"),
+        ),
+        open_rows="One row; its grant is for the column that says whether contexts must be signed.",
+    )
     __table_args__ = (
         PrimaryKeyConstraint("only_row", name="pk_context_key", comment="One row. P2"),
         CheckConstraint("only_row", name="ck_context_key_only_row", comment="There is one. P2"),

@@ -226,7 +226,7 @@ def _definers(observed: Observed) -> Verdict:
 
 
 def _writers(observed: Observed) -> Verdict:
-    declared = {grant.role for grant in access.OBJECT_GRANTS if grant.kind == "table"}
+    declared = {grant.role for grant in access.table_grants() if grant.kind == "table"}
     writing = {"INSERT", "UPDATE", "DELETE", "TRUNCATE"}
     found = {
         f"{fact.detail} on {fact.object}"
@@ -250,7 +250,7 @@ def _row_security(observed: Observed) -> Verdict:
         for detail in ("enabled", "forced")
         if observed.facts.get(Fact("row security", f"table {table}", detail)) != "true"
     }
-    open_rows = {(one.name, one.role) for one in access.ROW_SECURITY_EXCEPTIONS}
+    open_rows = {(one.name, one.role) for one in access.row_security_exceptions()}
     found |= {
         f"{fact.object} for {fact.detail}: {missing}"
         for fact, missing in observed.facts.items()

@@ -93,12 +93,20 @@ def _migrate(commands: Commands) -> None:
     migrate = commands.add_parser("migrate", help="generate, run, revert, show")
     actions = migrate.add_subparsers(metavar="ACTION", required=True)
 
-    generate = _stack(actions.add_parser("generate", help="a draft of a revision from the models"))
+    generate = _stack(
+        actions.add_parser("generate", help="the next revision, from what is declared")
+    )
     generate.add_argument("message", help="what it does; becomes the file's name")
     generate.add_argument("--empty", action="store_true", help="for a change of data")
     generate.set_defaults(
         handler=call("pandom.host.generate", "generate", "stack", "message", "empty")
     )
+
+    freeze = actions.add_parser(
+        "freeze", help="the newest revision's text anew, while it is not released"
+    )
+    freeze.add_argument("number", nargs="?", help="it must be the newest (default: the newest)")
+    freeze.set_defaults(handler=call("pandom.host.generate", "freeze", "number"))
 
     _stack(actions.add_parser("run", help="apply what is not applied yet")).set_defaults(
         handler=call("pandom.host.migrate", "run", "stack")

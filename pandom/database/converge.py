@@ -143,7 +143,8 @@ def _declared(
     connection: psycopg.Connection, opt_in: frozenset[str]
 ) -> tuple[set[Privilege], tuple[str, ...]]:
     """The declared privileges on objects and columns that exist, and what does not exist."""
-    grants = access.object_grants(_partitions(connection), opt_in)
+    former = {(grant.kind, grant.name) for grant in access.FORMER_GRANTS}
+    grants = (*access.object_grants(_partitions(connection), opt_in), *access.FORMER_GRANTS)
     names = sorted({(grant.kind, grant.name) for grant in grants})
     rows = connection.execute(
         """
@@ -159,7 +160,11 @@ def _declared(
     resolved = {(kind, name): found for kind, name, found in rows}
     columns = _columns(connection, {grant.name for grant in grants if grant.columns})
     wanted: set[Privilege] = set()
-    absent = {f"{kind} {name}" for (kind, name), found in resolved.items() if found is None}
+    absent = {
+        f"{kind} {name}"
+        for (kind, name), found in resolved.items()
+        if found is None and (kind, name) not in former
+    }
     for grant in grants:
         name = resolved[grant.kind, grant.name]
         if name is None:
@@ -217,8 +222,9 @@ def converge(
     found = difference(connection, opt_in)
     if complete and found.absent:
         raise Failure(
-            "schema/access.py grants privileges on what does not exist: "
-            f"{', '.join(found.absent)}. Next: correct the name there, or make it in a revision"
+            "privileges are declared on what does not exist: "
+            f"{', '.join(found.absent)}. Next: correct schema/models.py or "
+            "schema/access.py, or make it in a revision"
         )
     changed = _change(connection, found, opt_in) if found else 0
     if exposed := open_rows(connection):
@@ -233,7 +239,7 @@ def open_rows(connection: psycopg.Connection) -> list[tuple[str, str, str]]:
 
     Each with the role and what is missing.
     """
-    declared = {(one.name, one.role) for one in access.ROW_SECURITY_EXCEPTIONS}
+    declared = {(one.name, one.role) for one in access.row_security_exceptions()}
     connection.execute("select pg_catalog.set_config('search_path', '', true)")
     return sorted(
         (name, role, missing)
@@ -247,10 +253,10 @@ def _exposed(exposed: list[tuple[str, str, str]]) -> str:
     return (
         "rows would be open to logins that no policy limits; nothing was applied:\n"
         f"{lines}\n"
-        "Next: in the revision, `alter table … enable row level security`, `force row level "
-        "security`\nand `create policy … to ROLE` (a view: `with (security_invoker = true)`); or "
-        "take the grant out\nof schema/access.py; or give the reason in "
-        "ROW_SECURITY_EXCEPTIONS there. What was granted by hand:\n`revoke` it as the superuser."
+        "Next: declare the table in schema/models.py and let `pandom migrate generate` write its "
+        "row security\ninto the revision (a view: `with (security_invoker = true)`); or take the "
+        "grant out; or say\nwhy in the model's `open_rows`. What was granted by hand: `revoke` it "
+        "as the superuser."
     )
 
 

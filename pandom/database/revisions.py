@@ -204,9 +204,9 @@ def _sql(folder: Path, path: Path, number: str, tree: ast.Module, mistakes: list
             )
 
 
-def _run(tree: ast.Module) -> tuple[set[str], bool]:
+def _run(tree: ast.AST) -> tuple[dict[str, None], bool]:
     """The SQL files that a revision names, and whether these are all (no name is computed)."""
-    names: set[str] = set()
+    names: dict[str, None] = {}  # in their order
     complete = True
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)):
@@ -217,11 +217,22 @@ def _run(tree: ast.Module) -> tuple[set[str], bool]:
         arguments = node.args[1:2] if function == "build_index" else node.args[1:]
         for one in arguments:
             if isinstance(one, ast.Constant) and isinstance(one.value, str):
-                names.add(one.value)
+                names[one.value] = None
             else:
                 complete = False
         complete = complete and not node.keywords
     return names, complete
+
+
+def frozen_files(folder: Path | None = None) -> list[Path]:
+    """The files that the revisions run on their way up, in their order."""
+    folder = folder or FOLDER
+    found = []
+    for number, path in _files(folder, []):
+        tree = ast.parse(path.read_bytes())
+        upgrade = next(one for one in tree.body if getattr(one, "name", "") == "upgrade")
+        found += [folder / "sql" / number / f"{name}.sql" for name in _run(upgrade)[0]]
+    return found
 
 
 def _folders(folder: Path, numbers: set[str], mistakes: list[str]) -> None:

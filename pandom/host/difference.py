@@ -34,8 +34,8 @@ _LATER: Final = (
     "-- CHECK) goes into the next revision."
 )
 NOT_COMPARED: Final = (
-    "functions, triggers, policies and views (schema/sql), privileges (schema/access.py), "
-    "types other than enumerations, generated columns, storage of columns"
+    "privileges (converged by `up`), types other than enumerations, generated columns, storage "
+    "of columns"
 )
 
 # Members that only drop and add can change, in an order in which none needs a later one.

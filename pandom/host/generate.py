@@ -1,8 +1,8 @@
-"""`pandom migrate generate`: a draft of a revision from what models and database differ in.
+"""`pandom migrate generate`: the next revision, from what is declared and the database has not.
 
-The source's tool writes the migration; ours writes the SQL text that a revision
-freezes, to be read and completed by a person: a comparison sees neither functions
-nor policies, and takes a rename for a drop.
+Tables come from the models, all else from schema/sql, in which what the models declare is
+made first. `pandom migrate freeze` brings a revision that nobody was given yet in line.
+A person reads the result: a comparison takes a rename for a drop.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from alembic import command
 
-from pandom.database import migrate, revisions
+from pandom.database import declaration, made, migrate, revisions
 from pandom.database.revisions import Revision
-from pandom.host import difference, lock, superuser
+from pandom.host import difference, lock, objects, superuser
 from pandom.host.access import outputs_of
 from pandom.host.difference import NOT_COMPARED, Draft
 from pandom.host.health import connection
+from pandom.host.objects import Objects, refresh
 from pandom.host.pulumi_cli import Pulumi
 from pandom.host.revisions import of_outputs, refuse
 from pandom.host.stack import Stack
@@ -44,41 +48,114 @@ def generate(name: str, message: str, empty: bool) -> None:
     if not slug or '"""' in message or "\\" in message or not message.isprintable():
         raise UserMistake(f"{message!r}: expected a few words, such as 'add phone number'.")
     there = revisions.every()
-    draft = Draft("", "", ()) if empty else _difference(Stack(name), there)
-    notes = "".join(f"\n  {one}" for one in draft.notes)
-    if not (draft.up or empty):
+    declaration.check(files=False)
+    wrote = made.write()
+    draft, others = (Draft("", "", ()), Objects()) if empty else _difference(Stack(name), there)
+    notes = "".join(f"\n  {one}" for one in (*draft.notes, *others.notes))
+    if not (draft.up or others.up or empty):
         raise UserMistake(
-            f"Models and database agree; there is nothing to generate.{notes}\n"
+            f"What is declared and the database agree; there is nothing to generate.{notes}\n"
             f"Not compared: {NOT_COMPARED}.\n"
-            "Next: change schema/models.py first, or say --empty for a change of data or of what "
-            "is not compared."
+            "Next: change schema/models.py or schema/sql first, or say --empty for a change of "
+            "data or of what is not compared."
         )
-    up, down = draft.up, draft.down
     number = f"{int(there[-1].number) + 1:04}"
     folder = paths.ROOT / "migrations" / "sql" / number
     folder.mkdir(parents=True)
-    for part, text in (("up", up), ("down", down)):
-        (folder / f"{part}.sql").write_text(f"-- {message}.\n{_OWNER}\n\n{text}")
+    up = dict(others.up)
+    if draft.up or empty:
+        up = {"up": f"-- {message}.\n{_OWNER}\n\n{draft.up}", **up}
+    back = f"-- Takes back: {message}.\n{others.dropped}{_OWNER}\n\n{draft.down}"
+    down = {**others.restored, "down": back, **others.with_tables}
+    for part, text in (up | down).items():
+        (folder / f"{part}.sql").write_text(text)
+    complaints = _formatted(folder)
     with contextlib.redirect_stdout(io.StringIO()):  # Alembic reports there
         script = command.revision(migrate.configuration(), message, rev_id=number)
     # Alembic keeps letters in the name that the folder's check does not take.
     written = Path(str(getattr(script, "path", "")))
     revision = written.rename(written.with_name(f"{number}_{slug[:40].strip('_')}.py"))
-    made = [*sorted(folder.iterdir()), revision]
-    for path in made:
+    text = revision.read_text()
+    for direction, parts in (("up", up), ("down", down)):
+        text = text.replace(f'run(revision, "{direction}")', _call(parts))
+    revision.write_text(text)
+    _tool("ruff", "format", "--quiet", str(revision))
+    for path in [*wrote, *sorted(folder.iterdir()), revision]:
         print(path.relative_to(paths.ROOT))
     if not empty:
         say(f"Not compared: {NOT_COMPARED}.{notes}")
+    say("Left to do:\n" + "\n".join(f"  [ ] {one}" for one in _left(name, revision, complaints)))
+
+
+def freeze(number: str | None) -> None:
+    """Bring the newest revision's files in line with schema/sql, made anew from the models.
+
+    Raises UserMistake for a revision that is not the newest, or was released.
+    """
+    there = revisions.every()
+    declaration.check(files=False)
+    for path in made.write():
+        print(path.relative_to(paths.ROOT))
+    newest = there[-1].number
+    if number not in (None, newest):
+        raise UserMistake(
+            f"Only the newest revision can be frozen anew: {newest}. What older ones made was\n"
+            "made on top of them. Next: `pandom migrate generate` writes another revision."
+        )
+    if newest in revisions.released(migrate.FOLDER):
+        raise UserMistake(
+            f"Revision {newest} was released; its text never changes.\n"
+            "Next: `pandom migrate generate` writes another revision."
+        )
+    changed = refresh(paths.ROOT / "migrations" / "sql" / newest)
+    for path in changed:
+        print(path.relative_to(paths.ROOT))
+    if not changed:
+        say(f"Revision {newest} has the declared text already.")
+        return
     say(
-        "Next: read and complete them: comments, locks, privileges (schema/access.py). What\n"
-        "functions, triggers, policies and views shall be in the end goes into schema/sql, one\n"
-        "object a file; a test compares it with what the revisions make. Then\n"
-        f"`.venv/bin/pandom up --stack {name}`."
+        f"Revision {newest} is another text now. A database that was given it before:\n"
+        "`pandom migrate revert`, then `pandom up`."
     )
 
 
-def _difference(stack: Stack, there: tuple[Revision, ...]) -> Draft:
-    """The SQL that leads from the stack's database to the models, and back."""
+def _call(parts: Mapping[str, str]) -> str:
+    """The line of a revision that runs its files, as the formatter writes it."""
+    names = [f'"{one}"' for one in parts]
+    line = f"run(revision, {', '.join(names)})"
+    if len(line) <= 96:
+        return line
+    return "run(\n        revision,\n" + "".join(f"        {one},\n" for one in names) + "    )"
+
+
+def _formatted(folder: Path) -> str:
+    """Formats the files as the lint step wants them; returns what it still has to say."""
+    files = [str(path.relative_to(paths.ROOT)) for path in sorted(folder.glob("*.sql"))]
+    _tool("sqruff", "fix", "--quiet", *files)
+    return _tool("sqruff", "lint", "--quiet", *files) + _tool("squawk", "--reporter=gcc", *files)
+
+
+def _tool(*command: str) -> str:
+    """One of the lint step's tools, and what it says when it is not content."""
+    tool = Path(sys.executable).with_name(command[0])
+    done = subprocess.run(
+        [tool, *command[1:]], cwd=paths.ROOT, check=False, capture_output=True, text=True
+    )
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+def _left(stack: str, revision: Path, complaints: str) -> Iterator[str]:
+    place = revision.relative_to(paths.ROOT)
+    yield f"{place}: the docstring: which locks and for how long, why it is compatible, rollback"
+    yield "read the SQL: a renamed column is a drop and an add; rows that exist need a value"
+    if complaints:
+        yield "what the lint step says:\n      " + "\n      ".join(complaints.splitlines())
+    yield f"`.venv/bin/pandom audit record --stack {stack}`, `make docs`, `make lint`"
+    yield f"`.venv/bin/pandom up --stack {stack}`, `.venv/bin/pandom audit --stack {stack}`"
+
+
+def _difference(stack: Stack, there: tuple[Revision, ...]) -> tuple[Draft, Objects]:
+    """The SQL that leads from the stack's database to what is declared, and back."""
     outputs = outputs_of(stack)
     applied = of_outputs(outputs)
     refuse(there, applied)
@@ -94,4 +171,5 @@ def _difference(stack: Stack, there: tuple[Revision, ...]) -> Draft:
         with superuser.database(exported) as server:
             if server is None:
                 raise Failure("The database does not answer. Next: `.venv/bin/pandom up`")
-            return difference.of(server, connection(outputs, "pandom_user"), Base.metadata)
+            draft = difference.of(server, connection(outputs, "pandom_user"), Base.metadata)
+            return draft, objects.of(server, f"{_OWNER}\n{draft.up}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pandom.audit import catalog, declared, recorded
-from pandom.database import revisions
+from pandom.database import declaration, revisions
 from pandom.host import lock, scratch
 from pandom.host.access import outputs_of
 from pandom.host.pulumi_cli import Pulumi
@@ -25,6 +25,7 @@ def run(name: str, output: Path | None) -> None:
     Raises UserMistake for a production stack: its server is no place to try revisions.
     """
     revisions.every()
+    declaration.check()
     stack = Stack(name)
     outputs = outputs_of(stack)
     if outputs["profile"] == "production":
@@ -47,6 +48,5 @@ def run(name: str, output: Path | None) -> None:
 
 def record(exported: Mapping[str, Any]) -> str:
     """The recording of a database that was just migrated, with every setting on."""
-    opt_in = frozenset(role.opt_in for role in access.ROLES if role.opt_in)
-    with scratch.migrated(exported, opt_in) as dsn, catalog.connect(dsn) as connection:
+    with scratch.migrated(exported, access.OPT_IN) as dsn, catalog.connect(dsn) as connection:
         return recorded.record(catalog.read(connection, declared.OWNERS))

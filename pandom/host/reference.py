@@ -12,6 +12,7 @@ from typing import Final
 import yaml
 
 from pandom.config.settings import changes, profile_table
+from pandom.database import declaration, made
 from pandom.runtime.paths import ROOT
 from pandom.runtime.progress import say
 from schema import access
@@ -49,7 +50,7 @@ def _default(value: object) -> str:
 def access_matrix() -> str:
     """Roles, memberships and every declared privilege."""
     return (
-        _NOTE.format(source="schema/access.py")
+        _NOTE.format(source="schema/access.py and schema/models.py")
         + "# Who may do what\n\nWhatever is not listed is not granted. PUBLIC has nothing.\n\n"
         + "## Roles\n\n| role | kind | what for |\n|---|---|---|\n"
         + "\n".join(f"| `{role.name}` | {_kind(role)} | {role.comment} |" for role in access.ROLES)
@@ -63,7 +64,7 @@ def access_matrix() -> str:
         "row security.\n\n| table or view | role | why |\n|---|---|---|\n"
         + "\n".join(
             f"| `{one.name}` | `{one.role}` | {one.reason} |"
-            for one in access.ROW_SECURITY_EXCEPTIONS
+            for one in access.row_security_exceptions()
         )
         + "\n\n## Privileges\n\n| kind | object | role | privileges | columns |\n"
         "|---|---|---|---|---|\n" + "\n".join(_grants(_every_grant())) + "\n"
@@ -85,7 +86,7 @@ def _yes(value: bool) -> str:
 def _every_grant() -> Iterable[access.Grant]:
     yield from access.database_grants()
     yield from access.SCHEMA_GRANTS
-    yield from access.OBJECT_GRANTS
+    yield from access.object_grants(opt_in=access.OPT_IN)
 
 
 def _grants(grants: Iterable[access.Grant]) -> Iterable[str]:
@@ -102,7 +103,13 @@ PAGES: Final = {
 
 
 def run() -> None:
-    """Write every page of the reference."""
+    """Write every page of the reference, and the SQL that is made from the models.
+
+    Raises UserMistake for a declaration that is wrong.
+    """
+    declaration.check(files=False)
+    for changed in made.write():
+        say(f"{'wrote' if changed.exists() else 'removed'} {changed.relative_to(ROOT)}")
     REFERENCE.mkdir(parents=True, exist_ok=True)
     for name, make in PAGES.items():
         path: Path = REFERENCE / name

@@ -284,7 +284,7 @@ def test_the_trigger_serves_no_other_table(database: Database) -> None:
         connection.execute(
             "create table public.else_table (a int);"
             "create trigger t after insert on public.else_table referencing new table as new_rows "
-            "for each statement execute function public.audit_trigger_function()"
+            "for each statement execute function public.audit_user_profiles()"
         )
         with pytest.raises(psycopg.errors.RaiseException):
             connection.execute("insert into public.else_table values (1)")

@@ -147,8 +147,8 @@ def test_a_guarded_one_is_not(shared: Database, case: str) -> None:
 def test_every_exception_is_needed_and_has_a_reason(
     shared: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    declared_ones = access.ROW_SECURITY_EXCEPTIONS
-    monkeypatch.setattr(access, "ROW_SECURITY_EXCEPTIONS", ())
+    declared_ones = access.row_security_exceptions()
+    monkeypatch.setattr(access, "row_security_exceptions", tuple)
     needed = {(name.rpartition(" ")[2], role) for name, role, _ in _open(shared, "select 1")}
     assert {(one.name, one.role) for one in declared_ones} == needed
     assert all(len(one.reason) > 20 for one in declared_ones)
@@ -181,9 +181,8 @@ def test_privileges_on_an_open_table_refuse_the_transaction(
     with database.connect() as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("select * from public.notes")
     reason = access.OpenRows("public.notes", "pandom_app", "Notes are for everybody to read.")
-    monkeypatch.setattr(
-        access, "ROW_SECURITY_EXCEPTIONS", (*access.ROW_SECURITY_EXCEPTIONS, reason)
-    )
+    declared_ones = access.row_security_exceptions()
+    monkeypatch.setattr(access, "row_security_exceptions", lambda: (*declared_ones, reason))
     with database.connect("pandom_migrator") as connection:
         assert converge(connection, database.opt_in) == 1
     with database.connect() as connection:

@@ -56,13 +56,13 @@ ATTACKS = {
     "rule": "create rule r as on insert to public.audit_logs do instead nothing",
     "trigger": "create trigger t before insert on public.audit_logs for each row "
     "execute function public.set_updated_at()",
-    "replace the function": "create or replace function public.audit_trigger_function() "
+    "replace the function": "create or replace function public.audit_auth_users() "
     "returns trigger language plpgsql as 'begin return null; end'",
     "replace the writer": "create or replace function "
     "public.write_event(log text, actor uuid, event_type text, severity text, details jsonb) "
     "returns void language sql as ''",
-    "drop the function": "drop function public.audit_trigger_function() cascade",
-    "own the function": "alter function public.audit_trigger_function() owner to current_user",
+    "drop the function": "drop function public.audit_auth_users() cascade",
+    "own the function": "alter function public.audit_auth_users() owner to current_user",
     "self-grant": "grant delete on public.audit_logs to current_user",
     "set role": "set role pandom_trail",
     "session authorization": "set session authorization pandom_trail",

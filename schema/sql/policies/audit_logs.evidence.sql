@@ -1,4 +1,5 @@
--- The auditor reads the whole trail and nothing else of users (A7).
+-- Made from schema/models.py by `pandom docs`.
+-- What pandom_auditor reaches.
 set local role pandom_trail;
 
 drop policy if exists evidence on public.audit_logs;
@@ -7,4 +8,4 @@ for select to pandom_auditor
 using (true);
 
 comment on policy evidence on public.audit_logs is
-'The auditor reads the whole trail. A7';
+'The auditor reads every row.';

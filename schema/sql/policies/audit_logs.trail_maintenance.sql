@@ -1,5 +1,5 @@
--- The trail's own functions write and retire events; FORCE puts their owner under
--- row security too (P5).
+-- Made from schema/models.py by `pandom docs`.
+-- What pandom_trail reaches.
 set local role pandom_trail;
 
 drop policy if exists trail_maintenance on public.audit_logs;
@@ -9,4 +9,4 @@ using (true)
 with check (true);
 
 comment on policy trail_maintenance on public.audit_logs is
-'The trail''s own functions write and retire events. P5';
+'The trail''s own functions write and retire rows.';

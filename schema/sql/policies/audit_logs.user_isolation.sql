@@ -1,4 +1,5 @@
--- A user sees the events of its own only (P2). The sub-select makes it one call per query.
+-- Made from schema/models.py by `pandom docs`.
+-- What pandom_app reaches.
 set local role pandom_trail;
 
 drop policy if exists user_isolation on public.audit_logs;
@@ -7,4 +8,4 @@ for select to pandom_app
 using (user_uuid = (select public.current_user_id()));
 
 comment on policy user_isolation on public.audit_logs is
-'A user sees its own events only. P2';
+'A user reaches its own rows only.';

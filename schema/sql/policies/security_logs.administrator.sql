@@ -1,4 +1,5 @@
--- Administrators see every event, in a role of their own (P2).
+-- Made from schema/models.py by `pandom docs`.
+-- What pandom_admin reaches.
 set local role pandom_trail;
 
 drop policy if exists administrator on public.security_logs;
@@ -7,4 +8,4 @@ for select to pandom_admin
 using ((select public.current_user_is_admin()));
 
 comment on policy administrator on public.security_logs is
-'An active administrator sees every event. P2';
+'An active administrator sees every row.';

@@ -1,4 +1,5 @@
--- The SECURITY DEFINER functions check for themselves; `true` leaves them every index (P3).
+-- Made from schema/models.py by `pandom docs`.
+-- What pandom_definer reaches.
 set local role pandom_owner;
 
 drop policy if exists account_functions on public.sessions;
@@ -8,4 +9,4 @@ using (true)
 with check (true);
 
 comment on policy account_functions on public.sessions is
-'The account functions reach every row and check for themselves. P3';
+'The account functions reach every row and check for themselves.';

@@ -1,4 +1,5 @@
--- A user sees its own sessions only (P2). The sub-select makes it one call per query.
+-- Made from schema/models.py by `pandom docs`.
+-- What pandom_app reaches.
 set local role pandom_owner;
 
 drop policy if exists user_isolation on public.sessions;
@@ -8,4 +9,4 @@ using (user_uuid = (select public.current_user_id()))
 with check (user_uuid = (select public.current_user_id()));
 
 comment on policy user_isolation on public.sessions is
-'A user reaches its own sessions only. P2';
+'A user reaches its own rows only.';

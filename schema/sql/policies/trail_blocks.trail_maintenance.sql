@@ -1,4 +1,5 @@
--- The sealer adds blocks; FORCE puts its owner under row security too (P5).
+-- Made from schema/models.py by `pandom docs`.
+-- What pandom_trail reaches.
 set local role pandom_trail;
 
 drop policy if exists trail_maintenance on public.trail_blocks;
@@ -8,4 +9,4 @@ using (true)
 with check (true);
 
 comment on policy trail_maintenance on public.trail_blocks is
-'The sealer adds blocks. P5';
+'The trail''s own functions write and retire rows.';

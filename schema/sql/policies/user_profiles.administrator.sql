@@ -1,5 +1,5 @@
--- Administrators see every row, in a role of their own: ORed into the users' policy
--- the clause would cost them their index (P2).
+-- Made from schema/models.py by `pandom docs`.
+-- What pandom_admin reaches.
 set local role pandom_owner;
 
 drop policy if exists administrator on public.user_profiles;
@@ -8,4 +8,4 @@ for select to pandom_admin
 using ((select public.current_user_is_admin()));
 
 comment on policy administrator on public.user_profiles is
-'An active administrator sees every row. P2';
+'An active administrator sees every row.';

@@ -1,4 +1,5 @@
--- A user sees its own profile only (P2). The sub-select makes it one call per query.
+-- Made from schema/models.py by `pandom docs`.
+-- What pandom_app reaches.
 set local role pandom_owner;
 
 drop policy if exists user_isolation on public.user_profiles;
@@ -8,4 +9,4 @@ using (uuid = (select public.current_profile_id()))
 with check (uuid = (select public.current_profile_id()));
 
 comment on policy user_isolation on public.user_profiles is
-'A user reaches its own profile only. P2';
+'A user reaches its own rows only.';

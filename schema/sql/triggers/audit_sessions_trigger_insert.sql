@@ -1,10 +1,11 @@
--- Every insert on sessions enters the trail (P4).
+-- Made from schema/models.py by `pandom docs`.
+-- Every insert on sessions enters the trail.
 set local role pandom_owner;
 
 create or replace trigger audit_sessions_trigger_insert
 after insert on public.sessions
 referencing new table as new_rows
-for each statement execute function public.audit_trigger_function();
+for each statement execute function public.audit_sessions();
 
 comment on trigger audit_sessions_trigger_insert on public.sessions is
-'Every insert on sessions enters the trail. P4';
+'Every insert on sessions enters the trail.';

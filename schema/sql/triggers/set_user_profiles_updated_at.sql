@@ -1,4 +1,5 @@
--- updated_at of user_profiles is true whoever writes (T7).
+-- Made from schema/models.py by `pandom docs`.
+-- updated_at of user_profiles is true whoever writes.
 set local role pandom_owner;
 
 create or replace trigger set_user_profiles_updated_at
@@ -6,4 +7,4 @@ before update on public.user_profiles
 for each row execute function public.set_updated_at();
 
 comment on trigger set_user_profiles_updated_at on public.user_profiles is
-'updated_at is true whoever writes. T7';
+'updated_at of user_profiles is true whoever writes.';

@@ -1,4 +1,5 @@
--- The wide door of clients that cannot set a context (A3); exists with its role only.
+-- Made from schema/models.py by `pandom docs`.
+-- What pandom_service reaches.
 set local role pandom_trail;
 
 drop policy if exists service on public.security_logs;
@@ -7,4 +8,4 @@ for select to pandom_service
 using (true);
 
 comment on policy service on public.security_logs is
-'The opt-in login for clients without a context reaches every row. A3';
+'The opt-in login for clients without a context reaches every row.';

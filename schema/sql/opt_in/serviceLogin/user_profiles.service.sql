@@ -1,4 +1,5 @@
--- The wide door of clients that cannot set a context (A3); exists with its role only.
+-- Made from schema/models.py by `pandom docs`.
+-- What pandom_service reaches.
 set local role pandom_owner;
 
 drop policy if exists service on public.user_profiles;
@@ -8,4 +9,4 @@ using (true)
 with check (true);
 
 comment on policy service on public.user_profiles is
-'The opt-in login for clients without a context reaches every row. A3';
+'The opt-in login for clients without a context reaches every row.';

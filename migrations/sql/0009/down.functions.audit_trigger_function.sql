@@ -1,17 +1,3 @@
--- Writes one event for each changed row of the account tables (P4).
---
--- Runs once per statement on its transition tables: for a thousand rows that
--- costs about half of a trigger per row. The difference is spelt out column by
--- column and put together as text, parsed once: a third of building and stripping an
--- object, and a tenth of walking over jsonb_each. Secrets appear as "redacted", never
--- as a value, so that the trail never holds a hash or a token. Tags and metadata of an
--- older revision may be larger than today's limits: their size and digest stand for them,
--- so that no change is lost because its event would be too large. What takes 500 bytes as it
--- is stored is within the limit however well it was compressed, and costs no call.
---
--- Old and new rows meet in a full join. A row whose key was changed stands on one side
--- only and must not be missed; and a full join cannot become a nested loop: the plan that
--- a session made for one row would take the square of the rows of its next big UPDATE.
 set local role pandom_trail;
 
 create or replace function public.audit_trigger_function()
@@ -207,3 +193,5 @@ $$;
 
 comment on function public.audit_trigger_function() is
 'Trigger: one event for each changed row, changed columns only, secrets redacted. P4';
+
+grant execute on function public.audit_trigger_function() to pandom_owner;

@@ -1,0 +1,8 @@
+set local role pandom_owner;
+
+create or replace trigger audit_profiles_trigger_truncate
+after truncate on public.user_profiles
+for each statement execute function public.audit_trigger_function();
+
+comment on trigger audit_profiles_trigger_truncate on public.user_profiles is
+'A truncate of user_profiles enters the trail as critical. P4';

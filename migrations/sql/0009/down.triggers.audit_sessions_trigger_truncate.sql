@@ -1,0 +1,8 @@
+set local role pandom_owner;
+
+create or replace trigger audit_sessions_trigger_truncate
+after truncate on public.sessions
+for each statement execute function public.audit_trigger_function();
+
+comment on trigger audit_sessions_trigger_truncate on public.sessions is
+'A truncate of sessions enters the trail as critical. P4';

@@ -1,0 +1,406 @@
+"""The SQL that is made from the models' declarations (``schema/declare.py``), one object a file.
+
+Row security, policies, the trigger of ``updated_at``, and for each recorded table an audit
+function of its own with its triggers. `pandom docs` and `pandom migrate generate` write
+the files; a test says when one is stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy
+from sqlalchemy.dialects.postgresql import INET
+from sqlalchemy.orm import Mapper
+
+from pandom.runtime.paths import ROOT
+from schema import access
+from schema.declare import OnTrail, Table
+from schema.models import Base
+
+FOLDER: Final = ROOT / "schema" / "sql"
+MARK: Final = "-- Made from schema/models.py by `pandom docs`."
+# Whose rows a policy lets through, where that is not every row.
+_CHECKED: Final = {"pandom_admin": "(select public.current_user_is_admin())"}
+_POLICIES: Final = {
+    "pandom_admin": ("administrator", "An active administrator sees every row."),
+    "pandom_auditor": ("evidence", "The auditor reads every row."),
+    "pandom_definer": (
+        "account_functions",
+        "The account functions reach every row and check for themselves.",
+    ),
+    "pandom_service": (
+        "service",
+        "The opt-in login for clients without a context reaches every row.",
+    ),
+    "pandom_trail": ("trail_maintenance", "The trail's own functions write and retire rows."),
+}
+_OWN: Final = ("user_isolation", "A user reaches its own rows only.")
+# A function takes a hundred arguments: so many pairs, or expressions, fit into one call.
+_AT_ONCE: Final = 40
+# What takes so many bytes as it is stored is within the limits however well it is compressed.
+_SMALL: Final = 500
+_NARROW: Final = (
+    sqlalchemy.Boolean,
+    sqlalchemy.Date,
+    sqlalchemy.DateTime,
+    sqlalchemy.Enum,
+    sqlalchemy.Integer,
+    sqlalchemy.Interval,
+    sqlalchemy.UUID,
+    INET,
+)
+
+
+def texts() -> dict[str, str]:
+    """Every made file by its path below schema/sql."""
+    found: dict[str, str] = {}
+    for mapper in Base.registry.mappers:
+        found |= of_table(mapper)
+    return dict(sorted(found.items()))
+
+
+def stale() -> list[str]:
+    """The files that are missing, other than declared, or made of nothing any more."""
+    wanted = texts()
+    there = {str(path.relative_to(FOLDER)): path.read_text() for path in FOLDER.rglob("*.sql")}
+    return sorted(
+        {name for name, text in wanted.items() if there.get(name) != text}
+        | {name for name, text in there.items() if text.startswith(MARK) and name not in wanted}
+    )
+
+
+def write() -> list[Path]:
+    """Bring the files in line with the models; returns those that changed."""
+    wanted = texts()
+    changed = [FOLDER / name for name in stale()]
+    for path in changed:
+        name = str(path.relative_to(FOLDER))
+        if name in wanted:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(wanted[name])
+        else:
+            path.unlink()
+    return changed
+
+
+def of_table(mapper: Mapper[Base]) -> dict[str, str]:
+    """The files of one model."""
+    table, declared = mapper.local_table, mapper.class_.__declared__
+    assert isinstance(table, sqlalchemy.Table)  # noqa: S101 - every model has a table of its own
+    found = {}
+    policies = dict(_policies(table.name, declared))
+    if policies:
+        found[f"row_security/{table.name}.sql"] = _file(
+            "Forced, too: whoever becomes the owner is under it.",
+            declared.owner,
+            f"alter table public.{table.name} enable row level security;\n"
+            f"alter table public.{table.name} force row level security;",
+        )
+    found |= policies
+    if "updated_at" in table.columns:
+        found[f"triggers/set_{table.name}_updated_at.sql"] = _trigger(
+            f"set_{table.name}_updated_at",
+            declared.owner,
+            f"before update on public.{table.name}\nfor each row",
+            "set_updated_at",
+            f"updated_at of {table.name} is true whoever writes.",
+        )
+    if declared.trail:
+        found[f"functions/audit_{table.name}.sql"] = _audit_function(table, declared)
+        found |= dict(_audit_triggers(table.name, declared, declared.trail))
+    return found
+
+
+def _file(what: str, owner: str, body: str) -> str:
+    return f"{MARK}\n-- {what}\nset local role {owner};\n\n{body}\n"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+# -- row security -----------------------------------------------------------------------
+
+
+def limited_roles(declared: Table) -> dict[str, set[str]]:
+    """Who reaches rows of the table under row security, with all privileges of each.
+
+    The owner is among them where FORCE puts it under row security.
+    """
+    passing = {role.name for role in access.ROLES if role.bypass_rls}
+    found: dict[str, set[str]] = {}
+    for allow in () if declared.open_rows else declared.allow:
+        if allow.role not in passing:
+            found.setdefault(allow.role, set()).update(allow.privileges.split())
+    if found and declared.owner not in passing:
+        found[declared.owner] = {"ALL"}
+    return found
+
+
+def _policies(table: str, declared: Table) -> Iterator[tuple[str, str]]:
+    own = {allow.role for allow in declared.allow if allow.rows == "own"}
+    opt_in = {role.name: role.opt_in for role in access.ROLES if role.opt_in}
+    for role, privileges in limited_roles(declared).items():
+        condition = _CHECKED.get(role, "true")
+        name, comment = _POLICIES.get(
+            role, (role.removeprefix("pandom_"), f"{role} reaches every row.")
+        )
+        if role in own:
+            # The sub-select makes it one call per query.
+            condition, (name, comment) = f"{declared.owned_by} = (select {declared.current})", _OWN
+        reads = privileges <= {"SELECT"}
+        check = "" if reads else f"\nwith check ({condition})"
+        folder = f"opt_in/{opt_in[role]}" if role in opt_in else "policies"
+        yield (
+            f"{folder}/{table}.{name}.sql",
+            _file(
+                f"What {role} reaches.",
+                declared.owner,
+                f"drop policy if exists {name} on public.{table};\n"
+                f"create policy {name} on public.{table}\n"
+                f"for {'select' if reads else 'all'} to {role}\n"
+                f"using ({condition}){check};\n\n"
+                f"comment on policy {name} on public.{table} is\n{_text(comment)};",
+            ),
+        )
+
+
+# -- triggers ---------------------------------------------------------------------------
+
+
+def _trigger(name: str, owner: str, when: str, function: str, comment: str) -> str:
+    table = when.partition("public.")[2].partition("\n")[0]
+    return _file(
+        comment,
+        owner,
+        f"create or replace trigger {name}\n{when} execute function public.{function}();\n\n"
+        f"comment on trigger {name} on public.{table} is\n{_text(comment)};",
+    )
+
+
+def _audit_triggers(table: str, declared: Table, prefix: str) -> Iterator[tuple[str, str]]:
+    for event, rows in (
+        ("insert", "\nreferencing new table as new_rows"),
+        ("update", "\nreferencing old table as old_rows new table as new_rows"),
+        ("delete", "\nreferencing old table as old_rows"),
+        ("truncate", ""),
+    ):
+        name = f"{prefix}_{event}"
+        comment = f"Every {event} on {table} enters the trail."
+        if event == "truncate":
+            comment = f"A truncate of {table} enters the trail as critical."
+        yield (
+            f"triggers/{name}.sql",
+            _trigger(
+                name,
+                declared.owner,
+                f"after {event} on public.{table}{rows}\nfor each statement",
+                f"audit_{table}",
+                comment,
+            ),
+        )
+
+
+# -- the audit function -----------------------------------------------------------------
+
+_FUNCTION: Final = """\
+-- Runs once per statement on its transition tables: for a thousand rows that costs about
+-- half of a trigger per row. The difference is spelt out column by column and put together
+-- as text, parsed once: a third of building and stripping an object, and a tenth of walking
+-- over jsonb_each. What is redacted never stands there as a value. What takes {small} bytes as
+-- it is stored is within the limits however well it was compressed, and costs no call; of
+-- larger ones of an older revision size and digest stand there, so that no change is lost
+-- because its event would be too large.
+--
+-- Old and new rows meet in a full join. A row whose key was changed stands on one side
+-- only and must not be missed; and a full join cannot become a nested loop: the plan that
+-- a session made for one row would take the square of the rows of its next big UPDATE.
+set local role pandom_trail;
+
+create or replace function public.audit_{table}()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    actor constant uuid := public.current_user_id();
+    address constant inet := case
+        when pg_input_is_valid(current_setting('app.client_ip', true), 'inet')
+            then current_setting('app.client_ip', true)::inet
+    end;
+    agent constant text := nullif(left(current_setting('app.user_agent', true), 512), '');
+    -- The beginning of the details as text.
+    origin constant text := '{{"table": "{table}", "session_user": '
+        || to_json(session_user)::text;
+begin
+    if tg_table_name <> '{table}' or tg_table_schema <> 'public' then
+        raise exception 'this trigger function serves public.{table} only';
+    end if;
+
+    if tg_op = 'UPDATE' then
+        insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
+        select actor, tg_op, (
+            origin || ', "subject": ' || {subject}
+            {beside}|| ', "changed": {{' || {changed} || '}}}}'
+        )::jsonb, address, agent
+        from new_rows as n
+        full outer join old_rows as o on {join};
+
+    elsif tg_op = 'INSERT' then
+        insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
+        select actor, tg_op, (origin || '}}')::jsonb || jsonb_build_object(
+            'subject', n.{owned_by},
+            'new', {new}
+        ), address, agent
+        from new_rows as n;
+
+    elsif tg_op = 'DELETE' then
+        insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
+        select actor, tg_op, (origin || '}}')::jsonb || jsonb_build_object(
+            'subject', o.{owned_by},
+            'old', {old}
+        ), address, agent
+        from old_rows as o;
+
+    else
+        insert into public.audit_logs
+        (user_uuid, event_type, details, ip_address, user_agent, severity)
+        values (actor, tg_op, (origin || '}}')::jsonb, address, agent, 'critical');
+    end if;
+    return null;
+end
+$$;
+
+comment on function public.audit_{table}() is
+'Trigger: one event for each changed row, changed columns only, redacted as declared.';
+
+-- Who makes the triggers needs it, in the revision that makes the function, too.
+grant execute on function public.audit_{table}() to {owner};
+"""
+
+
+def subject(table: sqlalchemy.Table, declared: Table) -> str | None:
+    """The column that an event names: whose row it is, or else the key."""
+    keys = list(table.primary_key.columns.keys())
+    return declared.owned_by or (keys[0] if len(keys) == 1 else None)
+
+
+def _audit_function(table: sqlalchemy.Table, declared: Table) -> str:
+    whose = str(subject(table, declared))
+    keys = [one for one in table.primary_key.columns if one.name != whose]
+    text = _FUNCTION.format(
+        small=_SMALL,
+        table=table.name,
+        owner=declared.owner,
+        owned_by=whose,
+        subject=_json_of_either(table.columns[whose]),
+        beside="".join(
+            f"|| ', \"{one.name}\": ' || {_json_of_either(one)}\n            " for one in keys
+        ),
+        join=" and ".join(f"n.{one.name} = o.{one.name}" for one in table.primary_key.columns),
+        changed=_joined(_changes(table)),
+        new=_object("n", table, whose, "INSERT"),
+        old=_object("o", table, whose, "DELETE"),
+    )
+    return f"{MARK}\n-- What the trail keeps of {table.name}.\n--\n{text}"
+
+
+def _words(table: sqlalchemy.Table) -> list[tuple[sqlalchemy.Column[object], OnTrail]]:
+    return [(one, one.info["trail"]) for one in table.columns]
+
+
+def _json_of_either(column: sqlalchemy.Column[object]) -> str:
+    value = f"coalesce(n.{column.name}, o.{column.name})"
+    if isinstance(column.type, sqlalchemy.Integer):
+        return value
+    if isinstance(column.type, sqlalchemy.UUID):
+        return f"'\"' || {value} || '\"'"
+    return f"coalesce(to_json({value})::text, 'null')"
+
+
+def _is_wide(kind: sqlalchemy.types.TypeEngine[object]) -> bool:
+    """Whether a value may be larger than an event bears; of what is not known it may."""
+    if isinstance(kind, sqlalchemy.String) and not isinstance(kind, sqlalchemy.Enum):
+        return not kind.length or kind.length > 255
+    return not isinstance(kind, _NARROW)
+
+
+def _as_json(column: sqlalchemy.Column[object], value: str) -> str:
+    if isinstance(column.type, sqlalchemy.JSON):
+        return f"{value}::text"
+    function = "array_to_json" if isinstance(column.type, sqlalchemy.ARRAY) else "to_json"
+    return f"{function}({value})::text"
+
+
+def _changes(table: sqlalchemy.Table) -> list[str]:
+    """For each column of an UPDATE the text of its change; columns of one name together."""
+    differs: dict[str, list[str]] = {}
+    shown: dict[str, str] = {}
+    for column, on_trail in _words(table):
+        if on_trail.word == "ignored" or "UPDATE" not in on_trail.events:
+            continue
+        name = on_trail.name or column.name
+        old, new = f"o.{column.name}", f"n.{column.name}"
+        differs.setdefault(name, []).append(f"{old} is distinct from {new}")
+        pair = f"json_build_array({old}, {new})::text"
+        if on_trail.word == "redacted":
+            shown[name] = f'\'"{name}":"redacted"\''
+        elif _is_wide(column.type):
+            shown[name] = (
+                f"'\"{name}\":' || case\n"
+                f"    when greatest(pg_column_size({old}), pg_column_size({new})) <= {_SMALL}\n"
+                f"        then {pair}\n"
+                f"    else '[' || public.event_value({_as_json(column, old)}) || ', '\n"
+                f"        || public.event_value({_as_json(column, new)}) || ']'\n"
+                "end"
+            )
+        else:
+            shown[name] = f"'\"{name}\":'\n    || {pair}"
+    return [
+        f"case when {_lines(clauses, '    or ')}\n    then {_indent(shown[name], 4)} end"
+        for name, clauses in differs.items()
+    ]
+
+
+def _lines(clauses: Sequence[str], word: str) -> str:
+    return ("\n" + word).join(clauses)
+
+
+def _indent(text: str, by: int) -> str:
+    return text.replace("\n", "\n" + " " * by)
+
+
+def _joined(changes: list[str]) -> str:
+    calls = [
+        "concat_ws(',',\n    " + _indent(",\n".join(part), 4) + "\n)" for part in _parts(changes)
+    ]
+    if len(calls) > 1:
+        # An empty part would leave its comma.
+        calls = ["concat_ws(',', " + ", ".join(f"nullif({one}, '')" for one in calls) + ")"]
+    return _indent(calls[0], 12)
+
+
+def _object(row: str, table: sqlalchemy.Table, whose: str, event: str) -> str:
+    pairs = []
+    for column, on_trail in _words(table):
+        if on_trail.word != "recorded" or event not in on_trail.events or column.name == whose:
+            continue
+        value = f"{row}.{column.name}"
+        if _is_wide(column.type):
+            value = (
+                f"case when pg_column_size({value}) <= {_SMALL} then to_jsonb({value})\n"
+                f"    else public.event_value({_as_json(column, value)})::jsonb end"
+            )
+        pairs.append(f"'{column.name}', {value}")
+    calls = [
+        "jsonb_build_object(\n    " + _indent(",\n".join(part), 4) + "\n)" for part in _parts(pairs)
+    ]
+    return _indent(" || ".join(calls) or "jsonb_build_object()", 12)
+
+
+def _parts(pieces: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (pieces[start : start + _AT_ONCE] for start in range(0, len(pieces), _AT_ONCE))
