@@ -1,10 +1,10 @@
 """The one factory of containers. A unit test forbids ``docker.Container`` elsewhere.
 
 What every container has in common stands here: not root, no capabilities, no new
-privileges, a read-only root, limits, log rotation, labels. So do the answers to
-the provider's silences: editing a health check, ``init`` or ``tmpfs`` would report
-success and change nothing, so those replace; Docker stores twice the memory as
-swap, which would differ for ever, so ``memory_swap`` is set.
+privileges, a read-only root, limits, log rotation, labels. Works around
+updates that pulumi-docker reports but does not apply: editing a health check,
+``init`` or ``tmpfs`` replaces the container. Docker stores twice the memory as swap,
+which would differ for ever, so ``memory_swap`` is set.
 """
 
 from __future__ import annotations

@@ -73,9 +73,9 @@ def check_exit(stack: str, part: str, code: int | None, logs: str) -> bool:
     if code == 0:
         return True
     last = "\n".join(f"    {line}" for line in logs.strip().splitlines()[-15:])
-    ended = "was never seen to end" if code is None else f"failed with exit code {code}"
+    ended = "did not report an exit code" if code is None else f"failed with exit code {code}"
     raise pulumi.RunError(
-        f"The {part} job {ended}. Its last words:\n{last}\n"
-        f"Mend the cause and run `make up` again; all of it: "
+        f"The {part} job {ended}. Last log lines:\n{last}\n"
+        f"Fix the cause and run `make up` again; the whole log: "
         f"docker logs {resource_name(stack, part)}"
     )

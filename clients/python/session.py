@@ -40,7 +40,7 @@ from sqlalchemy.pool import NullPool
 Result = TypeVar("Result")
 
 ATTEMPTS: Final = 5
-# Doubled each time, and up to as much again by chance, or two that met meet again.
+# Exponential backoff with jitter, so that colliding transactions do not collide again.
 FIRST_WAIT_S: Final = 0.05
 
 # serialization_failure, deadlock_detected: the server says that it rolled back.

@@ -58,7 +58,8 @@ class Problem:
 
     @property
     def id(self) -> str:
-        """What an acceptance names. Kept heads are cut off first, and overgrown later."""
+        """What an acceptance names. Truncation and rewriting share one id: one becomes the
+        other as the chain grows."""
         kind = "kept heads" if self.kind in (_OLDER, _REWRITTEN) else self.kind
         return f"{accepted.TRAIL}{kind}:{self.log}"
 

@@ -138,8 +138,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class _Key:
-    """How one key is read, and what a later change of it does; ``default`` repeats
-    nothing: Pulumi.yaml has it too and a unit test compares the two."""
+    """How one key is read, and what a later change of it does.
+
+    Also declared in Pulumi.yaml; a test keeps them equal.
+    """
 
     kind: type
     default: Any

@@ -192,5 +192,5 @@ def _forget_users(stack: str) -> None:
     if done.returncode:
         raise Failure(
             f"Volume {resource_name(stack, 'objects')}: {done.stderr.strip()[-300:]}\n"
-            f"Next: mend the cause, then `{AGAIN}` again; it goes on from here."
+            f"Next: fix the cause, then `{AGAIN}` again; it goes on from here."
         )

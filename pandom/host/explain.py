@@ -1,7 +1,7 @@
 """Turns a failed operation into one screen: the cause, then the next step.
 
 Pulumi's own report is long and repeats itself; what a person needs is the job's
-last words, the server's last words, or the provider's one sentence.
+last log lines, the server's last log lines, or the provider's one sentence.
 """
 
 from __future__ import annotations
@@ -129,12 +129,12 @@ def _cause(evidence: str) -> list[str]:
 
 def _compose(stack: Stack, lines: Sequence[str], evidence: str, again: str) -> str:
     parts = [f"`{again}` failed for stack {stack.name}.", *lines]
-    unknown = [f"Next: mend the cause and run `{again}` again; it goes on from here."]
+    unknown = [f"Next: fix the cause and run `{again}` again; it goes on from here."]
     return "\n".join([*parts, *(_cause(evidence) or unknown)])
 
 
 def _jobs(engine: Engine, since: datetime, text: str) -> list[str]:
-    """The last words of the jobs that failed: in this run, or in an earlier one if that
+    """The last log lines of the jobs that failed: in this run, or in an earlier one if that
     is what stopped this one."""
     lines: list[str] = []
     for one in engine.containers():
@@ -156,7 +156,7 @@ _NO_REASON: Final = "Pulumi gave no reason."
 
 
 def _servers(engine: Engine, parts: Sequence[str] = _SERVERS) -> list[str]:
-    """The last words of the servers that are not well."""
+    """The last log lines of the servers that are not well."""
     lines: list[str] = []
     for one in engine.containers():
         young = one.part in _WATCHERS and one.state == "starting"
@@ -171,7 +171,7 @@ def not_ready(engine: Engine, container: Container | None, part: str) -> Failure
     if container is None:
         return Failure(f"There is no {part} container. Next: run `pandom up` again.")
     lines = [
-        f"The {part} container does not become ready ({container.state}). Its last words:",
+        f"The {part} container does not become ready ({container.state}). Last log lines:",
         *_log(engine, container),
     ]
     unknown = [f"Next: docker logs {container.name}; mend it, then `pandom up`."]

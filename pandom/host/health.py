@@ -186,7 +186,7 @@ def _certificates(report: Report, outputs: Mapping[str, Any]) -> None:
 
 def _last(engine: Engine, found: Container) -> str:
     lines = [line for line in engine.last_lines(found, 1) if line.strip()]
-    return f"; its last words: {lines[0].strip()}" if lines else ""
+    return f"; last log line: {lines[0].strip()}" if lines else ""
 
 
 def ask_watchers_again(engine: Engine) -> None:

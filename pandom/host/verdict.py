@@ -112,7 +112,7 @@ class Verdict:
             say(f"  audit: could not tell: {reason}")
 
     def explanation(self, again: str) -> str:
-        """The last words about a stack that is not well; "" for one that is."""
+        """The message about a stack that is not well; "" for one that is."""
         name = self.report.stack
         if self.failed:
             return self.report.explanation(again)
@@ -149,7 +149,7 @@ class Verdict:
 
 
 def prepare() -> None:
-    """Import what reads the database and the store: two threads would each import half of it."""
+    """Import before starting threads, to avoid a partially initialised module."""
     for name in ("pandom.database.health", "schema.models", "minio.minioadmin"):
         importlib.import_module(name)
 

@@ -58,7 +58,7 @@ def test_one_that_says_nothing_is_no_success(
 
 
 def test_one_that_ends_over_and_over_is_no_success(spare: Spare, stack: RunningStack) -> None:
-    with pytest.raises(Failure, match=r"crash-looping, restarted [0-9]+ times; its last words: no"):
+    with pytest.raises(Failure, match=r"crash-looping, restarted [0-9]+ times; last log line: no"):
         watched(spare, stack, "echo no; exit 1", restart_policy={"Name": "always"})
 
 
