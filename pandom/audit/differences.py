@@ -10,29 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, Literal
+from typing import Literal
 
 from pandom.audit.facts import Fact, Facts
+from pandom.audit.kinds import CONTEXT, WHOLE
 
 Status = Literal["extra", "missing", "different"]
-
-# Kinds whose details belong together: a policy is one thing, whatever is wrong with it.
-WHOLE: Final = frozenset(
-    {
-        "bucket",
-        "container",
-        "function",
-        "policy",
-        "role",
-        "row security",
-        "store user",
-        "trigger",
-        "view",
-    }
-)
-
-# Seen, but never wrong in themselves.
-_CONTEXT: Final = frozenset({"partition", "row reach"})
 
 
 @dataclass(frozen=True)
@@ -93,7 +76,7 @@ def _single(expected: Facts, actual: Facts) -> Iterable[Difference]:
     differ = {
         _group(fact)
         for fact in expected.keys() | actual.keys()
-        if fact.kind not in _CONTEXT and expected.get(fact) != actual.get(fact)
+        if fact.kind not in CONTEXT and expected.get(fact) != actual.get(fact)
     }
     groups: dict[tuple[str, str, str], set[Fact]] = {key: set() for key in sorted(differ)}
     for facts in (expected, actual):

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from pandom.audit import heal
-from pandom.audit.differences import WHOLE, Difference
+from pandom.audit.differences import Difference
 from pandom.audit.facts import PUBLIC, Facts, words
+from pandom.audit.kinds import WHOLE, WITHOUT_SQL
 from schema import access
 
 Severity = Literal["critical", "high", "medium", "low"]
@@ -117,13 +118,9 @@ def _finding(one: Difference, expected: Facts) -> Finding:
         sql=sql,
         advice=_not_recorded(one) if place else _advice(one, sql, safe),
         detail=one.detail,
-        safe=safe and (sql is not None or one.kind in _WITHOUT_SQL),
+        safe=safe and (sql is not None or one.kind in WITHOUT_SQL),
         order=heal.rank(one),
     )
-
-
-# What `up` mends in other ways than by SQL.
-_WITHOUT_SQL: Final = frozenset(kind for kind, status in _BY_HAND if not status)
 
 
 def _advice(one: Difference, sql: str | None, safe: bool) -> str:

@@ -15,34 +15,13 @@ import psycopg
 
 from pandom.audit.differences import Difference
 from pandom.audit.facts import PUBLIC, Fact, Facts, ident, words
+from pandom.audit.kinds import MADE, ORDER
 from pandom.database.connect import granting
 from pandom.runtime.errors import Failure
 from pandom.runtime.paths import ROOT
 from schema import access
 
 _SQL: Final = ROOT / "schema" / "sql"
-# Causes before consequences: a role must exist before it is granted anything, an
-# owner must be right before its privileges are, columns follow their table.
-_ORDER: Final = (
-    "extension",
-    "role",
-    "role setting",
-    "database",
-    "membership",
-    "owner",
-    "function",
-    "view",
-    "rule",
-    "trigger",
-    "row security",
-    "policy",
-    "event trigger",
-    "publication",
-    "default privilege",
-    "system privilege",
-    "privilege",
-    "setting row",
-)
 # A view before the table it reads, a mapping before its server.
 _DROPPED: Final = (
     "event trigger",
@@ -60,10 +39,10 @@ _DROPPED: Final = (
 
 def rank(one: Difference) -> tuple[int, int, int, str]:
     """Sorts differences into the order in which their SQL must run."""
-    kind = _ORDER.index(one.kind) if one.kind in _ORDER else len(_ORDER)
+    kind = ORDER.get(one.kind, len(ORDER))
     if one.kind == "role" and one.status == "extra":
         # Last: `drop owned` takes policies and grants with it that other statements name.
-        kind = len(_ORDER) + 1
+        kind = len(ORDER) + 1
     drop = next(
         (place for place, word in enumerate(_DROPPED, 1) if one.object.startswith(word + " ")), 50
     )
@@ -140,32 +119,11 @@ def sql(one: Difference, expected: Facts) -> str | None:
     return "\n".join(dict.fromkeys(own))
 
 
-# What somebody made and nobody declared: taking it back would drop it.
-_MADE: Final = frozenset(
-    {
-        "bucket",
-        "container",
-        "event trigger",
-        "extension",
-        "function",
-        "owner",
-        "policy",
-        "publication",
-        "role",
-        "rule",
-        "store policy",
-        "store user",
-        "trigger",
-        "view",
-    }
-)
-
-
 def safe(one: Difference) -> bool:
     """Whether `up` may take it back unasked: nothing that it does not know is dropped, no row
     is deleted, and no role is made without its password."""
     if one.status == "extra":
-        return one.kind not in _MADE
+        return one.kind not in MADE
     return (one.kind, one.status) != ("role", "missing")
 
 

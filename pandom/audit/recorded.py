@@ -16,27 +16,10 @@ from typing import Final
 
 from pandom.audit.catalog import Observed
 from pandom.audit.facts import Fact, Facts
+from pandom.audit.kinds import RECORDED
 from pandom.runtime.paths import ROOT
 
 FILE: Final = ROOT / "schema" / "catalog.json"
-
-_KINDS: Final = frozenset(
-    {
-        "connection rule",
-        "event trigger",
-        "extension",
-        "function",
-        "owner",
-        "policy",
-        "publication",
-        "row security",
-        "rule",
-        "setting",
-        "system privilege",
-        "trigger",
-        "view",
-    }
-)
 
 
 @cache
@@ -87,7 +70,7 @@ def record(observed: Observed) -> str:
     }
     kinds: dict[str, dict[str, dict[str, str]]] = {}
     for fact, value in sorted((observed.facts | settings(observed)).items()):
-        kept = fact.kind in _KINDS or (fact.kind == "privilege" and fact.object in by_extension)
+        kept = fact.kind in RECORDED or (fact.kind == "privilege" and fact.object in by_extension)
         if not kept or fact.object.startswith("database "):
             continue
         name = _replaced(fact.object, names)
