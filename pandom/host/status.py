@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pandom.host import identity
 from pandom.host.engine import Engine
 from pandom.host.lock import marked
 from pandom.host.stack import Stack
+from pandom.runtime.naming import LABEL_OWNER
 from pandom.runtime.paths import every_stack
 
 
@@ -17,7 +19,10 @@ def run(name: str, every: bool = False) -> None:
 def _show(stack: Stack) -> None:
     engine = Engine(stack.name)
     containers = engine.containers()
+    things = engine.things()
     print(f"Stack {stack.name}: {'has a state' if stack.exists() else 'no state'}")
+    for owner in identity.owners(one for one in things if LABEL_OWNER in one.labels):
+        print(f"  owner {owner}{', protected' if identity.protected(things) else ''}")
     for one in containers:
         ports = "  ".join(f"127.0.0.1:{port}" for port in one.ports)
         print(f"  {one.part or one.name:<10} {one.state:<18} {ports}".rstrip())

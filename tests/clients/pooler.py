@@ -26,10 +26,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pandom.runtime.naming import PROJECT
 from tests.clients.page import code
 from tests.fixtures.databases import Database
 
-IMAGE: Final = "pandom-test-pgbouncer:1.24"
+IMAGE: Final = f"{PROJECT}/test-pgbouncer:1.24"  # `make clean` removes it
 PREFIX: Final = "pandom-test-pgbouncer-"
 HOME: Final = "/etc/pgbouncer"
 UID: Final = 65534  # it refuses to be root
