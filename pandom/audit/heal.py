@@ -16,8 +16,6 @@ import psycopg
 from pandom.audit.differences import Difference
 from pandom.audit.facts import PUBLIC, Fact, Facts, ident, words
 from pandom.audit.kinds import MADE, ORDER
-from pandom.database.connect import granting
-from pandom.runtime.errors import Failure
 from pandom.runtime.paths import ROOT
 from schema import access
 
@@ -140,11 +138,9 @@ def apply(connection: psycopg.Connection, scripts: Iterable[tuple[str, str]]) ->
         left = []
         for name, text in waiting:
             try:
-                with granting(connection):
-                    connection.execute(text.encode())
-            except (psycopg.Error, Failure) as error:
-                primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-                failed[name] = primary or str(error).strip()
+                connection.execute(text.encode())
+            except psycopg.Error as error:
+                failed[name] = error.diag.message_primary or str(error).strip()
                 left.append((name, text))
                 if connection.closed:
                     return failed | {other: failed[name] for other, _ in waiting}

@@ -14,8 +14,11 @@ pytestmark = pytest.mark.requirement("A2")
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("grant select on public.auth_users to pandom_mailer", "no privileges were granted"),
-        ("revoke select on public.auth_users from pandom_mailer", "no privileges could be revoked"),
+        ("grant select on public.account_settings to pandom_mailer", "no privileges were granted"),
+        (
+            "revoke select on public.account_settings from pandom_mailer",
+            "no privileges could be revoked",
+        ),
     ],
 )
 def test_what_had_no_effect_fails(shared: Database, statement: str, said: str) -> None:
