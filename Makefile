@@ -85,6 +85,10 @@ bench: ready ## measure the stack, the database and the audit
 docs: ready ## make the generated reference again
 	@$(PANDOM) docs
 
+.PHONY: record
+record: ready ## note in schema/catalog.json what the revisions make, on STACK's server
+	@$(PANDOM) audit record --stack $(STACK)
+
 ## cleaning
 .PHONY: clean
 clean: ## remove the project's images and this clone's caches
