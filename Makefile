@@ -92,6 +92,10 @@ docs: ready ## make the generated reference again
 	@$(PANDOM) docs
 	@$(RUN) tests.fixtures.requirements
 
+.PHONY: record
+record: ready ## note in schema/catalog.json what the revisions make, on STACK's server
+	@$(PANDOM) audit record --stack $(STACK)
+
 ## cleaning
 .PHONY: clean
 clean: ## remove the project's images and this clone's caches

@@ -244,30 +244,17 @@ def database_grants(database: str = DATABASE) -> tuple[Grant, ...]:
     )
 
 
+_OWNERS: Final = ("pandom_owner", "pandom_trail", "pandom_definer")
+
 SCHEMA_GRANTS: Final[tuple[Grant, ...]] = (
     Grant("schema", SCHEMA, PUBLIC, _NOTHING),
-    *(
-        Grant("schema", SCHEMA, owner, frozenset({"USAGE", "CREATE"}))
-        for owner in ("pandom_owner", "pandom_trail", "pandom_definer")
-    ),
-    *(
-        Grant("schema", SCHEMA, role, _USAGE)
-        for role in (
-            "pandom_migrator",
-            "pandom_user",
-            "pandom_app",
-            "pandom_admin",
-            "pandom_auditor",
-            "pandom_janitor",
-            "pandom_mailer",
-            "pandom_service",
-        )
-    ),
+    *(Grant("schema", SCHEMA, owner, frozenset({"USAGE", "CREATE"})) for owner in _OWNERS),
+    *(Grant("schema", SCHEMA, role.name, _USAGE) for role in ROLES if role.name not in _OWNERS),
 )
 
 DEFAULT_PRIVILEGES: Final[tuple[DefaultPrivilege, ...]] = tuple(
     DefaultPrivilege(owner, PUBLIC, kind, _NOTHING)
-    for owner in ("pandom_owner", "pandom_trail", "pandom_definer", "pandom_migrator")
+    for owner in (*_OWNERS, "pandom_migrator")
     for kind in ("function", "type")
 )
 

@@ -161,7 +161,7 @@ def job_environment(settings: Settings) -> dict[str, str]:
 
 
 def server_settings(settings: Settings) -> tuple[str, ...]:
-    """What the profile and the memory limit decide; all else is in the image."""
+    """What the profile, the memory limit and the stack's file decide; all else is in the image."""
     memory = settings.postgres_memory_mb
     values = {
         "shared_buffers": f"{memory // 4}MB",
@@ -170,6 +170,7 @@ def server_settings(settings: Settings) -> tuple[str, ...]:
     }
     if not settings.profile.durable:
         values |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+    values |= settings.postgres_settings
     return tuple(word for key, value in values.items() for word in ("-c", f"{key}={value}"))
 
 

@@ -8,6 +8,7 @@ errors are reported at once.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -123,6 +124,7 @@ class Settings:
     backup: str
     protect: bool
     opt_in: frozenset[str]
+    postgres_settings: Mapping[str, str]
     overrides: Mapping[str, str | None] = field(repr=False)
 
     @property
@@ -173,6 +175,80 @@ def _bucket(value: str) -> str | None:
     return bucket_name_problem(value)
 
 
+@dataclass(frozen=True)
+class ServerSetting:
+    """A setting of PostgreSQL that a stack may decide; bounds in its smallest unit."""
+
+    kind: Literal["memory", "time", "number"]
+    low: float
+    high: float
+    what: str
+
+
+# What makes the server faster or slower for a stack's load, and opens, hides or risks nothing.
+SERVER_SETTINGS: Final[dict[str, ServerSetting]] = {
+    "autovacuum_analyze_scale_factor": ServerSetting("number", 0, 1, "changed part of a table"),
+    "autovacuum_naptime": ServerSetting("time", 1000, 3_600_000, "pause between rounds"),
+    "autovacuum_vacuum_scale_factor": ServerSetting("number", 0, 1, "dead part of a table"),
+    "checkpoint_timeout": ServerSetting("time", 30_000, 3_600_000, "time between checkpoints"),
+    "deadlock_timeout": ServerSetting("time", 100, 60_000, "wait before a search for deadlocks"),
+    "default_statistics_target": ServerSetting("number", 10, 10_000, "detail of statistics"),
+    "effective_io_concurrency": ServerSetting("number", 0, 1000, "reads at a time"),
+    "max_parallel_workers_per_gather": ServerSetting("number", 0, 16, "workers of a query"),
+    "max_wal_size": ServerSetting("memory", 65_536, 67_108_864, "log between checkpoints"),
+    "random_page_cost": ServerSetting("number", 1, 10, "cost of a page by index"),
+    "work_mem": ServerSetting("memory", 64, 262_144, "memory of one sort or hash"),
+}
+# Why others are refused, by the beginning of their names.
+_REFUSED: Final = {
+    ("shared_buffers", "effective_cache_size", "maintenance_work_mem"): (
+        "postgresMemoryMb decides it"
+    ),
+    ("fsync", "full_page_writes", "synchronous_commit"): "the profile decides it",
+    ("max_connections", "superuser_reserved"): "it is the sum of the roles' limits",
+    ("log_", "debug_", "pgaudit"): (
+        "it decides what stands in the server's log, which never holds a secret"
+    ),
+    ("ssl", "password_", "hba_", "listen_", "authentication_", "unix_", "scram_", "krb_"): (
+        "it decides who comes in, and how"
+    ),
+    ("row_security", "session_", "default_transaction", "search_path", "allow_"): (
+        "row security and the jobs rely on it"
+    ),
+    ("shared_preload", "session_preload", "local_preload", "dynamic_library", "archive_"): (
+        "it runs other code in the server"
+    ),
+}
+_UNITS: Final = {
+    "memory": {"kB": 1, "MB": 1024, "GB": 1024**2},
+    "time": {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000},
+    "number": {"": 1},
+}
+
+
+def _server_setting(name: str, value: str) -> str | None:
+    """What is wrong with one setting of the server, or None."""
+    known = SERVER_SETTINGS.get(name)
+    if known is None:
+        why = next((why for begins, why in _REFUSED.items() if name.startswith(begins)), None)
+        near = difflib.get_close_matches(name, SERVER_SETTINGS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f": {', '.join(SERVER_SETTINGS)}"
+        return f"{name} is not allowed: {why or f'only these are known to be harmless{hint}'}"
+    units = _UNITS[known.kind]
+    matched = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([A-Za-z]*)", value)
+    factor = units.get(matched[2]) if matched else None
+    if matched and factor and known.low <= float(matched[1]) * factor <= known.high:
+        return None
+    smallest = next(iter(units))
+    allowed = f"{known.low:g}{smallest} to {known.high:g}{smallest}"
+    return f"{name}: expected {allowed}, found {_found(value)}"
+
+
+def _server_settings(values: Mapping[str, str]) -> str | None:
+    wrong = [said for name, value in values.items() if (said := _server_setting(name, value))]
+    return "; ".join(wrong) or None
+
+
 _NEW_LOGIN: Final = "replaced at once; clients need the new one (`pandom env`)"
 
 _KEYS: Final[dict[str, _Key]] = {
@@ -194,6 +270,7 @@ _KEYS: Final[dict[str, _Key]] = {
     "minioMemoryMb": _Key(
         int, 768, "the server is replaced; data stays", _between(512, 1 << 20, " (MiB)")
     ),
+    "postgresSettings": _Key(dict, {}, "the server is replaced; data stays", _server_settings),
     "bucket": _Key(
         str,
         "pandom-media",
@@ -232,7 +309,12 @@ _SHORTEST: Final = {
     "minioSecretKey": MIN_SECRET_LENGTH,
 }
 
-_WORDS: Final = {str: "a string", int: "a whole number", bool: "true or false"}
+_WORDS: Final = {
+    str: "a string",
+    int: "a whole number",
+    bool: "true or false",
+    dict: "names of settings with their values",
+}
 
 
 def changes() -> dict[str, str]:
@@ -257,8 +339,23 @@ def _convert(kind: type, value: Any) -> Any:
         return value if isinstance(value, str) else None
     if kind is bool:
         return {"true": True, "false": False}.get(str(value).lower())
+    if kind is dict:
+        return _mapping(value)
     text = str(value)
     return int(text) if not isinstance(value, bool) and re.fullmatch(r"-?\d{1,9}", text) else None
+
+
+def _mapping(value: Any) -> dict[str, str] | None:
+    """Names with plain values; Pulumi hands them over as JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    if not isinstance(value, Mapping):
+        return None
+    plain = all(isinstance(one, str | int | float) for one in value.values())
+    return {str(name): str(one) for name, one in value.items()} if plain else None
 
 
 def _read(raw: Mapping[str, object], problems: list[str]) -> dict[str, Any]:
@@ -281,7 +378,9 @@ def _read(raw: Mapping[str, object], problems: list[str]) -> dict[str, Any]:
             continue
         converted = _convert(key.kind, value)
         allowed = _WORDS[key.kind] if converted is None else key.problem(converted)
-        if allowed:
+        if allowed and key.kind is dict and converted is not None:
+            problems.append(f"{prefix}{name}: {allowed}")
+        elif allowed:
             problems.append(f"{prefix}{name}: expected {allowed}, found {_found(value)}")
         else:
             values[name] = converted
@@ -381,6 +480,7 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
         backup=values["backup"],
         protect=values["protect"],
         opt_in=frozenset({"serviceLogin"} if values["serviceLogin"] else ()),
+        postgres_settings=values["postgresSettings"],
         overrides={key: values[key] for key in SECRET_KEYS},
     )
 
@@ -409,6 +509,15 @@ def refuse_change(settings: Settings, applied: Mapping[str, str]) -> None:
                 "They cannot be renamed. Set it back, or see docs/runbook.md, Another bucket.",
             ],
         )
+
+
+def server_settings_table() -> str:
+    """What `postgresSettings` may hold, as Markdown, for the docs."""
+    rows = ["| setting | what it is | from | to |", "|---|---|---|---|"]
+    for name, one in SERVER_SETTINGS.items():
+        unit = next(iter(_UNITS[one.kind]))
+        rows.append(f"| `{name}` | {one.what} | {one.low:g}{unit} | {one.high:g}{unit} |")
+    return "\n".join(rows)
 
 
 def profile_table() -> str:

@@ -344,6 +344,9 @@ def _steps(operations: UpgradeOps | DowngradeOps | None) -> Iterator[tuple[str, 
                 dialect_opts={"paramstyle": "named"},
                 opts={"as_sql": True, "output_buffer": text},
             )
+            if hasattr(step, "schema"):
+                # The lint step takes an index of public.t for one of another table than t.
+                step.schema = "public"
             Operations(context).invoke(step)
             name = getattr(step, "table_name", None) or getattr(one, "table_name", "")
             yield str(name), text.getvalue().strip()

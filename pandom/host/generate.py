@@ -68,7 +68,9 @@ def generate(name: str, message: str, empty: bool) -> None:
     back = f"-- Takes back: {message}.\n{others.dropped}{_OWNER}\n\n{draft.down}"
     down = {**others.restored, "down": back, **others.with_tables}
     for part, text in (up | down).items():
-        (folder / f"{part}.sql").write_text(text)
+        # The formatter breaks other long lines by itself.
+        broken = re.sub(r"(?im)^(?=.{101})(comment on .+? is) (?=')", r"\1\n", text)
+        (folder / f"{part}.sql").write_text(broken)
     complaints = _formatted(folder)
     with contextlib.redirect_stdout(io.StringIO()):  # Alembic reports there
         script = command.revision(migrate.configuration(), message, rev_id=number)

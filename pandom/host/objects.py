@@ -139,7 +139,10 @@ def of(server: psycopg.Connection, tables: str) -> Objects:
         before = _state(server)
         order = _apply(server, declared)
         after = _state(server)
-        gone = sorted(before.keys() - declared.keys() - opt_in)
+        # Functions last: the others call them.
+        gone = sorted(
+            before.keys() - declared.keys() - opt_in, key=lambda one: (_is_code(one), one)
+        )
         _run(server, "dropping what schema/sql has no more", _drops(before, gone))
     finally:
         server.rollback()
@@ -196,11 +199,13 @@ def _declared() -> dict[str, str]:
 
 
 def _state(server: psycopg.Connection) -> dict[str, Object]:
-    server.execute("set local role none")
-    server.execute("select set_config('search_path', '', true)")
+    """With an empty path: the server writes every name qualified. Then with that of revisions."""
+    server.execute("set local role none; set local search_path = ''")
+    rows = server.execute(_STATE.encode()).fetchall()
+    server.execute("set local search_path = public")
     return {
         name: Object(owner, text, comment or "", drop, grants or "")
-        for name, owner, text, drop, comment, grants in server.execute(_STATE.encode()).fetchall()
+        for name, owner, text, drop, comment, grants in rows
     }
 
 
@@ -232,10 +237,8 @@ def _apply(server: psycopg.Connection, texts: Mapping[str, str]) -> list[str]:
     return done
 
 
-def _drops(state: Mapping[str, Object], names: list[str]) -> str:
-    """Triggers and policies before the functions that they call."""
-    ranked = sorted((name for name in names if name in state), key=_is_code)
-    return _as_owners((state[one].owner, state[one].drop) for one in ranked)
+def _drops(state: Mapping[str, Object], names: Iterable[str]) -> str:
+    return _as_owners((state[one].owner, state[one].drop) for one in names if one in state)
 
 
 def _but_comment(start: Mapping[str, Object], after: Mapping[str, Object], name: str) -> bool:

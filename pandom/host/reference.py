@@ -11,7 +11,7 @@ from typing import Final
 
 import yaml
 
-from pandom.config.settings import changes, profile_table
+from pandom.config.settings import changes, profile_table, server_settings_table
 from pandom.database import declaration, made
 from pandom.runtime.paths import ROOT
 from pandom.runtime.progress import say
@@ -37,13 +37,16 @@ def configuration() -> str:
         + "\n".join(rows)
         + "\n\n## Profiles\n\nWhat differs between the profiles; nothing else does.\n\n"
         + profile_table()
-        + "\n"
+        + "\n\n## Settings of PostgreSQL\n\nWhat `postgresSettings` of a stack may hold. Others "
+        "are refused with the reason.\n\n" + server_settings_table() + "\n"
     )
 
 
 def _default(value: object) -> str:
     if value == "":
         return "generated"
+    if value == {}:
+        return "none"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -189,7 +189,9 @@ def settings(stack: Stack, decrypt: Callable[[], Mapping[str, str]] | None = Non
     anything is touched and not by the program; it is asked only if there are any.
     """
     raw: dict[str, object] = {str(key): value for key, value in read_file(stack).items()}
-    encrypted = [key for key, value in raw.items() if isinstance(value, Mapping)]
+    encrypted = [
+        key for key, value in raw.items() if isinstance(value, Mapping) and set(value) == {"secure"}
+    ]
     if decrypt is not None and encrypted:
         clear = decrypt()
         raw |= {key: clear[key] for key in encrypted if key in clear}

@@ -13,17 +13,24 @@ import psycopg
 import psycopg.errors
 import pytest
 
-from schema import access
-from tests.fixtures.databases import ALICE, BOB, DORA, FORMER, ROOT, Database, set_user
+from pandom.database import made
+from schema.models import Base
+from tests.fixtures.databases import (
+    ALICE,
+    BOB,
+    DORA,
+    FORMER,
+    ROOT,
+    Database,
+    Person,
+    own_key,
+    own_tables,
+    set_user,
+)
 
 DENIED = psycopg.errors.InsufficientPrivilege
-OWN = {
-    "auth_users": "uuid",
-    "user_profiles": "uuid",
-    "sessions": "user_uuid",
-    "audit_logs": "user_uuid",
-    "security_logs": "user_uuid",
-}
+TABLES = own_tables()
+OWN = {table: str(mapper.class_.__declared__.owned_by) for table, mapper in TABLES.items()}
 UNKNOWN = uuid.UUID(int=7)
 NOBODY = {
     "none": None,
@@ -33,10 +40,8 @@ NOBODY = {
 }
 
 
-def _key(table: str, person: object) -> uuid.UUID:
-    value = getattr(person, "profile" if table == "user_profiles" else "uuid")
-    assert isinstance(value, uuid.UUID)
-    return value
+def _key(table: str, person: Person) -> uuid.UUID:
+    return own_key(TABLES[table], person)
 
 
 @contextmanager
@@ -121,14 +126,7 @@ def test_a_former_administrator_loses_everything_at_once(database: Database) -> 
             assert _seen(connection, table) == set()
 
 
-# What pandom_app is allowed to try at all; the rest is refused before any row is looked at.
-ALLOWED = {
-    "auth_users": {"select"},
-    "user_profiles": {"select", "update"},
-    "sessions": {"select", "delete"},
-    "audit_logs": {"select"},
-    "security_logs": {"select"},
-}
+# What is refused before any row is looked at.
 STATEMENTS = {
     "auth_users": {
         "insert": "insert into public.auth_users (email, password_hash) values ('n@x.yz', 'x')",
@@ -189,19 +187,36 @@ def test_what_is_not_granted_is_refused(
 
 
 @pytest.mark.requirement("P2", "A3")
-def test_grants_of_the_application_are_those_of_the_matrix() -> None:
-    found: dict[str, set[str]] = {table: set() for table in OWN}
-    for grant in access.OBJECT_GRANTS:
-        if grant.role == "pandom_app" and grant.kind == "table":
-            found[grant.name.removeprefix("public.")] |= {p.lower() for p in grant.privileges}
-    assert found == ALLOWED
+@pytest.mark.parametrize("table", OWN)
+@pytest.mark.parametrize("privilege", ["insert", "update", "delete", "truncate"])
+@pytest.mark.parametrize("role", ["pandom_app", "pandom_admin"])
+def test_no_more_is_granted_than_the_model_declares(
+    shared: Database, table: str, privilege: str, role: str
+) -> None:
+    # The check looks at columns, too: a privilege on one of them is enough.
+    declared = {
+        word.lower()
+        for allow in TABLES[table].class_.__declared__.allow
+        if allow.role == role
+        for word in allow.privileges.split()
+    }
+    of_columns = (
+        "" if privilege in ("delete", "truncate") else (" or has_any_column_privilege(%s, %s, %s)")
+    )
+    asked = (role, f"public.{table}", privilege)
+    found = shared.one(
+        f"select has_table_privilege(%s, %s, %s){of_columns}",
+        *asked,
+        *(asked if of_columns else ()),
+    )
+    assert found == (privilege in declared)
 
 
 @pytest.mark.requirement("P2")
 @pytest.mark.parametrize("person", [ALICE, BOB])
-def test_changes_reach_own_rows_only(shared: Database, person: object) -> None:
+def test_changes_reach_own_rows_only(shared: Database, person: Person) -> None:
     other = BOB if person is ALICE else ALICE
-    with shared.user(person) as connection:  # type: ignore[arg-type]
+    with shared.user(person) as connection:
         assert connection.execute("update public.user_profiles set tags = '{x}'").rowcount == 1
         assert (
             connection.execute(
@@ -264,15 +279,22 @@ def test_a_leaky_function_sees_no_row_of_others(shared: Database) -> None:
 
 @pytest.mark.requirement("P2")
 def test_row_security_is_enabled_and_forced_everywhere(shared: Database) -> None:
+    guarded = [
+        mapper.class_.__tablename__
+        for mapper in Base.registry.mappers
+        if made.limited_roles(mapper.class_.__declared__)
+    ]
+    assert {*OWN, "trail_blocks"} <= set(guarded)
     rows = shared.rows(
         """
         select c.relname, c.relrowsecurity, c.relforcerowsecurity,
             exists (select from pg_policy as p where p.polrelid = c.oid)
         from pg_class as c
-        where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
-            and (c.relname ~ '^(audit|security)_logs'
-                or c.relname in ('auth_users', 'user_profiles', 'sessions'))
-        """
+        left join pg_inherits as i on c.oid = i.inhrelid
+        where c.relkind in ('r', 'p')
+            and coalesce(nullif(i.inhparent, 0), c.oid)::regclass = any(%s::regclass[])
+        """,
+        [f"public.{name}" for name in guarded],
     )
     assert len(rows) > 10
     assert [row for row in rows if row[1:] != (True, True, True)] == []
@@ -288,7 +310,7 @@ def test_every_policy_names_its_role(shared: Database) -> None:
 @pytest.mark.parametrize("table", OWN)
 def test_control_without_its_policy_a_table_shows_others(database: Database, table: str) -> None:
     # The same look as above must see strangers as soon as the policy lets them through.
-    owner = "pandom_trail" if table.endswith("_logs") else "pandom_owner"
+    owner = TABLES[table].class_.__declared__.owner
     with database.owner(owner) as connection:
         connection.execute(
             f"drop policy user_isolation on public.{table};"
@@ -305,7 +327,7 @@ def test_control_without_its_policy_a_table_shows_others(database: Database, tab
 @pytest.mark.requirement("P2")
 @pytest.mark.parametrize("table", OWN)
 def test_control_without_row_security_a_table_shows_others(database: Database, table: str) -> None:
-    owner = "pandom_trail" if table.endswith("_logs") else "pandom_owner"
+    owner = TABLES[table].class_.__declared__.owner
     with database.owner(owner) as connection:
         connection.execute(f"alter table public.{table} disable row level security".encode())
     with database.user(ALICE) as connection:

@@ -83,14 +83,7 @@ ATTACKS = {
     "large object": "select lo_export(1, '/tmp/x')",
     "catalog": "delete from pg_catalog.pg_trigger",
 }
-LOGINS = (
-    "pandom_app",
-    "pandom_user",
-    "pandom_auditor",
-    "pandom_janitor",
-    "pandom_mailer",
-    "pandom_migrator",
-)
+LOGINS = tuple(role.name for role in access.ROLES if role.login and not role.opt_in)
 # Becoming the owner is what the migrator is for; its secret is in no other place.
 DECLARED = {("set role", "pandom_migrator")}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pandom.config.container_specs import server_settings
 from pandom.config.settings import (
     PROFILES,
     SECRET_KEYS,
@@ -89,6 +91,40 @@ def test_an_unknown_key_names_the_nearest_one() -> None:
     )
     (far,) = problems(colour="red")
     assert far == "pandom-stack:colour: unknown key"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"fsync": "off"}, "fsync is not allowed: the profile decides it"),
+        ({"shared_buffers": "1GB"}, "shared_buffers is not allowed: postgresMemoryMb decides it"),
+        ({"log_statement": "all"}, "log_statement is not allowed: it decides what stands"),
+        ({"ssl": "off"}, "ssl is not allowed: it decides who comes in"),
+        ({"row_security": "off"}, "row_security is not allowed: row security and the jobs"),
+        ({"shared_preload_libraries": "x"}, "it runs other code in the server"),
+        ({"wrk_mem": "1MB"}, "did you mean work_mem?"),
+        ({"geqo": "off"}, "geqo is not allowed: only these are known to be harmless"),
+        ({"work_mem": "1TB"}, "work_mem: expected 64kB to 262144kB, found '1TB'"),
+        ({"work_mem": "32kB"}, "work_mem: expected 64kB to"),
+        ({"work_mem": "4MB -c fsync=off"}, "work_mem: expected"),
+        ({"checkpoint_timeout": "5"}, "checkpoint_timeout: expected 30000ms to"),
+        ({"work_mem": ["4MB"]}, "expected names of settings with their values"),
+        ("work_mem=4MB", "expected names of settings with their values"),
+    ],
+)
+def test_settings_of_the_server_that_are_not_allowed_say_why(asked: object, said: str) -> None:
+    (problem,) = problems(postgresSettings=asked)
+    assert said in problem
+
+
+@pytest.mark.parametrize("asked", [{"work_mem": "16MB", "random_page_cost": 1.1}, None])
+def test_allowed_settings_of_the_server_are_arguments_of_its_container(asked: object) -> None:
+    raw = {} if asked is None else {"postgresSettings": asked}
+    command = " ".join(server_settings(load("dev", raw)))
+    assert ("-c work_mem=16MB -c random_page_cost=1.1" in command) == (asked is not None)
+    # As Pulumi hands them over.
+    written = {} if asked is None else {"postgresSettings": json.dumps(asked)}
+    assert server_settings(load("dev", written)) == server_settings(load("dev", raw))
 
 
 def test_equal_ports_are_refused() -> None:
@@ -174,7 +210,7 @@ def test_pulumi_yaml_declares_the_same_keys_and_defaults() -> None:
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
     assert {key: entry["default"] for key, entry in declared.items()} == defaults()
     assert all(len(entry["description"]) > 20 for entry in declared.values())
-    types = {"string": str, "integer": int, "boolean": bool}
+    types = {"string": str, "integer": int, "boolean": bool, "object": dict}
     for key, entry in declared.items():
         assert type(entry["default"]) is types[entry["type"]], key
 
