@@ -93,7 +93,7 @@ docs: ready ## make the generated reference again
 	@$(RUN) tests.fixtures.requirements
 
 .PHONY: record
-record: ready ## note in schema/catalog.json what the revisions make, on STACK's server
+record: ready ## write schema/catalog.json from what the revisions make, on STACK
 	@$(PANDOM) audit record --stack $(STACK)
 
 ## cleaning

@@ -16,14 +16,14 @@ from sqlalchemy import Connection
 
 from pandom.database import revisions
 from pandom.database.converge import converge
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from schema.models import Base
 
 
 def _connection() -> Connection:
     found = context.config.attributes.get("connection")
     if found is None:
-        raise UserMistake("run migrations by `pandom migrate`, which has the lock and the login")
+        raise UsageError("run migrations by `pandom migrate`, which has the lock and the login")
     return cast(Connection, found)
 
 

@@ -11,7 +11,7 @@ from pulumi.runtime.config import CONFIG, get_config_env
 from pandom.config.settings import SECRET_KEYS, Settings, SettingsError, load, plain_secret
 from pandom.host.identity import refuse_renamed
 from pandom.host.state import State
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import ADOPT_VARIABLE
 from pandom.runtime.paths import states
 
@@ -26,7 +26,7 @@ def current_settings() -> Settings:
     try:
         settings = load(stack, raw)
         refuse_renamed(stack, State.of_file(states() / f"{stack}.json"))
-    except UserMistake as error:
+    except UsageError as error:
         raise pulumi.RunError(str(error)) from None
     config = pulumi.Config()
     plain = [

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.paths import ROOT
 from toolchain import base_image, golang, minio, network, pins, process
 from toolchain import docker_daemon as docker
@@ -32,7 +32,7 @@ def go_needed() -> str | None:
 def missing() -> list[tuple[str, str | None]]:
     """Return what is missing, as (what and why, Debian package or None)."""
     if set(":\n") & set(str(ROOT)):
-        raise UserMistake(
+        raise UsageError(
             f"The clone's path {str(ROOT)!r} has a colon or a line break, which no search path "
             "can hold.\nNext: move the clone to another folder."
         )

@@ -8,7 +8,7 @@ from where the upgrade takes them back (M3).
 from alembic import context
 
 from pandom.database.frozen import run
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 
 revision = "0002"
 down_revision = "0001"
@@ -22,7 +22,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     if context.config.attributes["production"]:
-        raise UserMistake(
+        raise UsageError(
             "a production database does not go below revision 0002: the audit trail would be "
             "taken away. Next: revert to 0002, or restore a backup."
         )

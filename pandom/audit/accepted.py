@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.paths import ROOT
 
 # What the audit of the trail says begins with this; the audit of access has all other ids.
@@ -45,27 +45,27 @@ D = TypeVar("D", bound=Deviation)
 
 
 def load(path: Path = FILE) -> tuple[Acceptance, ...]:
-    """The acceptances of a file. Raises UserMistake that names the entry and the key."""
+    """The acceptances of a file. Raises UsageError that names the entry and the key."""
     try:
         entries = tomllib.loads(path.read_text()).get("accepted", [])
     except OSError as error:
-        raise UserMistake(f"{path}: cannot be read: {error.strerror}") from error
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:  # no TOML, or no UTF-8
-        raise UserMistake(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {error}") from error
     if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
-        raise UserMistake(f"{path}: each entry must begin with a line [[accepted]]")
+        raise UsageError(f"{path}: each entry must begin with a line [[accepted]]")
     return tuple(_acceptance(path, number, entry) for number, entry in enumerate(entries, 1))
 
 
 def _acceptance(path: Path, number: int, entry: dict[str, Any]) -> Acceptance:
     place = f"{path}, entry {number}"
     if wrong := sorted(_KEYS ^ entry.keys()):
-        raise UserMistake(f"{place}: needs exactly {', '.join(sorted(_KEYS))}; look at {wrong}")
+        raise UsageError(f"{place}: needs exactly {', '.join(sorted(_KEYS))}; look at {wrong}")
     if type(entry["expires"]) is not date:
-        raise UserMistake(f"{place}: expires must be a date such as 2027-01-31, without quotes")
+        raise UsageError(f"{place}: expires must be a date such as 2027-01-31, without quotes")
     for key in ("reason", "owner"):
         if not str(entry[key]).strip():
-            raise UserMistake(f"{place}: {key} must not be empty")
+            raise UsageError(f"{place}: {key} must not be empty")
     return Acceptance(**entry)
 
 

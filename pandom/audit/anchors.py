@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -73,11 +73,11 @@ def _parsed(text: str, place: str) -> Head:
     try:
         return Head(**json.loads(text))
     except (ValueError, TypeError) as error:
-        raise UserMistake(f"{place}: not an anchor of the trail: {error}") from error
+        raise UsageError(f"{place}: not an anchor of the trail: {error}") from error
 
 
 def from_file(path: Path) -> Kept:
-    """The anchors of a file; none if it does not exist. Raises UserMistake for other content."""
+    """The anchors of a file; none if it does not exist. Raises UsageError for other content."""
     if not path.exists():
         return Kept()
     lines = path.read_text().splitlines()

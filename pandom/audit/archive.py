@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -31,7 +31,7 @@ class Archive(Protocol):
     def versions(self, log: str, month: date) -> Iterator[dict[Key, str]]:
         """The lines of a month by their place in the chain, the newest export first.
 
-        Raises UserMistake for what is no export.
+        Raises UsageError for what is no export.
         """
 
 
@@ -49,7 +49,7 @@ class Folder:
                     data = path.read_bytes()
                     text = gzip.decompress(data) if path.suffix == ".gz" else data
                 except OSError as error:
-                    raise UserMistake(f"{path}: no export of the trail: {error}") from error
+                    raise UsageError(f"{path}: no export of the trail: {error}") from error
                 yield _lines(text, str(path))
 
 
@@ -93,5 +93,5 @@ def _lines(data: bytes, place: str) -> dict[Key, str]:
         rows = [json.loads(line) for line in lines]
         keys = [(int(row["epoch"]), int(row["tx"]), int(row["id"])) for row in rows]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserMistake(f"{place}: no export of the trail: {error}") from error
+        raise UsageError(f"{place}: no export of the trail: {error}") from error
     return dict(zip(keys, lines, strict=True))

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from pandom.audit.facts import Fact, Facts
 from pandom.database import pinned
 from pandom.database.catalog_query import names, query
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 
 # Not part of every audit: asked only when the login may.
 _RIGHTS: Final = "rights"
@@ -68,7 +68,7 @@ def connect(dsn: str) -> psycopg.Connection:
     try:
         given = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:  # its words quote the text, which may hold a password
-        raise UserMistake(
+        raise UsageError(
             "--dsn is no connection string: expected postgresql://… or key=value pairs."
         ) from None
     try:

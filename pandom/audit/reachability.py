@@ -16,7 +16,7 @@ from typing import Final
 
 from pandom.audit.catalog import Observed
 from pandom.audit.facts import PUBLIC, words
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from schema import access
 
 # What predefined roles give without a grant on any object.
@@ -54,19 +54,19 @@ _POLICY_OF: Final = {"SELECT", "INSERT", "UPDATE", "DELETE"}
 
 
 @dataclass(frozen=True)
-class Way:
+class AccessPath:
     """One way in which a login can do something. ``note`` limits or explains it."""
 
     login: str
     role: str
     path: str
-    because: str
+    reason: str
     note: str = ""
 
     @property
     def function(self) -> str:
         """The function that is called, if that is the way."""
-        return self.because.removeprefix("calls ")
+        return self.reason.removeprefix("calls ")
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ class Answer:
 
     privilege: str
     object: str
-    ways: tuple[Way, ...]
-    functions: tuple[Way, ...] = ()
-    other_functions: tuple[Way, ...] = ()
+    ways: tuple[AccessPath, ...]
+    functions: tuple[AccessPath, ...] = ()
+    other_functions: tuple[AccessPath, ...] = ()
     elsewhere: tuple[str, ...] = ()
 
 
@@ -108,14 +108,14 @@ class Edge:
 
 
 @dataclass
-class World:
+class AccessGraph:
     """Roles, memberships and privileges as they were observed, indexed for questions."""
 
     observed: Observed
     edges: list[Edge] = field(default_factory=list)
     roles: dict[str, dict[str, str]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
-    held: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
+    privileges: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
     policies: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     secured: dict[str, dict[str, str]] = field(default_factory=dict)
     definers: list[str] = field(default_factory=list)
@@ -135,7 +135,7 @@ class World:
                 self.owners[name] = value.partition(" by extension ")[0]
             elif kind == "privilege":
                 plain = {word.partition("/")[0].removesuffix("*") for word in words(value)}
-                self.held.setdefault(name, {})[detail] = frozenset(plain)
+                self.privileges.setdefault(name, {})[detail] = frozenset(plain)
             elif kind == "policy":
                 policies.setdefault(name, {"name": name})[detail] = value
             elif kind == "row security":
@@ -219,19 +219,19 @@ def who_can(
     """Every login that has ``privilege`` on ``target``, by every role that it can be.
 
     ``naming`` gives the functions whose body names a table; without it all of them count.
-    Raises UserMistake for an unknown privilege or object, with the nearest names.
+    Raises UsageError for an unknown privilege or object, with the nearest names.
     """
     verb = privilege.lower()
     if verb not in _VERBS:
-        raise UserMistake(
+        raise UsageError(
             f"who-can: {privilege!r} is no privilege.\nThere are: {', '.join(sorted(_VERBS))}."
         )
-    found = World(observed)
+    found = AccessGraph(observed)
     if verb == "become":
         if target not in found.roles:
-            raise UserMistake(f"who-can become: there is no role {target!r}.")
+            raise UsageError(f"who-can become: there is no role {target!r}.")
         ways = [
-            Way(login, target, path, "")
+            AccessPath(login, target, path, "")
             for login in found.logins
             if login != target and (path := found.becomes(login).get(target))
         ]
@@ -251,7 +251,7 @@ def who_can(
     )
 
 
-def _elsewhere(found: World, name: str) -> Iterable[str]:
+def _elsewhere(found: AccessGraph, name: str) -> Iterable[str]:
     """Where a trigger of the trail writes what a table or column holds."""
     writers = {
         function
@@ -269,11 +269,11 @@ def _elsewhere(found: World, name: str) -> Iterable[str]:
                 )
 
 
-def _resolve(found: World, target: str) -> str:
+def _resolve(found: AccessGraph, target: str) -> str:
     """The observed object that a name means: with or without kind, schema and arguments."""
     if target in found.owners or target.startswith("column "):
         return target
-    columns = [name for name in found.held if name.startswith("column ")]
+    columns = [name for name in found.privileges if name.startswith("column ")]
     table, dot, column = target.rpartition(".")
     short: dict[str, str] = {}
     for name in sorted(found.owners):
@@ -287,30 +287,32 @@ def _resolve(found: World, target: str) -> str:
         return f"column {column} of {short[table].partition(' ')[2]}"
     near = difflib.get_close_matches(target, [*short, *columns], n=3)
     hint = f" The nearest: {', '.join(near)}." if near else ""
-    raise UserMistake(f"who-can: there is no object {target!r}.{hint}")
+    raise UsageError(f"who-can: there is no object {target!r}.{hint}")
 
 
-def _ways(found: World, login: str, privilege: str, name: str) -> Iterable[Way]:
+def _ways(found: AccessGraph, login: str, privilege: str, name: str) -> Iterable[AccessPath]:
     """One way for each role that ``login`` can be and that holds the privilege, best first."""
     if found.superuser(login):
-        yield Way(login, login, "", "superuser")
+        yield AccessPath(login, login, "", "superuser")
         return
     for role, path in found.becomes(login).items():
         if found.superuser(role):
-            yield Way(login, role, path, "superuser")
+            yield AccessPath(login, role, path, "superuser")
             return
         reached = found.inherited(role)
         if server := _AS_SERVER & reached.keys():
-            yield Way(login, role, path, f"{min(server)}: runs or writes as the server itself")
+            yield AccessPath(
+                login, role, path, f"{min(server)}: runs or writes as the server itself"
+            )
             return
         for holder, inherited in reached.items():
-            because = _holds(found, holder, privilege, name)
-            if because and _enters(found, reached, name):
-                yield Way(
+            reason = _holds(found, holder, privilege, name)
+            if reason and _enters(found, reached, name):
+                yield AccessPath(
                     login,
                     role,
                     _joined(path, inherited) if inherited else path,
-                    because,
+                    reason,
                     rows_left(found, role, reached, privilege, name),
                 )
                 break
@@ -321,7 +323,7 @@ def _table(name: str) -> str:
     return f"table {name.rpartition(' of ')[2]}" if name.startswith("column ") else name
 
 
-def _holds(found: World, role: str, privilege: str, name: str) -> str:
+def _holds(found: AccessGraph, role: str, privilege: str, name: str) -> str:
     """Why ``role`` itself holds the privilege; "" if it does not."""
     table = _table(name)
     if found.owners.get(table) == role:
@@ -333,14 +335,14 @@ def _holds(found: World, role: str, privilege: str, name: str) -> str:
         return ""
     for one in dict.fromkeys((name, table)):
         for grantee in (role, PUBLIC):
-            if privilege in found.held.get(one, {}).get(grantee, ()):
+            if privilege in found.privileges.get(one, {}).get(grantee, ()):
                 return "granted to PUBLIC" if grantee == PUBLIC else "granted"
     if table.startswith(("table ", "view ", "sequence ")):
         if privilege in _PREDEFINED.get(role, ()):
             return f"{role} has it on everything"
         columns = [
             one.removeprefix("column ").rpartition(" of ")[0]
-            for one, grantees in found.held.items()
+            for one, grantees in found.privileges.items()
             if name == table
             and one.startswith("column ")
             and _table(one) == table
@@ -351,14 +353,14 @@ def _holds(found: World, role: str, privilege: str, name: str) -> str:
     return ""
 
 
-def _enters(found: World, reached: Iterable[str], name: str) -> bool:
+def _enters(found: AccessGraph, reached: Iterable[str], name: str) -> bool:
     """Whether the object's schema may be used; without it a grant is worth nothing."""
     rest = name.rpartition(" of ")[2] if name.startswith("column ") else name.partition(" ")[2]
     schema, dot, _ = rest.partition("(")[0].rpartition(".")
     if not dot or name.startswith(("schema ", "database ")):
         return True
     place = f"schema {schema}"
-    grantees = found.held.get(place, {})
+    grantees = found.privileges.get(place, {})
     return any(
         found.owners.get(place) == role
         or "USAGE" in grantees.get(role, ())
@@ -367,13 +369,17 @@ def _enters(found: World, reached: Iterable[str], name: str) -> bool:
     )
 
 
-def some_rows(found: World, role: str, reached: Iterable[str], privilege: str, name: str) -> bool:
+def some_rows(
+    found: AccessGraph, role: str, reached: Iterable[str], privilege: str, name: str
+) -> bool:
     """Whether policies leave ``role`` only some of the table's rows."""
     note = rows_left(found, role, reached, privilege, name)
     return bool(note) and not note.startswith(("past", "all rows"))
 
 
-def rows_left(found: World, role: str, reached: Iterable[str], privilege: str, name: str) -> str:
+def rows_left(
+    found: AccessGraph, role: str, reached: Iterable[str], privilege: str, name: str
+) -> str:
     """What row security leaves of the table for ``role``; "" where there is none."""
     table = _table(name)
     flags = found.secured.get(table)
@@ -396,7 +402,7 @@ def rows_left(found: World, role: str, reached: Iterable[str], privilege: str, n
     return f"rows of policy {names}" if admitting else "no row: no policy"
 
 
-def _functions(found: World, privilege: str, name: str) -> list[Way]:
+def _functions(found: AccessGraph, privilege: str, name: str) -> list[AccessPath]:
     """SECURITY DEFINER functions whose owner holds the privilege, and who may call them."""
     ways = []
     for function in sorted(found.definers):
@@ -408,19 +414,19 @@ def _functions(found: World, privilege: str, name: str) -> list[Way]:
         for login in found.logins:
             if found.superuser(login) or login == owner:
                 continue
-            callers = found.held.get(f"function {function}", {})
+            callers = found.privileges.get(f"function {function}", {})
             for role, path in found.becomes(login).items():
                 if role != owner and any(
                     "EXECUTE" in callers.get(one, ()) for one in (*found.inherited(role), PUBLIC)
                 ):
-                    ways.append(Way(login, owner, path, f"calls {function}"))
+                    ways.append(AccessPath(login, owner, path, f"calls {function}"))
                     break
     return ways
 
 
 def every_login(observed: Observed) -> list[Login]:
     """What each login can become, and whether it reaches what matters most."""
-    found = World(observed)
+    found = AccessGraph(observed)
     passwords = "column password_hash of public.auth_users"
     result = []
     for login in found.logins:
@@ -453,6 +459,6 @@ def every_login(observed: Observed) -> list[Login]:
     return result
 
 
-def _how(way: Way) -> str:
+def _how(way: AccessPath) -> str:
     note = f" ({way.note})" if way.note else ""
-    return (f"{way.path}: {way.because}" if way.path else way.because) + note
+    return (f"{way.path}: {way.reason}" if way.path else way.reason) + note

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pandom.audit.report_json import VERSION
 from pandom.audit.report_json import text as json_text
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 
 # List of the report, what names an entry, and what of it is compared.
 _LISTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
@@ -22,13 +22,13 @@ Change = Mapping[str, Any]
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    """A report from its file; raises UserMistake for anything else."""
+    """A report from its file; raises UsageError for anything else."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserMistake(f"{path}: expected a report as JSON, found: {error}") from None
+        raise UsageError(f"{path}: expected a report as JSON, found: {error}") from None
     if not isinstance(found, dict) or found.get("version") != VERSION:
-        raise UserMistake(
+        raise UsageError(
             f"{path}: expected a report of `pandom audit --format json`, version {VERSION}"
         )
     return found

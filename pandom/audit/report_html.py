@@ -20,7 +20,7 @@ from typing import Final
 from pandom.audit.catalog import Observed
 from pandom.audit.facts import PUBLIC
 from pandom.audit.findings import SEVERITIES, Finding
-from pandom.audit.reachability import World, every_login, rows_left, some_rows
+from pandom.audit.reachability import AccessGraph, every_login, rows_left, some_rows
 from pandom.audit.run import Report
 from pandom.runtime.errors import DONE
 from schema import access
@@ -84,7 +84,7 @@ def _policy() -> str:
 
 def render(report: Report) -> str:
     """The page."""
-    found = World(report.observed)
+    found = AccessGraph(report.observed)
     title = f"Audit of {report.observed.database}"
     if report.place:
         title += f", {report.place}"
@@ -190,7 +190,7 @@ def _finding(one: Finding, more: Mapping[str, str], *, accepted: bool = False) -
 # -- the matrix -----------------------------------------------------------------------------
 
 
-def _matrix(report: Report, found: World) -> Iterable[str]:
+def _matrix(report: Report, found: AccessGraph) -> Iterable[str]:
     # PUBLIC first: what it has, everybody has.
     roles = [PUBLIC, *sorted(name for name in found.roles if not found.superuser(name))]
     drift = {
@@ -251,7 +251,7 @@ def _short(name: str) -> str:
 class _Cells:
     """What each role has on each object; columns and memberships are looked up once."""
 
-    def __init__(self, found: World) -> None:
+    def __init__(self, found: AccessGraph) -> None:
         self._found = found
         self._reached = {role: found.inherited(role) for role in found.roles}
         self._becomes = {
@@ -259,7 +259,7 @@ class _Cells:
             for role in found.roles
         }
         self._columns: dict[str, dict[str, set[str]]] = {}
-        for name, grantees in found.held.items():
+        for name, grantees in found.privileges.items():
             if name.startswith("column "):
                 table = self._columns.setdefault(f"table {name.rpartition(' of ')[2]}", {})
                 for grantee, privileges in grantees.items():
@@ -267,15 +267,15 @@ class _Cells:
 
     def of(self, name: str, role: str) -> _Cell:
         """One cell; PUBLIC has what is granted to it and nothing else."""
-        held = self._found.held.get(name, {})
-        own = held.get(role, frozenset())
+        privileges = self._found.privileges.get(name, {})
+        own = privileges.get(role, frozenset())
         part = frozenset(self._columns.get(name, {}).get(role, set())) - own
         every = {word for _, word, _ in _OTHER[name.partition(" ")[0]]}
         reached: set[str] = set()
         notes = []
         for become, path in self._becomes.get(role, {}).items():
             for holder, inherited in self._reached.get(become, {}).items():
-                gained = set(held.get(holder, ())) if holder != role else set()
+                gained = set(privileges.get(holder, ())) if holder != role else set()
                 if self._found.owners[name] == holder:
                     gained = every
                 if gained - own - reached:
@@ -371,7 +371,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
     yield "</tbody></table></div>"
 
 
-def _policies(found: World) -> Iterable[str]:
+def _policies(found: AccessGraph) -> Iterable[str]:
     yield '<section aria-labelledby="policies"><h2 id="policies">Row security policies</h2>'
     yield from _table(
         ["Table", "Policy", "For", "To", "Rows that are seen", "Rows that may be written"],
@@ -396,7 +396,7 @@ def _policies(found: World) -> Iterable[str]:
     yield "</section>"
 
 
-def _roles(found: World) -> Iterable[str]:
+def _roles(found: AccessGraph) -> Iterable[str]:
     declared = {role.name: role.comment for role in access.ROLES}
     yield '<section aria-labelledby="roles"><h2 id="roles">Roles</h2>'
     yield from _table(

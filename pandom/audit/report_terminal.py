@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Final
 
 from pandom.audit.findings import SEVERITIES, Finding
-from pandom.audit.reachability import Answer, Login, Way
+from pandom.audit.reachability import AccessPath, Answer, Login
 from pandom.audit.report_json import text as json_text
 from pandom.audit.run import Report
 from pandom.audit.trail import Problem, Verdict
@@ -149,11 +149,11 @@ def who_can(answer: Answer, *, as_json: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _ways(ways: Sequence[Way]) -> list[str]:
+def _ways(ways: Sequence[AccessPath]) -> list[str]:
     width = max((len(way.login) for way in ways), default=0)
     lines = []
     for way in ways:
-        text = ": ".join(part for part in (way.path, way.because) if part)
+        text = ": ".join(part for part in (way.path, way.reason) if part)
         if way.note:
             text += f"; {way.note}"
         lines.append(_wrapped(f"{way.login:<{width}}  ", text or "itself", 2))

@@ -18,7 +18,7 @@ from pandom.audit.facts import Facts
 from pandom.audit.findings import Finding, findings
 from pandom.audit.store import Store
 from pandom.database.settings import DatabaseSettings
-from pandom.runtime.errors import DONE, FAILED, USER_MISTAKE
+from pandom.runtime.errors import DONE, DRIFT, FAILED
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Report:
     def exit_code(self) -> int:
         """2 drift, 1 could not tell, 0 clean."""
         if self.findings:
-            return USER_MISTAKE
+            return DRIFT
         return FAILED if self.unknown else DONE
 
 

@@ -28,7 +28,7 @@ from pandom.audit.accepted import Acceptance
 from pandom.audit.anchors import Anchor, Head, Kept
 from pandom.audit.archive import Archive, Key
 from pandom.database.catalog_query import query
-from pandom.runtime.errors import DONE, FAILED, USER_MISTAKE, Failure
+from pandom.runtime.errors import DONE, DRIFT, FAILED, Failure
 
 LOGS: Final[tuple[LiteralString, ...]] = ("audit_logs", "security_logs")
 
@@ -119,7 +119,7 @@ class Verdict:
     def exit_code(self) -> int:
         """2 touched, 1 could not tell, 0 intact."""
         if self.problems:
-            return USER_MISTAKE
+            return DRIFT
         return FAILED if self.late else DONE
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from pandom.audit import accepted, anchors, catalog, report_json
-from pandom.audit.place import Place
 from pandom.audit.run import run as audit
+from pandom.audit.target import AuditTarget
 from pandom.audit.trail import verify
-from pandom.runtime.errors import DONE, FAILED, USER_MISTAKE, PandomError, UserMistake
+from pandom.runtime.errors import DONE, DRIFT, FAILED, PandomError, UsageError
 from pandom.runtime.inputs import setting
 from schema.storage import AUDITOR, EVIDENCE
 
@@ -32,7 +32,7 @@ _SHARE: Final = 20
 # One line: exit code and findings; its age is that of the round.
 VERDICT: Final = Path(os.environ.get("PANDOM_AUDITOR_VERDICT", "/tmp/auditor-verdict"))  # noqa: S108
 PREFIX: Final = "audit/"
-_WORDS: Final = {DONE: "clean", USER_MISTAKE: "drift", FAILED: "could not tell"}
+_WORDS: Final = {DONE: "clean", DRIFT: "drift", FAILED: "could not tell"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Round:
         return f"{_WORDS[self.code]}{names}"
 
 
-def look(place: Place) -> Round:
+def look(place: AuditTarget) -> Round:
     """One round, without keeping anything but new anchors.
 
     Raises PandomError when database or object store cannot be reached.
@@ -68,14 +68,14 @@ def look(place: Place) -> Round:
         *report.unknown,
         *verdict.late,
     )
-    code = next(one for one in (USER_MISTAKE, FAILED, DONE) if one in codes)
+    code = next(one for one in (DRIFT, FAILED, DONE) if one in codes)
     text = report_json.text(
         {**report_json.document(report), "exit_code": code, "trail": verdict.as_json()}
     )
     return Round(code, names, text)
 
 
-def keep(place: Place, report: str, now: datetime) -> None:
+def keep(place: AuditTarget, report: str, now: datetime) -> None:
     """Write a report under its time and as the latest; both stay as long as the lock."""
     writer, body = place.store(EVIDENCE), report.encode()
     for name in (f"{now:%Y-%m-%dT%H-%M-%SZ}", "latest"):
@@ -88,7 +88,7 @@ def keep(place: Place, report: str, now: datetime) -> None:
         )
 
 
-def once(place: Place, before: Round | None, *, due: bool) -> Round:
+def once(place: AuditTarget, before: Round | None, *, due: bool) -> Round:
     """One round; its report is kept when it is due, and when the verdict has changed."""
     try:
         found = look(place)
@@ -105,11 +105,11 @@ def once(place: Place, before: Round | None, *, due: bool) -> Round:
     return found
 
 
-def run(place: Place, pause: Callable[[float], None] = time.sleep) -> None:
+def run(place: AuditTarget, pause: Callable[[float], None] = time.sleep) -> None:
     """Rounds for ever, PANDOM_AUDITOR_INTERVAL_S seconds apart while all is clean."""
     wanted = setting("PANDOM_AUDITOR_INTERVAL_S")
     if not wanted.isdigit() or int(wanted) < 1:
-        raise UserMistake(f"PANDOM_AUDITOR_INTERVAL_S must be 1 or more, found {wanted!r}")
+        raise UsageError(f"PANDOM_AUDITOR_INTERVAL_S must be 1 or more, found {wanted!r}")
     interval = int(wanted)
     before: Round | None = None
     kept = float("-inf")

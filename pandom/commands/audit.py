@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pandom.runtime import surroundings
-from pandom.runtime.errors import DONE, USER_MISTAKE, Failure, UserMistake
+from pandom.runtime.errors import DONE, USAGE_ERROR, Failure, UsageError
 from schema.storage import AUDITOR, EVIDENCE
 
 if TYPE_CHECKING:
     from pandom.audit.catalog import Observed
     from pandom.audit.facts import Facts
-    from pandom.audit.place import Place
+    from pandom.audit.target import AuditTarget
 
 
 FORMATS: Final = ("terminal", "json", "sarif", "html", "csv", "sql")
@@ -118,19 +118,19 @@ def _question(
     return parser
 
 
-def _find(args: argparse.Namespace) -> Place:
+def _find(args: argparse.Namespace) -> AuditTarget:
     """What --dsn, --stack or the surroundings name, in this order."""
-    from pandom.audit.place import Place, of_container, of_outputs
+    from pandom.audit.target import AuditTarget, of_container, of_outputs
 
     opt_in = frozenset(filter(None, (name.strip() for name in args.opt_in.split(","))))
     named = any(surroundings.given(name) for name in ("PGHOST", "PGSERVICE", "PGHOSTADDR"))
     if args.dsn is not None or (args.stack is None and named):
         surroundings.give_back()
-        return Place(args.dsn or "", opt_in)
+        return AuditTarget(args.dsn or "", opt_in)
     if args.stack is None and os.environ.get("PANDOM_DB_HOST"):
         return of_container()
     if importlib.util.find_spec("pandom.host") is None:
-        raise UserMistake(
+        raise UsageError(
             "Say which database: --dsn, or libpq's variables (PGHOST, PGUSER, PGPASSFILE …)."
         )
     from pandom.host.access import outputs_of
@@ -180,10 +180,10 @@ def _all(args: argparse.Namespace) -> int:
     return report.exit_code
 
 
-def _containers(args: argparse.Namespace, place: Place) -> Callable[[], tuple[Facts, Facts]]:
+def _containers(args: argparse.Namespace, place: AuditTarget) -> Callable[[], tuple[Facts, Facts]]:
     """Only the host can ask Docker: no container is ever given its socket."""
     if place.outputs is None:
-        raise UserMistake("--host needs --stack: containers are those of a stack of this host.")
+        raise UsageError("--host needs --stack: containers are those of a stack of this host.")
     from pandom.host import containers
 
     return partial(containers.read, args.stack or "dev")
@@ -246,7 +246,7 @@ def _trail(args: argparse.Namespace) -> int:
 
 def _heal(args: argparse.Namespace) -> int:
     if args.dsn or importlib.util.find_spec("pandom.host") is None:
-        raise UserMistake(
+        raise UsageError(
             "`audit heal` needs --stack, on its host: the superuser's password is nowhere else.\n"
             "Next: run what `pandom audit --format sql` prints as that server's superuser."
         )
@@ -260,7 +260,7 @@ def _compare(args: argparse.Namespace) -> int:
 
     changes = report_compare.changes(report_compare.read(args.old), report_compare.read(args.new))
     _write(args, report_compare.render(changes, as_json=args.format == "json"))
-    return USER_MISTAKE if changes else DONE
+    return USAGE_ERROR if changes else DONE
 
 
 def _watch(args: argparse.Namespace) -> int:
@@ -273,7 +273,7 @@ def _watch(args: argparse.Namespace) -> int:
 def _record(args: argparse.Namespace) -> int:
     """From a stack's server, in a database of its own: any other may have drifted."""
     if args.dsn is not None or args.opt_in or importlib.util.find_spec("pandom.host") is None:
-        raise UserMistake(
+        raise UsageError(
             "A recording is made from an empty, freshly migrated database only, which it makes "
             "itself: no --dsn, no --opt-in.\n"
             "Next: `.venv/bin/pandom audit record --stack NAME`, a stack of this host."

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, cast
 
 from pandom.objectstore import MIN_SECRET_LENGTH, bucket_name_problem
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import PROJECT
 from schema.rules import EMAIL_PATTERN, MIN_PASSWORD_LENGTH, password_problem
 from schema.storage import EVIDENCE_SUFFIX, LONGEST_NAME
@@ -90,7 +90,7 @@ LOWEST_COST: Final = 10  # of bcrypt, where hashes protect somebody
 # Passwords that everybody tries first; the source document's own is among them.
 
 
-class SettingsError(UserMistake):
+class SettingsError(UsageError):
     """Every configuration error of a stack, one line each."""
 
     def __init__(self, stack: str, problems: list[str]) -> None:

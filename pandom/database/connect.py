@@ -18,7 +18,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 
 from pandom.database import pinned
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.inputs import secret_file, setting
 
 CONNECT_TIMEOUT_S: Final = 5
@@ -63,7 +63,7 @@ def target_from_environment() -> Target:
     """The target named by PANDOM_DB_HOST, PANDOM_DB_PORT and PANDOM_DB_NAME."""
     port = setting("PANDOM_DB_PORT")
     if not port.isdigit() or not 0 < int(port) < 65536:
-        raise UserMistake(f"PANDOM_DB_PORT must be a port number, found {port!r}")
+        raise UsageError(f"PANDOM_DB_PORT must be a port number, found {port!r}")
     return Target(
         host=setting("PANDOM_DB_HOST"),
         port=int(port),

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql.base import PGIdentifierPreparer
 from sqlalchemy.orm import Mapper
 
 from pandom.database import made
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.paths import ROOT
 from schema import access
 from schema.declare import EVENTS, READABLE, Allow, OnTrail, Table, Word
@@ -29,14 +29,14 @@ _OWNERS: Final = frozenset(one.owner for one in access.DEFAULT_PRIVILEGES) - {"p
 
 
 def check(*, files: bool = True) -> None:
-    """Raise UserMistake that names every mistake; without ``files`` in the models only.
+    """Raise UsageError that names every mistake; without ``files`` in the models only.
 
     Who writes the made files anew asks without.
     """
     found = mistakes(Base.registry.mappers)
     found += _by_hand() + ([] if found or not files else _stale_policies())
     if found:
-        raise UserMistake(
+        raise UsageError(
             "The declaration of the tables cannot be used; nothing was touched:\n  "
             + "\n  ".join(found)
             + "\nNext: mend these lines, then run this again."

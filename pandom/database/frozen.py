@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from pandom.database.connect import value
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.paths import ROOT
 
 FOLDER = ROOT / "migrations" / "sql"
@@ -37,13 +37,11 @@ def build_index(revision: str, name: str, index: str) -> None:
     It cannot run in a transaction: what the revision did before is committed first, so
     an index is best a revision of its own. A build that was killed leaves an invalid
     index of that name, which IF NOT EXISTS would keep for ever; it is dropped first.
-    Raises: UserMistake when the file does something else.
+    Raises: UsageError when the file does something else.
     """
     text = _text(revision, name)
     if b"concurrently" not in text.lower() or index.encode() not in text:
-        raise UserMistake(
-            f"{revision}/{name}.sql must build {index} with CREATE INDEX CONCURRENTLY"
-        )
+        raise UsageError(f"{revision}/{name}.sql must build {index} with CREATE INDEX CONCURRENTLY")
     from alembic import op
 
     with op.get_context().autocommit_block():

@@ -17,7 +17,7 @@ import psycopg
 
 from pandom.database import holders
 from pandom.database.connect import Target, connect, target_from_environment, value
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.inputs import secret
 from schema import access
 
@@ -128,7 +128,7 @@ def run() -> None:
     """
     interval = os.environ.get("PANDOM_JANITOR_INTERVAL_S", str(INTERVAL_S))
     if not interval.isdigit() or int(interval) < 1:
-        raise UserMistake(f"PANDOM_JANITOR_INTERVAL_S must be 1 or more, found {interval!r}")
+        raise UsageError(f"PANDOM_JANITOR_INTERVAL_S must be 1 or more, found {interval!r}")
     target, password = target_from_environment(), secret(f"{ROLE}_password")
     watch = Watch(target, password)
     while True:

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from pandom.database.converge import OWNERS
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 
 # A statement that PostgreSQL runs in no transaction cannot be tried.
 _NO_TRIAL: Final = "25001"
@@ -38,7 +38,7 @@ where relid = any(%s) and n_tup_del > 0
 """
 
 
-class WouldLose(UserMistake):
+class WouldLose(UsageError):
     """A way back that takes rows away, and nobody said that they may go."""
 
 

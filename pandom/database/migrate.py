@@ -30,7 +30,7 @@ from sqlalchemy.pool import NullPool
 from pandom.database import converge, holders, losses, revisions
 from pandom.database.connect import Target, connect, value
 from pandom.database.revisions import Applied, Revision
-from pandom.runtime.errors import Failure, PandomError, UserMistake
+from pandom.runtime.errors import Failure, PandomError, UsageError
 from schema import access
 
 FOLDER: Final = revisions.FOLDER
@@ -184,7 +184,7 @@ def _alembic(
 def upgrade(runner: Runner, target: str = "head") -> tuple[str | None, str | None]:
     """Applies the revisions up to ``target``; the caller holds the session lock.
 
-    Returns the revision before and after. Raises: UserMistake for a folder or a database
+    Returns the revision before and after. Raises: UsageError for a folder or a database
     that this program must not touch; Failure naming the revision.
     """
     there = revisions.every(FOLDER)
@@ -210,13 +210,13 @@ def revert(
     """Takes revisions back, down to ``target`` (a revision, ``base`` or ``-1``).
 
     Returns the revision before and after, and what was lost, a line each, which is
-    counted unless ``losing`` is None. Raises: UserMistake for a revision that does not
+    counted unless ``losing`` is None. Raises: UsageError for a revision that does not
     exist, and for what would be lost when ``losing`` is False; Failure as upgrade().
     """
     there = revisions.every(FOLDER)
     known = {one.number for one in there}
     if target not in known | {"base"} and not (target.startswith("-") and target[1:].isdigit()):
-        raise UserMistake(
+        raise UsageError(
             f"there is no revision {target!r}; use -1, base or one of {', '.join(sorted(known))}"
         )
     with runner.connect() as connection:
@@ -239,13 +239,13 @@ def revert(
 
 
 def _goal(target: str, reached: str | None) -> str:
-    """The revision that ``-N`` means. Raises: UserMistake for a way that leads nowhere."""
+    """The revision that ``-N`` means. Raises: UsageError for a way that leads nowhere."""
     at = int(reached or 0)
     if target == "base":
         return target
     goal = at + int(target) if target.startswith("-") else int(target)
     if goal > at or goal < 0:
-        raise UserMistake(
+        raise UsageError(
             f"the database is at {reached or 'no revision'}: there is no way back to {target}"
         )
     return f"{goal:04}" if goal else "base"

@@ -24,7 +24,7 @@ import psycopg
 from psycopg import sql
 
 from pandom.database import frozen
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.paths import ROOT
 
 FOLDER: Final = ROOT / "migrations"
@@ -67,7 +67,7 @@ class Applied:
 def every(folder: Path | None = None) -> tuple[Revision, ...]:
     """The revisions in their order, after a look at the whole folder.
 
-    Raises: UserMistake that names each file with a mistake, and the next step.
+    Raises: UsageError that names each file with a mistake, and the next step.
     """
     folder = folder or FOLDER
     mistakes: list[str] = []
@@ -83,7 +83,7 @@ def every(folder: Path | None = None) -> tuple[Revision, ...]:
         for number, path in files:
             _loaded(number, path, mistakes)
     if mistakes:
-        raise UserMistake(
+        raise UsageError(
             "The folder migrations cannot be used; nothing was touched:\n  "
             + "\n  ".join(mistakes)
             + "\nNext: mend these files, then run this again."
@@ -321,7 +321,7 @@ def _digest(folder: Path, path: Path, number: str, tree: ast.Module) -> str:
 def read(connection: psycopg.Connection) -> Applied:
     """What a database holds; the caller may read as pandom_owner.
 
-    Raises: UserMistake when it says that it is at two revisions at once.
+    Raises: UsageError when it says that it is at two revisions at once.
     """
     row = connection.execute(
         "select to_regclass('public.alembic_version') is not null, exists ("
@@ -337,7 +337,7 @@ def read(connection: psycopg.Connection) -> Applied:
     ).fetchall()
     if len(rows) > 1:
         numbers = ", ".join(sorted(str(one[0]) for one in rows))
-        raise UserMistake(
+        raise UsageError(
             f"The database says that it is at several revisions at once: {numbers}.\n"
             "Next: delete the rows that are wrong from public.alembic_version (as pandom_owner)."
         )
@@ -393,10 +393,10 @@ def add_column(connection: psycopg.Connection) -> None:
 
 
 def refuse_unknown(there: Sequence[Revision], applied: Applied) -> None:
-    """Raise UserMistake for a database that is ahead of this checkout."""
+    """Raise UsageError for a database that is ahead of this checkout."""
     if applied.reached is None or applied.reached in {one.number for one in there}:
         return
-    raise UserMistake(
+    raise UsageError(
         f"The database is at revision {applied.reached}, which this checkout does not have: its "
         f"newest is {there[-1].number}. Nothing was touched.\n"
         f"Next: check out the commit that has migrations/versions/{applied.reached}_*.py; or take "
@@ -411,7 +411,7 @@ def changed(there: Sequence[Revision], applied: Applied) -> list[Revision]:
 
 
 def refuse_changed(there: Sequence[Revision], applied: Applied) -> None:
-    """Raise UserMistake for a database that was given another text under the same number."""
+    """Raise UsageError for a database that was given another text under the same number."""
     found = changed(there, applied)
     if not found:
         return
@@ -423,7 +423,7 @@ def refuse_changed(there: Sequence[Revision], applied: Applied) -> None:
     first = found[0].number
     before = f"{int(first) - 1:04}" if first > "0001" else "base"
     target = "" if first == applied.reached else f" {before}"
-    raise UserMistake(
+    raise UsageError(
         "Revisions were changed after this database was given them; nothing was touched:\n"
         + "\n".join(lines)
         + f"\nNext: `pandom migrate revert{target}`, then `pandom up`; or put their text back."
@@ -454,7 +454,7 @@ def history(there: Sequence[Revision], applied: Applied) -> list[str]:
 
 
 def same_checkout(there: Sequence[Revision], wanted: str) -> None:
-    """Raise UserMistake when another copy of the folder holds other revisions.
+    """Raise UsageError when another copy of the folder holds other revisions.
 
     ``wanted`` is ``fingerprint()`` of the checkout from which a job was started.
     """
@@ -466,7 +466,7 @@ def same_checkout(there: Sequence[Revision], wanted: str) -> None:
         if checkout.get(number) != here.get(number)
     )
     if other:
-        raise UserMistake(
+        raise UsageError(
             f"The running stack was brought up with other revisions than this checkout has: "
             f"{', '.join(other)}.\nNext: `pandom up`, which builds the "
             "job's image and applies them."

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from pandom.database.connect import value
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from schema.rules import BCRYPT_BYTES, password_problem
 
 BCRYPT_COST: Final = 12
@@ -34,12 +34,12 @@ def hash_password(password: str, cost: int = BCRYPT_COST) -> str:
 def check_password(password: str, email: str, *, ephemeral: bool) -> None:
     """Refuse a weak administrator password; an ephemeral stack may have any that bcrypt takes.
 
-    Raises UserMistake.
+    Raises UsageError.
     """
     if ephemeral and len(password.encode()) <= BCRYPT_BYTES:
         return
     if weak := password_problem(password, email):
-        raise UserMistake(
+        raise UsageError(
             f"the administrator's password is weak: expected {weak}. Next: remove adminPassword "
             "from the stack's configuration, then one is generated"
         )
@@ -67,7 +67,7 @@ def administrator(
     One that exists keeps its password, role and state. If adminEmail changed, the account
     that the stack gave the former one gets the new one, unless it has got another since, or
     the database is ``restoring`` from a dump, perhaps of another stack. Runs as
-    pandom_definer, which may write both tables. Raises: UserMistake when the e-mail is an
+    pandom_definer, which may write both tables. Raises: UsageError when the e-mail is an
     ordinary user's: its password is not ADMIN_PASSWORD, and nobody made it an administrator.
     """
     connection.execute("set local role pandom_definer")
@@ -84,7 +84,7 @@ def administrator(
             return Seeded(False, f"{email} is an ordinary user here")
         if known == _digest(email):
             return Seeded(False, f"{email} was made an ordinary user; left as it is")
-        raise UserMistake(
+        raise UsageError(
             f"adminEmail, {email}, is the e-mail of an ordinary user. Nothing was changed for it. "
             "Next: set adminEmail to another address, or give this user the role: an administrator "
             "by public.admin_set_role, or pandom_user by an update; then `make up`"

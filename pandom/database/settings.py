@@ -21,7 +21,7 @@ from psycopg import sql
 
 from pandom.database.catalog_query import query
 from pandom.database.connect import value
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.inputs import setting
 from schema import access
 
@@ -64,7 +64,7 @@ _LOGS: Final = tuple(table.rpartition(".")[2] for table in access.TRAIL_TABLES)
 
 
 def from_environment() -> DatabaseSettings:
-    """What a job was told. Raises: UserMistake for a value that is none."""
+    """What a job was told. Raises: UsageError for a value that is none."""
     return DatabaseSettings(
         signed_context=_flag("PANDOM_SIGNED_CONTEXT"),
         encrypt_password_hash=_flag("PANDOM_ENCRYPT_PASSWORD_HASH"),
@@ -77,14 +77,14 @@ def from_environment() -> DatabaseSettings:
 def _flag(name: str) -> bool:
     text = setting(name)
     if text not in ("true", "false"):
-        raise UserMistake(f"{name} must be true or false, found {text!r}")
+        raise UsageError(f"{name} must be true or false, found {text!r}")
     return text == "true"
 
 
 def _number(name: str) -> int:
     text = setting(name)
     if not text.isdigit() or int(text) < 1:
-        raise UserMistake(f"{name} must be 1 or more, found {text!r}")
+        raise UsageError(f"{name} must be 1 or more, found {text!r}")
     return int(text)
 
 
@@ -169,7 +169,7 @@ def apply(
 ) -> list[str]:
     """Makes the database follow the settings; returns what changed, in the caller's transaction.
 
-    Runs as a role that may become every owner. Raises: UserMistake when hashes would have
+    Runs as a role that may become every owner. Raises: UsageError when hashes would have
     to be encrypted or decrypted and there is no key, or another one.
     """
     connection.execute("select pg_catalog.set_config('intervalstyle', 'postgres', false)")
@@ -255,7 +255,7 @@ def _encryption(connection: psycopg.Connection, on: bool, hash_key: str | None) 
     _as(connection, "pandom_definer")
     waiting = _waiting(connection, on)
     if waiting and not hash_key:
-        raise UserMistake(
+        raise UsageError(
             f"{waiting} password hashes have to be {'en' if on else 'de'}crypted, and the job has "
             "no password_hash_key. Next: run `make up`, which makes one and repeats this"
         )
@@ -289,7 +289,7 @@ def _encryption(connection: psycopg.Connection, on: bool, hash_key: str | None) 
                 (hash_key,),
             )
         except psycopg.errors.ExternalRoutineInvocationException:
-            raise UserMistake(
+            raise UsageError(
                 f"{waiting} password hashes are encrypted with another key than this stack's, so "
                 "they cannot be decrypted. Next: set encryptPasswordHash to true; their users then "
                 "reset their passwords, or restore into the stack that the dump comes from"

@@ -15,9 +15,9 @@ from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
 from pandom.runtime import certificates, passphrase
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
-from pandom.runtime.paths import every_stack
+from pandom.runtime.paths import list_stacks
 from pandom.runtime.progress import say
 from toolchain import environment
 
@@ -30,15 +30,15 @@ _WITHHELD: Final = {
 
 
 def outputs_of(stack: Stack) -> dict[str, Any]:
-    """The outputs with secrets in clear; raises UserMistake when there is no such stack."""
+    """The outputs with secrets in clear; raises UsageError when there is no such stack."""
     if not stack.exists():
         identity.refuse(stack.name, Engine(stack.name).things(), stack.recorded())
-        others = ", ".join(every_stack()) or "none"
-        raise UserMistake(
+        others = ", ".join(list_stacks()) or "none"
+        raise UsageError(
             f"There is no stack {stack.name}; there are: {others}.\n"
             f"Next: `.venv/bin/pandom up --stack {stack.name}`"
         )
-    passphrase.there()
+    passphrase.require()
     try:
         found = Pulumi(stack, environment.find().variables).outputs(secrets=True)
     except PulumiFailed as error:
@@ -56,7 +56,7 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
 def variables(outputs: Mapping[str, Any], role: str | None) -> dict[str, str]:
     """What a client of one login is handed, by the names of ``pandom.config.outputs.ENV``.
 
-    Raises UserMistake for a login that is not shared, and Failure for outputs of an
+    Raises UsageError for a login that is not shared, and Failure for outputs of an
     earlier version that lack something.
     """
     from pandom.config.outputs import APPLICATION, ENV_NAMES, HASH_KEY, database_url
@@ -71,7 +71,7 @@ def variables(outputs: Mapping[str, Any], role: str | None) -> dict[str, str]:
         passwords = outputs["passwords"]
         if role not in passwords:
             why = _WITHHELD.get(role, "it is no login of this stack")
-            raise UserMistake(f"--role {role}: {why}.\nThere are: {', '.join(sorted(passwords))}.")
+            raise UsageError(f"--role {role}: {why}.\nThere are: {', '.join(sorted(passwords))}.")
         values["DB_USERNAME"], values["DB_PASSWORD"] = role, passwords[role]
         values["DATABASE_URL"] = database_url(
             role,
@@ -195,7 +195,7 @@ def shell(name: str) -> None:
     engine = Engine(name)
     identity.refuse(name, engine.things(), stack.recorded())
     server, job = engine.container("postgres"), engine.container("migration")
-    if server is None or not server.good or job is None:
+    if server is None or not server.is_healthy or job is None:
         raise Failure(f"Stack {name} is not running. Next: `.venv/bin/pandom up --stack {name}`")
     docker = shutil.which("docker")
     if docker is None:

@@ -31,7 +31,7 @@ from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
 from pandom.host.state import RANDOM, State
 from pandom.runtime import passphrase
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import BASE_IMAGE, UID_MINIO, resource_name
 from pandom.runtime.progress import say, step
 
@@ -46,7 +46,7 @@ _JOB_S: Final = 120.0
 def run(name: str, profile: str | None = None) -> None:
     """Take the stack over and bring it up.
 
-    Raises UserMistake, before anything is touched, unless there is one of somebody else's
+    Raises UsageError, before anything is touched, unless there is one of somebody else's
     and CONFIRM names it.
     """
     started = time.monotonic()
@@ -60,13 +60,13 @@ def run(name: str, profile: str | None = None) -> None:
         others = identity.foreign(things, recorded)
         if not others:
             why = "is this state's already" if things else "is not in Docker at all"
-            raise UserMistake(
+            raise UsageError(
                 f"Stack {name} {why}; nothing to adopt, nothing was touched.\n"
                 f"Next: .venv/bin/pandom up --stack {name}"
             )
         if os.environ.get("CONFIRM") != name:
             owner = ", ".join(identity.owners(others))
-            raise UserMistake(
+            raise UsageError(
                 f"Stack {name} is owned by {owner}. Adopting it takes it\n"
                 "away from there: its containers are made anew, its data and secrets stay.\n"
                 f"Nothing was touched. Next, if you mean it: CONFIRM={name} {AGAIN} --stack {name}"
@@ -75,7 +75,7 @@ def run(name: str, profile: str | None = None) -> None:
         if said := files.prepare_file(stack, profile):
             say(f"  {said}")
         if not files.forget_salt(stack):
-            raise UserMistake(
+            raise UsageError(
                 f"stacks/{stack.file.name} holds secrets that another state's passphrase "
                 "encrypted.\nNothing was touched. Next: take them out of the file (they are kept "
                 f"with the data),\nthen CONFIRM={name} {AGAIN} --stack {name}"

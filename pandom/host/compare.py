@@ -19,8 +19,8 @@ from pandom.host.stack import Stack
 from pandom.host.state import ROLE, State
 from pandom.host.up import toolchain_variables
 from pandom.runtime import passphrase
-from pandom.runtime.errors import DONE, USER_MISTAKE, Failure, UserMistake
-from pandom.runtime.paths import every_stack
+from pandom.runtime.errors import DONE, USAGE_ERROR, Failure, UsageError
+from pandom.runtime.paths import list_stacks
 from pandom.runtime.progress import say
 
 # `preview --json` prints one document at the end, unless it is told to stream.
@@ -41,9 +41,9 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
     stack = Stack(name)
     if not stack.exists():
         identity.refuse(name, Engine(name).things(), stack.recorded())
-        there = ", ".join(every_stack()) or "none"
-        raise UserMistake(f"There is no stack {name}; there are: {there}.")
-    passphrase.there()
+        there = ", ".join(list_stacks()) or "none"
+        raise UsageError(f"There is no stack {name}; there are: {there}.")
+    passphrase.require()
     planned = operation == "preview"
     revised = revisions.every() if planned else ()
     variables = toolchain_variables()
@@ -70,7 +70,7 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
             counts = pulumi.operate(operation, *options, show=display, variables=_STREAM)
         except PulumiFailed as error:
             server = engine.container("postgres")
-            if server is None or not server.good:
+            if server is None or not server.is_healthy:
                 raise _unseen(stack, engine, recorded, server, operation) from error
             raise explain.failure(stack, error, engine, since, f"pandom {operation}") from error
         finally:
@@ -84,7 +84,7 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
         return DONE
     text = ", ".join(f"{word} {count}" for word, count in sorted(changes.items()))
     say(f"\nStack {name}: {text}.")
-    return USER_MISTAKE if expect_no_changes else DONE
+    return USAGE_ERROR if expect_no_changes else DONE
 
 
 def _pending(there: Sequence[Revision], applied: Applied | None, engine: Engine) -> int:

@@ -24,7 +24,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from pandom.audit.heal import literal
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 
 # What nobody would call a schema of theirs: the text is replaced in what the server prints.
 _MODELS: Final = "pandom_models_as_built"
@@ -129,7 +129,7 @@ Step = tuple[str, str]  # owner, statement
 def of(server: psycopg.Connection, given: Mapping[str, Any], models: sqlalchemy.MetaData) -> Draft:
     """Compare; ``server`` is a superuser's connection, ``given`` the operator's login.
 
-    Raises: UserMistake for models that the server cannot build.
+    Raises: UsageError for models that the server cannot build.
     """
     tables = list(models.tables)
     try:
@@ -224,7 +224,7 @@ def _build(server: psycopg.Connection, models: sqlalchemy.MetaData) -> None:
             try:
                 server.execute(str(statement.compile(dialect=_DIALECT)).encode())
             except psycopg.Error as error:
-                raise UserMistake(
+                raise UsageError(
                     f"schema/models.py: the server cannot build table {table.name}: "
                     f"{error.diag.message_primary or error}\n"
                     "Next: correct the model. What an index or CHECK calls must exist already."

@@ -68,14 +68,14 @@ class Display:
 
     def __call__(self, event: events.Event) -> None:
         """Take one event."""
-        if isinstance(event, events.Began):
+        if isinstance(event, events.ResourceStarted):
             self._began(event)
-        elif isinstance(event, events.Ended):
+        elif isinstance(event, events.ResourceFinished):
             self._ended(event)
-        elif isinstance(event, events.Closed):
+        elif isinstance(event, events.Summary):
             self.close()
 
-    def _began(self, event: events.Began) -> None:
+    def _began(self, event: events.ResourceStarted) -> None:
         if event.type.startswith((*_SILENT_TYPES, PROJECT)):
             return
         if event.operation in events.QUIET_OPERATIONS:
@@ -91,7 +91,7 @@ class Display:
             self._lines.begin(self._prefix + name)
         group.running.add(event.urn)
 
-    def _ended(self, event: events.Ended) -> None:
+    def _ended(self, event: events.ResourceFinished) -> None:
         group = self._groups.get(component(event.urn))
         if group is not None:
             group.running.discard(event.urn)

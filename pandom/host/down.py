@@ -17,7 +17,7 @@ from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
 from pandom.host.state import VOLUME, State
 from pandom.host.up import toolchain_variables
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import LABEL_OWNER, PROJECT
 from pandom.runtime.progress import say, step
 
@@ -28,7 +28,7 @@ def run(name: str, without_state: bool = False) -> None:
     """Destroy the stack and forget it; doing so twice is fine.
 
     ``without_state`` removes what the labels find, for a state that cannot be read.
-    Raises UserMistake when the stack is protected and CONFIRM does not name it.
+    Raises UsageError when the stack is protected and CONFIRM does not name it.
     """
     started = time.monotonic()
     stack = Stack(name)
@@ -76,9 +76,9 @@ def _why_ask(stack: Stack, things: list[Thing]) -> str:
 
 
 def _confirm(stack: Stack, why: str, option: str = "") -> None:
-    """Raise UserMistake, before anything is touched, unless the user means this stack."""
+    """Raise UsageError, before anything is touched, unless the user means this stack."""
     if why and os.environ.get("CONFIRM") != stack.name:
-        raise UserMistake(
+        raise UsageError(
             f"Stack {stack.name} {why}, and its data would be gone. Nothing was touched.\n"
             f"Next, if you mean it: CONFIRM={stack.name} {AGAIN} --stack {stack.name}{option}"
         )

@@ -17,7 +17,7 @@ from pandom.config.readers import READERS
 from pandom.host.identity import Thing
 from pandom.runtime import docker_endpoint
 from pandom.runtime.docker_endpoint import DockerSilent
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK, resource_name
 
 _TIMEOUT_S: Final = 30
@@ -36,7 +36,7 @@ _STEP_S: Final = 60  # no step of a build waits that long to be committed
 def connect() -> docker.DockerClient:
     """A client of the engine that is meant, which answers.
 
-    Raises DockerSilent with the engine's address and the next step; UserMistake for an
+    Raises DockerSilent with the engine's address and the next step; UsageError for an
     engine that cannot be used.
     """
     endpoint = docker_endpoint.use()
@@ -44,7 +44,7 @@ def connect() -> docker.DockerClient:
     try:
         return docker.from_env(timeout=_TIMEOUT_S)
     except (AttributeError, TypeError) as error:  # what its library makes of a strange file
-        raise UserMistake(
+        raise UsageError(
             f"Docker's config.json, in $DOCKER_CONFIG or ~/.docker, cannot be used: {error}.\n"
             "Nothing was touched. Next: mend the file."
         ) from error
@@ -70,11 +70,11 @@ class Container:
     finished: datetime | None
     ports: tuple[int, ...]
     networks: tuple[str, ...]
-    said: str = ""  # by the last health check
+    health_output: str = ""  # by the last health check
     check: tuple[str, ...] = ()  # the health check's command
 
     @property
-    def good(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether it runs and, where it has a health check, passes it."""
         return self.status == "running" and self.health in (None, "healthy")
 
@@ -84,13 +84,13 @@ class Container:
         return self.status in ("running", "paused", "restarting")
 
     @property
-    def hopeless(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether it ended with an error, or does so again and again."""
         ended = self.status == "exited" and self.exit_code != 0
         return ended or self.restarts >= 3
 
     @property
-    def looping(self) -> bool:
+    def is_crash_looping(self) -> bool:
         """Whether it ends and is started again, over and over; a restart by hand counts anew."""
         young = self.started is not None and datetime.now(UTC) - self.started < _YOUNG
         return self.status == "restarting" or (self.restarts >= 3 and young)
@@ -98,7 +98,7 @@ class Container:
     @property
     def state(self) -> str:
         """What people call its state."""
-        if self.looping:
+        if self.is_crash_looping:
             return f"crash-looping, restarted {self.restarts} times"
         if self.status == "exited":
             return f"exited with {self.exit_code}"
@@ -129,7 +129,9 @@ def _container(attributes: Mapping[str, Any]) -> Container:
         image=attributes["Image"],
         status=state["Status"],
         health=(state.get("Health") or {}).get("Status"),
-        said=((state.get("Health") or {}).get("Log") or [{}])[-1].get("Output", "").strip(),
+        health_output=((state.get("Health") or {}).get("Log") or [{}])[-1]
+        .get("Output", "")
+        .strip(),
         exit_code=state["ExitCode"],
         restarts=attributes.get("RestartCount", 0),
         started=_time(state.get("StartedAt", "")),
@@ -295,7 +297,7 @@ class Engine:
             return [line.rstrip() for line in raw.decode(errors="replace").splitlines()]
         return []
 
-    def wait_good(self, part: str, limit_s: float) -> Container | None:
+    def wait_until_healthy(self, part: str, limit_s: float) -> Container | None:
         """Wait until a part's container is good; its last state, None if there is none.
 
         Returns early when it has exited: only `up` can change that.
@@ -303,7 +305,7 @@ class Engine:
         deadline = time.monotonic() + limit_s
         while True:
             found = self.container(part)
-            if found is None or found.good or found.status in ("exited", "dead"):
+            if found is None or found.is_healthy or found.status in ("exited", "dead"):
                 return found
             if time.monotonic() > deadline:
                 return found

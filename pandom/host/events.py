@@ -11,7 +11,7 @@ QUIET_OPERATIONS: Final = frozenset({"same", "refresh", "read", "import-replacem
 
 
 @dataclass(frozen=True)
-class Began:
+class ResourceStarted:
     """Pulumi works on a resource."""
 
     operation: str
@@ -21,7 +21,7 @@ class Began:
 
 
 @dataclass(frozen=True)
-class Ended:
+class ResourceFinished:
     """It is done; ``changed`` is False for a resource that was only looked at."""
 
     operation: str
@@ -31,7 +31,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Said:
+class Diagnostic:
     """A message; ``severity`` is error, warning, info or info#err."""
 
     severity: str
@@ -40,14 +40,14 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Closed:
+class Summary:
     """The operation's end; ``changes`` counts resources by operation."""
 
     changes: Mapping[str, int]
     succeeded: bool
 
 
-Event = Began | Ended | Said | Closed
+Event = ResourceStarted | ResourceFinished | Diagnostic | Summary
 
 
 def parse(line: str) -> Event | None:
@@ -61,29 +61,31 @@ def parse(line: str) -> Event | None:
         raw = None
     if not isinstance(raw, dict):
         text = line.strip()
-        return Said("error" if text.startswith("error:") else "info", "", text) if text else None
+        return (
+            Diagnostic("error" if text.startswith("error:") else "info", "", text) if text else None
+        )
     if found := raw.get("resourcePreEvent"):
         return _began(found["metadata"])
     if found := raw.get("resOutputsEvent"):
         data = found["metadata"]
-        return Ended(data["op"], data["urn"], _changed(data), _red(data))
+        return ResourceFinished(data["op"], data["urn"], _changed(data), _red(data))
     if found := raw.get("resOpFailedEvent"):
         data = found["metadata"]
-        return Ended(data["op"], data["urn"], changed=True, failed=True)
+        return ResourceFinished(data["op"], data["urn"], changed=True, failed=True)
     if found := raw.get("diagnosticEvent"):
         if found["severity"] == "debug":
             return None
-        return Said(found["severity"], found.get("urn", ""), found["message"].rstrip())
+        return Diagnostic(found["severity"], found.get("urn", ""), found["message"].rstrip())
     if found := raw.get("summaryEvent"):
-        return Closed(found.get("resourceChanges") or {}, found.get("result") == "succeeded")
+        return Summary(found.get("resourceChanges") or {}, found.get("result") == "succeeded")
     if found := raw.get("errorEvent"):
-        return Said("error", "", str(found.get("error", "")))
+        return Diagnostic("error", "", str(found.get("error", "")))
     return None
 
 
-def _began(data: Mapping[str, Any]) -> Began:
+def _began(data: Mapping[str, Any]) -> ResourceStarted:
     state = data.get("new") or data.get("old") or {}
-    return Began(data["op"], data["urn"], data["type"], state.get("parent", ""))
+    return ResourceStarted(data["op"], data["urn"], data["type"], state.get("parent", ""))
 
 
 def _red(data: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from pandom.host.ports import listener
 from pandom.host.pulumi_cli import PulumiFailed
 from pandom.host.stack import Stack
 from pandom.runtime import docker_endpoint
-from pandom.runtime.errors import Failure, PandomError, UserMistake
+from pandom.runtime.errors import Failure, PandomError, UsageError
 from pandom.runtime.progress import WIDTH, middle, shorten
 
 LOG_LINES: Final = 12
@@ -84,14 +84,14 @@ def failure(
     stack: Stack, error: PulumiFailed, engine: Engine | None, since: datetime, again: str
 ) -> PandomError:
     """The failure to show; ``again`` is the command that goes on from here."""
-    text = "\n".join(one.message for one in error.said if one.severity != "warning")
+    text = "\n".join(one.message for one in error.diagnostics if one.severity != "warning")
     if found := re.search(r"(stacks/Pulumi\.[\w-]+\.yaml cannot be used(?:.|\n)*)", text):
-        return UserMistake(_cut(found.group(1)))
+        return UsageError(_cut(found.group(1)))
     lines: list[str] = []
     if engine is not None:
         lines = _jobs(engine, since, text) or _ports(engine, stack, text) or _servers(engine)
     if not lines:
-        lines = _errors(error.said)
+        lines = _errors(error.diagnostics)
     if lines == [_NO_REASON] and engine is not None:
         lines += _servers(engine, _WATCHERS)
     return Failure(_compose(stack, lines, "\n".join([text, *lines]), again))
@@ -113,8 +113,8 @@ def _ports(engine: Engine, stack: Stack, text: str) -> list[str]:
 
 def short(error: PulumiFailed) -> Failure:
     """The failure of a command that only reads or writes the state."""
-    text = "\n".join(one.message for one in error.said)
-    lines = [f"`pulumi {error.operation}` failed:", *_errors(error.said)]
+    text = "\n".join(one.message for one in error.diagnostics)
+    lines = [f"`pulumi {error.operation}` failed:", *_errors(error.diagnostics)]
     known = _cause(text) or ["Next: docs/runbook.md, The state cannot be read."]
     return Failure("\n".join([*lines, *known]))
 
@@ -160,7 +160,7 @@ def _servers(engine: Engine, parts: Sequence[str] = _SERVERS) -> list[str]:
     lines: list[str] = []
     for one in engine.containers():
         young = one.part in _WATCHERS and one.state == "starting"
-        if one.part in parts and not one.good and not young:
+        if one.part in parts and not one.is_healthy and not young:
             lines.append(f"The {one.part} container is not ready ({one.state}):")
             lines += _log(engine, one)
     return lines
@@ -183,7 +183,7 @@ def _log(engine: Engine, container: Container) -> list[str]:
     return [shorten("    " + line, 4 * WIDTH) for line in found] or ["    (no output)"]
 
 
-def _errors(said: Sequence[events.Said]) -> list[str]:
+def _errors(said: Sequence[events.Diagnostic]) -> list[str]:
     """The distinct sentences of the errors, without Pulumi's wrapping and tracebacks."""
     lines: list[str] = []
     known: set[str] = set()
@@ -215,15 +215,17 @@ def unreadable_setting(error: PulumiFailed) -> bool:
     """Whether a role has a setting that the provider cannot read, so that it reads nothing."""
     return any(
         re.search(r"(?:statement|session)_timeout|invalid literal for int", one.message)
-        for one in error.said
+        for one in error.diagnostics
     )
 
 
 def open_rows(error: PulumiFailed) -> bool:
     """Whether the migration job refused a table that row security does not guard."""
-    return any("rows would be open" in one.message for one in error.said)
+    return any("rows would be open" in one.message for one in error.diagnostics)
 
 
 def already_there(error: PulumiFailed) -> bool:
     """Whether something exists in the server that the state does not know."""
-    return any(re.search(r"(?:role|database) .*already exists", one.message) for one in error.said)
+    return any(
+        re.search(r"(?:role|database) .*already exists", one.message) for one in error.diagnostics
+    )

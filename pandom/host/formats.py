@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 
 Values = Mapping[str, str]
 
@@ -81,14 +81,14 @@ FORMATS: Final = (*_LINES, "json")
 
 
 def render(values: Values, form: str) -> str:
-    """The block. Raises UserMistake that names the variable and formats that can carry it."""
+    """The block. Raises UsageError that names the variable and formats that can carry it."""
     if form == "json":
         return _json(values)
     try:
         return _lines(values, lambda name, value: _checked(form, name, value))
     except _Refused as refused:
         others = [one for one in FORMATS if one != form and _carries(one, refused.value)]
-        raise UserMistake(
+        raise UsageError(
             f"{refused.name} has {refused.reason}: the format {form} cannot carry it to every "
             f"reader.\nNext: --format {' or '.join(others) or 'json'}, or another value in the "
             "stack's configuration."

@@ -29,7 +29,7 @@ from pandom.host.pulumi_cli import Pulumi
 from pandom.host.revisions import of_outputs, refuse
 from pandom.host.stack import Stack
 from pandom.runtime import paths
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.progress import say
 from schema.models import Base
 from toolchain import environment
@@ -40,20 +40,20 @@ _OWNER: Final = "set local role pandom_owner;"
 def generate(name: str, message: str, empty: bool) -> None:
     """Write the next revision; with ``empty`` without looking at a database.
 
-    Raises UserMistake when there is nothing to write, when the message names no file
+    Raises UsageError when there is nothing to write, when the message names no file
     and when the database is not at the newest revision.
     """
     slug = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")
     # It becomes a file's name, a docstring and an SQL comment.
     if not slug or '"""' in message or "\\" in message or not message.isprintable():
-        raise UserMistake(f"{message!r}: expected a few words, such as 'add phone number'.")
+        raise UsageError(f"{message!r}: expected a few words, such as 'add phone number'.")
     there = revisions.every()
     declaration.check(files=False)
     wrote = made.write()
     draft, others = (Draft("", "", ()), Objects()) if empty else _difference(Stack(name), there)
     notes = "".join(f"\n  {one}" for one in (*draft.notes, *others.notes))
     if not (draft.up or others.up or empty):
-        raise UserMistake(
+        raise UsageError(
             f"What is declared and the database agree; there is nothing to generate.{notes}\n"
             f"Not compared: {NOT_COMPARED}.\n"
             "Next: change schema/models.py or schema/sql first, or say --empty for a change of "
@@ -92,7 +92,7 @@ def generate(name: str, message: str, empty: bool) -> None:
 def freeze(number: str | None) -> None:
     """Bring the newest revision's files in line with schema/sql, made anew from the models.
 
-    Raises UserMistake for a revision that is not the newest, or was released.
+    Raises UsageError for a revision that is not the newest, or was released.
     """
     there = revisions.every()
     declaration.check(files=False)
@@ -100,12 +100,12 @@ def freeze(number: str | None) -> None:
         print(path.relative_to(paths.ROOT))
     newest = there[-1].number
     if number not in (None, newest):
-        raise UserMistake(
+        raise UsageError(
             f"Only the newest revision can be frozen anew: {newest}. What older ones made was\n"
             "made on top of them. Next: `pandom migrate generate` writes another revision."
         )
     if newest in revisions.released(migrate.FOLDER):
-        raise UserMistake(
+        raise UsageError(
             f"Revision {newest} was released; its text never changes.\n"
             "Next: `pandom migrate generate` writes another revision."
         )
@@ -162,7 +162,7 @@ def _difference(stack: Stack, there: tuple[Revision, ...]) -> tuple[Draft, Objec
     applied = of_outputs(outputs)
     refuse(there, applied)
     if waiting := revisions.pending(there, applied):
-        raise UserMistake(
+        raise UsageError(
             f"The database is at {applied.reached or 'no revision'}, the newest revision is "
             f"{there[-1].number}: a draft would repeat {', '.join(one.named for one in waiting)}.\n"
             f"Next: `.venv/bin/pandom up --stack {stack.name}` applies them (or `migrate run`, "

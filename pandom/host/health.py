@@ -131,7 +131,7 @@ def containers(engine: Engine, outputs: Mapping[str, Any]) -> list[Check]:
 
 
 def _server(engine: Engine, part: str) -> str:
-    return _judged(engine, engine.wait_good(part, WAIT_S))
+    return _judged(engine, engine.wait_until_healthy(part, WAIT_S))
 
 
 def _watcher(engine: Engine, part: str) -> str:
@@ -141,7 +141,11 @@ def _watcher(engine: Engine, part: str) -> str:
         found = engine.container(part)
         if found is None or found.status in ("exited", "dead"):
             return _judged(engine, found)
-        if found.good or found.health == "unhealthy" or (found.looping and found.restarts >= 3):
+        if (
+            found.is_healthy
+            or found.health == "unhealthy"
+            or (found.is_crash_looping and found.restarts >= 3)
+        ):
             return _judged(engine, found)
         if found.status == "running":
             code, said = engine.ask(found)
@@ -159,9 +163,13 @@ def _watcher(engine: Engine, part: str) -> str:
 def _judged(engine: Engine, found: Container | None) -> str:
     if found is None:
         raise Failure("there is no such container")
-    if not found.good or found.looping:
+    if not found.is_healthy or found.is_crash_looping:
         # The auditor's check says what it found.
-        words = f": {found.said}" if found.said and not found.looping else _last(engine, found)
+        words = (
+            f": {found.health_output}"
+            if found.health_output and not found.is_crash_looping
+            else _last(engine, found)
+        )
         raise Failure(f"{found.state}{words}")
     return found.state
 
@@ -189,13 +197,13 @@ def _last(engine: Engine, found: Container) -> str:
     return f"; last log line: {lines[0].strip()}" if lines else ""
 
 
-def ask_watchers_again(engine: Engine) -> None:
+def restart_unhealthy_watchers(engine: Engine) -> None:
     """Have those that say that something is wrong look at once: it may have been healed, and a
     verdict is as old as its round."""
     for found in engine.containers():
         if found.part not in WATCHERS:
             continue
-        bad = found.health == "unhealthy" or found.looping
+        bad = found.health == "unhealthy" or found.is_crash_looping
         if not bad and found.health == "starting" and found.status == "running":
             code, said = engine.ask(found)
             bad = code != 0 and bool(said)

@@ -19,7 +19,7 @@ from typing import Final
 
 from pandom.host.state import VOLUME, State
 from pandom.runtime import paths
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import (
     LABEL_IDENTITY,
     LABEL_OWNER,
@@ -118,7 +118,7 @@ def _owner(thing: Thing) -> str:
 
 
 def refuse(stack: str, things: Iterable[Thing], state: State) -> None:
-    """Raise UserMistake, before anything is touched, for a stack that is somebody else's."""
+    """Raise UsageError, before anything is touched, for a stack that is somebody else's."""
     there = list(things)
     others = foreign(there, state)
     if not others:
@@ -129,7 +129,7 @@ def refuse(stack: str, things: Iterable[Thing], state: State) -> None:
         if (count := sum(one.kind == kind for one in others))
     ]
     guarded = ", and it is protected" if protected(there) else ""
-    raise UserMistake(
+    raise UsageError(
         f"Stack {stack} in Docker is not this state's ({', '.join(kinds)}){guarded}.\n"
         + "".join(f"  owner: {one}\n" for one in owners(others))
         + f"  you:   {owner_here()}, "
@@ -145,8 +145,8 @@ def refuse(stack: str, things: Iterable[Thing], state: State) -> None:
 
 def _renamed(stack: str) -> str:
     """The way back, if a state of this home is this stack's under another name."""
-    for name in paths.every_stack():
-        with contextlib.suppress(UserMistake):  # another state may be damaged
+    for name in paths.list_stacks():
+        with contextlib.suppress(UsageError):  # another state may be damaged
             state = State.of_file(paths.states() / f"{name}.json")
             if name != stack and state.label(LABEL_STACK) == stack:
                 return (
@@ -157,13 +157,13 @@ def _renamed(stack: str) -> str:
 
 
 def refuse_namesakes(namesakes: Iterable[Thing], state: State) -> None:
-    """Raise UserMistake, before anything is touched, for what somebody gave the stack's names.
+    """Raise UsageError, before anything is touched, for what somebody gave the stack's names.
 
     A volume that the state knows is the stack's: it was put back from a backup.
     """
     found = [one for one in namesakes if one.id not in state.ids]
     if found:
-        raise UserMistake(
+        raise UsageError(
             "Docker has these under names of the stack, and pandom did not make them:\n"
             + "".join(f"  {one.kind} {one.name}\n" for one in found)
             + "Nothing was touched. Next: remove or rename them (`docker rename`, "
@@ -172,11 +172,11 @@ def refuse_namesakes(namesakes: Iterable[Thing], state: State) -> None:
 
 
 def refuse_renamed(stack: str, state: State) -> None:
-    """Raise UserMistake for a state that was renamed: every name in Docker would change."""
+    """Raise UsageError for a state that was renamed: every name in Docker would change."""
     former = state.label(LABEL_STACK)
     if former is None or former == stack:
         return
-    raise UserMistake(
+    raise UsageError(
         f"The state of stack {stack} is that of stack {former}: it was renamed, and what it\n"
         f"made in Docker is called {former}. A new name would make new, empty volumes, so\n"
         "nothing was touched. Next: give it its name back:\n"

@@ -117,7 +117,7 @@ def _shows(server: Container, wanted: str) -> bool:
 
 def _make_show(engine: Engine, server: Container, wanted: str) -> None:
     """Let a server read its certificate again: PostgreSQL on a signal, MinIO as it starts."""
-    server = engine.wait_good(server.part, SHOW_S) or server  # it may have just been made
+    server = engine.wait_until_healthy(server.part, SHOW_S) or server  # it may have just been made
     deadline = time.monotonic() + SHOW_S
     if _shows(server, wanted):
         return
@@ -134,4 +134,4 @@ def _make_show(engine: Engine, server: Container, wanted: str) -> None:
                     f"Next: docker restart {server.name}; docker logs {server.name} says more."
                 )
             time.sleep(0.1)
-        engine.wait_good(server.part, SHOW_S)
+        engine.wait_until_healthy(server.part, SHOW_S)

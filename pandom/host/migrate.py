@@ -20,7 +20,7 @@ from pandom.host.access import outputs_of
 from pandom.host.engine import Engine
 from pandom.host.revisions import of_outputs, refuse
 from pandom.host.stack import Stack
-from pandom.runtime.errors import USER_MISTAKE, Failure, UserMistake
+from pandom.runtime.errors import USAGE_ERROR, Failure, UsageError
 from pandom.runtime.naming import LABEL_PART, LABEL_STACK
 from pandom.runtime.progress import step
 
@@ -38,7 +38,7 @@ def run(name: str) -> None:
 def revert(name: str, target: str) -> None:
     """Take revisions back, down to ``target``; `.venv/bin/pandom up` applies them again.
 
-    Raises UserMistake when rows would be lost and CONFIRM does not name the stack.
+    Raises UsageError when rows would be lost and CONFIRM does not name the stack.
     """
     revisions.every()
     losing = os.environ.get("CONFIRM") == name
@@ -61,21 +61,21 @@ def in_job(name: str, part: str, command: Sequence[str], what: str) -> None:
     with lock.of_stack(stack):
         identity.refuse(name, engine.things(), stack.recorded())
         job, server = engine.container(part), engine.container("postgres")
-        if job is None or server is None or not server.good:
+        if job is None or server is None or not server.is_healthy:
             raise Failure(
                 f"Stack {name} is not running. Next: `.venv/bin/pandom up --stack {name}`"
             )
         with step(what):
             code, output = _again(engine, job.id, command)
-    if code == USER_MISTAKE and "unrecognized arguments" in output:
-        raise UserMistake(
+    if code == USAGE_ERROR and "unrecognized arguments" in output:
+        raise UsageError(
             f"Stack {name} was brought up by an earlier version, whose jobs cannot do this.\n"
             f"Next: `.venv/bin/pandom up --stack {name}`"
         )
     stream = sys.stderr if code else sys.stdout
     print(output.rstrip(), file=stream)
-    if code == USER_MISTAKE:
-        raise UserMistake("Nothing was changed; see above.")
+    if code == USAGE_ERROR:
+        raise UsageError("Nothing was changed; see above.")
     if code:
         raise Failure(f"`{' '.join(command)}` failed with exit code {code}; see above.")
 

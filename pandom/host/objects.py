@@ -16,7 +16,7 @@ from typing import Final
 import psycopg
 
 from pandom.database import made, revisions
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 
 KINDS: Final = ("functions", "row_security", "triggers", "policies", "views")
 # By folder and file of schema/sql what the catalogs say of each object, its owner, how it
@@ -128,7 +128,7 @@ class Objects:
 def of(server: psycopg.Connection, tables: str) -> Objects:
     """Compare; ``tables`` is the SQL that the revision runs before. Rolls back.
 
-    Raises: UserMistake for text that does not run.
+    Raises: UsageError for text that does not run.
     """
     declared, frozen = _declared(), _frozen()
     opt_in = {f"policies/{path.stem}" for path in made.FOLDER.glob("opt_in/*/*.sql")}
@@ -213,7 +213,7 @@ def _run(server: psycopg.Connection, what: str, text: str) -> None:
     try:
         server.execute(text.encode())
     except psycopg.Error as error:
-        raise UserMistake(f"{what} does not run: {error.diag.message_primary or error}") from None
+        raise UsageError(f"{what} does not run: {error.diag.message_primary or error}") from None
 
 
 def _apply(server: psycopg.Connection, texts: Mapping[str, str]) -> list[str]:
@@ -232,7 +232,7 @@ def _apply(server: psycopg.Connection, texts: Mapping[str, str]) -> list[str]:
                 done.append(name)
         if len(errors) == len(waiting):
             lines = "\n  ".join(f"schema/sql/{name}.sql: {what}" for name, what in errors.items())
-            raise UserMistake(f"The declared text does not run:\n  {lines}")
+            raise UsageError(f"The declared text does not run:\n  {lines}")
         waiting = {name: texts[name] for name in errors}
     return done
 

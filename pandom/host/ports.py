@@ -15,7 +15,7 @@ from pandom.host import lock
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack, read_file, set_values
 from pandom.runtime import paths
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import PROJECT
 
 # Below the range from which the kernel gives ports to clients (32768 and up).
@@ -35,7 +35,7 @@ def free(port: int) -> bool:
 
 
 def refuse_taken(stack: Stack, settings: Settings, engine: Engine) -> None:
-    """Raise UserMistake, before anything is touched, if somebody else has a port of the stack."""
+    """Raise UsageError, before anything is touched, if somebody else has a port of the stack."""
     own = {port for one in engine.containers() if one.holds_ports for port in one.ports}
     problems, others = [], []
     for key, port in zip(_KEYS, (settings.postgres_port, settings.minio_port), strict=True):
@@ -46,7 +46,7 @@ def refuse_taken(stack: Stack, settings: Settings, engine: Engine) -> None:
         problems.append(f"  {PROJECT}:{key}: port {port} of 127.0.0.1 is in use by {holder}")
         others.append(f"  {PROJECT}:{key}: {_another(port)}")
     if problems:
-        raise UserMistake(
+        raise UsageError(
             "\n".join(["Nothing was touched, because a port is taken:", *problems])
             + f"\nNext: free it, or choose another in stacks/{stack.file.name}, such as:\n"
             + "\n".join(others)
@@ -93,7 +93,7 @@ def reserve(stack: Stack) -> None:
         candidates = random.sample(_RESERVED, 200)
         chosen = [port for port in candidates if port not in taken and free(port)][: len(_KEYS)]
         if len(chosen) < len(_KEYS):
-            raise UserMistake(
+            raise UsageError(
                 f"No free port from {_RESERVED.start} to {_RESERVED.stop - 1} on 127.0.0.1.\n"
                 "Next: remove stacks that nobody needs (`.venv/bin/pandom status --all`)."
             )

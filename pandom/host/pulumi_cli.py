@@ -58,12 +58,12 @@ def refuse_full(least_mb: int) -> None:
 
 
 class PulumiFailed(Failure):
-    """Pulumi ended with an error; ``said`` is what it said about it."""
+    """Pulumi ended with an error; ``diagnostics`` is what it said about it."""
 
-    def __init__(self, operation: str, said: Sequence[events.Said]) -> None:
+    def __init__(self, operation: str, said: Sequence[events.Diagnostic]) -> None:
         """Keep what is needed to explain the failure."""
         self.operation = operation
-        self.said = tuple(said)
+        self.diagnostics = tuple(said)
         super().__init__(f"pulumi {operation} failed")
 
 
@@ -113,7 +113,9 @@ class Pulumi:
         if done.returncode < 0:
             raise Failure(_killed(" ".join(arguments[:2]), -done.returncode))
         if done.returncode:
-            said = [events.Said("error", "", line) for line in done.stderr.splitlines() if line]
+            said = [
+                events.Diagnostic("error", "", line) for line in done.stderr.splitlines() if line
+            ]
             raise PulumiFailed(" ".join(arguments[:2]), said)
         return done.stdout
 
@@ -199,8 +201,8 @@ class _Run:
         self._stack, self._operation, self._child = stack, operation, child
         self._show, self._watch = show, watch
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._said: list[events.Said] = []
-        self._closed: events.Closed | None = None
+        self._said: list[events.Diagnostic] = []
+        self._closed: events.Summary | None = None
 
     def follow(self, limit_s: float) -> Mapping[str, int]:
         # A thread reads, so that a Pulumi that says nothing cannot outlast the limit,
@@ -249,9 +251,9 @@ class _Run:
             event = events.parse(line)
             if event is None:
                 continue
-            if isinstance(event, events.Said):
+            if isinstance(event, events.Diagnostic):
                 self._said.append(event)
-            elif isinstance(event, events.Closed):
+            elif isinstance(event, events.Summary):
                 self._closed = event
             self._show(event)
         return False

@@ -13,7 +13,7 @@ from pandom.host import lock, scratch
 from pandom.host.access import outputs_of
 from pandom.host.pulumi_cli import Pulumi
 from pandom.host.stack import Stack
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.progress import say
 from schema import access
 from toolchain import environment
@@ -22,14 +22,14 @@ from toolchain import environment
 def run(name: str, output: Path | None) -> None:
     """Record, show what changes, and write the file.
 
-    Raises UserMistake for a production stack: its server is no place to try revisions.
+    Raises UsageError for a production stack: its server is no place to try revisions.
     """
     revisions.every()
     declaration.check()
     stack = Stack(name)
     outputs = outputs_of(stack)
     if outputs["profile"] == "production":
-        raise UserMistake(
+        raise UsageError(
             f"Stack {name} is in production; a recording needs a database of its own there.\n"
             "Next: `.venv/bin/pandom audit record --stack dev`"
         )

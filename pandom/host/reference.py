@@ -108,7 +108,7 @@ PAGES: Final = {
 def run() -> None:
     """Write every page of the reference, and the SQL that is made from the models.
 
-    Raises UserMistake for a declaration that is wrong.
+    Raises UsageError for a declaration that is wrong.
     """
     declaration.check(files=False)
     for changed in made.write():

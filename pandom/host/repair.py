@@ -26,7 +26,7 @@ from pandom.host.state import (
     VOLUME,
     State,
 )
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import LABEL_PART, LABEL_STACK, resource_name
 from pandom.runtime.progress import say, step
 
@@ -65,12 +65,12 @@ def lost_for_good(engine: Engine, state: State) -> list[str]:
 
 
 def refuse_lost(stack: Stack, lost: list[str], settings: Settings) -> None:
-    """Raise UserMistake unless somebody said that new, empty volumes are wanted."""
+    """Raise UsageError unless somebody said that new, empty volumes are wanted."""
     if not lost:
         return
     what = " and ".join(f"{name} ({DATA[name.rpartition('-')[2]]})" for name in lost)
     if settings.profile.durable and os.environ.get("CONFIRM") != stack.name:
-        raise UserMistake(
+        raise UsageError(
             f"Gone from Docker, with everything in it: {what}.\n"
             "Nothing was touched. Next, one of:\n"
             "  put the volume back from your backup (docs/runbook.md, A volume is gone);\n"
@@ -191,7 +191,7 @@ def _failed(container: Container | None) -> bool:
 
 def _off(container: Container | None, port: int | None) -> bool:
     """Whether a server is missing, not well, or not on its port."""
-    return container is None or not container.good or container.ports != (port,)
+    return container is None or not container.is_healthy or container.ports != (port,)
 
 
 def _present(engine: Engine, outputs: object) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 
 from pandom.audit.archive import PREFIX
-from pandom.audit.place import store_of
 from pandom.audit.store import Store
+from pandom.audit.target import store_of
 from pandom.database import retention
 from pandom.host.access import outputs_of
 from pandom.host.health import connection

@@ -37,7 +37,7 @@ def of_outputs(outputs: Mapping[str, Any]) -> Applied:
 
 
 def refuse(there: Sequence[Revision], applied: Applied | None) -> None:
-    """Raise UserMistake for a database that this checkout must not touch."""
+    """Raise UsageError for a database that this checkout must not touch."""
     if applied is not None:
         revisions.refuse_unknown(there, applied)
         revisions.refuse_changed(there, applied)

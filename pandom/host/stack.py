@@ -19,7 +19,7 @@ from pandom.config.settings import STACK_NAME, Settings, SettingsError, plain_se
 from pandom.config.settings import load as load_settings
 from pandom.host.state import State
 from pandom.runtime import paths
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import PROJECT
 
 # The template of each profile (stacks/templates).
@@ -35,7 +35,7 @@ class Stack:
 
     def __post_init__(self) -> None:
         if not STACK_NAME.fullmatch(self.name) or self.name in _TAKEN:
-            raise UserMistake(
+            raise UsageError(
                 f"--stack {self.name!r}: expected up to 30 of a-z, 0-9 and -, a letter first."
             )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 
 STACK: Final = "pulumi:pulumi:Stack"
 CONTAINER: Final = "docker:index/container:Container"
@@ -81,7 +81,7 @@ class State:
     def of_file(cls, checkpoint: Path) -> State:
         """Read Pulumi's own file, without Pulumi and without secrets; none is an empty state.
 
-        Raises UserMistake when the file holds no state.
+        Raises UsageError when the file holds no state.
         """
         try:
             document = json.loads(checkpoint.read_text())
@@ -90,7 +90,7 @@ class State:
         except FileNotFoundError:
             return cls()
         except (ValueError, AttributeError, KeyError, TypeError) as error:
-            raise UserMistake(
+            raise UsageError(
                 f"{checkpoint} is no Pulumi state: {error}.\n"
                 "Nothing was touched. Next: docs/runbook.md, The state cannot be read."
             ) from error

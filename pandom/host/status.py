@@ -7,12 +7,12 @@ from pandom.host.engine import Engine
 from pandom.host.lock import marked
 from pandom.host.stack import Stack
 from pandom.runtime.naming import LABEL_OWNER
-from pandom.runtime.paths import every_stack
+from pandom.runtime.paths import list_stacks
 
 
 def run(name: str, every: bool = False) -> None:
     """Print a stack's containers, their state and ports; with ``every``, of all stacks."""
-    for stack in [Stack(one) for one in every_stack()] if every else [Stack(name)]:
+    for stack in [Stack(one) for one in list_stacks()] if every else [Stack(name)]:
         _show(stack)
 
 

@@ -20,7 +20,7 @@ from pandom.audit import catalog, declared, heal
 from pandom.audit.differences import differences
 from pandom.audit.facts import Fact
 from pandom.audit.findings import Finding, findings, scripts
-from pandom.audit.place import store_of
+from pandom.audit.target import store_of
 from pandom.database import pinned
 from pandom.database.catalog_query import query
 from pandom.database.restore import restoring

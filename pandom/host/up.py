@@ -31,7 +31,7 @@ from pandom.host.stack import Stack
 from pandom.host.state import CONTAINER, IMAGE, ROLE, State
 from pandom.host.verdict import STORE, Verdict
 from pandom.runtime import passphrase
-from pandom.runtime.errors import DONE, USER_MISTAKE, Drift, Failure
+from pandom.runtime.errors import DONE, USAGE_ERROR, Drift, Failure
 from pandom.runtime.progress import WIDTH, say, shorten, step
 from schema.access import DATABASE
 from toolchain import environment
@@ -54,7 +54,7 @@ def toolchain_variables() -> dict[str, str]:
 def run(name: str, profile: str | None = None) -> None:
     """Bring the stack up and verify it.
 
-    Raises UserMistake before anything is touched, Failure with cause and next step.
+    Raises UsageError before anything is touched, Failure with cause and next step.
     """
     started = time.monotonic()
     stack = Stack(name)
@@ -139,8 +139,8 @@ class _Up:
             files.keep_copy(self._stack)
         found.show()
         if words := found.explanation(AGAIN):
-            raise (Drift if found.exit_code == USER_MISTAKE else Failure)(words)
-        self._farewell(outputs, started)
+            raise (Drift if found.exit_code == USAGE_ERROR else Failure)(words)
+        self._print_summary(outputs, started)
 
     def _exported(self, reading: Future[Mapping[str, Any]]) -> Mapping[str, Any]:
         """The state; asked for again where the stack's file was mended since."""
@@ -151,7 +151,7 @@ class _Up:
 
     def _prepare(self) -> Settings:
         """The validated settings; writes this clone's file if it has none."""
-        passphrase.there()
+        passphrase.require()
         accepted.load()  # or a mistake in it would be told after everything else
         if said := files.prepare_file(self._stack, self._profile):
             say(f"  {said}")
@@ -180,7 +180,7 @@ class _Up:
         started = repair.start_stopped(engine, state)
         self._changed += len(started)
         for part in set(started) & set(repair.SERVERS):
-            engine.wait_good(part, READY_S)
+            engine.wait_until_healthy(part, READY_S)
         self._changed += keys.settle(self._stack, engine, authority)
         findings = repair.examine(engine, state, settings.ports)
         findings.replace += keys.outdated(engine, exported)
@@ -193,8 +193,8 @@ class _Up:
             replace = [urn for urn in state.jobs if urn in findings.replace]
             replace = [urn for urn in replace if urn not in findings.targets]
         if any(state.names(ROLE)):
-            found = engine.wait_good("postgres", READY_S)
-            if found is None or not found.good:
+            found = engine.wait_until_healthy("postgres", READY_S)
+            if found is None or not found.is_healthy:
                 raise explain.not_ready(engine, found, "postgres")
             restoring.refuse(superuser.restores(exported), "`up`")
             if superuser.open_database(exported):
@@ -244,8 +244,8 @@ class _Up:
         try:
             self._operate("foundation: ", *repair.options(findings.targets, replace))
         except PulumiFailed:
-            found = engine.wait_good("postgres", READY_S)
-            if found is None or not found.good:
+            found = engine.wait_until_healthy("postgres", READY_S)
+            if found is None or not found.is_healthy:
                 raise
 
     def _mend(self, error: PulumiFailed, settings: Settings, state: State) -> bool:
@@ -268,7 +268,7 @@ class _Up:
         running = {
             one.id
             for one in self._engine.containers()
-            if (one.good if one.part in repair.SERVERS else one.status == "running")
+            if (one.is_healthy if one.part in repair.SERVERS else one.status == "running")
         }
         wanted = {one.id for one in state.of_type(CONTAINER) if not one.one_shot}
         if not state.completed or not wanted or not wanted <= running:
@@ -309,7 +309,7 @@ class _Up:
         One that was there before may be about to be replaced.
         """
         for one in self._engine.containers():
-            if one.part in repair.SERVERS and one.hopeless and one.id not in self._before:
+            if one.part in repair.SERVERS and one.has_failed and one.id not in self._before:
                 raise explain.not_ready(self._engine, one, one.part)
 
     def _adopt(self, settings: Settings, state: State) -> bool:
@@ -339,7 +339,7 @@ class _Up:
         """
         for _ in range(ROUNDS):
             # What they say may be of before this run, or of before the last round.
-            health.ask_watchers_again(self._engine)
+            health.restart_unhealthy_watchers(self._engine)
             if self._changed:
                 exported = self._pulumi.export(secrets=True)
             state = State(exported)
@@ -379,7 +379,7 @@ class _Up:
         if server and any(one.kind in _OF_SERVER for one in safe) and self._once("server"):
             with step("starting the server again, with its image's settings"):
                 self._engine.restart(server)
-                self._engine.wait_good("postgres", READY_S)
+                self._engine.wait_until_healthy("postgres", READY_S)
             self._changed += 1
             done = True
         return done
@@ -408,7 +408,7 @@ class _Up:
         say(f"  {why}; running the jobs again")
         self._operate("jobs: ", *repair.options((), state.jobs))
 
-    def _farewell(self, outputs: Mapping[str, Any], started: float) -> None:
+    def _print_summary(self, outputs: Mapping[str, Any], started: float) -> None:
         name, seconds = self._stack.name, time.monotonic() - started
         # In the words with which this run was started.
         by_make = "MAKELEVEL" in os.environ

@@ -19,16 +19,16 @@ from typing import Any, Final
 from pandom.audit import accepted, anchors, catalog, report_terminal
 from pandom.audit.facts import Facts
 from pandom.audit.findings import Finding, for_stack
-from pandom.audit.place import Place, of_outputs
 from pandom.audit.run import Report as Audit
 from pandom.audit.run import run as audit
+from pandom.audit.target import AuditTarget, of_outputs
 from pandom.audit.trail import Problem, heads
 from pandom.audit.trail import Verdict as Trail
 from pandom.host import containers, health
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack
 from pandom.host.state import State
-from pandom.runtime.errors import DONE, FAILED, USER_MISTAKE, UserMistake
+from pandom.runtime.errors import DONE, DRIFT, FAILED, UsageError
 from pandom.runtime.progress import say
 from schema.storage import AUDITOR
 
@@ -85,7 +85,7 @@ class Verdict:
         if self.failed:
             return FAILED
         if self.findings or self.problems or self.watched:
-            return USER_MISTAKE
+            return DRIFT
         return FAILED if self.unknown else DONE
 
     def show(self) -> None:
@@ -116,7 +116,7 @@ class Verdict:
         name = self.report.stack
         if self.failed:
             return self.report.explanation(again)
-        if self.exit_code == USER_MISTAKE:
+        if self.exit_code == DRIFT:
             parts = [
                 f"{len(self.findings)} findings of the audit" if self.findings else "",
                 f"{len(self.problems)} of its trail" if self.problems else "",
@@ -160,7 +160,7 @@ def look(
     """Ask everything, also after a failure: one run shows all that is wrong.
 
     ``state`` is Pulumi's, read from its file if there is none.
-    Raises UserMistake when schema/accepted.toml cannot be read.
+    Raises UsageError when schema/accepted.toml cannot be read.
     """
     started = time.monotonic()
     given = accepted.load()
@@ -194,7 +194,7 @@ def look(
     return Verdict(report, result["audit"], result["trail"], time.monotonic() - started)
 
 
-def _audit(place: Place, given: tuple[accepted.Acceptance, ...], hosted: Hosted) -> Audit:
+def _audit(place: AuditTarget, given: tuple[accepted.Acceptance, ...], hosted: Hosted) -> Audit:
     store = place.store(AUDITOR)
     with catalog.connect(place.dsn) as connection:
         return audit(
@@ -207,7 +207,7 @@ def _audit(place: Place, given: tuple[accepted.Acceptance, ...], hosted: Hosted)
         )
 
 
-def _heads(place: Place) -> Trail:
+def _heads(place: AuditTarget) -> Trail:
     store = place.store(AUDITOR)
     with catalog.connect(place.dsn) as connection:
         kept = anchors.from_bucket(store.s3, store.evidence, connection.info.dbname)
@@ -232,7 +232,7 @@ def health_of(name: str, as_json: bool = False) -> int:
 def heal(name: str, wanted: Sequence[str]) -> int:
     """`pandom audit heal`: take back what a person names, and look again.
 
-    Raises UserMistake, before anything is touched, for a name that is no finding, or one
+    Raises UsageError, before anything is touched, for a name that is no finding, or one
     that no statement takes back.
     """
     from pandom.host import superuser
@@ -245,13 +245,13 @@ def heal(name: str, wanted: Sequence[str]) -> int:
     hosted = partial(containers.read, name)
     found = {one.id: one for one in _audit(place, accepted.load(), hosted).findings}
     if unknown := [one for one in wanted if one not in found]:
-        raise UserMistake(
+        raise UsageError(
             f"No finding now: {', '.join(unknown)}.\nThere are: {', '.join(found) or 'none'}."
         )
     chosen = [found[one] for one in wanted]
     stored = [one for one in chosen if one.kind in STORE and one.status == "extra"]
     if helpless := [one for one in chosen if one.sql is None and one not in stored]:
-        raise UserMistake(
+        raise UsageError(
             "\n".join(f"{one.id}: no statement takes it back. {one.advice}" for one in helpless)
         )
     exported = superuser.exported(stack)

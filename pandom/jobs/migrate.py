@@ -11,7 +11,7 @@ from pandom.database import settings as database_settings
 from pandom.database.connect import opt_in, target_from_environment, wait
 from pandom.database.restore import restoring
 from pandom.jobs.steps import step
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.inputs import optional_secret, secret, setting
 
 WAIT_S = 60.0
@@ -67,7 +67,7 @@ def run(checkout: str | None = None) -> None:
                 results.append(seeded.said)
             if os.environ.get("PANDOM_SAMPLE_DATA") == "true":
                 if setting("PANDOM_PROFILE") == "production":
-                    raise UserMistake("sample data does not go into a production database")
+                    raise UsageError("sample data does not go into a production database")
                 with step("sample data") as results, runner.connect() as connection:
                     results.append(f"{seed.samples(connection)} made")
         except psycopg.Error as error:
@@ -86,7 +86,7 @@ def revert(target: str, losing: str = "no") -> None:
             before, after, lost = migrate.revert(runner, target, losing=losing == "yes")
         except losses.WouldLose as refused:
             stack = setting("PANDOM_STACK")
-            raise UserMistake(
+            raise UsageError(
                 f"{refused}\nNext, if you mean it: CONFIRM={stack} pandom migrate revert {target} "
                 f"--stack {stack}"
             ) from None

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 
 SOCKET: Final = "unix:///var/run/docker.sock"
 _ANSWER_S: Final = 5.0
@@ -89,7 +89,7 @@ _chosen: Endpoint | None = None
 
 
 def use(environ: MutableMapping[str, str] = os.environ) -> Endpoint:
-    """Decide, and write the decision into the environment; raises UserMistake."""
+    """Decide, and write the decision into the environment; raises UsageError."""
     global _chosen  # who said so is lost once the address stands in the environment
     if _chosen is not None and environ.get("DOCKER_HOST") == _chosen.address:
         return _chosen
@@ -105,14 +105,14 @@ def named() -> str:
     """The engine for a message that must not fail: where it is, and who said so."""
     try:
         return str(use())
-    except UserMistake:
+    except UsageError:
         return os.environ.get("DOCKER_HOST") or SOCKET
 
 
 def resolve(environ: Mapping[str, str]) -> Endpoint:
     """The engine that the environment and Docker's files name.
 
-    Raises UserMistake for a context that does not exist, and for what is not supported.
+    Raises UsageError for a context that does not exist, and for what is not supported.
     """
     if host := environ.get("DOCKER_HOST", "").strip():
         return _supported(_with_tls(host, "DOCKER_HOST", environ))
@@ -143,12 +143,12 @@ def _document(path: Path, what: str) -> Mapping[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no JSON"
-        raise UserMistake(
+        raise UsageError(
             f"{path} cannot be read: {reason}. It says {what}.\n"
             "Next: mend the file, or name the engine: DOCKER_HOST=" + SOCKET
         ) from None
     if not isinstance(found, dict):
-        raise UserMistake(f"{path} says {what}, and is no JSON object. Next: mend the file.")
+        raise UsageError(f"{path} says {what}, and is no JSON object. Next: mend the file.")
     return found
 
 
@@ -163,7 +163,7 @@ def _of_context(folder: Path, name: str, origin: str) -> Endpoint:
     found = _document(place, f"where the Docker context {name!r} is")
     said = f"context {name!r}, chosen by {origin}"
     if not found:
-        raise UserMistake(
+        raise UsageError(
             f"There is no Docker context {name!r}, which {origin} names; there are: "
             f"{', '.join(_contexts(folder))}.\n" + _CHOOSE.format("DOCKER_CONTEXT")
         )
@@ -180,7 +180,7 @@ def _of_context(folder: Path, name: str, origin: str) -> Endpoint:
 def _contexts(folder: Path) -> list[str]:
     names = ["default"]
     for path in sorted((folder / "contexts" / "meta").glob("*/meta.json")):
-        with contextlib.suppress(UserMistake):
+        with contextlib.suppress(UsageError):
             names.append(str(_document(path, "").get("Name", "")))
     return names
 
@@ -209,7 +209,7 @@ def _with_port(address: str, *, tls: bool) -> str:
 
 
 def _supported(found: Endpoint) -> Endpoint:
-    """Raise UserMistake for an engine whose ports would not be on this machine's 127.0.0.1."""
+    """Raise UsageError for an engine whose ports would not be on this machine's 127.0.0.1."""
     parts = urlsplit(found.address)
     if parts.scheme == "unix":
         if not parts.path.startswith("/"):
@@ -255,8 +255,8 @@ def _is_here(host: str) -> bool:
     return False
 
 
-def _refused(found: Endpoint, why: str) -> UserMistake:
-    return UserMistake(
+def _refused(found: Endpoint, why: str) -> UsageError:
+    return UsageError(
         f"Docker at {found} cannot be used: {why}.\nNothing was touched. "
         + _CHOOSE.format(found.origin if found.origin.startswith("DOCKER_") else "DOCKER_CONTEXT")
     )
@@ -265,7 +265,7 @@ def _refused(found: Endpoint, why: str) -> UserMistake:
 def check(found: Endpoint) -> None:
     """See that the engine answers, and that its published ports will be on our 127.0.0.1.
 
-    Raises DockerSilent at once, with the engine's address; UserMistake in a container
+    Raises DockerSilent at once, with the engine's address; UsageError in a container
     that was only lent the engine's socket.
     """
     if reason := silence(found):
@@ -278,7 +278,7 @@ def check(found: Endpoint) -> None:
             continue
         network = str(body.get("HostConfig", {}).get("NetworkMode", ""))
         if network != "host":
-            raise UserMistake(
+            raise UsageError(
                 f"This is the container {str(body.get('Name', identity)).lstrip('/')} of the very "
                 f"engine at {found}:\nthe stack's ports would be on the 127.0.0.1 of the engine's "
                 "machine, and not on this container's.\nNothing was touched. Next: run this on "

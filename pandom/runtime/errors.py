@@ -10,7 +10,8 @@ from typing import Final
 
 DONE: Final = 0
 FAILED: Final = 1
-USER_MISTAKE: Final = 2
+USAGE_ERROR: Final = 2
+DRIFT: Final = 2  # something is not as declared
 INTERRUPTED: Final = 130
 
 
@@ -27,10 +28,10 @@ class Failure(PandomError):
 class Drift(PandomError):
     """Something is not as declared, and a person decides what becomes of it (exit code 2)."""
 
-    exit_code = USER_MISTAKE
+    exit_code = USAGE_ERROR
 
 
-class UserMistake(PandomError):
+class UsageError(PandomError):
     """Input or a request that is refused before anything is touched (exit code 2)."""
 
-    exit_code = USER_MISTAKE
+    exit_code = USAGE_ERROR

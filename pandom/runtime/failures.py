@@ -12,7 +12,7 @@ import traceback
 from typing import Final
 
 from pandom.runtime import paths
-from pandom.runtime.errors import FAILED, USER_MISTAKE, PandomError
+from pandom.runtime.errors import FAILED, USAGE_ERROR, PandomError
 
 _AGAIN: Final = "this command, run again, goes on from here."
 # What the user of this machine decides: not a failure, a place to change.
@@ -122,7 +122,7 @@ def _system(error: OSError) -> tuple[str, int]:
             f"{place} {_PLACES[error.errno]} ({error.strerror}).\n"
             "Next: mend that, or choose other places with XDG_STATE_HOME and XDG_CACHE_HOME;\n"
             "then run this again.",
-            USER_MISTAKE,
+            USAGE_ERROR,
         )
     where = f": {place}" if place else ""
     return f"{error.strerror}{where}\nNext: mend that and run this again.", FAILED

@@ -13,22 +13,22 @@ import tempfile
 from pathlib import Path
 
 from pandom.runtime import paths
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 
 
-def there() -> bool:
+def require() -> bool:
     """Whether the passphrase exists.
 
-    Raises UserMistake when it does not although there are stacks that need it.
+    Raises UsageError when it does not although there are stacks that need it.
     """
     place = paths.passphrase_file()
     if place.exists() and place.read_bytes().strip():
         if place.stat().st_mode & 0o077:
             place.chmod(0o600)
         return True
-    stacks = paths.every_stack()
+    stacks = paths.list_stacks()
     if stacks:
-        raise UserMistake(lost(stacks))
+        raise UsageError(lost(stacks))
     return False
 
 
@@ -38,7 +38,7 @@ def ensure() -> bool:
     Complete or not at all, and the first of two runs wins: the other's states must be
     readable with the same.
     """
-    if there():
+    if require():
         return False
     place = paths.passphrase_file()
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import PROJECT
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def home() -> Path:
-    """The user's home. Raises UserMistake for a user who has none."""
+    """The user's home. Raises UsageError for a user who has none."""
     try:
         found = Path.home()
     except RuntimeError:  # no HOME, and no entry in /etc/passwd
         found = Path()
     if not found.is_absolute():
-        raise UserMistake(
+        raise UsageError(
             f"There is no home folder for state and tools: HOME is {os.environ.get('HOME')!r}, and "
             f"user {os.getuid()}\nhas no other. Next: set HOME, or XDG_STATE_HOME and "
             "XDG_CACHE_HOME, to folders of yours,\nthen run this again."
@@ -30,7 +30,7 @@ def _home(variable: str, default: str, forbidden: str) -> Path:
     value = os.environ.get(variable, "")
     base = Path(value) if value.startswith("/") else home() / default
     if set(forbidden) & set(str(base)):
-        raise UserMistake(
+        raise UsageError(
             f"{str(base)!r} cannot be used: its name has one of {forbidden!r}, which stands for\n"
             f"something else in search paths or lists. Next: {variable}=/another/folder"
         )
@@ -62,7 +62,7 @@ def states() -> Path:
     return backend() / ".pulumi" / "stacks" / PROJECT
 
 
-def every_stack() -> list[str]:
+def list_stacks() -> list[str]:
     """The names of the stacks that have a state, sorted."""
     return sorted(path.stem for path in states().glob("*.json"))
 

@@ -21,7 +21,7 @@ from pandom.audit.accepted import Acceptance, divide
 from pandom.audit.findings import script
 from pandom.audit.render import render
 from pandom.audit.run import Report, run
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.paths import ROOT
 from tests.audit.conftest import Audit, Shipped, remade_on_failure
 
@@ -347,7 +347,7 @@ def test_an_acceptance_holds_for_what_was_accepted_until_its_date(report: Report
 def test_a_wrong_acceptance_is_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "accepted.toml"
     file.write_text(text)
-    with pytest.raises(UserMistake, match=message):
+    with pytest.raises(UsageError, match=message):
         accepted.load(file)
 
 

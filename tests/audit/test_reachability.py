@@ -7,7 +7,7 @@ import pytest
 from pandom.audit import catalog, declared
 from pandom.audit.catalog import Observed
 from pandom.audit.reachability import Answer, every_login, who_can
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from tests.audit.conftest import Shipped
 
 WRITES = ("insert", "update", "delete", "truncate")
@@ -65,7 +65,7 @@ def test_what_row_security_leaves_is_said(observed: Observed) -> None:
 @pytest.mark.requirement("A4")
 def test_functions_that_write_the_trail_are_named(observed: Observed) -> None:
     answer = who_can(observed, "insert", "audit_logs")
-    calls = {(way.login, way.because) for way in answer.functions}
+    calls = {(way.login, way.reason) for way in answer.functions}
     assert ("pandom_app", "calls public.record_event(text, jsonb)") in calls
 
 
@@ -149,5 +149,5 @@ def test_who_can_become_an_owner(observed: Observed) -> None:
 def test_a_wrong_question_is_explained(
     observed: Observed, privilege: str, target: str, message: str
 ) -> None:
-    with pytest.raises(UserMistake, match=message):
+    with pytest.raises(UsageError, match=message):
         who_can(observed, privilege, target)

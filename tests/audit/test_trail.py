@@ -18,8 +18,8 @@ from pandom.audit import anchors, catalog
 from pandom.audit.accepted import Acceptance
 from pandom.audit.anchors import Anchor, Head, Kept
 from pandom.audit.archive import Archive, Evidence, Folder
-from pandom.audit.place import store_of
 from pandom.audit.store import Store
+from pandom.audit.target import store_of
 from pandom.audit.trail import Verdict, verify
 from pandom.database import cluster
 from pandom.objectstore import Account

@@ -13,7 +13,7 @@ import dotenv
 import pytest
 
 from pandom.host.formats import FORMATS, masks, render
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from tests.clients.node import needs_node, run
 
 # Everything that some reader takes for its own.
@@ -96,7 +96,7 @@ def test_every_value_arrives_or_is_refused(reader: str, tmp_path: Path) -> None:
     for name, value in {**HARD, "WORST": WORST}.items():
         try:
             render({name: value}, form)
-        except UserMistake:
+        except UsageError:
             refused.add(name)
         else:
             carried[name] = value
@@ -134,7 +134,7 @@ def test_a_shell_also_reads_what_is_generated(tmp_path: Path) -> None:
 @pytest.mark.requirement("D1")
 @pytest.mark.parametrize("form", ["dotenv", "docker"])
 def test_what_cannot_be_carried_is_refused_by_name_and_without_the_value(form: str) -> None:
-    with pytest.raises(UserMistake, match=f"ADMIN_PASSWORD .* line break.*{form}") as caught:
+    with pytest.raises(UsageError, match=f"ADMIN_PASSWORD .* line break.*{form}") as caught:
         render({"ADMIN_PASSWORD": "two\nlines"}, form)
     assert "--format shell or github or json" in str(caught.value)
     assert "two" not in str(caught.value)

@@ -10,7 +10,7 @@ import psycopg.errors
 import pytest
 
 from pandom.database import settings as database_settings
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from tests.fixtures.databases import (
     ADMIN_EMAIL,
     ALICE,
@@ -394,7 +394,7 @@ def test_hashes_are_stored_encrypted_when_asked_for(database: Database) -> None:
     on = database_settings.DatabaseSettings(False, True, 12, bcrypt_cost=4)
     off = database_settings.DatabaseSettings(False, False, 12, bcrypt_cost=4)
     with database.connect("pandom_migrator") as connection:
-        with pytest.raises(UserMistake, match="password_hash_key"):
+        with pytest.raises(UsageError, match="password_hash_key"):
             database_settings.apply(connection, on, None)
         connection.rollback()
         changed = database_settings.apply(connection, on, key)
@@ -412,7 +412,7 @@ def test_hashes_are_stored_encrypted_when_asked_for(database: Database) -> None:
     _call(database, "select public.verify_email(%s)", _mail(database)["verify_email"])
     assert _sign_in(database, "p1@example.com", NEW, key) is not None
     with database.connect("pandom_migrator") as connection:
-        with pytest.raises(UserMistake):
+        with pytest.raises(UsageError):
             database_settings.apply(connection, off, None)
         connection.rollback()
         database_settings.apply(connection, off, key)

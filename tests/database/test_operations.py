@@ -11,7 +11,7 @@ import pytest
 
 from pandom.database import health, janitor, seed
 from pandom.database import settings as database_settings
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from tests.fixtures.databases import ADMIN_EMAIL, ALICE, BOB, PASSWORD, ROOT, SETTINGS, Database
 
 PLAIN = database_settings.DatabaseSettings(False, False, 12, bcrypt_cost=4)
@@ -151,7 +151,7 @@ def test_an_administrator_of_another_stacks_dump_is_not_renamed(database: Databa
 
 @pytest.mark.requirement("S1")
 def test_an_ordinary_users_e_mail_is_refused(database: Database) -> None:
-    with pytest.raises(UserMistake, match="ordinary user"):
+    with pytest.raises(UsageError, match="ordinary user"):
         _seed(database, ALICE.email)
     assert _administrators(database) == {ADMIN_EMAIL}
 
@@ -210,7 +210,7 @@ def test_the_auditor_reads_settings_and_not_the_key(shared: Database) -> None:
 @pytest.mark.requirement("S1")
 @pytest.mark.parametrize("password", ["admin123", "short", "PasswordPassword", "x" * 73])
 def test_a_weak_password_is_refused(password: str) -> None:
-    with pytest.raises(UserMistake):
+    with pytest.raises(UsageError):
         seed.check_password(password, "admin@example.com", ephemeral=False)
 
 

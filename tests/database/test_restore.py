@@ -26,7 +26,7 @@ from pandom.database.connect import Target
 from pandom.database.converge import difference
 from pandom.database.health import Health
 from pandom.database.restore import aside, prepare, restoring
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import image_name
 from schema import access
 from tests.fixtures.catalog import differences, facts
@@ -130,7 +130,7 @@ def _restoring(database: Database, name: str) -> bool:
         found = restoring.marked(connection)
     if name not in found:
         return False
-    with pytest.raises(UserMistake, match=f"db finish {name}"):
+    with pytest.raises(UsageError, match=f"db finish {name}"):
         restoring.refuse(found, "`up`")
     return True
 
@@ -276,7 +276,7 @@ def test_control_without_prepare_a_restore_has_errors(database: Database, factor
 @pytest.mark.requirement("D4")
 def test_prepare_refuses_a_database_in_use(database: Database) -> None:
     password = database.server.passwords["postgres"]
-    with pytest.raises(UserMistake, match="not empty"):
+    with pytest.raises(UsageError, match="not empty"):
         prepare.prepare(database.target, password, database.name, database.opt_in)
 
 
@@ -426,7 +426,7 @@ def test_the_stacks_settings_win_over_the_dumps(database: Database, factory: Fac
         == 0
     )
     # Back again, with another key than the one that the hashes are encrypted with: it stays shut.
-    with pytest.raises(UserMistake, match="another key"):
+    with pytest.raises(UsageError, match="another key"):
         prepare.finish(*arguments, factory.opt_in, SETTINGS, "another key")
     assert _let_in(database) == {"pandom_migrator"}
     assert _finish(*arguments, factory.opt_in).ok

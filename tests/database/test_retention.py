@@ -10,7 +10,7 @@ import psycopg
 import psycopg.errors
 import pytest
 
-from pandom.audit.place import store_of
+from pandom.audit.target import store_of
 from pandom.database import retention
 from pandom.host.retire import Bucket
 from pandom.runtime.errors import Failure

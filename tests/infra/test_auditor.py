@@ -11,8 +11,8 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from pandom.audit.place import store_of
 from pandom.audit.store import Store
+from pandom.audit.target import store_of
 from pandom.config.container_specs import AUDITOR_HEALTH
 from pandom.runtime.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
 from schema.storage import AUDITOR

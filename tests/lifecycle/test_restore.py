@@ -12,7 +12,7 @@ from psycopg import sql
 
 from pandom.database.restore import aside
 from pandom.host import client_version
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from tests.fixtures.catalog import differences, facts
 from tests.fixtures.server import Server
 from tests.fixtures.stack import Pandom, RunningStack
@@ -126,7 +126,7 @@ def test_the_present_database_is_kept_when_that_is_confirmed(
 @pytest.mark.requirement("D4")
 @pytest.mark.parametrize("name", ["postgres", "template1", "a-b", "A", "", "x" * 41, "1a"])
 def test_names_that_are_no_databases_of_ours(name: str) -> None:
-    with pytest.raises(UserMistake, match="no database to restore into"):
+    with pytest.raises(UsageError, match="no database to restore into"):
         aside.check_name(name)
     aside.check_name("pandom_db")
 

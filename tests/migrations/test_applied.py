@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pandom.database import frozen, migrate, revisions
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from tests.fixtures.databases import PEOPLE, Database
 
 HEAD = migrate.head()
@@ -56,7 +56,7 @@ def test_a_draft_that_is_completed_after_it_was_applied_is_refused(
     assert held.texts == {one.number: one.digest for one in revisions.every()}
     # The completion: nothing of it happens, and neither do its privileges.
     draft(folder, "create table public.t (a int, b int);", "drop table public.t;")
-    with pytest.raises(UserMistake, match=rf"{DRAFT} was applied with other text") as raised:
+    with pytest.raises(UsageError, match=rf"{DRAFT} was applied with other text") as raised:
         migrate.upgrade(database.runner())
     assert held.texts[DRAFT][:12] in str(raised.value)
     assert applied(database) == held
@@ -91,7 +91,7 @@ def test_a_database_ahead_is_refused_by_both_ways(database: Database, folder: Pa
         lambda: migrate.upgrade(database.runner()),
         lambda: migrate.revert(database.runner(), "-1"),
     ):
-        with pytest.raises(UserMistake, match=f"at revision {DRAFT}, which this checkout"):
+        with pytest.raises(UsageError, match=f"at revision {DRAFT}, which this checkout"):
             move()
     assert applied(database) == held
 
@@ -100,7 +100,7 @@ def test_a_database_ahead_is_refused_by_both_ways(database: Database, folder: Pa
 def test_a_database_that_names_two_revisions_is_refused(database: Database) -> None:
     with database.owner() as connection:
         connection.execute("insert into public.alembic_version (version_num) values ('0001')")
-    with pytest.raises(UserMistake, match=f"several revisions at once: 0001, {HEAD}"):
+    with pytest.raises(UsageError, match=f"several revisions at once: 0001, {HEAD}"):
         migrate.upgrade(database.runner())
 
 
@@ -141,7 +141,7 @@ alter table public.user_profiles drop column phone, drop column fax;
 def test_a_way_back_counts_what_it_would_take(database: Database, folder: Path) -> None:
     draft(folder, UP, DOWN)
     migrate.upgrade(database.runner())
-    with pytest.raises(UserMistake) as raised:
+    with pytest.raises(UsageError) as raised:
         migrate.revert(database.runner(), "-1", losing=False)
     lost = [
         "table public.notes: 3 rows",
@@ -175,7 +175,7 @@ def test_a_way_back_is_tried_not_read(database: Database, folder: Path) -> None:
         draft(folder, f"create table public.notes {NOTES}", down)
         migrate.upgrade(runner)
         if lost:
-            with pytest.raises(UserMistake, match=lost[0]):
+            with pytest.raises(UsageError, match=lost[0]):
                 migrate.revert(runner, "-1", losing=False)
             assert database.one("select count(*) from public.notes") == 3
         assert migrate.revert(runner, "-1", losing=bool(lost)) == (DRAFT, HEAD, lost), down
@@ -195,11 +195,11 @@ def test_a_way_back_that_fails_fails_in_the_trial(database: Database, folder: Pa
 @pytest.mark.requirement("M3")
 def test_rows_that_wait_in_the_archive_are_not_lost(database: Database) -> None:
     # Settings that revisions write themselves are in no archive.
-    with pytest.raises(UserMistake) as raised:
+    with pytest.raises(UsageError) as raised:
         migrate.revert(database.runner(), "0001", losing=False)
     assert "table public.trail_retention: 2 rows" in str(raised.value)
     assert "audit_logs" not in str(raised.value)
-    with pytest.raises(UserMistake, match=f"auth_users: {len(PEOPLE) + 1} rows"):
+    with pytest.raises(UsageError, match=f"auth_users: {len(PEOPLE) + 1} rows"):
         migrate.revert(database.runner(), "base", losing=False)
 
 
@@ -218,7 +218,7 @@ def test_what_runs_outside_of_transactions_cannot_be_counted(
         "on public.user_profiles (created_at);"
     )
     migrate.upgrade(database.runner())
-    with pytest.raises(UserMistake, match="cannot be counted"):
+    with pytest.raises(UsageError, match="cannot be counted"):
         migrate.revert(database.runner(), "-1", losing=False)
     assert applied(database).reached == DRAFT
     assert migrate.revert(database.runner(), "-1", losing=True)[:2] == (DRAFT, HEAD)
@@ -227,5 +227,5 @@ def test_what_runs_outside_of_transactions_cannot_be_counted(
 @pytest.mark.requirement("M3")
 @pytest.mark.parametrize("target", [BEYOND, "-99"])
 def test_a_way_back_that_leads_nowhere(database: Database, target: str) -> None:
-    with pytest.raises(UserMistake, match="there is no"):
+    with pytest.raises(UsageError, match="there is no"):
         migrate.revert(database.runner(), target, losing=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pandom.database import frozen, migrate
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from tests.fixtures.databases import Database
 
 REVISION = '''"""An index.
@@ -90,6 +90,6 @@ def test_what_a_killed_build_left_is_built_again(database: Database, number: str
 @pytest.mark.requirement("M4")
 def test_a_file_that_builds_no_index_is_refused(database: Database, number: str) -> None:
     (frozen.FOLDER / number / "up.sql").write_text("drop table public.sessions;")
-    with pytest.raises(UserMistake, match="CREATE INDEX CONCURRENTLY"):
+    with pytest.raises(UsageError, match="CREATE INDEX CONCURRENTLY"):
         migrate.upgrade(database.runner())
     assert database.one("select to_regclass('public.sessions') is not null")

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ENUM
 
 from pandom.host import difference
 from pandom.host.difference import Draft
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from schema.models import Base
 from tests.fixtures.catalog import differences, facts
 from tests.fixtures.databases import Database
@@ -233,5 +233,5 @@ def test_tables_enumerations_and_names_that_are_words_of_sql(database: Database)
 
 @pytest.mark.requirement("M1")
 def test_models_that_the_server_cannot_build_are_a_mistake(shared: Database) -> None:
-    with pytest.raises(UserMistake, match=r"cannot build table order: column .nothing. does"):
+    with pytest.raises(UsageError, match=r"cannot build table order: column .nothing. does"):
         _draft(shared, _small(("one",), check="nothing > 0"))

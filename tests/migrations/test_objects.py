@@ -11,7 +11,7 @@ import pytest
 from pandom.database import made
 from pandom.host import objects
 from pandom.host.objects import Objects
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from tests.fixtures.catalog import differences, facts
 from tests.fixtures.databases import Database
 
@@ -149,7 +149,7 @@ def test_what_somebody_changed_by_hand_is_said(database: Database) -> None:
 @pytest.mark.parametrize("text", ["create function public.broken() returns", "select nothing"])
 def test_text_that_does_not_run_is_a_mistake(shared: Database, folder: Path, text: str) -> None:
     (folder / "functions" / "broken.sql").write_text(text)
-    with pytest.raises(UserMistake, match=r"schema/sql/functions/broken\.sql: "):
+    with pytest.raises(UsageError, match=r"schema/sql/functions/broken\.sql: "):
         _compared(shared)
 
 

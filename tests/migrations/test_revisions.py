@@ -10,7 +10,7 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from pandom.database import migrate, revisions, seed
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from tests.fixtures.catalog import differences, facts
 from tests.fixtures.databases import PEOPLE, Database
 
@@ -112,7 +112,7 @@ def test_below_the_trail_its_rows_wait_in_the_archive(database: Database) -> Non
 @pytest.mark.requirement("M3")
 def test_production_does_not_go_below_the_trail(database: Database) -> None:
     before = _content(database)
-    with pytest.raises(UserMistake, match="does not go below revision"):
+    with pytest.raises(UsageError, match="does not go below revision"):
         migrate.revert(database.runner(production=True), "0001")
     assert database.one("select version_num from public.alembic_version") >= "0002"
     assert [row for row in before if row not in _content(database)] == []
@@ -121,7 +121,7 @@ def test_production_does_not_go_below_the_trail(database: Database) -> None:
 @pytest.mark.requirement("M1")
 @pytest.mark.parametrize("target", ["9999", "nonsense", "", "+1", "-x"])
 def test_an_unknown_revision_is_a_mistake(database: Database, target: str) -> None:
-    with pytest.raises(UserMistake, match="there is no revision"):
+    with pytest.raises(UsageError, match="there is no revision"):
         migrate.revert(database.runner(), target)
 
 

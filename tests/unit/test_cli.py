@@ -18,7 +18,7 @@ import sqlalchemy.exc
 
 from pandom.commands import cli
 from pandom.runtime import paths
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 
 
 def run_with(monkeypatch: pytest.MonkeyPatch, handler: object) -> int:
@@ -40,7 +40,7 @@ def raising(error: BaseException) -> object:
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (UserMistake("port taken"), 2, "port taken"),
+        (UsageError("port taken"), 2, "port taken"),
         (Failure("no server"), 1, "no server"),
         (KeyboardInterrupt(), 130, "Interrupted."),
         (KeyboardInterrupt("go on with X"), 130, "go on with X"),

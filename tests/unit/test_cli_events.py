@@ -102,7 +102,7 @@ def test_a_job_that_ended_badly_is_shown_as_failed(capsys: pytest.CaptureFixture
 
 
 def test_what_is_no_event_is_kept_as_words() -> None:
-    assert events.parse("error: no stack named 'x'\n") == events.Said(
+    assert events.parse("error: no stack named 'x'\n") == events.Diagnostic(
         "error", "", "error: no stack named 'x'"
     )
     assert events.parse("\n") is None
@@ -110,7 +110,7 @@ def test_what_is_no_event_is_kept_as_words() -> None:
 
 
 def errors(*messages: str) -> list[str]:
-    said = [events.Said("error", ROLE, message) for message in messages]
+    said = [events.Diagnostic("error", ROLE, message) for message in messages]
     return str(explain.short(PulumiFailed("up", said))).splitlines()
 
 
@@ -155,7 +155,7 @@ def test_an_explanation_fits_on_one_screen() -> None:
 def test_the_end_of_a_long_error_is_kept_and_the_same_error_is_shown_once() -> None:
     shown = errors("failed to load plugin " + "x" * 1000 + " because of the moon")
     assert any(one.endswith("because of the moon") for one in shown)
-    said = [events.Said("error", f"{ROLE}-{number}", "it is full") for number in range(40)]
+    said = [events.Diagnostic("error", f"{ROLE}-{number}", "it is full") for number in range(40)]
     shown = str(explain.short(PulumiFailed("up", said))).splitlines()
     assert len([one for one in shown if "it is full" in one]) == 1
 
@@ -191,7 +191,7 @@ def test_a_full_disk_is_no_place_for_a_state(
 
 def test_only_already_exists_means_adoption() -> None:
     def failed(text: str) -> PulumiFailed:
-        return PulumiFailed("up", [events.Said("error", ROLE, text)])
+        return PulumiFailed("up", [events.Diagnostic("error", ROLE, text)])
 
     assert explain.already_there(failed('role "pandom_app" already exists'))
     assert explain.already_there(failed('pq: database "pandom_db" already exists'))

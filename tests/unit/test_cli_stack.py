@@ -17,7 +17,7 @@ from pandom.host.engine import Container
 from pandom.host.stack import Stack
 from pandom.host.state import State
 from pandom.runtime import passphrase, paths
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import ADOPT_VARIABLE
 from schema.access import DATABASE, roles
 
@@ -41,7 +41,7 @@ def give_state(one: Stack) -> None:
 
 @pytest.mark.parametrize("name", ["", "Dev", "1dev", "a_b", "x" * 31, "../x", "backend", "locks"])
 def test_a_bad_name_is_refused(name: str) -> None:
-    with pytest.raises(UserMistake):
+    with pytest.raises(UsageError):
         Stack(name)
 
 
@@ -185,7 +185,7 @@ def test_of_two_first_runs_one_makes_the_passphrase(clone: Path) -> None:
 
 def test_a_lost_passphrase_is_never_replaced(clone: Path) -> None:
     give_state(Stack("dev"))
-    with pytest.raises(UserMistake, match="pandom adopt --stack") as refused:
+    with pytest.raises(UsageError, match="pandom adopt --stack") as refused:
         passphrase.ensure()
     assert not paths.passphrase_file().exists()
     assert "dev" in str(refused.value)
@@ -295,7 +295,7 @@ def test_each_taken_port_gets_a_proposal(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(ports, "free", lambda port: port not in (5432, 9000, 15432))
     monkeypatch.setattr(FakeEngine, "publisher", lambda _self, _port: "another", raising=False)
     engine: Any = FakeEngine([], {}, [])
-    with pytest.raises(UserMistake) as refused:
+    with pytest.raises(UsageError) as refused:
         ports.refuse_taken(stack.Stack("dev"), load("dev", {}), engine)
     assert str(refused.value).endswith("postgresPort: 15433\n  pandom-stack:minioPort: 19000")
 
@@ -314,7 +314,7 @@ def test_a_port_that_the_stack_itself_holds_is_not_taken(
     if not refused:
         ports.refuse_taken(dev, settings, engine)
         return
-    with pytest.raises(UserMistake, match="by container somebody") as taken:
+    with pytest.raises(UsageError, match="by container somebody") as taken:
         ports.refuse_taken(dev, settings, engine)
     # Free ones, and not those that are taken.
     assert "postgresPort: 15432" in str(taken.value)
@@ -448,12 +448,12 @@ def test_outputs_of_an_earlier_version_are_named() -> None:
 
 @pytest.mark.parametrize("role", ["postgres", *UNSHARED, "nobody"])
 def test_the_migrator_and_the_superuser_are_not_handed_out(role: str) -> None:
-    with pytest.raises(UserMistake, match=role):
+    with pytest.raises(UsageError, match=role):
         variables(OUTPUTS, role)
 
 
 def test_a_login_that_a_setting_makes_says_so() -> None:
-    with pytest.raises(UserMistake, match="serviceLogin: true"):
+    with pytest.raises(UsageError, match="serviceLogin: true"):
         variables(OUTPUTS, "pandom_service")
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pandom.database import declaration, made
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from schema import access
 from schema.declare import READABLE, Allow, Table, trail
 from schema.models import Base
@@ -162,7 +162,7 @@ def test_a_policy_that_contradicts_the_declaration_is_refused(
     monkeypatch.setattr(made, "FOLDER", tmp_path)
     declaration.check()
     (tmp_path / name).write_text("create policy x on public.sessions using (true);")
-    with pytest.raises(UserMistake, match=said):
+    with pytest.raises(UsageError, match=said):
         declaration.check()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from pandom.runtime import docker_endpoint
 from pandom.runtime.docker_endpoint import SOCKET, DockerSilent, Endpoint
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 
 
 @pytest.fixture
@@ -99,12 +99,12 @@ def test_an_address_is_read_as_the_command_line_reads_it(
     ],
 )
 def test_what_is_not_supported_is_refused(home: Path, given: str, words: str) -> None:
-    with pytest.raises(UserMistake) as refused:
+    with pytest.raises(UsageError) as refused:
         resolve(home, DOCKER_HOST=given)
     assert words in str(refused.value)
     assert "unset DOCKER_HOST" in str(refused.value)
     make_context(home, "far", given)
-    with pytest.raises(UserMistake) as refused:
+    with pytest.raises(UsageError) as refused:
         resolve(home, DOCKER_CONTEXT="far")
     assert "context 'far', chosen by DOCKER_CONTEXT" in str(refused.value)
 
@@ -112,21 +112,21 @@ def test_what_is_not_supported_is_refused(home: Path, given: str, words: str) ->
 def test_a_context_that_is_not_there_names_those_that_are(home: Path) -> None:
     make_context(home, "one", SOCKET)
     choose(home, "gone")
-    with pytest.raises(UserMistake, match=r"no Docker context 'gone'.*there are: default, one"):
+    with pytest.raises(UsageError, match=r"no Docker context 'gone'.*there are: default, one"):
         resolve(home)
 
 
 @pytest.mark.parametrize("text", ["{", "\xff"])
 def test_a_file_that_cannot_be_read_decides_nothing(home: Path, text: str) -> None:
     (home / ".docker" / "config.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserMistake, match=r"config\.json cannot be read"):
+    with pytest.raises(UsageError, match=r"config\.json cannot be read"):
         resolve(home)
     assert resolve(home, DOCKER_HOST=SOCKET).address == SOCKET
 
 
 def test_a_file_of_another_shape_is_named(home: Path) -> None:
     (home / ".docker" / "config.json").write_text("[]")
-    with pytest.raises(UserMistake, match=r"config\.json says .* no JSON object"):
+    with pytest.raises(UsageError, match=r"config\.json says .* no JSON object"):
         resolve(home)
 
 
@@ -143,7 +143,7 @@ def test_tls_of_a_context_and_of_the_variables_is_handed_on(home: Path) -> None:
     assert "DOCKER_TLS" in resolve(home, **given, DOCKER_TLS="1").variables()
     assert resolve(home, **given).certificates is None
     make_context(home, "half", "tcp://127.0.0.1:2376", ("ca.pem",))
-    with pytest.raises(UserMistake, match=r"has no cert\.pem, key\.pem"):
+    with pytest.raises(UsageError, match=r"has no cert\.pem, key\.pem"):
         resolve(home, DOCKER_CONTEXT="half")
 
 
@@ -225,7 +225,7 @@ def test_in_a_container_of_that_engine_its_ports_are_elsewhere(
         200,
         {"Name": "/builder", "HostConfig": {"NetworkMode": "bridge"}},
     )
-    with pytest.raises(UserMistake, match="the container builder of the very engine"):
+    with pytest.raises(UsageError, match="the container builder of the very engine"):
         docker_endpoint.check(found)
     answers[f"/containers/{identity}/json"][1]["HostConfig"]["NetworkMode"] = "host"
     docker_endpoint.check(found)

@@ -13,7 +13,7 @@ from pandom.host import adopt, identity, repair
 from pandom.host.identity import Thing
 from pandom.host.stack import Stack
 from pandom.host.state import STACK, State
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import LABEL_IDENTITY, LABEL_OWNER, LABEL_PROTECTED, LABEL_STACK, PROJECT
 
 MINE, OTHERS = "mine", "others"
@@ -72,7 +72,7 @@ ADOPTED = state(resource("network", "n1", MINE), resource("volume", "data", OTHE
 def test_whose_it_is(there: list[Thing], mine: State, others: list[str]) -> None:
     assert [one.name for one in identity.foreign(there, mine)] == others
     if others:
-        with pytest.raises(UserMistake, match="Nothing was touched") as caught:
+        with pytest.raises(UsageError, match="Nothing was touched") as caught:
             identity.refuse("dev", there, mine)
         assert "CONFIRM=dev .venv/bin/pandom adopt --stack dev" in str(caught.value)
     else:
@@ -84,7 +84,7 @@ def test_what_somebody_gave_a_name_of_the_stack_is_refused() -> None:
     back = Thing("volume", "data", "data", {})
     identity.refuse_namesakes([back], KNOWN)
     for stranger in (back, Thing("container", "c9", "pandom-dev-postgres", {})):
-        with pytest.raises(UserMistake, match=f"{stranger.kind} {stranger.name}"):
+        with pytest.raises(UsageError, match=f"{stranger.kind} {stranger.name}"):
             identity.refuse_namesakes([stranger], State())
 
 
@@ -140,7 +140,7 @@ def test_protection_in_the_file_counts_unapplied(tmp_path: Path, text: str, expe
 def test_a_renamed_state_is_refused() -> None:
     identity.refuse_renamed("dev", KNOWN)
     identity.refuse_renamed("new", State())
-    with pytest.raises(UserMistake, match="pulumi stack rename dev "):
+    with pytest.raises(UsageError, match="pulumi stack rename dev "):
         identity.refuse_renamed("other", KNOWN)
 
 
@@ -161,7 +161,7 @@ def test_a_damaged_state_is_a_message(tmp_path: Path) -> None:
     place = tmp_path / "dev.json"
     assert State.of_file(place).resources == []
     place.write_text("{ half")
-    with pytest.raises(UserMistake, match="no Pulumi state"):
+    with pytest.raises(UsageError, match="no Pulumi state"):
         State.of_file(place)
 
 
@@ -183,7 +183,7 @@ def test_lost_data_wants_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     assert repair.lost_for_good(Volumes(), KNOWN) == []  # type: ignore[arg-type]
     monkeypatch.delenv("CONFIRM", raising=False)
     durable, ephemeral = load("dev", {}), load("ci", {"profile": "ephemeral"})
-    with pytest.raises(UserMistake, match=r"the object store.*(?s:.)*CONFIRM=dev"):
+    with pytest.raises(UsageError, match=r"the object store.*(?s:.)*CONFIRM=dev"):
         repair.refuse_lost(Stack("dev"), lost, durable)
     repair.refuse_lost(Stack("dev"), [], durable)
     repair.refuse_lost(Stack("ci"), lost, ephemeral)

@@ -10,7 +10,7 @@ import pytest
 
 from pandom.database import frozen, revisions
 from pandom.database.revisions import Applied, Revision
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_each_mistake_is_named(folder: Path, mistake: str) -> None:
     make, expected = MISTAKES[mistake]
     make(folder)
-    with pytest.raises(UserMistake) as raised:
+    with pytest.raises(UsageError) as raised:
         revisions.every(folder)
     assert expected in str(raised.value)
     assert "Next: " in str(raised.value)
@@ -187,7 +187,7 @@ def test_all_mistakes_are_named_at_once(folder: Path) -> None:
     (folder / "versions/notes.txt").write_text("")
     _edit(_v(folder), '"0002"', '"0001"')
     shutil.rmtree(folder / "sql/0001")
-    with pytest.raises(UserMistake) as raised:
+    with pytest.raises(UsageError) as raised:
         revisions.every(folder)
     assert str(raised.value).count("\n  ") == 3
 
@@ -234,7 +234,7 @@ TEXTS = {one.number: one.digest for one in THERE}
 
 @pytest.mark.requirement("M1")
 def test_a_database_ahead_is_named() -> None:
-    with pytest.raises(UserMistake, match=r"(?s)at revision 0009,.*newest is 0004.*revert 0004"):
+    with pytest.raises(UsageError, match=r"(?s)at revision 0009,.*newest is 0004.*revert 0004"):
         revisions.refuse_unknown(THERE, Applied("0009"))
     for reached in (None, "0001", "0004"):
         revisions.refuse_unknown(THERE, Applied(reached))
@@ -252,13 +252,13 @@ def test_a_database_behind_is_named() -> None:
 def test_other_text_under_the_same_number_is_named() -> None:
     revisions.refuse_changed(THERE, Applied("0004", TEXTS))
     revisions.refuse_changed(THERE, Applied("0004"))  # applied before there were digests
-    with pytest.raises(UserMistake) as raised:
+    with pytest.raises(UsageError) as raised:
         revisions.refuse_changed(THERE, Applied("0004", {**TEXTS, "0004": "a" * 64}))
     assert "0004 was applied with other text (applied aaaaaaaaaaaa, now 444444444444)" in str(
         raised.value
     )
     assert "`pandom migrate revert`, then `pandom up`" in str(raised.value)
-    with pytest.raises(UserMistake, match="`pandom migrate revert 0001`"):
+    with pytest.raises(UsageError, match="`pandom migrate revert 0001`"):
         revisions.refuse_changed(THERE, Applied("0004", {**TEXTS, "0002": "a" * 64}))
     lines = revisions.history(THERE, Applied("0003", {**TEXTS, "0002": "a" * 64}))
     assert [line[:8] for line in lines] == ["[ ] 0004", "[x] 0003", "[!] 0002", "[x] 0001"]
@@ -268,7 +268,7 @@ def test_other_text_under_the_same_number_is_named() -> None:
 def test_a_job_of_another_checkout_is_named() -> None:
     here = revisions.fingerprint(THERE)
     revisions.same_checkout(THERE, here)
-    with pytest.raises(UserMistake, match=r"than this checkout has: 0004\.\nNext: `pandom up`"):
+    with pytest.raises(UsageError, match=r"than this checkout has: 0004\.\nNext: `pandom up`"):
         revisions.same_checkout(THERE[:-1], here)
 
 

@@ -24,7 +24,7 @@ from pandom.config.settings import (
     refuse_change,
 )
 from pandom.objectstore import MIN_SECRET_LENGTH as MIN_STORE_SECRET_LENGTH
-from pandom.runtime.errors import USER_MISTAKE
+from pandom.runtime.errors import USAGE_ERROR
 from pandom.runtime.paths import ROOT
 
 PRODUCTION = {"profile": "production", "protect": True, "backup": "external"}
@@ -184,7 +184,7 @@ def test_a_bucket_that_is_renamed_is_refused_and_one_that_is_not_passes() -> Non
     refuse_change(load("dev", {"bucket": "other"}), {"PANDOM_BUCKET": "other"})
     with pytest.raises(SettingsError, match=r"expected pandom-media.*found 'other'") as caught:
         refuse_change(load("dev", {"bucket": "other"}), {"PANDOM_BUCKET": "pandom-media"})
-    assert caught.value.exit_code == USER_MISTAKE
+    assert caught.value.exit_code == USAGE_ERROR
 
 
 def test_a_strong_password_and_an_encrypted_one_pass() -> None:
@@ -202,7 +202,7 @@ def test_a_stack_name_that_docker_or_a_path_would_mind_is_refused(name: str) -> 
 def test_it_is_a_users_mistake() -> None:
     with pytest.raises(SettingsError) as caught:
         load("dev", {"profile": "x"})
-    assert caught.value.exit_code == USER_MISTAKE
+    assert caught.value.exit_code == USAGE_ERROR
     assert "nothing was touched" in str(caught.value)
 
 

@@ -18,7 +18,7 @@ from pandom.audit.trail import Verdict as Trail
 from pandom.host import explain, health
 from pandom.host.engine import Container, Engine
 from pandom.host.verdict import Verdict
-from pandom.runtime.errors import DONE, FAILED, USER_MISTAKE
+from pandom.runtime.errors import DONE, FAILED, USAGE_ERROR
 from pandom.runtime.progress import WIDTH
 
 pytestmark = pytest.mark.requirement("D2")
@@ -64,13 +64,13 @@ CUT = Problem("older than its anchor", "audit_logs", "its tail was cut")
     ("made", "code"),
     [
         (verdict(), DONE),
-        (verdict(found=[EXTRA]), USER_MISTAKE),
-        (verdict(problems=(CUT,)), USER_MISTAKE),
+        (verdict(found=[EXTRA]), USAGE_ERROR),
+        (verdict(problems=(CUT,)), USAGE_ERROR),
         (verdict(unknown=("settings",)), FAILED),
-        (verdict(found=[EXTRA], unknown=("settings",)), USER_MISTAKE),
+        (verdict(found=[EXTRA], unknown=("settings",)), USAGE_ERROR),
         (verdict(("login pandom_app", "refused"), found=[EXTRA]), FAILED),
         # The auditor verifies more than `up` does: its word counts, as drift.
-        (verdict(("container auditor", DRIFT)), USER_MISTAKE),
+        (verdict(("container auditor", DRIFT)), USAGE_ERROR),
         (verdict(("container auditor", "could not tell: refused")), FAILED),
         (verdict(("container janitor", "starting, without a verdict")), FAILED),
         (verdict(("audit", "The audit could not connect")), FAILED),
@@ -174,5 +174,5 @@ def test_a_watcher_never_hides_what_stopped_the_run() -> None:
 
 
 def test_a_container_that_restarts_is_looping_until_it_has_run_for_a_while() -> None:
-    assert container("auditor", "starting", status="restarting", restarts=1).looping
-    assert not container("auditor", "healthy", restarts=7).looping
+    assert container("auditor", "starting", status="restarting", restarts=1).is_crash_looping
+    assert not container("auditor", "healthy", restarts=7).is_crash_looping

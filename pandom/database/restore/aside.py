@@ -11,7 +11,7 @@ from psycopg import sql
 
 from pandom.database.connect import Target, connect, value
 from pandom.database.restore import restoring
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from schema import access
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -21,9 +21,9 @@ _END_MS: Final = 5000
 
 
 def check_name(name: str) -> None:
-    """Raises UserMistake for a name that no database of ours may have."""
+    """Raises UsageError for a name that no database of ours may have."""
     if not _NAME.fullmatch(name) or name in _RESERVED:
-        raise UserMistake(
+        raise UsageError(
             f"{name!r} is no database to restore into. Expected lower case letters, digits and _, "
             f"at most 40, the first a letter, and not {', '.join(_RESERVED)}."
         )
@@ -33,7 +33,7 @@ def set_aside(server: Target, password: str, name: str) -> str | None:
     """Renames a database, after disconnecting whoever uses it; returns its new name.
 
     None when there is no such database. Its content and privileges stay as they are.
-    Raises: UserMistake for a name that is none of ours; psycopg.Error, with nothing changed.
+    Raises: UsageError for a name that is none of ours; psycopg.Error, with nothing changed.
     """
     check_name(name)
     aside = f"{name}_{datetime.now(UTC):%Y%m%d%H%M%S}"

@@ -26,7 +26,7 @@ from pandom.database.converge import converge
 from pandom.database.health import Health, check
 from pandom.database.restore import restoring
 from pandom.database.settings import DatabaseSettings
-from pandom.runtime.errors import Failure, UserMistake
+from pandom.runtime.errors import Failure, UsageError
 from schema import access
 
 OPERATOR: Final = "pandom_user"
@@ -60,7 +60,7 @@ where c.relowner = 10 and c.relacl is not null
 def prepare(server: Target, password: str, name: str, opt_in: frozenset[str]) -> None:
     """Makes an empty database that pandom_user, and nobody else, can restore a dump into.
 
-    Raises: UserMistake when a database of this name has anything in it.
+    Raises: UsageError when a database of this name has anything in it.
     """
     with _superuser(server, password, access.SUPERUSER) as connection:
         exists = value(
@@ -80,7 +80,7 @@ def prepare(server: Target, password: str, name: str, opt_in: frozenset[str]) ->
             "select exists (select from pg_class where relnamespace = 'public'::regnamespace "
             "and relkind in ('r', 'p'))",
         ):
-            raise UserMistake(
+            raise UsageError(
                 f"database {name} is not empty. Next: choose another name; or\n"
                 f"`CONFIRM={name} .venv/bin/pandom db prepare {name}` keeps it under another"
             )
@@ -125,7 +125,7 @@ def finish(
     The dump's settings give way to the stack's before anybody is let in; ``administrator``
     is the stack's adminEmail. Returns the health
     of the result, and which settings changed; if it is not good, only the operator gets in,
-    to repair the rows. Raises: Failure when the restore is not complete, UserMistake when
+    to repair the rows. Raises: Failure when the restore is not complete, UsageError when
     hashes are encrypted with another key; the database then stays closed to all but the
     migration job, which can lift an older dump.
     """

@@ -13,7 +13,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 
 SETTING: Final = "pandom.restoring"
 
@@ -49,11 +49,11 @@ def marked(connection: psycopg.Connection) -> list[str]:
 
 
 def refuse(names: Sequence[str], what: str) -> None:
-    """Raises: UserMistake when there are any; ``what`` is what will not run meanwhile."""
+    """Raises: UsageError when there are any; ``what`` is what will not run meanwhile."""
     if not names:
         return
     finish = "\n".join(f"  .venv/bin/pandom db finish {name}" for name in names)
-    raise UserMistake(
+    raise UsageError(
         f"A restore is not finished: {', '.join(names)}. {what} would let logins into a database "
         "that\nwas not checked, or take away what the restore needs. Next, with --stack if it is "
         "not `dev`:\n"

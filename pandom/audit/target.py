@@ -16,7 +16,7 @@ from pandom.database.connect import CONNECT_TIMEOUT_S, target_from_environment
 from pandom.database.connect import opt_in as opt_in_from_environment
 from pandom.database.settings import DatabaseSettings
 from pandom.objectstore import Account, Endpoint
-from pandom.runtime.errors import UserMistake
+from pandom.runtime.errors import UsageError
 from pandom.runtime.inputs import secret, secret_file, setting
 from schema import access
 from schema.storage import User
@@ -25,16 +25,16 @@ LOGIN: Final = "pandom_auditor"
 
 
 def _no_store(_user: User) -> Store:
-    raise UserMistake(
+    raise UsageError(
         "The object store needs --stack: a DSN does not say where it is and who may ask."
     )
 
 
 @dataclass(frozen=True)
-class Place:
+class AuditTarget:
     """A database, what is switched on there, and the object store as one of its users.
 
-    ``store`` raises UserMistake where there is none beside the database; ``settings`` are
+    ``store`` raises UsageError where there is none beside the database; ``settings`` are
     unknown where no stack is.
     """
 
@@ -45,7 +45,7 @@ class Place:
     settings: DatabaseSettings | None = None
 
 
-def of_container() -> Place:
+def of_container() -> AuditTarget:
     """The stack around this container, whose settings and secrets the keys job gave it.
 
     Raises Failure for a container that was not given the auditor's.
@@ -70,10 +70,12 @@ def of_container() -> Place:
         account = Account(user.name, secret(user.secret_file))
         return Store(endpoint, account, setting("PANDOM_BUCKET"))
 
-    return Place(dsn, opt_in_from_environment(), store, settings=row_settings.from_environment())
+    return AuditTarget(
+        dsn, opt_in_from_environment(), store, settings=row_settings.from_environment()
+    )
 
 
-def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset()) -> Place:
+def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset()) -> AuditTarget:
     """A stack of this host, from its outputs."""
     passwords = outputs["passwords"]
     wanted = {role.opt_in for role in access.ROLES if role.opt_in and role.name in passwords}
@@ -92,7 +94,7 @@ def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset())
     def store(user: User) -> Store:
         return store_of(outputs, user)
 
-    return Place(
+    return AuditTarget(
         dsn,
         opt_in | {one for one in wanted if one},
         store,
@@ -105,7 +107,7 @@ def store_of(outputs: Mapping[str, Any], user: User) -> Store:
     """The object store of a stack of this host, as one of the users that keep evidence."""
     secrets = outputs.get("store_secrets") or {}
     if user.name not in secrets:
-        raise UserMistake(
+        raise UsageError(
             f"This stack's object store has no user {user.name} yet: it was brought up by an "
             "earlier version.\nNext: `make up`"
         )
