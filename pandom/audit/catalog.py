@@ -8,7 +8,7 @@ union of all of them: thirty statements would cost as much again in round trips.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, LiteralString
@@ -122,12 +122,15 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
     )
 
 
-def functions_naming(connection: psycopg.Connection, table: str) -> frozenset[str]:
-    """The functions whose body names a table, which is written as schema.name there."""
+def functions_naming(connection: psycopg.Connection, words: Sequence[str]) -> frozenset[str]:
+    """The functions whose body has all the words: a table as schema.name, and a column."""
+    # With an empty path the server writes every name qualified.
+    connection.execute("select pg_catalog.set_config('search_path', '', true)")
     rows = connection.execute(
         "select replace(p.oid::regprocedure::text, ',', ', ') from pg_catalog.pg_proc as p "
-        "where p.oid >= 16384 and strpos(p.prosrc, %s) > 0",
-        (table,),
+        "where p.oid >= 16384 and not exists ("
+        "select from unnest(%s::text[]) as w (word) where strpos(p.prosrc, w.word) = 0)",
+        (list(words),),
     ).fetchall()
     return frozenset(row[0] for row in rows)
 

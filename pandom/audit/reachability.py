@@ -9,7 +9,7 @@ ADMIN lets it grant the group to itself, an owner may grant itself the rest.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -214,11 +214,11 @@ def who_can(
     observed: Observed,
     privilege: str,
     target: str,
-    naming: Callable[[str], frozenset[str]] | None = None,
+    naming: Callable[[Sequence[str]], frozenset[str]] | None = None,
 ) -> Answer:
     """Every login that has ``privilege`` on ``target``, by every role that it can be.
 
-    ``naming`` gives the functions whose body names a table; without it all of them count.
+    ``naming`` gives the functions whose body has all of some words; without it all count.
     Raises UsageError for an unknown privilege or object, with the nearest names.
     """
     verb = privilege.lower()
@@ -239,7 +239,10 @@ def who_can(
     name = _resolve(found, target)
     ways = [way for login in found.logins for way in _ways(found, login, verb.upper(), name)]
     functions = _functions(found, verb.upper(), name) if not name.startswith("function ") else []
-    named = naming(_table(name).partition(" ")[2]) if naming and functions else None
+    sought = [_table(name).partition(" ")[2]]
+    if name.startswith("column "):
+        sought.append(name.split()[1])
+    named = naming(sought) if naming and functions else None
     reading = [way for way in functions if named is None or way.function in named]
     return Answer(
         verb.upper(),

@@ -128,7 +128,7 @@ def test_questions_are_answered_as_text_and_json(shipped: Shipped) -> None:
     hashes = pandom(shipped, "who-can", "select", "auth_users.password_hash").stdout
     assert "past row security (BYPASSRLS)" in " ".join(hashes.split())
     assert "with their owner's rights, whose body names it" in hashes
-    assert "confirm_password(" in hashes
+    assert "public.sign_in(" in hashes
     assert "more functions have their owner's rights on it" in " ".join(hashes.split())
     assert "Also: changes stand in public.audit_logs" in " ".join(hashes.split())
     reach = pandom(shipped, "reach")
