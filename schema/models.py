@@ -1,5 +1,5 @@
 """The tables as SQLAlchemy models: what applications use as an ORM, and what the
-tests compare with the migrated database (M2).
+tests compare with the migrated database.
 
 Tables, columns, constraints and indexes are declared here, and what ``schema/declare.py``
 makes of a table: privileges, policies, triggers. Functions and views are declared in
@@ -90,7 +90,7 @@ ischema_names["xid8"] = Xid8
 
 
 class UserRole(enum.Enum):
-    """T6: the enumeration ``userrole``."""
+    """The enumeration ``userrole``."""
 
     admin = "admin"
     user = "user"
@@ -104,7 +104,7 @@ class Base(DeclarativeBase):
 
 
 class UserProfile(Base):
-    """T2: tags and metadata of a user."""
+    """Tags and metadata of a user."""
 
     __tablename__ = "user_profiles"
     __declared__ = Table(
@@ -120,38 +120,37 @@ class UserProfile(Base):
         trail="audit_profiles_trigger",
     )
     __table_args__ = (
-        PrimaryKeyConstraint("uuid", name="pk_user_profiles", comment="One row per profile. T2"),
+        PrimaryKeyConstraint("uuid", name="pk_user_profiles", comment="One row per profile."),
         CheckConstraint(
             "jsonb_typeof(metadata) = 'object'",
             name="ck_user_profiles_metadata",
-            comment="Metadata is a JSON object, never a list or a scalar. T2",
+            comment="Metadata is a JSON object, never a list or a scalar.",
         ),
         CheckConstraint(
             f"octet_length(metadata::text) <= {limits.METADATA_BYTES}",
             name="ck_user_profiles_metadata_size",
-            comment=f"Metadata has at most {limits.METADATA_BYTES} bytes as JSON text. T2 P5",
+            comment=f"Metadata has at most {limits.METADATA_BYTES} bytes as JSON text.",
         ),
         CheckConstraint(
             f"cardinality(tags) <= {limits.TAGS} "
             f"and octet_length(array_to_string(tags, ',')) <= {limits.TAGS_BYTES}",
             name="ck_user_profiles_tags",
-            comment=f"At most {limits.TAGS} tags, together at most {limits.TAGS_BYTES} bytes. "
-            "T2 P5",
+            comment=f"At most {limits.TAGS} tags, together at most {limits.TAGS_BYTES} bytes.",
         ),
         Index(
             "idx_user_profiles_tags",
             "tags",
             postgresql_using="gin",
-            info={"comment": "Search by tag: tags @> array[…]. I1 I4"},
+            info={"comment": "Search by tag: tags @> array[…]."},
         ),
         Index(
             "idx_user_profiles_metadata",
             "metadata",
             postgresql_using="gin",
             postgresql_ops={"metadata": "jsonb_path_ops"},
-            info={"comment": "Search by metadata: metadata @> {…}. I1"},
+            info={"comment": "Search by metadata: metadata @> {…}."},
         ),
-        {"comment": "Tags and metadata of a user; one row per user. T2"},
+        {"comment": "Tags and metadata of a user; one row per user."},
     )
 
     uuid: Mapped[uuid_module.UUID] = mapped_column(
@@ -191,7 +190,7 @@ class UserProfile(Base):
 
 
 class User(Base):
-    """T1: an account."""
+    """An account."""
 
     __tablename__ = "auth_users"
     __declared__ = Table(
@@ -206,27 +205,27 @@ class User(Base):
         trail="audit_users_trigger",
     )
     __table_args__ = (
-        PrimaryKeyConstraint("uuid", name="pk_auth_users", comment="One row per account. T1"),
-        UniqueConstraint("email", name="uq_auth_users_email", comment="One account per e-mail. C4"),
+        PrimaryKeyConstraint("uuid", name="pk_auth_users", comment="One row per account."),
+        UniqueConstraint("email", name="uq_auth_users_email", comment="One account per e-mail."),
         UniqueConstraint(
-            "profile_uuid", name="uq_auth_users_profile_uuid", comment="1:1 with a profile. C1 C4"
+            "profile_uuid", name="uq_auth_users_profile_uuid", comment="1:1 with a profile."
         ),
         ForeignKeyConstraint(
             ["profile_uuid"],
             ["user_profiles.uuid"],
             name="fk_auth_users_profile_uuid_user_profiles",
             ondelete="RESTRICT",
-            comment="A profile outlives nobody and leaves only with its user. C1",
+            comment="A profile cannot be deleted while its user exists.",
         ),
         CheckConstraint(
             r"email ~* '^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$'",
             name="ck_auth_users_email",
-            comment="The e-mail looks like one. C5",
+            comment="The e-mail looks like one.",
         ),
         CheckConstraint(
             "role in ('admin', 'user')",
             name="ck_auth_users_role",
-            comment="The role is one of the two, also if the enumeration grows. C5",
+            comment="The role is one of the two, also if the enumeration grows.",
         ),
         CheckConstraint(
             "case when password_hash_encrypted is null "
@@ -234,18 +233,18 @@ class User(Base):
             "else password_hash = '*' end",
             name="ck_auth_users_password_hash",
             comment="A bcrypt hash in the form that pgcrypto verifies, or * and the "
-            "encrypted one beside it. P1 P3",
+            "encrypted one beside it.",
         ),
         CheckConstraint(
             f"octet_length(password_hash_encrypted) <= {limits.ENCRYPTED_HASH_BYTES}",
             name="ck_auth_users_password_hash_encrypted",
-            comment="An encrypted hash is as long as one, and no place for other data. P1",
+            comment="An encrypted hash is as long as one, and no place for other data.",
         ),
         *(
             CheckConstraint(
                 _DIGEST_RULE.format(token, expiry),
                 name=f"ck_auth_users_{token}",
-                comment="A token is stored as a SHA-256 digest and expires. P3",
+                comment="A token is stored as a SHA-256 digest and expires.",
             )
             for token, expiry in (
                 ("verification_token", "verification_expires"),
@@ -257,26 +256,26 @@ class User(Base):
             "idx_auth_users_email",
             text("lower(email)"),
             unique=True,
-            info={"comment": "Sign-in; no two e-mails that differ only by case. I1 I2 C4"},
+            info={"comment": "Sign-in; no two e-mails that differ only by case."},
         ),
         Index(
             "idx_auth_users_role",
             "role",
             postgresql_where=text("role = 'admin'"),
-            info={"comment": "The few administrators. I1"},
+            info={"comment": "The few administrators."},
         ),
         Index(
             "idx_auth_users_active",
             text("created_at DESC"),
             postgresql_where=text("is_active"),
-            info={"comment": "Newest active accounts. I1"},
+            info={"comment": "Newest active accounts."},
         ),
         *(
             Index(
                 f"idx_auth_users_{name}",
                 column,
                 postgresql_where=text(f"{column} is not null"),
-                info={"comment": f"Looks a {column} up; most rows have none. I1"},
+                info={"comment": f"Looks a {column} up; most rows have none."},
             )
             for name, column in (
                 ("verification", "verification_token"),
@@ -288,9 +287,9 @@ class User(Base):
             "idx_auth_users_hash_cost",
             text("substr(password_hash, 5, 2)"),
             postgresql_where=text("password_hash <> '*'"),
-            info={"comment": "The highest cost of a hash: what every sign-in costs. P3"},
+            info={"comment": "The highest cost of a hash: what every sign-in costs."},
         ),
-        {"comment": "Accounts: who may sign in, and how. T1"},
+        {"comment": "Accounts: who may sign in, and how."},
     )
 
     uuid: Mapped[uuid_module.UUID] = mapped_column(
@@ -391,7 +390,7 @@ class User(Base):
     )
     password_hash_encrypted: Mapped[bytes | None] = mapped_column(
         LargeBinary,
-        comment="The bcrypt hash, encrypted with a key outside the database. P1",
+        comment="The bcrypt hash, encrypted with a key outside the database.",
         deferred=True,
         info=trail("redacted", name="password_hash"),
     )
@@ -404,7 +403,7 @@ class User(Base):
 
 
 class Session(Base):
-    """T4: an open session of a user."""
+    """An open session of a user."""
 
     __tablename__ = "sessions"
     __declared__ = Table(
@@ -419,42 +418,42 @@ class Session(Base):
         trail="audit_sessions_trigger",
     )
     __table_args__ = (
-        PrimaryKeyConstraint("id", name="pk_sessions", comment="One row per session. T4"),
-        UniqueConstraint("token", name="uq_sessions_token", comment="A token opens one. T4"),
+        PrimaryKeyConstraint("id", name="pk_sessions", comment="One row per session."),
+        UniqueConstraint("token", name="uq_sessions_token", comment="A token opens one."),
         ForeignKeyConstraint(
             ["user_uuid"],
             ["auth_users.uuid"],
             name="fk_sessions_user_uuid_auth_users",
             ondelete="CASCADE",
-            comment="A deleted user's sessions go with it. C3",
+            comment="A deleted user's sessions go with it.",
         ),
         CheckConstraint(
             "token ~ '^[0-9a-f]{64}$'",
             name="ck_sessions_token",
-            comment="Only a SHA-256 digest is stored, never a token. T4",
+            comment="Only a SHA-256 digest is stored, never a token.",
         ),
         CheckConstraint(
             "expires_at > created_at",
             name="ck_sessions_expires_at",
-            comment="A session lasts for some time. T4",
+            comment="A session lasts for some time.",
         ),
         CheckConstraint(
             f"length(user_agent) <= {limits.USER_AGENT_CHARACTERS}",
             name="ck_sessions_user_agent",
-            comment=f"A user agent has at most {limits.USER_AGENT_CHARACTERS} characters. T4",
+            comment=f"A user agent has at most {limits.USER_AGENT_CHARACTERS} characters.",
         ),
         Index(
             "idx_sessions_user_expires",
             "user_uuid",
             "expires_at",
-            info={"comment": "A user's sessions; also serves the foreign key. I1 C3"},
+            info={"comment": "A user's sessions; also serves the foreign key."},
         ),
         Index(
             "idx_sessions_expires",
             "expires_at",
-            info={"comment": "Finds what the janitor deletes. I1 O3"},
+            info={"comment": "Finds what the janitor deletes."},
         ),
-        {"comment": "Open sessions; tokens as digests only. T4"},
+        {"comment": "Open sessions; tokens as digests only."},
     )
 
     id: Mapped[int] = mapped_column(
@@ -490,13 +489,13 @@ class Session(Base):
 
 
 class _TrailColumns:
-    """The columns that the two tables of the trail share (T3, T5)."""
+    """The columns that the two tables of the trail share."""
 
     id: Mapped[int] = mapped_column(
         BigInteger, Identity(always=True), comment="Number of the event; order of writing."
     )
     user_uuid: Mapped[uuid_module.UUID | None] = mapped_column(
-        UUID, comment="Who acted; kept when the user is deleted, so no foreign key. C2"
+        UUID, comment="Who acted; kept when the user is deleted, so no foreign key."
     )
     event_type: Mapped[str] = mapped_column(String(100), comment="What happened.")
     timestamp: Mapped[datetime] = mapped_column(
@@ -524,68 +523,66 @@ class _TrailColumns:
     )
 
 
-def _trail_arguments(table: str, row: str, comment: str) -> tuple[Any, ...]:
+def _trail_arguments(table: str, comment: str) -> tuple[Any, ...]:
     return (
-        PrimaryKeyConstraint(
-            "id", "timestamp", name=f"pk_{table}", comment=f"One row per event. {row}"
-        ),
+        PrimaryKeyConstraint("id", "timestamp", name=f"pk_{table}", comment="One row per event."),
         CheckConstraint(
             "severity::text in ('info', 'warning', 'error', 'critical')",
             name=f"ck_{table}_severity",
-            comment=f"The four severities. {row}",
+            comment="The four severities.",
         ),
         CheckConstraint(
             f"jsonb_typeof(details) = 'object' and pg_column_size(details) <= {limits.EVENT_BYTES} "
             f"and octet_length(user_agent) <= {limits.USER_AGENT_BYTES}",
             name=f"ck_{table}_details",
             comment="Details are a JSON object of at most 1 MiB, the user agent has at most "
-            f"{limits.USER_AGENT_BYTES} bytes. {row} P5",
+            f"{limits.USER_AGENT_BYTES} bytes.",
         ),
         Index(
             f"idx_{table}_user_time",
             "user_uuid",
             text("timestamp DESC"),
-            info={"comment": "A user's newest events. I1 I3"},
+            info={"comment": "A user's newest events."},
         ),
         Index(
             f"idx_{table}_event_time",
             "event_type",
             "timestamp",
-            info={"comment": "Events of a kind in a time: monitoring. I1 O1"},
+            info={"comment": "Events of a kind in a time: monitoring."},
         ),
         Index(
             f"idx_{table}_time",
             "timestamp",
-            info={"comment": "Everything in a time: monitoring, export. I1 O2"},
+            info={"comment": "Everything in a time: monitoring, export."},
         ),
         Index(
             f"idx_{table}_chain",
             "epoch",
             "tx",
             "id",
-            info={"comment": "The order in which rows are sealed and verified. P5"},
+            info={"comment": "The order in which rows are sealed and verified."},
         ),
         {"comment": comment, "postgresql_partition_by": "RANGE (timestamp)"},
     )
 
 
 class AuditLog(_TrailColumns, Base):
-    """T3: the audit trail."""
+    """The audit trail."""
 
     __tablename__ = "audit_logs"
     __declared__ = _TRAIL
     __table_args__ = _trail_arguments(
-        "audit_logs", "T3", "The audit trail: append-only, one partition per month. T3 P5"
+        "audit_logs", "The audit trail: append-only, one partition per month."
     )
 
 
 class SecurityLog(_TrailColumns, Base):
-    """T5: the trail of what concerns security."""
+    """The trail of what concerns security."""
 
     __tablename__ = "security_logs"
     __declared__ = _TRAIL
     __table_args__ = _trail_arguments(
-        "security_logs", "T5", "The trail of what concerns security: like audit_logs. T5 P5"
+        "security_logs", "The trail of what concerns security: like audit_logs."
     )
 
 
@@ -602,18 +599,18 @@ class TrailRetention(Base):
         open_rows="Two rows of settings, of nobody.",
     )
     __table_args__ = (
-        PrimaryKeyConstraint("log", name="pk_trail_retention", comment="One row per table. P5"),
+        PrimaryKeyConstraint("log", name="pk_trail_retention", comment="One row per table."),
         CheckConstraint(
             "log in ('audit_logs', 'security_logs')",
             name="ck_trail_retention_log",
-            comment="The two tables of the trail. P5",
+            comment="The two tables of the trail.",
         ),
         CheckConstraint(
             "months >= 1 and months_ahead >= 1",
             name="ck_trail_retention_months",
-            comment="At least a month is kept, and one is made ahead. P5",
+            comment="At least a month is kept, and one is made ahead.",
         ),
-        {"comment": "How many months the trail is kept; owned by pandom_trail. P5"},
+        {"comment": "How many months the trail is kept; owned by pandom_trail."},
     )
 
     log: Mapped[str] = mapped_column(Text, comment="The table.")
@@ -626,7 +623,7 @@ class TrailRetention(Base):
 
 
 class TrailBlock(Base):
-    """P5: a sealed block of the trail; ``row_marks`` name rows, the hashes prove them."""
+    """A sealed block of the trail; ``row_marks`` name rows, the hashes prove them."""
 
     __tablename__ = "trail_blocks"
     __declared__ = Table(
@@ -638,31 +635,31 @@ class TrailBlock(Base):
     )
     __table_args__ = (
         PrimaryKeyConstraint(
-            "log", "number", name="pk_trail_blocks", comment="One block a place in a chain. P5"
+            "log", "number", name="pk_trail_blocks", comment="One block a place in a chain."
         ),
         UniqueConstraint(
             "log",
             "previous_hash",
             name="uq_trail_blocks_previous",
-            comment="A chain does not fork. P5",
+            comment="A chain does not fork.",
         ),
         CheckConstraint(
             "log in ('audit_logs', 'security_logs')",
             name="ck_trail_blocks_log",
-            comment="The two tables of the trail. P5",
+            comment="The two tables of the trail.",
         ),
         CheckConstraint(
             "number >= 1 and row_count >= 1",
             name="ck_trail_blocks_number",
-            comment="Places count from 1, and no block is empty. P5",
+            comment="Places count from 1, and no block is empty.",
         ),
         CheckConstraint(
             "octet_length(rows_digest) = 32 and octet_length(previous_hash) = 32 "
             "and octet_length(hash) = 32 and octet_length(row_marks) = 16 * row_count",
             name="ck_trail_blocks_hashes",
-            comment="Hashes are SHA-256; a mark has 16 bytes. P5",
+            comment="Hashes are SHA-256; a mark has 16 bytes.",
         ),
-        {"comment": "Sealed blocks of the trail, a hash chain for each table: append-only. P5"},
+        {"comment": "Sealed blocks of the trail, a hash chain for each table: append-only."},
     )
 
     log: Mapped[str] = mapped_column(Text, comment="audit_logs or security_logs.")
@@ -730,14 +727,14 @@ class AccountSettings(Base):
         open_rows="One row of settings, of nobody.",
     )
     __table_args__ = (
-        PrimaryKeyConstraint("only_row", name="pk_account_settings", comment="One row. P3"),
+        PrimaryKeyConstraint("only_row", name="pk_account_settings", comment="One row."),
         CheckConstraint(
-            "only_row", name="ck_account_settings_only_row", comment="There is one row. P3"
+            "only_row", name="ck_account_settings_only_row", comment="There is one row."
         ),
         CheckConstraint(
             "bcrypt_cost between 4 and 16",
             name="ck_account_settings_bcrypt_cost",
-            comment="What bcrypt allows, and a sign-in can bear. P3",
+            comment="What bcrypt allows, and a sign-in can bear.",
         ),
         CheckConstraint(
             "failures_before_lock > 0 and failures_before_slow >= failures_before_lock "
@@ -746,7 +743,7 @@ class AccountSettings(Base):
             "and reset_lifetime > interval '0' and lock_base > interval '0' "
             "and lock_limit >= lock_base and slow_interval > interval '0'",
             name="ck_account_settings_positive",
-            comment="Durations and thresholds that make sense. P3",
+            comment="Durations and thresholds that make sense.",
         ),
         CheckConstraint(
             "event_window >= interval '1 second' and event_window <= interval '1 day' "
@@ -758,9 +755,9 @@ class AccountSettings(Base):
             "resets_per_server, verifications_per_address, verifications_per_server, "
             "refreshes_per_user, messages_per_mailbox) >= 0",
             name="ck_account_settings_rates",
-            comment="Rates that make sense: 0 is no limit, no window is longer than a day. P3 P5",
+            comment="Rates that make sense: 0 is no limit, no window is longer than a day.",
         ),
-        {"comment": "Settings of the account functions and the monitoring views; one row. P3 O2"},
+        {"comment": "Settings of the account functions and the monitoring views; one row."},
     )
 
     only_row: Mapped[bool] = _the_only_row()
@@ -781,10 +778,10 @@ class AccountSettings(Base):
     )
     slow_interval: Mapped[timedelta] = _duration("00:00:30", "Time between slowed-down attempts.")
     encrypt_password_hash: Mapped[bool] = mapped_column(
-        Boolean, server_default=text("false"), comment="Whether hashes are stored encrypted. P1"
+        Boolean, server_default=text("false"), comment="Whether hashes are stored encrypted."
     )
     suspicious_events_per_hour: Mapped[int] = _number(
-        100, "More events of a user in an hour are suspicious. O2"
+        100, "More events of a user in an hour are suspicious."
     )
     event_window: Mapped[timedelta] = _duration(
         "00:01:00", "In which events of one user or address are counted."
@@ -833,25 +830,25 @@ class Outbox(Base):
     __tablename__ = "outbox"
     __declared__ = _FUNCTIONS_ONLY
     __table_args__ = (
-        PrimaryKeyConstraint("id", name="pk_outbox", comment="One row per message. P3"),
+        PrimaryKeyConstraint("id", name="pk_outbox", comment="One row per message."),
         CheckConstraint(
             "kind::text in ('verify_email', 'already_registered', 'reset_password', "
             "'confirm_new_email', 'email_changed', 'password_changed')",
             name="ck_outbox_kind",
-            comment="The kinds of messages that the mailer knows. P3",
+            comment="The kinds of messages that the mailer knows.",
         ),
         Index(
             "idx_outbox_expires",
             "expires_at",
-            info={"comment": "Finds what the janitor deletes. O3"},
+            info={"comment": "Finds what the janitor deletes."},
         ),
         Index(
             "idx_outbox_mailbox",
             text("lower(email)"),
             "kind",
-            info={"comment": "Finds the older message that a new one replaces. P3"},
+            info={"comment": "Finds the older message that a new one replaces."},
         ),
-        {"comment": "Outgoing messages with tokens in clear; for pandom_mailer. P3"},
+        {"comment": "Outgoing messages with tokens in clear; for pandom_mailer."},
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), comment="Its number.")
@@ -873,21 +870,21 @@ class EmailChange(Base):
     __tablename__ = "email_changes"
     __declared__ = _FUNCTIONS_ONLY
     __table_args__ = (
-        PrimaryKeyConstraint("user_uuid", name="pk_email_changes", comment="One per user. P3"),
-        UniqueConstraint("token", name="uq_email_changes_token", comment="One per token. P3"),
+        PrimaryKeyConstraint("user_uuid", name="pk_email_changes", comment="One per user."),
+        UniqueConstraint("token", name="uq_email_changes_token", comment="One per token."),
         ForeignKeyConstraint(
             ["user_uuid"],
             ["auth_users.uuid"],
             name="fk_email_changes_user_uuid_auth_users",
             ondelete="CASCADE",
-            comment="Goes with its user. P3",
+            comment="Goes with its user.",
         ),
         CheckConstraint(
             "token ~ '^[0-9a-f]{64}$'",
             name="ck_email_changes_token",
-            comment="Only a SHA-256 digest is stored. P3",
+            comment="Only a SHA-256 digest is stored.",
         ),
-        {"comment": "New e-mails that wait for their token. P3"},
+        {"comment": "New e-mails that wait for their token."},
     )
 
     user_uuid: Mapped[uuid_module.UUID] = mapped_column(UUID, comment="Whose e-mail.")
@@ -906,9 +903,9 @@ class SignInAttempt(Base):
             "email_digest",
             "address",
             name="pk_sign_in_attempts",
-            comment="One row per e-mail and address. P3",
+            comment="One row per e-mail and address.",
         ),
-        {"comment": "Failed sign-ins per e-mail and address, to limit guessing. P3"},
+        {"comment": "Failed sign-ins per e-mail and address, to limit guessing."},
     )
 
     email_digest: Mapped[bytes] = mapped_column(
@@ -934,16 +931,16 @@ class RecentCall(Base):
             "called_at",
             "id",
             name="pk_recent_calls",
-            comment="One row per call; counts the calls of one caller. P3",
+            comment="One row per call; counts the calls of one caller.",
         ),
         Index(
             "idx_recent_calls_kind",
             "kind",
             "called_at",
-            info={"comment": "Counts the calls on the whole server. P3"},
+            info={"comment": "Counts the calls on the whole server."},
         ),
         {
-            "comment": "Calls that count towards a rate: unlogged, empty after a crash. P3 P5",
+            "comment": "Calls that count towards a rate: unlogged, empty after a crash.",
             "prefixes": ["UNLOGGED"],
         },
     )
@@ -970,12 +967,12 @@ class ContextKey(Base):
         open_rows="One row; its grant is for the column that says whether contexts must be signed.",
     )
     __table_args__ = (
-        PrimaryKeyConstraint("only_row", name="pk_context_key", comment="One row. P2"),
-        CheckConstraint("only_row", name="ck_context_key_only_row", comment="There is one. P2"),
+        PrimaryKeyConstraint("only_row", name="pk_context_key", comment="One row."),
+        CheckConstraint("only_row", name="ck_context_key_only_row", comment="There is one."),
         CheckConstraint(
-            "octet_length(secret) = 32", name="ck_context_key_secret", comment="256 bits. P2"
+            "octet_length(secret) = 32", name="ck_context_key_secret", comment="256 bits."
         ),
-        {"comment": "The key that signs contexts, and whether only signed ones count. P2"},
+        {"comment": "The key that signs contexts, and whether only signed ones count."},
     )
 
     only_row: Mapped[bool] = _the_only_row()

@@ -1,5 +1,5 @@
 -- Large objects belong to nobody's privileges and escape row security: no login may
--- make or import one (A5). The superuser still can.
+-- make or import one. The superuser still can.
 revoke execute on function pg_catalog.lo_creat(integer) from public;
 revoke execute on function pg_catalog.lo_create(oid) from public;
 revoke execute on function pg_catalog.lo_from_bytea(oid, bytea) from public;

@@ -1,8 +1,8 @@
--- Where the trail's rows wait when a migration goes below the trail (M3). It is made
+-- Where the trail's rows wait when a migration goes below the trail. It is made
 -- here because only the superuser owns the database and may create a schema.
 create schema if not exists trail_archive;
 alter schema trail_archive owner to pandom_trail;
 revoke all on schema trail_archive from public;
 
 comment on schema trail_archive is
-'Keeps the rows of the trail while the schema is below the trail''s revision. M3';
+'Keeps the rows of the trail while the schema is below the trail''s revision.';

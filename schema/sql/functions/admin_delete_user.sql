@@ -1,4 +1,4 @@
--- Deletes a user on behalf of an administrator (P3); the trail keeps its name.
+-- Deletes a user on behalf of an administrator; the trail keeps its name.
 --
 -- Returns whether there was such a user. Errors: the caller is no administrator, or
 -- would delete itself.
@@ -30,4 +30,4 @@ end
 $$;
 
 comment on function public.admin_delete_user(uuid) is
-'Deletes a user on behalf of an administrator. P3';
+'Deletes a user on behalf of an administrator.';

@@ -1,4 +1,4 @@
--- Finds users by e-mail, ignoring case, for an administrator (I4, P3).
+-- Finds users by e-mail, ignoring case, for an administrator.
 --
 -- The index on lower(email) serves it here, where the definer's policy is `true`.
 -- Newest first, at most row_limit. Error: the caller is no administrator.
@@ -37,4 +37,4 @@ end
 $$;
 
 comment on function public.admin_find_by_email(text, integer) is
-'Finds users by e-mail, ignoring case, for an administrator. I4 P3';
+'Finds users by e-mail, ignoring case, for an administrator.';

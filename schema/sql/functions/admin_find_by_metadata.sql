@@ -1,4 +1,4 @@
--- Finds users whose metadata contain an object, for an administrator (I4, P3).
+-- Finds users whose metadata contain an object, for an administrator.
 --
 -- The GIN index on metadata serves @> here, where the definer's policy is `true`.
 -- Estimates for containment are far too high; a join that reads all accounts is off.
@@ -42,4 +42,4 @@ end
 $$;
 
 comment on function public.admin_find_by_metadata(jsonb, integer) is
-'Finds users whose metadata contain an object, for an administrator. I4 P3';
+'Finds users whose metadata contain an object, for an administrator.';

@@ -1,4 +1,4 @@
--- Finds users who carry a tag, for an administrator (I4, P3).
+-- Finds users who carry a tag, for an administrator.
 --
 -- The GIN index on tags serves @>; under the administrators' policy it could not, for
 -- only leakproof operators pass a policy that is not `true`.
@@ -41,4 +41,4 @@ end
 $$;
 
 comment on function public.admin_find_by_tag(text, integer) is
-'Finds users who carry a tag, for an administrator. I4 P3';
+'Finds users who carry a tag, for an administrator.';

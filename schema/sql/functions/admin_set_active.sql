@@ -1,4 +1,4 @@
--- Activates or deactivates a user on behalf of an administrator (P3).
+-- Activates or deactivates a user on behalf of an administrator.
 --
 -- Returns whether there is such a user. Errors: the caller is no administrator, or
 -- would deactivate itself.
@@ -23,4 +23,4 @@ end
 $$;
 
 comment on function public.admin_set_active(uuid, boolean) is
-'Activates or deactivates a user on behalf of an administrator. P3';
+'Activates or deactivates a user on behalf of an administrator.';

@@ -1,4 +1,4 @@
--- Changes a user's role on behalf of an administrator (P3).
+-- Changes a user's role on behalf of an administrator.
 --
 -- Returns whether there is such a user. Errors: the caller is no administrator, or
 -- would take its own role away, so that at least one administrator remains.
@@ -23,4 +23,4 @@ end
 $$;
 
 comment on function public.admin_set_role(uuid, public.userrole) is
-'Changes a user''s role on behalf of an administrator. P3';
+'Changes a user''s role on behalf of an administrator.';

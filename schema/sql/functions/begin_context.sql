@@ -1,4 +1,4 @@
--- Opens the transaction's context for the holder of a session token (P2).
+-- Opens the transaction's context for the holder of a session token.
 --
 -- Call it first in every transaction. It sets app.current_user_id and, signed, what
 -- current_user_id() checks where contexts are enforced: user, session, backend and
@@ -41,4 +41,4 @@ end
 $$;
 
 comment on function public.begin_context(text) is
-'Opens the transaction''s context for the holder of a session token, signed. P2';
+'Opens the transaction''s context for the holder of a session token, signed.';

@@ -1,4 +1,4 @@
--- Why a call comes too often, or null: then it is counted (P3, P5).
+-- Why a call comes too often, or null: then it is counted.
 --
 -- Calls are counted by caller, and on the whole server, in rows of their own: a counter
 -- that is updated would be locked until its transaction ends, and whoever kept one open
@@ -69,4 +69,4 @@ end
 $$;
 
 comment on function public.call_refused(text, text, integer, interval, integer, interval) is
-'Why a call comes too often, by caller or on the server; null: it is counted. P3 P5';
+'Why a call comes too often, by caller or on the server; null: it is counted.';

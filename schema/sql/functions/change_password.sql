@@ -1,4 +1,4 @@
--- Changes the current user's password (P3).
+-- Changes the current user's password.
 --
 -- Returns false without a context, for a wrong password and for a throttled attempt.
 -- Ends all sessions of the user, this one included. Error: a new password out of bounds.
@@ -33,4 +33,4 @@ end
 $$;
 
 comment on function public.change_password(text, text, text) is
-'Changes the current user''s password and ends its sessions. P3';
+'Changes the current user''s password and ends its sessions.';

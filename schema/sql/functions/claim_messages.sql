@@ -1,4 +1,4 @@
--- Hands outgoing messages, with their tokens in clear, to the mailer (P3).
+-- Hands outgoing messages, with their tokens in clear, to the mailer.
 --
 -- A claimed message is hidden for five minutes; finish_message() removes it. One
 -- that the mailer lost on the way appears again. Requests for a reset become messages
@@ -75,4 +75,4 @@ end
 $$;
 
 comment on function public.claim_messages(integer) is
-'Hands outgoing messages with their tokens to the mailer. P3';
+'Hands outgoing messages with their tokens to the mailer.';

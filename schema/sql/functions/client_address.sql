@@ -1,4 +1,4 @@
--- The client's address as the application stated it, or null (T3, T4).
+-- The client's address as the application stated it, or null.
 --
 -- A malformed value becomes null: a proxy's odd header must not stop a sign-in.
 -- No search_path is pinned: names in a body of this form were resolved when it was made,
@@ -16,4 +16,4 @@ return case
 end;
 
 comment on function public.client_address() is
-'The client''s address from app.client_ip; null when unset or malformed. T3';
+'The client''s address from app.client_ip; null when unset or malformed.';

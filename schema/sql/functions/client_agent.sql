@@ -1,4 +1,4 @@
--- The client's user agent as the application stated it, cut to 512 characters (T3, T4).
+-- The client's user agent as the application stated it, cut to 512 characters.
 -- No search_path is pinned: names in a body of this form were resolved when it was made,
 -- and without the setting the planner inlines the call.
 set local role pandom_definer;
@@ -11,4 +11,4 @@ parallel safe
 return nullif(left(current_setting('app.user_agent', true), 512), '');
 
 comment on function public.client_agent() is
-'The client''s user agent from app.user_agent, cut to 512 characters. T3';
+'The client''s user agent from app.user_agent, cut to 512 characters.';

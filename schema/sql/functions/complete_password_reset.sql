@@ -1,4 +1,4 @@
--- Sets a new password by a reset token (P3).
+-- Sets a new password by a reset token.
 --
 -- Returns whether the token was good. Ends all sessions of the user, verifies the
 -- e-mail (its holder had the token) and forgives failed attempts. Errors: a new password
@@ -43,4 +43,4 @@ end
 $$;
 
 comment on function public.complete_password_reset(text, text, text) is
-'Sets a new password by a reset token; whether the token was good. P3';
+'Sets a new password by a reset token; whether the token was good.';

@@ -1,4 +1,4 @@
--- Whether the current user knows its password; failures count as failed sign-ins (P3).
+-- Whether the current user knows its password; failures count as failed sign-ins.
 --
 -- A stolen session must not be a way to guess the password without limit. Sets
 -- account to the user's row, which stays empty without a context.
@@ -42,4 +42,4 @@ end
 $$;
 
 comment on function public.confirm_password(text, text) is
-'Whether the current user knows its password; failures count as failed sign-ins. P3';
+'Whether the current user knows its password; failures count as failed sign-ins.';

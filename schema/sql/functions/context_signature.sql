@@ -1,4 +1,4 @@
--- What begin_context() signs: user, session, backend and transaction (P2).
+-- What begin_context() signs: user, session, backend and transaction.
 --
 -- The transaction's timestamp makes a replay in a later transaction worthless,
 -- the backend's number one on another connection. Only the definer, who alone
@@ -27,4 +27,4 @@ return encode(
 );
 
 comment on function public.context_signature(bytea, uuid, text) is
-'HMAC over user, backend, transaction timestamp and session; the key is the caller''s. P2';
+'HMAC over user, backend, transaction timestamp and session; the key is the caller''s.';

@@ -1,4 +1,4 @@
--- Makes one month's partition of the trail, or returns null where it exists (T3).
+-- Makes one month's partition of the trail, or returns null where it exists.
 --
 -- It is made apart and attached, so that writers of other months do not wait for
 -- more than a moment. Rows of that month in the default partition: none is made.
@@ -43,4 +43,4 @@ end
 $$;
 
 comment on function public.create_partition(text, timestamptz) is
-'Makes one month''s partition of the trail; null where it exists. T3';
+'Makes one month''s partition of the trail; null where it exists.';

@@ -1,4 +1,4 @@
--- The profile of the current user; the policy of user_profiles asks it (P2).
+-- The profile of the current user; the policy of user_profiles asks it.
 set local role pandom_definer;
 
 create or replace function public.current_profile_id()
@@ -19,4 +19,4 @@ end
 $$;
 
 comment on function public.current_profile_id() is
-'The profile of the current user, or null; the policy of user_profiles asks it. P2';
+'The profile of the current user, or null; the policy of user_profiles asks it.';

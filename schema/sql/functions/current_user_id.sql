@@ -1,4 +1,4 @@
--- The user on whose behalf the transaction runs; every policy asks it (P2).
+-- The user on whose behalf the transaction runs; every policy asks it.
 --
 -- Returns null, which no policy matches, for: no context, an empty one (what an
 -- unset value becomes after SET LOCAL), an unknown user, a deactivated one and,
@@ -47,4 +47,4 @@ end
 $$;
 
 comment on function public.current_user_id() is
-'The user of the transaction''s context, or null; every policy asks it. P2';
+'The user of the transaction''s context, or null; every policy asks it.';

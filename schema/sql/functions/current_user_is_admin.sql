@@ -1,4 +1,4 @@
--- Whether the current user is an active administrator (P2).
+-- Whether the current user is an active administrator.
 --
 -- The policies of pandom_admin ask it, so that entering the role by SET LOCAL
 -- ROLE gives nothing to anybody else, nor to a former administrator.
@@ -24,4 +24,4 @@ end
 $$;
 
 comment on function public.current_user_is_admin() is
-'Whether the current user is an active administrator; policies of pandom_admin ask it. P2';
+'Whether the current user is an active administrator; policies of pandom_admin ask it.';

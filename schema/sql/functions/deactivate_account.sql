@@ -1,4 +1,4 @@
--- Deactivates the current user's account (P3); the trigger ends its sessions.
+-- Deactivates the current user's account; the trigger ends its sessions.
 --
 -- Returns false without a context, for a wrong password and for a throttled attempt.
 set local role pandom_definer;
@@ -24,4 +24,4 @@ end
 $$;
 
 comment on function public.deactivate_account(text, text) is
-'Deactivates the current user''s account and ends its sessions. P3';
+'Deactivates the current user''s account and ends its sessions.';

@@ -1,4 +1,4 @@
--- Deletes the current user's account, profile and sessions (P3); the trail keeps its name.
+-- Deletes the current user's account, profile and sessions; the trail keeps its name.
 --
 -- Returns false without a context, for a wrong password and for a throttled attempt.
 set local role pandom_definer;
@@ -28,4 +28,4 @@ end
 $$;
 
 comment on function public.delete_account(text, text) is
-'Deletes the current user''s account, profile and sessions. P3';
+'Deletes the current user''s account, profile and sessions.';

@@ -1,4 +1,4 @@
--- Deletes what has expired: sessions, messages, e-mail changes, old attempts (O3).
+-- Deletes what has expired: sessions, messages, e-mail changes, old attempts.
 --
 -- At most batch_size rows of each kind, so that no lock lasts; the janitor repeats
 -- until it returns 0. Returns the number of rows deleted.
@@ -59,4 +59,4 @@ end
 $$;
 
 comment on function public.delete_expired(integer) is
-'Deletes expired sessions and messages in batches; for the janitor. O3';
+'Deletes expired sessions and messages in batches; for the janitor.';

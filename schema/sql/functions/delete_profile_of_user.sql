@@ -1,4 +1,4 @@
--- Deletes a user's profile together with the user (C1).
+-- Deletes a user's profile together with the user.
 set local role pandom_definer;
 
 create or replace function public.delete_profile_of_user()
@@ -15,4 +15,4 @@ end
 $$;
 
 comment on function public.delete_profile_of_user() is
-'Trigger: deletes the profile of a deleted user. C1';
+'Trigger: deletes the profile of a deleted user.';

@@ -1,4 +1,4 @@
--- Moves what the default partition caught into partitions of its months (T3).
+-- Moves what the default partition caught into partitions of its months.
 --
 -- Locks the default partition against writers while it moves; writers of months that
 -- have a partition go on. Returns how many rows it moved.
@@ -68,4 +68,4 @@ end
 $$;
 
 comment on function public.drain_default(text) is
-'Moves what the default partition caught into partitions of its months. T3';
+'Moves what the default partition caught into partitions of its months.';

@@ -1,4 +1,4 @@
--- Drops a month of the trail that retention no longer keeps and that was exported (P5).
+-- Drops a month of the trail that retention no longer keeps and that was exported.
 --
 -- The caller states what its export holds; the function recomputes and refuses a
 -- difference. Errors: no such partition, still kept, other rows than stated.
@@ -46,4 +46,4 @@ end
 $$;
 
 comment on function public.drop_partition(text, bigint, text) is
-'Drops an expired, exported month of the trail; recomputes what was exported. P5';
+'Drops an expired, exported month of the trail; recomputes what was exported.';

@@ -1,4 +1,4 @@
--- Ends sessions of clients that hold up everybody else (A1).
+-- Ends sessions of clients that hold up everybody else.
 --
 -- A client may switch its role's time limits off. What it cannot: this ends it when a
 -- transaction is open for longer than transaction_limit, for then the trail is not
@@ -48,4 +48,4 @@ end
 $$;
 
 comment on function public.end_long_transactions() is
-'Ends sessions of clients with too long a transaction or too many locks. A1';
+'Ends sessions of clients with too long a transaction or too many locks.';

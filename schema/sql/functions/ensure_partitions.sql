@@ -1,4 +1,4 @@
--- Makes the partitions of the trail for this month and the months ahead (T3, T5).
+-- Makes the partitions of the trail for this month and the months ahead.
 --
 -- Bounds are months of UTC, whatever the session's time zone. A new partition gets
 -- row security, FORCE, its policies and the dump login's SELECT here, because a
@@ -37,4 +37,4 @@ end
 $$;
 
 comment on function public.ensure_partitions(timestamptz) is
-'Makes the trail''s partitions for this month and the months ahead. T3 T5';
+'Makes the trail''s partitions for this month and the months ahead.';

@@ -1,4 +1,4 @@
--- A value of a row as an event holds it: whole, or its size and digest (P4).
+-- A value of a row as an event holds it: whole, or its size and digest.
 --
 -- Values within the limits of schema/limits.py are always whole; rows of an older
 -- revision may hold larger ones. Takes and returns the value's JSON text. The digest is
@@ -22,4 +22,4 @@ return case
 end;
 
 comment on function public.event_value(text) is
-'A value as an event holds it: whole, or its size and digest. P4';
+'A value as an event holds it: whole, or its size and digest.';

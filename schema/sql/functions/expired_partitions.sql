@@ -1,4 +1,4 @@
--- The partitions that retention no longer keeps, oldest first (P5).
+-- The partitions that retention no longer keeps, oldest first.
 set local role pandom_trail;
 
 create or replace function public.expired_partitions(as_of timestamptz default current_timestamp)
@@ -27,4 +27,4 @@ end
 $$;
 
 comment on function public.expired_partitions(timestamptz) is
-'The partitions that retention no longer keeps, oldest first. P5';
+'The partitions that retention no longer keeps, oldest first.';

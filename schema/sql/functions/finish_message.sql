@@ -1,4 +1,4 @@
--- Removes a message that the mailer has sent (P3).
+-- Removes a message that the mailer has sent.
 set local role pandom_definer;
 
 create or replace function public.finish_message(id bigint)
@@ -14,4 +14,4 @@ end
 $$;
 
 comment on function public.finish_message(bigint) is
-'Removes a message that the mailer has sent. P3';
+'Removes a message that the mailer has sent.';

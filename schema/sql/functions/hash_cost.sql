@@ -1,4 +1,4 @@
--- The cost that a bcrypt hash says it has; null for * (P3).
+-- The cost that a bcrypt hash says it has; null for *.
 -- No search_path is pinned: names in a body of this form were resolved when it was made,
 -- and without the setting the planner inlines the call.
 set local role pandom_definer;
@@ -11,4 +11,4 @@ parallel safe
 return case when hash ~ '^\$2a\$[0-9][0-9]\$' then substr(hash, 5, 2)::integer end;
 
 comment on function public.hash_cost(text) is
-'The cost that a bcrypt hash says it has; null for *. P3';
+'The cost that a bcrypt hash says it has; null for *.';

@@ -1,4 +1,4 @@
--- A password's bcrypt hash as the two columns hold it (P1, P3).
+-- A password's bcrypt hash as the two columns hold it.
 --
 -- Errors: a password shorter than 12 characters, or longer than the 72 bytes that
 -- bcrypt looks at; encryption asked for and no key.
@@ -36,4 +36,4 @@ end
 $$;
 
 comment on function public.hash_password(text, text) is
-'A password''s bcrypt hash, encrypted where the setting says so. P1 P3';
+'A password''s bcrypt hash, encrypted where the setting says so.';

@@ -1,4 +1,4 @@
--- The event types that only the database writes (P5).
+-- The event types that only the database writes.
 --
 -- The list is schema.access.EVENT_TYPES; a test compares the two. An application
 -- that could record one of these would forge evidence.
@@ -25,4 +25,4 @@ return lower(event_type) in (
 );
 
 comment on function public.is_reserved_event_type(text) is
-'Whether only the database may write this event type. P5';
+'Whether only the database may write this event type.';

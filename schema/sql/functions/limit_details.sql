@@ -1,4 +1,4 @@
--- Puts the limit of an event's size on a table of the trail, and validates it if it can (P5).
+-- Puts the limit of an event's size on a table of the trail, and validates it if it can.
 --
 -- Rows of an older revision may be larger, and a trail is not edited: then the limit holds
 -- for new rows only, until retention has dropped the old ones. Returns whether it holds
@@ -34,4 +34,4 @@ end
 $$;
 
 comment on function public.limit_details(text, text) is
-'Puts the limit of an event''s size on a table of the trail; whether all rows keep it. P5';
+'Puts the limit of an event''s size on a table of the trail; whether all rows keep it.';

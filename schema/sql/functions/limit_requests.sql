@@ -1,4 +1,4 @@
--- Refuses a request of an account function that comes too often (P3).
+-- Refuses a request of an account function that comes too often.
 --
 -- kind is registrations, resets or verifications. It looks at who calls, never at whom
 -- the request is about, so that its answer says nothing about who exists.
@@ -40,4 +40,4 @@ end
 $$;
 
 comment on function public.limit_requests(text) is
-'Refuses a request that comes too often from an address or on the server. P3';
+'Refuses a request that comes too often from an address or on the server.';

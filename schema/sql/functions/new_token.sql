@@ -1,4 +1,4 @@
--- A fresh token: 256 random bits in base64url (P3).
+-- A fresh token: 256 random bits in base64url.
 --
 -- Not hexadecimal, so that the checks on stored digests refuse a token in clear.
 -- No search_path is pinned: names in a body of this form were resolved when it was made,
@@ -12,4 +12,4 @@ volatile
 return translate(encode(public.gen_random_bytes(32), 'base64'), '+/=', '-_');
 
 comment on function public.new_token() is
-'256 random bits in base64url, handed out once and stored as a digest. P3';
+'256 random bits in base64url, handed out once and stored as a digest.';

@@ -1,4 +1,4 @@
--- Turns the prefixes $2b$ and $2y$ of bcrypt into $2a$ (P3).
+-- Turns the prefixes $2b$ and $2y$ of bcrypt into $2a$.
 --
 -- The three name the same algorithm, but pgcrypto knows $2a$ only and silently
 -- computes DES for the others. Applications that hash themselves write $2b$.
@@ -18,4 +18,4 @@ end
 $$;
 
 comment on function public.normalise_password_hash() is
-'Trigger: writes bcrypt hashes in the form that pgcrypto verifies. P3';
+'Trigger: writes bcrypt hashes in the form that pgcrypto verifies.';

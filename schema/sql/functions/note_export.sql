@@ -1,4 +1,4 @@
--- Records that a partition was exported, and where to (P5).
+-- Records that a partition was exported, and where to.
 --
 -- Error: the partition is not what the export is said to hold.
 set local role pandom_trail;
@@ -36,4 +36,4 @@ end
 $$;
 
 comment on function public.note_export(text, bigint, text, text) is
-'Records that a partition was exported, and where to. P5';
+'Records that a partition was exported, and where to.';

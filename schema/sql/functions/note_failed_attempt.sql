@@ -1,4 +1,4 @@
--- Counts a failed sign-in of an e-mail, existing or not, from an address (P3).
+-- Counts a failed sign-in of an e-mail, existing or not, from an address.
 set local role pandom_definer;
 
 create or replace function public.note_failed_attempt(email_digest bytea, address inet)
@@ -15,4 +15,4 @@ end
 $$;
 
 comment on function public.note_failed_attempt(bytea, inet) is
-'Counts a failed sign-in of an e-mail, existing or not, from an address. P3';
+'Counts a failed sign-in of an e-mail, existing or not, from an address.';

@@ -1,4 +1,4 @@
--- Records that somebody unknown was refused, up to a rate (P3, P5).
+-- Records that somebody unknown was refused, up to a rate.
 --
 -- A stranger could fill the trail with refusals. The last one within the limit says that
 -- more of the kind from this address are not recorded for a while.
@@ -36,4 +36,4 @@ end
 $$;
 
 comment on function public.note_refusal(text, uuid, text) is
-'Records that somebody was refused, up to a rate. P3 P5';
+'Records that somebody was refused, up to a rate.';

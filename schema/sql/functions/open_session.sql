@@ -1,4 +1,4 @@
--- Opens a session and a refresh token for a user (T4, P3).
+-- Opens a session and a refresh token for a user.
 --
 -- Both tokens leave the database here, once, in clear; it keeps their digests.
 set local role pandom_definer;
@@ -36,4 +36,4 @@ end
 $$;
 
 comment on function public.open_session(uuid) is
-'Opens a session and a refresh token; the tokens leave the database once. T4 P3';
+'Opens a session and a refresh token; the tokens leave the database once.';

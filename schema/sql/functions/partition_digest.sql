@@ -1,4 +1,4 @@
--- How many rows a partition has, and the digest of what read_partition() gives (P5).
+-- How many rows a partition has, and the digest of what read_partition() gives.
 --
 -- The digest is the SHA-256 of the lines' SHA-256 digests in order: a plain one over
 -- all lines would need the whole partition as one text, and that ends at 1 GB.
@@ -23,4 +23,4 @@ end
 $$;
 
 comment on function public.partition_digest(text) is
-'Rows of a partition and the digest of its export. P5';
+'Rows of a partition and the digest of its export.';

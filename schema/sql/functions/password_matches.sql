@@ -1,4 +1,4 @@
--- Whether a password belongs to an account; every answer costs the same (P3).
+-- Whether a password belongs to an account; every answer costs the same.
 --
 -- The work is always that of the most expensive hash there is, or of the present cost
 -- where that is more: bcrypt of cost n is half of n + 1, so after one of cost c those of
@@ -52,4 +52,4 @@ end
 $$;
 
 comment on function public.password_matches(public.auth_users, text, text) is
-'Whether a password belongs to an account; every answer costs the same. P3';
+'Whether a password belongs to an account; every answer costs the same.';

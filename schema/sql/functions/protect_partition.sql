@@ -1,5 +1,5 @@
 -- Gives a partition row security, FORCE, policies, the dump login's SELECT and a
--- comment; a parent passes none of them on (P2).
+-- comment; a parent passes none of them on.
 set local role pandom_trail;
 
 create or replace function public.protect_partition(log text, name text)
@@ -16,15 +16,15 @@ begin
     );
     execute format(
         'comment on policy trail_maintenance on public.%I is %L', name,
-        'The trail''s owner is under FORCE too; nobody else reaches a partition directly. P2'
+        'The trail''s owner is under FORCE too; nobody else reaches a partition directly.'
     );
     execute format('grant select on public.%I to pandom_user', name);
     execute format(
         'comment on table public.%I is %L', name,
-        'A partition of ' || log || '; reached through its parent only. T3'
+        'A partition of ' || log || '; reached through its parent only.'
     );
 end
 $$;
 
 comment on function public.protect_partition(text, text) is
-'Gives a partition row security, FORCE, policies, grants and a comment. P2';
+'Gives a partition row security, FORCE, policies, grants and a comment.';

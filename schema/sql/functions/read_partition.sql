@@ -1,4 +1,4 @@
--- A partition's rows as JSON lines, in the order of their numbers, for export (P5).
+-- A partition's rows as JSON lines, in the order of their numbers, for export.
 --
 -- The text is canonical: times in UTC, whatever the session's settings.
 set local role pandom_trail;
@@ -21,4 +21,4 @@ end
 $$;
 
 comment on function public.read_partition(text) is
-'A partition''s rows as canonical JSON lines, for export. P5';
+'A partition''s rows as canonical JSON lines, for export.';

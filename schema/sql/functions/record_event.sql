@@ -1,4 +1,4 @@
--- How an application records an event of its own (P5).
+-- How an application records an event of its own.
 --
 -- User, time and address are the database's, not the caller's; the database's own
 -- event types are refused. Errors: a reserved or malformed event type, details
@@ -55,4 +55,4 @@ end
 $$;
 
 comment on function public.record_event(text, jsonb) is
-'Records an event of the application; sets user, time and address itself. P5';
+'Records an event of the application; sets user, time and address itself.';

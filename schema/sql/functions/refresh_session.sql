@@ -1,4 +1,4 @@
--- Exchanges a refresh token for a new session and a new refresh token (P3).
+-- Exchanges a refresh token for a new session and a new refresh token.
 --
 -- Returns one row, or none when the token is unknown, used, expired, or its user
 -- inactive. A refresh token works once. Error: too many refreshes of this user.
@@ -48,4 +48,4 @@ end
 $$;
 
 comment on function public.refresh_session(text) is
-'Exchanges a refresh token, once, for a new session and refresh token. P3';
+'Exchanges a refresh token, once, for a new session and refresh token.';

@@ -1,4 +1,4 @@
--- Registers a user and sends a verification token (P3).
+-- Registers a user and sends a verification token.
 --
 -- Returns nothing, and does the same work, whether or not the e-mail is taken: the
 -- holder of a taken one gets a message that says so. Errors: a malformed e-mail, a
@@ -79,4 +79,4 @@ end
 $$;
 
 comment on function public.register(text, text, text[], jsonb, text) is
-'Registers a user and sends a verification token; says nothing about who exists. P3';
+'Registers a user and sends a verification token; says nothing about who exists.';

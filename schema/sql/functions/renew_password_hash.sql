@@ -1,4 +1,4 @@
--- Stores a hash of the present cost after a sign-in, while the password is at hand (P3).
+-- Stores a hash of the present cost after a sign-in, while the password is at hand.
 --
 -- Ends no session: the password stays what it was. One that today's rules would refuse
 -- keeps its old hash.
@@ -33,4 +33,4 @@ end
 $$;
 
 comment on function public.renew_password_hash(public.auth_users, text, text) is
-'Stores a hash of the present cost after a sign-in. P3';
+'Stores a hash of the present cost after a sign-in.';

@@ -1,4 +1,4 @@
--- Sends a token to the new e-mail that the current user asks for (P3).
+-- Sends a token to the new e-mail that the current user asks for.
 --
 -- The e-mail changes when verify_email() gets that token. Returns false without a
 -- context, for a wrong password and for a throttled attempt; the same true whether or
@@ -60,4 +60,4 @@ end
 $$;
 
 comment on function public.request_email_change(text, text, text) is
-'Sends a token to the new e-mail of the current user; verify_email() takes it. P3';
+'Sends a token to the new e-mail of the current user; verify_email() takes it.';

@@ -1,4 +1,4 @@
--- Asks for a reset token to be sent to the holder of an e-mail (P3).
+-- Asks for a reset token to be sent to the holder of an e-mail.
 --
 -- Returns nothing, whether or not the e-mail exists, and does the same for both: it puts a
 -- message aside, and whether somebody has that address is looked up when the mailer claims
@@ -35,4 +35,4 @@ end
 $$;
 
 comment on function public.request_password_reset(text) is
-'Sends a reset token to the holder of an e-mail; says nothing about who exists. P3';
+'Sends a reset token to the holder of an e-mail; says nothing about who exists.';

@@ -1,4 +1,4 @@
--- Stops everybody but an active administrator (P2); the first line of admin_* functions.
+-- Stops everybody but an active administrator; the first line of admin_* functions.
 --
 -- Returns who it is. Error: insufficient_privilege.
 set local role pandom_definer;
@@ -19,4 +19,4 @@ end
 $$;
 
 comment on function public.require_admin() is
-'Stops everybody but an active administrator; returns who it is. P2';
+'Stops everybody but an active administrator; returns who it is.';

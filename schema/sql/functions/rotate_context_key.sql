@@ -1,4 +1,4 @@
--- Makes a new key for signing contexts (P2); open transactions lose their context.
+-- Makes a new key for signing contexts; open transactions lose their context.
 set local role pandom_definer;
 
 create or replace function public.rotate_context_key()
@@ -18,4 +18,4 @@ end
 $$;
 
 comment on function public.rotate_context_key() is
-'Makes a new key for signing contexts; for the operator. P2';
+'Makes a new key for signing contexts; for the operator.';

@@ -1,4 +1,4 @@
--- Seals what has committed since the last call into blocks of the hash chain (P5).
+-- Seals what has committed since the last call into blocks of the hash chain.
 --
 -- Writers never wait: they append, and this comes after them. A row is taken when its
 -- transaction is older than every one that still runs, so that nothing can appear
@@ -134,4 +134,4 @@ end
 $$;
 
 comment on function public.seal_trail(integer) is
-'Seals what has committed into blocks of the hash chain; returns the number of rows. P5';
+'Seals what has committed into blocks of the hash chain; returns the number of rows.';

@@ -1,4 +1,4 @@
--- Puts a message into the outbox, in place of an older one of its kind (P3).
+-- Puts a message into the outbox, in place of an older one of its kind.
 --
 -- A mailbox gets only so many of a kind within message_window, whoever asks for them; the
 -- token of the last one that was sent stays good.
@@ -33,4 +33,4 @@ end
 $$;
 
 comment on function public.send_message(text, text, text, interval) is
-'Puts a message into the outbox, in place of an older one of its kind. P3';
+'Puts a message into the outbox, in place of an older one of its kind.';

@@ -1,4 +1,4 @@
--- Stores a new password of a user, encrypted where the setting says so (P1, P3).
+-- Stores a new password of a user, encrypted where the setting says so.
 --
 -- Ends the user's sessions and withdraws reset and refresh tokens: whoever knew the
 -- old password is out. Errors: a password that is too short or longer than bcrypt
@@ -29,4 +29,4 @@ end
 $$;
 
 comment on function public.set_password(uuid, text, text) is
-'Stores a new password, ends the user''s sessions and withdraws tokens. P1 P3';
+'Stores a new password, ends the user''s sessions and withdraws tokens.';

@@ -1,4 +1,4 @@
--- Keeps updated_at true on every UPDATE, whoever writes (T7).
+-- Keeps updated_at true on every UPDATE, whoever writes.
 set local role pandom_owner;
 
 create or replace function public.set_updated_at()
@@ -13,4 +13,4 @@ end
 $$;
 
 comment on function public.set_updated_at() is
-'Trigger: sets updated_at to the time of the transaction. T7';
+'Trigger: sets updated_at to the time of the transaction.';

@@ -1,8 +1,8 @@
--- Signs a user in by e-mail and password (P3).
+-- Signs a user in by e-mail and password.
 --
 -- Returns one row, or none: for an unknown e-mail, a wrong password, an inactive or
 -- unverified account and a throttled attempt alike. hash_key is needed where hashes
--- are encrypted (P1). Writes login_succeeded, login_failed or login_throttled.
+-- are encrypted. Writes login_succeeded, login_failed or login_throttled.
 set local role pandom_definer;
 
 create or replace function public.sign_in(email text, password text, hash_key text default null)
@@ -61,4 +61,4 @@ end
 $$;
 
 comment on function public.sign_in(text, text, text) is
-'Signs a user in by e-mail and password; one row, or none whatever the reason. P3';
+'Signs a user in by e-mail and password; one row, or none whatever the reason.';

@@ -1,4 +1,4 @@
--- Whether sign-in for this e-mail from this address has to wait (P3).
+-- Whether sign-in for this e-mail from this address has to wait.
 --
 -- A pair of e-mail and address that failed too often waits, longer each time, up to
 -- lock_limit. Failures from many addresses slow down every address from which the
@@ -49,4 +49,4 @@ end
 $$;
 
 comment on function public.sign_in_locked(bytea, inet) is
-'Whether sign-in for this e-mail from this address has to wait. P3';
+'Whether sign-in for this e-mail from this address has to wait.';

@@ -1,4 +1,4 @@
--- Ends the session of a token, and its user's refresh token (P3).
+-- Ends the session of a token, and its user's refresh token.
 --
 -- Returns whether there was such a session.
 set local role pandom_definer;
@@ -27,4 +27,4 @@ end
 $$;
 
 comment on function public.sign_out(text) is
-'Ends the session of a token; whether there was one. P3';
+'Ends the session of a token; whether there was one.';

@@ -1,4 +1,4 @@
--- Ends every session of the current user, and its refresh token (P3).
+-- Ends every session of the current user, and its refresh token.
 --
 -- Returns how many sessions there were.
 set local role pandom_definer;
@@ -31,4 +31,4 @@ end
 $$;
 
 comment on function public.sign_out_everywhere() is
-'Ends every session of the current user; how many there were. P3';
+'Ends every session of the current user; how many there were.';

@@ -1,4 +1,4 @@
--- A user's bcrypt hash, decrypted where it is stored encrypted (P1).
+-- A user's bcrypt hash, decrypted where it is stored encrypted.
 --
 -- Error: a hash that is encrypted and no key, or the wrong one.
 set local role pandom_definer;
@@ -26,4 +26,4 @@ end
 $$;
 
 comment on function public.stored_password_hash(public.auth_users, text) is
-'A user''s bcrypt hash, decrypted where it is stored encrypted. P1';
+'A user''s bcrypt hash, decrypted where it is stored encrypted.';

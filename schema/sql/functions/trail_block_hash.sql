@@ -1,4 +1,4 @@
--- The hash of a block: over its own columns and the hash of the block before (P5).
+-- The hash of a block: over its own columns and the hash of the block before.
 --
 -- The auditor's check computes it with a query of its own, not with this function:
 -- whoever could change the function could make any chain fit.
@@ -19,4 +19,4 @@ return sha256(record_send(row(
 )));
 
 comment on function public.trail_block_hash(public.trail_blocks) is
-'The hash of a block: over its columns and the hash of the block before. P5';
+'The hash of a block: over its columns and the hash of the block before.';

@@ -1,4 +1,4 @@
--- The table and bounds of a month's partition of the trail (P5).
+-- The table and bounds of a month's partition of the trail.
 --
 -- Error: there is no such partition, or it is the default one.
 set local role pandom_trail;
@@ -34,4 +34,4 @@ end
 $$;
 
 comment on function public.trail_partition(text) is
-'The table and bounds of a month''s partition of the trail. P5';
+'The table and bounds of a month''s partition of the trail.';

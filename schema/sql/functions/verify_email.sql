@@ -1,4 +1,4 @@
--- Verifies an account, or a new e-mail of one, by the token sent there (P3).
+-- Verifies an account, or a new e-mail of one, by the token sent there.
 --
 -- Returns whether the token was good. A token works once and expires. Error: too many
 -- calls from this address or on the server.
@@ -54,4 +54,4 @@ end
 $$;
 
 comment on function public.verify_email(text) is
-'Verifies an account, or its new e-mail, by the token sent there. P3';
+'Verifies an account, or its new e-mail, by the token sent there.';

@@ -1,4 +1,4 @@
--- Whoever changes a role or deactivates an account leaves a trace and ends sessions (T5, P3).
+-- Whoever changes a role or deactivates an account leaves a trace and ends sessions.
 set local role pandom_definer;
 
 create or replace function public.watch_account()
@@ -34,4 +34,4 @@ end
 $$;
 
 comment on function public.watch_account() is
-'Trigger: traces role changes and deactivations, ends the sessions of the latter. T5 P3';
+'Trigger: traces role changes and deactivations, ends the sessions of the latter.';

@@ -1,4 +1,4 @@
--- Writes one event of the database's own into the trail (P4, P5, T5).
+-- Writes one event of the database's own into the trail.
 --
 -- Only the account functions may call it: unlike record_event() it takes the
 -- actor and reserved event types as given.
@@ -34,4 +34,4 @@ end
 $$;
 
 comment on function public.write_event(text, uuid, text, text, jsonb) is
-'Writes an event of the database''s own; for the account functions only. P4 P5';
+'Writes an event of the database''s own; for the account functions only.';

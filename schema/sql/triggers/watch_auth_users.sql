@@ -1,4 +1,4 @@
--- Role changes and deactivations enter security_logs, whoever writes them (T5).
+-- Role changes and deactivations enter security_logs, whoever writes them.
 set local role pandom_owner;
 
 create or replace trigger watch_auth_users
@@ -8,4 +8,4 @@ when (old.role is distinct from new.role or old.is_active is distinct from new.i
 execute function public.watch_account();
 
 comment on trigger watch_auth_users on public.auth_users is
-'Role changes and deactivations enter security_logs. T5';
+'Role changes and deactivations enter security_logs.';

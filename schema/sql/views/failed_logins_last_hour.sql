@@ -1,4 +1,4 @@
--- Failed sign-ins of the last hour (O1); the index on (event_type, timestamp) serves it.
+-- Failed sign-ins of the last hour; the index on (event_type, timestamp) serves it.
 set local role pandom_trail;
 
 create or replace view public.failed_logins_last_hour
@@ -10,4 +10,4 @@ where
     and timestamp > now() - interval '1 hour';
 
 comment on view public.failed_logins_last_hour is
-'Number of failed sign-ins of the last hour. O1';
+'Number of failed sign-ins of the last hour.';

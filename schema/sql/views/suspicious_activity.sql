@@ -1,4 +1,4 @@
--- Users with more events in the last hour than account_settings allows (O2).
+-- Users with more events in the last hour than account_settings allows.
 set local role pandom_trail;
 
 create or replace view public.suspicious_activity
@@ -16,4 +16,4 @@ having
     );
 
 comment on view public.suspicious_activity is
-'Users with more events in the last hour than the setting allows. O2';
+'Users with more events in the last hour than the setting allows.';
