@@ -86,7 +86,7 @@ docs: ready ## make the generated reference again
 	@$(PANDOM) docs
 
 .PHONY: record
-record: ready ## note in schema/catalog.json what the revisions make, on STACK's server
+record: ready ## note in schema/catalog.json what the revisions make
 	@$(PANDOM) audit record --stack $(STACK)
 
 ## cleaning
