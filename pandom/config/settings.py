@@ -346,7 +346,7 @@ def _convert(kind: type, value: Any) -> Any:
 
 
 def _mapping(value: Any) -> dict[str, str] | None:
-    """Names with plain values; Pulumi hands them over as JSON."""
+    """Names with plain values, in one order; Pulumi hands them over as JSON, sorted."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -355,7 +355,7 @@ def _mapping(value: Any) -> dict[str, str] | None:
     if not isinstance(value, Mapping):
         return None
     plain = all(isinstance(one, str | int | float) for one in value.values())
-    return {str(name): str(one) for name, one in value.items()} if plain else None
+    return dict(sorted((str(name), str(one)) for name, one in value.items())) if plain else None
 
 
 def _read(raw: Mapping[str, object], problems: list[str]) -> dict[str, Any]:

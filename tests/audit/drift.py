@@ -545,8 +545,8 @@ DRIFT: Final[tuple[Drift, ...]] = (
     ),
     _d(
         "a policy without its check",
-        "alter policy user_isolation on public.auth_users with check (true);",
-        "policy-different:user_isolation on public.auth_users",
+        "alter policy user_isolation on public.user_profiles with check (true);",
+        "policy-different:user_isolation on public.user_profiles",
         severity="critical",
     ),
     _d(
