@@ -222,7 +222,7 @@ def row_security_exceptions() -> tuple[OpenRows, ...]:
     return tuple(
         sorted(
             OpenRows(f"{SCHEMA}.{mapper.class_.__tablename__}", role, declared.open_rows)
-            for mapper in Base.registry.mappers
+            for mapper in sorted(Base.registry.mappers, key=lambda one: one.class_.__tablename__)
             if (declared := mapper.class_.__declared__).open_rows
             for role in {allow.role for allow in declared.allow} & limited
         )

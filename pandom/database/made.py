@@ -57,7 +57,7 @@ _NARROW: Final = (
 def texts() -> dict[str, str]:
     """Every made file by its path below schema/sql."""
     found: dict[str, str] = {}
-    for mapper in Base.registry.mappers:
+    for mapper in sorted(Base.registry.mappers, key=lambda one: one.class_.__tablename__):
         found |= of_table(mapper)
     return dict(sorted(found.items()))
 
