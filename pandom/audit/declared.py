@@ -12,7 +12,6 @@ from pandom.audit.facts import PUBLIC, Fact, Facts, ident, listed, qualified, wo
 from pandom.database import settings as row_settings
 from pandom.database.settings import DatabaseSettings
 from schema import access
-from schema import models as _models  # noqa: F401 - what access reads, before anybody connects
 
 # The role that initdb makes; everything else that only it may do hangs on it.
 _SUPERUSER: Final = {

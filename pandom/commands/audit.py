@@ -158,6 +158,7 @@ def _all(args: argparse.Namespace) -> int:
     place = _find(args)
     objects = place.store(AUDITOR) if args.store else None
     containers = _containers(args, place) if args.host else None
+    importlib.import_module("schema.models")  # what the declaration reads, before anybody connects
     if args.store:
         importlib.import_module("minio")  # before two threads would import it at once
     with catalog.connect(place.dsn) as connection:

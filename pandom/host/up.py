@@ -18,7 +18,7 @@ from typing import Any, Final
 from pandom.audit import accepted
 from pandom.audit.findings import Finding
 from pandom.config.settings import Settings, refuse_change
-from pandom.database import declaration, revisions
+from pandom.database import revisions
 from pandom.database.restore import restoring
 from pandom.database.revisions import Revision
 from pandom.host import explain, health, identity, keys, lock, ports, repair, superuser, verdict
@@ -103,6 +103,8 @@ class _Up:
                 reading = beside.submit(self._pulumi.export, secrets=True)
             self._revisions = revisions.every()
             verdict.prepare()
+            from pandom.database import declaration  # with the models, which take long
+
             declaration.check()
             recorded = self._stack.recorded()
             identity.refuse_renamed(self._stack.name, recorded)

@@ -219,7 +219,11 @@ def health_of(name: str, as_json: bool = False) -> int:
     from pandom.host.access import outputs_of
 
     stack = Stack(name)
-    found = look(stack, Engine(name), outputs_of(stack))
+    with ThreadPoolExecutor() as beside:
+        # Imports go on while Pulumi reads its state.
+        reading = beside.submit(outputs_of, stack)
+        prepare()
+        found = look(stack, Engine(name), reading.result())
     if as_json:
         print(found.as_json())
     else:
