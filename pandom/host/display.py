@@ -58,9 +58,10 @@ class _Group:
 class Display:
     """Receives events and prints lines; counts what changed."""
 
-    def __init__(self, prefix: str = "", planned: bool = False) -> None:
-        """``prefix`` tells apart the operations of one run; ``planned`` is a preview."""
-        self._prefix = prefix
+    def __init__(self, prefix: str = "", planned: bool = False, failed: str = "FAILED") -> None:
+        """``prefix`` tells apart the operations of one run; ``planned`` is a preview; ``failed``
+        is the word for what the run goes on from."""
+        self._prefix, self._failed = prefix, failed
         self._words = _PLANNED if planned else _DONE
         self._lines = Lines()
         self._groups: dict[str, _Group] = {}
@@ -107,7 +108,7 @@ class Display:
         group = self._groups.pop(name)
         parts = [f"{count} {word}" for word, count in sorted(group.done.items())]
         if group.failed:
-            parts.append("FAILED")
+            parts.append(self._failed)
         self._lines.end(self._prefix + name, time.monotonic() - group.started, ", ".join(parts))
 
     def close(self) -> None:

@@ -288,7 +288,8 @@ class _Up:
         refresh: bool = True,
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        display = Display(prefix)
+        # A server that is taken over has roles that the new state must adopt first.
+        display = Display(prefix, failed="there already" if self._adopting else "FAILED")
         self._before = {one.id for one in self._engine.containers()}
         try:
             self._pulumi.operate(
@@ -322,7 +323,8 @@ class _Up:
         names = superuser.candidates(exported, settings.opt_in)
         if not names:
             return False
-        say(f"  adopting what an interrupted run left: {', '.join(names)}")
+        what = "what is there" if self._adopting else "what an interrupted run left"
+        say("  " + shorten(f"adopting {what}: {', '.join(names)}", WIDTH - 2))
         superuser.give_adopted(exported, names)
         self._operate("adopt: ", variables=superuser.variables(names))
         return True

@@ -383,8 +383,9 @@ def prune(stack: RunningStack, part: str) -> None:
 
 
 @pytest.mark.requirement("B2", "M4")
+@pytest.mark.parametrize("rounds", [2, pytest.param(3, marks=pytest.mark.soak)])
 def test_red_stays_red_until_the_revision_is_mended(
-    own: RunningStack, second_clone: Pandom
+    own: RunningStack, second_clone: Pandom, rounds: int
 ) -> None:
     versions = second_clone.root / "migrations" / "versions"
     last = max(path.name.split("_")[0] for path in versions.glob("[0-9]*.py"))
@@ -402,8 +403,8 @@ def test_red_stays_red_until_the_revision_is_mended(
     texts.mkdir()
     (texts / "broken.sql").write_text("select public.no_such_function();\n")
     (texts / "down.sql").write_text("select 1;\n")
-    for number in range(2):
-        if number == 1:
+    for number in range(rounds):
+        if number == 2:
             prune(own, "migration")
         said = second_clone("up", "--stack", own.name, code=1).stderr
         assert "migration job failed" in said
