@@ -216,13 +216,13 @@ def row_security_exceptions() -> tuple[OpenRows, ...]:
     forced, and a policy that names the role; a view is security_invoker. Converging the
     privileges is refused otherwise, and control 4.7 of the audit fails.
     """
-    from schema.models import Base
+    from schema.models import mappers
 
     limited = {role.name for role in ROLES if role.login and not role.bypass_rls}
     return tuple(
         sorted(
             OpenRows(f"{SCHEMA}.{mapper.class_.__tablename__}", role, declared.open_rows)
-            for mapper in sorted(Base.registry.mappers, key=lambda one: one.class_.__tablename__)
+            for mapper in mappers()
             if (declared := mapper.class_.__declared__).open_rows
             for role in {allow.role for allow in declared.allow} & limited
         )
@@ -282,10 +282,10 @@ def _execute(role: str, *functions: str) -> tuple[Grant, ...]:
 def table_grants() -> tuple[Grant, ...]:
     """Privileges on tables, and what their triggers and dumps need, as the models declare."""
     # Takes 0.3 s, which the commands that ask for no privilege do without.
-    from schema.models import Base
+    from schema.models import mappers
 
     found = []
-    for mapper in sorted(Base.registry.mappers, key=lambda one: one.class_.__tablename__):
+    for mapper in mappers():
         table, declared = mapper.local_table, mapper.class_.__declared__
         name = f"{SCHEMA}.{mapper.class_.__tablename__}"
         readable = tuple(

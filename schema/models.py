@@ -41,7 +41,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import INET, JSONB, UUID
 from sqlalchemy.dialects.postgresql.base import ischema_names
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, mapped_column, relationship
 from sqlalchemy.types import UserDefinedType
 
 from schema import limits
@@ -983,3 +983,8 @@ class ContextKey(Base):
     created_at: Mapped[datetime] = mapped_column(
         _MOMENT, server_default=_NOW, comment="When the key was made."
     )
+
+
+def mappers() -> list[Mapper[Any]]:
+    """The models by the names of their tables; SQLAlchemy keeps them in a set."""
+    return sorted(Base.registry.mappers, key=lambda one: one.class_.__tablename__)

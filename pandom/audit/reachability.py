@@ -50,6 +50,8 @@ _VERBS: Final = frozenset(
     }
 )
 _TRAIL: Final = f"table {access.TRAIL_TABLES[0]}"
+_PAST: Final = "past row security"
+_ALL_ROWS: Final = "all rows"
 _POLICY_OF: Final = {"SELECT", "INSERT", "UPDATE", "DELETE"}
 
 
@@ -372,14 +374,6 @@ def _enters(found: AccessGraph, reached: Iterable[str], name: str) -> bool:
     )
 
 
-def some_rows(
-    found: AccessGraph, role: str, reached: Iterable[str], privilege: str, name: str
-) -> bool:
-    """Whether policies leave ``role`` only some of the table's rows."""
-    note = rows_left(found, role, reached, privilege, name)
-    return bool(note) and not note.startswith(("past", "all rows"))
-
-
 def rows_left(
     found: AccessGraph, role: str, reached: Iterable[str], privilege: str, name: str
 ) -> str:
@@ -389,9 +383,9 @@ def rows_left(
     if privilege not in _POLICY_OF or flags is None or flags["enabled"] != "true":
         return ""
     if found.bypasses(role):
-        return "past row security (BYPASSRLS)"
+        return f"{_PAST} (BYPASSRLS)"
     if found.owners.get(table) in set(reached) and flags["forced"] != "true":
-        return "past row security (owner, not forced)"
+        return f"{_PAST} (owner, not forced)"
     known = {*reached, PUBLIC}
     admitting = [
         policy
@@ -401,8 +395,13 @@ def rows_left(
     names = ", ".join(sorted(policy["name"].rpartition(" on ")[0] for policy in admitting))
     text = "with check" if privilege == "INSERT" else "using"
     if any(policy[text] == "true" for policy in admitting):
-        return f"all rows by policy {names}"
+        return f"{_ALL_ROWS} by policy {names}"
     return f"rows of policy {names}" if admitting else "no row: no policy"
+
+
+def only_some(left: str) -> bool:
+    """Whether what ``rows_left`` says of a table means some of its rows only."""
+    return bool(left) and not left.startswith((_PAST, _ALL_ROWS))
 
 
 def _functions(found: AccessGraph, privilege: str, name: str) -> list[AccessPath]:

@@ -20,7 +20,7 @@ from typing import Final
 from pandom.audit.catalog import Observed
 from pandom.audit.facts import PUBLIC
 from pandom.audit.findings import SEVERITIES, Finding
-from pandom.audit.reachability import AccessGraph, every_login, rows_left, some_rows
+from pandom.audit.reachability import AccessGraph, every_login, only_some, rows_left
 from pandom.audit.run import Report
 from pandom.runtime.errors import DONE
 from schema import access
@@ -288,7 +288,7 @@ class _Cells:
             for word in sorted(own | part | reached)
             if (left := rows_left(self._found, role, inherited_roles, word, name))
         }
-        some = {word for word in rows if some_rows(self._found, role, inherited_roles, word, name)}
+        some = {word for word, left in rows.items() if only_some(left)}
         return _Cell(
             own, part, frozenset(reached - own), "; ".join(notes), rows, frozenset(some - reached)
         )

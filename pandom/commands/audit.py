@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pandom.runtime import surroundings
-from pandom.runtime.errors import DONE, USAGE_ERROR, Failure, UsageError
+from pandom.runtime.errors import DONE, DRIFT, Failure, UsageError
 from schema.storage import AUDITOR, EVIDENCE
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def _compare(args: argparse.Namespace) -> int:
 
     changes = report_compare.changes(report_compare.read(args.old), report_compare.read(args.new))
     _write(args, report_compare.render(changes, as_json=args.format == "json"))
-    return USAGE_ERROR if changes else DONE
+    return DRIFT if changes else DONE
 
 
 def _watch(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from pandom.config.readers import READERS, keys_volume
 from pandom.config.settings import Settings
@@ -63,6 +63,12 @@ class Health:
     retries: int = 5
 
 
+# The janitor touches the file after each good round; three missed rounds are a fault.
+# Retention that silently never runs is the usual one.
+JANITOR_HEALTH: Final = Health(
+    ("sh", "-c", f'test -n "$(find /tmp/janitor-alive -mmin -{JANITOR_INTERVAL_S // 20})"'),
+    interval="30s",
+)
 # Two and a half rounds without a verdict are as bad as a bad one. What the command says is
 # what `pandom health` shows.
 AUDITOR_HEALTH: Final = Health(
@@ -132,10 +138,12 @@ def container_specs(settings: Settings) -> dict[str, ContainerSpec]:
         _job(settings, "migration", "migrator", 512, command=("job", "migrate")),
         _minio(settings),
         _job(settings, "storage", "storage", 256),
-        _janitor(settings),
+        _watcher(settings, "janitor", 128, ("janitor",), JANITOR_HEALTH, JANITOR_INTERVAL_S),
     ]
     if settings.profile.scheduled_audit:
-        every.append(_auditor(settings))
+        every.append(
+            _watcher(settings, "auditor", 256, ("audit", "watch"), AUDITOR_HEALTH, AUDIT_INTERVAL_S)
+        )
     return {spec.part: spec for spec in every}
 
 
@@ -230,60 +238,55 @@ def _minio(settings: Settings) -> ContainerSpec:
     )
 
 
-def _job(
-    settings: Settings, part: str, reader: str, memory_mb: int, command: tuple[str, ...] = ()
+def _operations(
+    settings: Settings, part: str, reader: str, memory_mb: int, **more: Any
 ) -> ContainerSpec:
+    """A container of the operations image, with the settings and one reader's secrets."""
     return ContainerSpec(
         stack=settings.stack,
         part=part,
         image="operations",
         uid=UID_OPERATIONS,
         memory_mb=memory_mb,
+        mounts=(secrets_of(reader),),
+        **more,
+    )
+
+
+def _job(
+    settings: Settings, part: str, reader: str, memory_mb: int, command: tuple[str, ...] = ()
+) -> ContainerSpec:
+    return _operations(
+        settings,
+        part,
+        reader,
+        memory_mb,
         command=command or ("job", part),
         environment=job_environment(settings),
-        mounts=(secrets_of(reader),),
         one_shot=True,
     )
 
 
-def _janitor(settings: Settings) -> ContainerSpec:
-    return ContainerSpec(
-        stack=settings.stack,
-        part="janitor",
-        image="operations",
-        uid=UID_OPERATIONS,
-        memory_mb=128,
-        command=("janitor",),
+def _watcher(
+    settings: Settings,
+    part: str,
+    memory_mb: int,
+    command: tuple[str, ...],
+    health: Health,
+    every_s: int,
+) -> ContainerSpec:
+    """Does its work every so many seconds; `up` does not wait for its first verdict."""
+    return _operations(
+        settings,
+        part,
+        part,
+        memory_mb,
+        command=command,
         environment={
             **job_environment(settings),
-            "PANDOM_JANITOR_INTERVAL_S": str(JANITOR_INTERVAL_S),
+            f"PANDOM_{part.upper()}_INTERVAL_S": str(every_s),
         },
-        mounts=(secrets_of("janitor"),),
-        # The janitor touches the file after each good round; three missed rounds are a
-        # fault. Retention that silently never runs is the usual one.
-        health=Health(
-            ("sh", "-c", f'test -n "$(find /tmp/janitor-alive -mmin -{JANITOR_INTERVAL_S // 20})"'),
-            interval="30s",
-        ),
-        health_wait_s=0,
-        restart=settings.profile.restart,
-    )
-
-
-def _auditor(settings: Settings) -> ContainerSpec:
-    return ContainerSpec(
-        stack=settings.stack,
-        part="auditor",
-        image="operations",
-        uid=UID_OPERATIONS,
-        memory_mb=256,
-        command=("audit", "watch"),
-        environment={
-            **job_environment(settings),
-            "PANDOM_AUDITOR_INTERVAL_S": str(AUDIT_INTERVAL_S),
-        },
-        mounts=(secrets_of("auditor"),),
-        health=AUDITOR_HEALTH,
+        health=health,
         health_wait_s=0,
         restart=settings.profile.restart,
     )

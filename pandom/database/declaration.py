@@ -20,7 +20,7 @@ from pandom.runtime.errors import UsageError
 from pandom.runtime.paths import ROOT
 from schema import access
 from schema.declare import EVENTS, READABLE, Allow, OnTrail, Table, Word
-from schema.models import Base
+from schema.models import Base, mappers
 
 _PREPARER: Final = sqlalchemy.create_engine("postgresql+psycopg://").dialect.identifier_preparer
 # What GRANT knows on a table. TRUNCATE asks no policy, and a TRIGGER runs as whoever writes.
@@ -33,7 +33,7 @@ def check(*, files: bool = True) -> None:
 
     Who writes the made files anew asks without.
     """
-    found = mistakes(Base.registry.mappers)
+    found = mistakes(mappers())
     found += _by_hand() + ([] if found or not files else _stale_policies())
     if found:
         raise UsageError(
@@ -43,10 +43,10 @@ def check(*, files: bool = True) -> None:
         )
 
 
-def mistakes(mappers: Iterable[Mapper[Base]]) -> list[str]:
+def mistakes(models: Iterable[Mapper[Base]]) -> list[str]:
     """What is wrong in the models, in the order of their lines."""
     found = []
-    for mapper in mappers:
+    for mapper in models:
         wrong = list(_of_model(mapper))
         if not wrong:
             continue  # to find lines takes a while

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapper
 from pandom.runtime.paths import ROOT
 from schema import access
 from schema.declare import OnTrail, Table
-from schema.models import Base
+from schema.models import Base, mappers
 
 FOLDER: Final = ROOT / "schema" / "sql"
 MARK: Final = "-- Made from schema/models.py by `pandom docs`."
@@ -57,7 +57,7 @@ _NARROW: Final = (
 def texts() -> dict[str, str]:
     """Every made file by its path below schema/sql."""
     found: dict[str, str] = {}
-    for mapper in sorted(Base.registry.mappers, key=lambda one: one.class_.__tablename__):
+    for mapper in mappers():
         found |= of_table(mapper)
     return dict(sorted(found.items()))
 

@@ -19,7 +19,7 @@ from pandom.host.stack import Stack
 from pandom.host.state import ROLE, State
 from pandom.host.up import toolchain_variables
 from pandom.runtime import passphrase
-from pandom.runtime.errors import DONE, USAGE_ERROR, Failure, UsageError
+from pandom.runtime.errors import DONE, DRIFT, Failure, UsageError
 from pandom.runtime.paths import list_stacks
 from pandom.runtime.progress import say
 
@@ -84,7 +84,7 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
         return DONE
     text = ", ".join(f"{word} {count}" for word, count in sorted(changes.items()))
     say(f"\nStack {name}: {text}.")
-    return USAGE_ERROR if expect_no_changes else DONE
+    return DRIFT if expect_no_changes else DONE
 
 
 def _pending(there: Sequence[Revision], applied: Applied | None, engine: Engine) -> int:

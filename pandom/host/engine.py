@@ -13,7 +13,8 @@ import docker
 import docker.errors
 import requests
 
-from pandom.config.readers import READERS
+from pandom.config.container_specs import container_specs
+from pandom.config.settings import load
 from pandom.host.identity import Thing
 from pandom.runtime import docker_endpoint
 from pandom.runtime.docker_endpoint import DockerSilent
@@ -21,11 +22,6 @@ from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK, resource_name
 
 _TIMEOUT_S: Final = 30
-# The parts after which containers and volumes are named.
-_CONTAINERS: Final = (
-    *("keys", "postgres", "minio", "cluster", "storage", "migration", "janitor", "auditor"),
-)
-_VOLUMES: Final = ("data", "objects", "keys-ca", *(f"keys-{reader}" for reader in READERS))
 _NOTHING: Final = "/bin/sh -c #(nop)"  # a step that only sets something
 _STOP_S: Final = 20  # below the client's own limit
 _YOUNG: Final = timedelta(minutes=2)  # twice the longest pause between two restarts
@@ -181,7 +177,10 @@ class Engine:
 
     def namesakes(self, stack: str) -> list[Thing]:
         """Containers and volumes with a name of the stack's that do not carry its label."""
-        names = {resource_name(stack, part) for part in (*_CONTAINERS, *_VOLUMES)}
+        specs = container_specs(load(stack, {})).values()
+        parts = {spec.part for spec in specs}
+        parts |= {mount.volume for spec in specs for mount in spec.mounts}
+        names = {resource_name(stack, part) for part in parts}
         containers = self.client.api.containers(all=True)
         found = [
             Thing("container", one["Id"], name.lstrip("/"), one["Labels"] or {})

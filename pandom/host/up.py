@@ -31,7 +31,7 @@ from pandom.host.stack import Stack
 from pandom.host.state import CONTAINER, IMAGE, ROLE, State
 from pandom.host.verdict import STORE, Verdict
 from pandom.runtime import passphrase
-from pandom.runtime.errors import DONE, USAGE_ERROR, Drift, Failure
+from pandom.runtime.errors import DONE, DRIFT, Drift, Failure
 from pandom.runtime.progress import WIDTH, say, shorten, step
 from schema.access import DATABASE
 from toolchain import environment
@@ -141,7 +141,7 @@ class _Up:
             files.keep_copy(self._stack)
         found.show()
         if words := found.explanation(AGAIN):
-            raise (Drift if found.exit_code == USAGE_ERROR else Failure)(words)
+            raise (Drift if found.exit_code == DRIFT else Failure)(words)
         self._print_summary(outputs, started)
 
     def _exported(self, reading: Future[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -275,9 +275,8 @@ class _Up:
         wanted = {one.id for one in state.of_type(CONTAINER) if not one.one_shot}
         if not state.completed or not wanted or not wanted <= running:
             return False
-        outputs = {name: superuser.clear(one) for name, one in state.outputs.items()}
         try:
-            return verdict.look(self._stack, self._engine, outputs, state).exit_code == DONE
+            return self._look(state)[0].exit_code == DONE
         except KeyError:  # the outputs of an earlier version
             return False
 
@@ -346,12 +345,14 @@ class _Up:
             health.restart_unhealthy_watchers(self._engine)
             if self._changed:
                 exported = self._pulumi.export(secrets=True)
-            state = State(exported)
-            outputs = {name: superuser.clear(one) for name, one in state.outputs.items()}
-            found = verdict.look(self._stack, self._engine, outputs, state)
+            found, outputs = self._look(State(exported))
             if not found.exit_code or not self._heal(found, exported):
                 break
         return found, outputs
+
+    def _look(self, state: State) -> tuple[Verdict, Mapping[str, Any]]:
+        outputs = {name: superuser.clear(one) for name, one in state.outputs.items()}
+        return verdict.look(self._stack, self._engine, outputs, state), outputs
 
     def _heal(self, found: Verdict, exported: Mapping[str, Any]) -> bool:
         """Take back what is not as declared, by whatever made it; whether anything was done.

@@ -28,7 +28,7 @@ class Failure(PandomError):
 class Drift(PandomError):
     """Something is not as declared, and a person decides what becomes of it (exit code 2)."""
 
-    exit_code = USAGE_ERROR
+    exit_code = DRIFT
 
 
 class UsageError(PandomError):

@@ -14,7 +14,7 @@ import psycopg.errors
 import pytest
 
 from pandom.database import made
-from schema.models import Base
+from schema.models import mappers
 from tests.fixtures.databases import (
     ALICE,
     BOB,
@@ -281,7 +281,7 @@ def test_a_leaky_function_sees_no_row_of_others(shared: Database) -> None:
 def test_row_security_is_enabled_and_forced_everywhere(shared: Database) -> None:
     guarded = [
         mapper.class_.__tablename__
-        for mapper in sorted(Base.registry.mappers, key=lambda one: one.class_.__tablename__)
+        for mapper in mappers()
         if made.limited_roles(mapper.class_.__declared__)
     ]
     assert {*OWN, "trail_blocks"} <= set(guarded)
