@@ -108,7 +108,7 @@ def check(
     )
     if missing:
         return Health(tuple(findings))
-    there, applied = revisions.every(), revisions.read(connection)
+    there, applied = revisions.every(run=False), revisions.read(connection)
     head, reached = expected_head or there[-1].number, applied.reached
     other = ", ".join(one.number for one in revisions.changed(there, applied))
     said = f"; applied with other text: {other}" if other else ""

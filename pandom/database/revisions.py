@@ -64,9 +64,11 @@ class Applied:
 # -- the folder -------------------------------------------------------------------------
 
 
-def every(folder: Path | None = None) -> tuple[Revision, ...]:
+def every(folder: Path | None = None, *, run: bool = True) -> tuple[Revision, ...]:
     """The revisions in their order, after a look at the whole folder.
 
+    Without ``run`` none of them will be run: they are not imported either, which would bring
+    in all of Alembic.
     Raises: UsageError that names each file with a mistake, and the next step.
     """
     folder = folder or FOLDER
@@ -79,7 +81,7 @@ def every(folder: Path | None = None) -> tuple[Revision, ...]:
             _sql(folder, path, number, trees[number], mistakes)
     _folders(folder, {number for number, _ in files}, mistakes)
     _released(folder, {number for number, _ in files}, mistakes)
-    if not mistakes:
+    if run and not mistakes:
         for number, path in files:
             _loaded(number, path, mistakes)
     if mistakes:

@@ -74,8 +74,8 @@ class Pulumi:
         """``variables`` are the toolchain's; ours make the run recognisable."""
         self._stack, self._tools = stack, variables
 
-    def _environment(self) -> dict[str, str]:
-        """Ours as it is now, when the Docker engine has been decided on."""
+    def environment(self) -> dict[str, str]:
+        """What it runs in: ours as it is now, when the Docker engine has been decided on."""
         # Either would be preferred over the file, or change what is printed.
         unwanted = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK")
         return {
@@ -97,7 +97,7 @@ class Pulumi:
             done = subprocess.run(
                 self._command(*arguments),
                 cwd=paths.ROOT,
-                env=self._environment(),
+                env=self.environment(),
                 stdin=subprocess.DEVNULL if typed is None else None,
                 input=typed,
                 capture_output=True,
@@ -175,7 +175,7 @@ class Pulumi:
         child = subprocess.Popen(
             command,
             cwd=paths.ROOT,
-            env={**self._environment(), **(variables or {})},
+            env={**self.environment(), **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

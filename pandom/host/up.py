@@ -21,7 +21,18 @@ from pandom.config.settings import Settings, refuse_change
 from pandom.database import revisions
 from pandom.database.restore import restoring
 from pandom.database.revisions import Revision
-from pandom.host import explain, health, identity, keys, lock, ports, repair, superuser, verdict
+from pandom.host import (
+    explain,
+    health,
+    identity,
+    keys,
+    last_run,
+    lock,
+    ports,
+    repair,
+    superuser,
+    verdict,
+)
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Engine
@@ -40,6 +51,8 @@ READY_S: Final = 90.0  # crash recovery of a small database included
 AGAIN: Final = ".venv/bin/pandom up"
 # What one finding hides (an owner that is wrong) shows when that is healed.
 ROUNDS: Final = 4
+# A verdict, and the stack's outputs in clear.
+_Looked = tuple[Verdict, Mapping[str, Any]]
 # The settings of the image, which a server that is started again reads anew.
 _OF_SERVER: Final = ("setting", "connection rule")
 
@@ -91,6 +104,7 @@ class _Up:
         self._pulumi = Pulumi(stack, variables)
         self._since = datetime.now(UTC)
         self._changed = 0
+        self._given = ""  # of the run of Pulumi, see `last_run`
         self._before: set[str] = set()
         self._tried: set[str] = set()  # remedies that are of use once
 
@@ -128,8 +142,7 @@ class _Up:
                 raise explain.short(error) from error
         refuse_change(settings, State(exported).environment)
         try:
-            self._reconcile(engine, exported, settings)
-            found, outputs = self._verdict(exported)
+            found, outputs = self._reconcile(engine, exported, settings) or self._verdict(exported)
         except PulumiFailed as error:
             raise explain.failure(self._stack, error, engine, self._since, AGAIN) from error
         except KeyboardInterrupt:
@@ -142,6 +155,7 @@ class _Up:
         found.show()
         if words := found.explanation(AGAIN):
             raise (Drift if found.exit_code == DRIFT else Failure)(words)
+        last_run.remember(self._stack, self._given)
         self._print_summary(outputs, started)
 
     def _exported(self, reading: Future[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -163,7 +177,10 @@ class _Up:
             settings = files.settings(self._stack)
         return settings
 
-    def _reconcile(self, engine: Engine, exported: Mapping[str, Any], settings: Settings) -> None:
+    def _reconcile(
+        self, engine: Engine, exported: Mapping[str, Any], settings: Settings
+    ) -> _Looked | None:
+        """Make everything as declared; the verdict, if there turned out to be nothing to do."""
         state = State(exported)
         # While it runs, before anything is touched; one that is started first is asked then.
         applied = of_running(exported)
@@ -175,9 +192,9 @@ class _Up:
             self._changed += 1
         authority = keys.recorded(exported)
         with ThreadPoolExecutor() as beside:
-            asked = beside.submit(self._is_as_declared, exported)
+            asked = beside.submit(self._look_before, exported)
             keys.run_again(engine, state)
-        as_declared = asked.result()
+        before = asked.result()
         self._make_way(engine, state, settings)
         started = repair.start_stopped(engine, state)
         self._changed += len(started)
@@ -211,7 +228,11 @@ class _Up:
             self._set_passwords(exported)
             self._adopt(settings, state)
         # Where the audit saw nothing, a refresh would only read it all a second time.
-        trusted = as_declared and not self._changed and not replace
+        trusted = before is not None and not self._changed and not replace
+        self._given = last_run.inputs(self._stack, self._pulumi.environment())
+        if trusted and last_run.is_current(self._stack, self._given):
+            say("  Pulumi: nothing to do; program, settings and state are those of the last run")
+            return before
         try:
             known = repair.there(engine, state, replace)
             self._operate("", *repair.options((), known), refresh=not trusted)
@@ -222,6 +243,7 @@ class _Up:
             failed = repair.failed_jobs(engine.containers(), state)
             replace = repair.there(engine, state, dict.fromkeys([*replace, *failed]))
             self._operate("", *repair.options((), replace))
+        return None
 
     def _make_way(self, engine: Engine, state: State, settings: Settings) -> None:
         """Take away servers whose port another one is to get; their data is in volumes."""
@@ -264,8 +286,8 @@ class _Up:
             return bool(healed)
         return explain.already_there(error) and self._adopt(settings, state)
 
-    def _is_as_declared(self, exported: Mapping[str, Any]) -> bool:
-        """Whether health and audit find nothing; not asked unless everything runs."""
+    def _look_before(self, exported: Mapping[str, Any]) -> _Looked | None:
+        """The verdict, if health and audit find nothing; not asked unless everything runs."""
         state = State(exported)
         running = {
             one.id
@@ -274,11 +296,12 @@ class _Up:
         }
         wanted = {one.id for one in state.of_type(CONTAINER) if not one.one_shot}
         if not state.completed or not wanted or not wanted <= running:
-            return False
+            return None
         try:
-            return self._look(state)[0].exit_code == DONE
+            found = self._look(state)
         except KeyError:  # the outputs of an earlier version
-            return False
+            return None
+        return found if found[0].exit_code == DONE else None
 
     def _operate(
         self,
@@ -335,7 +358,7 @@ class _Up:
         if changed:
             say(f"  set passwords that were changed by hand: {', '.join(changed)}")
 
-    def _verdict(self, exported: Mapping[str, Any]) -> tuple[Verdict, Mapping[str, Any]]:
+    def _verdict(self, exported: Mapping[str, Any]) -> _Looked:
         """Look, heal what may be healed, and look again; the last verdict, and the outputs.
 
         ``exported`` is the state before the run, which holds if nothing was changed.
@@ -350,7 +373,7 @@ class _Up:
                 break
         return found, outputs
 
-    def _look(self, state: State) -> tuple[Verdict, Mapping[str, Any]]:
+    def _look(self, state: State) -> _Looked:
         outputs = {name: superuser.clear(one) for name, one in state.outputs.items()}
         return verdict.look(self._stack, self._engine, outputs, state), outputs
 

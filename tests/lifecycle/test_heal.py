@@ -72,6 +72,7 @@ def test_up_again_changes_nothing_and_says_so(own: RunningStack) -> None:
     started = time.monotonic()
     done = own.pandom("up", "--stack", own.name)
     assert "nothing changed" in done.stderr
+    assert "Pulumi: nothing to do" in done.stderr
     assert done.stdout == ""
     print(f"no-change up: {time.monotonic() - started:.1f} s")
     preview(own, 0)

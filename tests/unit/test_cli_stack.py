@@ -11,7 +11,7 @@ import pytest
 
 from pandom.config.outputs import ENV_NAMES, UNSHARED
 from pandom.config.settings import PROFILES, SettingsError, load
-from pandom.host import health, ports, repair, stack, superuser
+from pandom.host import health, last_run, ports, repair, stack, superuser
 from pandom.host.access import hidden, variables
 from pandom.host.engine import Container
 from pandom.host.stack import Stack
@@ -147,6 +147,67 @@ def test_another_states_salt_is_taken_out_of_the_file(clone: Path) -> None:
 def test_an_empty_file_is_all_defaults(clone: Path) -> None:
     Stack("dev").file.write_text("")
     assert stack.settings(Stack("dev")).postgres_port == 5432
+
+
+@pytest.fixture
+def after_a_run(clone: Path) -> tuple[Stack, dict[str, str]]:
+    """A stack whose last run was noted, and the variables of that run."""
+    for name in ("__main__.py", "Pulumi.yaml", "pyproject.toml", "requirements.txt"):
+        (clone / name).write_text(name)
+    (clone / "pandom").mkdir()
+    (clone / "pandom" / "naming.py").write_text("PROJECT = 1")
+    dev, given = Stack("dev"), {"PATH": "/tools:/bin", "PULUMI_HOME": "/home"}
+    passphrase.ensure()
+    give_state(dev)
+    stack.prepare_file(dev)
+    last_run.remember(dev, last_run.inputs(dev, given))
+    assert last_run.is_current(dev, last_run.inputs(dev, {**given, "COLUMNS": "80"}))
+    return dev, given
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "clone/pandom/naming.py",
+        "clone/pandom/new.py",
+        "clone/__main__.py",
+        "clone/stacks/Pulumi.dev.yaml",
+        "clone/stacks/templates/dev.yaml",
+        "clone/app_image/Dockerfile",
+        "state/pandom-stack/passphrase",
+        "state/pandom-stack/backend/.pulumi/stacks/pandom-stack/dev.json",
+        "state/pandom-stack/dev/applied",
+    ],
+)
+def test_whatever_pulumi_would_read_makes_it_run_again(
+    clone: Path, after_a_run: tuple[Stack, dict[str, str]], changed: str
+) -> None:
+    dev, given = after_a_run
+    path = clone.parent / changed
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("something else")
+    assert not last_run.is_current(dev, last_run.inputs(dev, given))
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"PULUMI_HOME": "/other"}, {"DOCKER_HOST": "tcp://127.0.0.1:1"}, {"PATH": "/new:/bin"}],
+)
+def test_other_tools_or_another_engine_make_pulumi_run_again(
+    after_a_run: tuple[Stack, dict[str, str]], variables: dict[str, str]
+) -> None:
+    dev, given = after_a_run
+    assert not last_run.is_current(dev, last_run.inputs(dev, {**given, **variables}))
+
+
+def test_files_that_another_stack_or_python_wrote_change_nothing(
+    clone: Path, after_a_run: tuple[Stack, dict[str, str]]
+) -> None:
+    dev, given = after_a_run
+    (clone / "stacks" / "Pulumi.other.yaml").write_text("config: {}")
+    (clone / "pandom" / "__pycache__").mkdir()
+    (clone / "pandom" / "__pycache__" / "naming.pyc").write_text("")
+    assert last_run.is_current(dev, last_run.inputs(dev, given))
 
 
 def test_forgetting_leaves_no_file(clone: Path) -> None:
