@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pandom.audit.catalog import Observed
-from pandom.audit.facts import PUBLIC, Fact, words
+from pandom.database.drift.catalog import Observed
+from pandom.database.drift.facts import PUBLIC, Fact, words
 from schema import access
 
 State = Literal["pass", "fail", "not applicable", "unknown"]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from pandom.audit import heal
-from pandom.audit.differences import Difference
-from pandom.audit.facts import PUBLIC, Facts, words
-from pandom.audit.kinds import WHOLE, WITHOUT_SQL
+from pandom.database.drift import remedies
+from pandom.database.drift.differences import Difference
+from pandom.database.drift.facts import PUBLIC, Facts, words
+from pandom.database.drift.kinds import WHOLE, WITHOUT_SQL
 from schema import access
 
 Severity = Literal["critical", "high", "medium", "low"]
@@ -98,9 +98,9 @@ def script(found: Iterable[Finding]) -> str:
 
 
 def _finding(one: Difference, expected: Facts) -> Finding:
-    safe = heal.safe(one)
-    place = heal.declared_in(one)
-    sql = None if place else heal.sql(one, expected)
+    safe = remedies.safe(one)
+    place = remedies.declared_in(one)
+    sql = None if place else remedies.sql(one, expected)
     severity, why = _weight(one)
     also = [f"{child.kind} {child.object}".strip() for child in one.because]
     actual = _text(one, one.actual)
@@ -119,7 +119,7 @@ def _finding(one: Difference, expected: Facts) -> Finding:
         advice=_not_recorded(one) if place else _advice(one, sql, safe),
         detail=one.detail,
         safe=safe and (sql is not None or one.kind in WITHOUT_SQL),
-        order=heal.rank(one),
+        order=remedies.rank(one),
     )
 
 
@@ -133,7 +133,7 @@ def _advice(one: Difference, sql: str | None, safe: bool) -> str:
 
 def _not_recorded(one: Difference) -> str:
     """What to do with an object that is declared and not in schema/catalog.json."""
-    if heal.made_by_a_revision(one):
+    if remedies.made_by_a_revision(one):
         return (
             "A revision makes it, and schema/catalog.json lacks it: `pandom audit record`, "
             "then read what changes there."

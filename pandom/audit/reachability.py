@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from pandom.audit.catalog import Observed
-from pandom.audit.facts import PUBLIC, words
+from pandom.database.drift.catalog import Observed
+from pandom.database.drift.facts import PUBLIC, words
 from pandom.runtime.errors import UsageError
 from schema import access
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-from pandom.audit.facts import words
 from pandom.audit.run import Report
+from pandom.database.drift.facts import words
 
 HEAD = ("role", "login", "kind", "object", "privilege", "grant option", "grantor", "owner")
 

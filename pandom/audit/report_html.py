@@ -17,11 +17,11 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from pandom.audit.catalog import Observed
-from pandom.audit.facts import PUBLIC
 from pandom.audit.findings import SEVERITIES, Finding
 from pandom.audit.reachability import AccessGraph, every_login, only_some, rows_left
 from pandom.audit.run import Report
+from pandom.database.drift.catalog import Observed
+from pandom.database.drift.facts import PUBLIC
 from pandom.runtime.errors import DONE
 from schema import access
 

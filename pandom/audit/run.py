@@ -9,14 +9,15 @@ from datetime import UTC, date, datetime
 
 import psycopg
 
-from pandom.audit import accepted, catalog, controls, declared, recorded, store
+from pandom.audit import accepted, controls, store
 from pandom.audit.accepted import Acceptance
-from pandom.audit.catalog import Observed
 from pandom.audit.controls import Result
-from pandom.audit.differences import differences
-from pandom.audit.facts import Facts
 from pandom.audit.findings import Finding, findings
 from pandom.audit.store import Store
+from pandom.database.drift import catalog, declared, recorded
+from pandom.database.drift.catalog import Observed
+from pandom.database.drift.differences import differences
+from pandom.database.drift.facts import Facts
 from pandom.database.settings import DatabaseSettings
 from pandom.runtime.errors import DONE, DRIFT, FAILED
 

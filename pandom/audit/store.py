@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from pandom.audit.facts import Fact, Facts, listed
+from pandom.database.drift.facts import Fact, Facts, listed
 from pandom.objectstore import (
     Account,
     Endpoint,

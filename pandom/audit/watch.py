@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from pandom.audit import accepted, anchors, catalog, report_json
+from pandom.audit import accepted, anchors, report_json
 from pandom.audit.run import run as audit
 from pandom.audit.target import AuditTarget
 from pandom.audit.trail import verify
+from pandom.database.drift import catalog
 from pandom.runtime.errors import DONE, DRIFT, FAILED, PandomError, UsageError
 from pandom.runtime.inputs import setting
 from schema.storage import AUDITOR, EVIDENCE

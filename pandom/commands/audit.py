@@ -31,9 +31,9 @@ from pandom.runtime.errors import DONE, DRIFT, Failure, UsageError
 from schema.storage import AUDITOR, EVIDENCE
 
 if TYPE_CHECKING:
-    from pandom.audit.catalog import Observed
-    from pandom.audit.facts import Facts
     from pandom.audit.target import AuditTarget
+    from pandom.database.drift.catalog import Observed
+    from pandom.database.drift.facts import Facts
 
 
 FORMATS: Final = ("terminal", "json", "sarif", "html", "csv", "sql")
@@ -150,9 +150,10 @@ def _write(args: argparse.Namespace, text: str) -> None:
 
 
 def _all(args: argparse.Namespace) -> int:
-    from pandom.audit import accepted, catalog, render
+    from pandom.audit import accepted, render
     from pandom.audit.findings import for_stack
     from pandom.audit.run import run as audit
+    from pandom.database.drift import catalog
 
     given = accepted.load(args.accepted or accepted.FILE)
     place = _find(args)
@@ -191,14 +192,15 @@ def _containers(args: argparse.Namespace, place: AuditTarget) -> Callable[[], tu
 
 
 def _observed(args: argparse.Namespace) -> Observed:
-    from pandom.audit import catalog, declared
+    from pandom.database.drift import catalog, declared
 
     with catalog.connect(_find(args).dsn) as connection:
         return catalog.read(connection, declared.OWNERS)
 
 
 def _who_can(args: argparse.Namespace) -> int:
-    from pandom.audit import catalog, declared, reachability, report_terminal
+    from pandom.audit import reachability, report_terminal
+    from pandom.database.drift import catalog, declared
 
     with catalog.connect(_find(args).dsn) as connection:
         observed = catalog.read(connection, declared.OWNERS)
@@ -217,9 +219,10 @@ def _reach(args: argparse.Namespace) -> int:
 
 
 def _trail(args: argparse.Namespace) -> int:
-    from pandom.audit import accepted, anchors, catalog, report_terminal
+    from pandom.audit import accepted, anchors, report_terminal
     from pandom.audit.archive import Archive, Evidence, Folder
     from pandom.audit.trail import verify
+    from pandom.database.drift import catalog
 
     given = accepted.load(args.accepted or accepted.FILE)
     place = _find(args)

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import docker.errors
 
-from pandom.audit.facts import Fact, Facts
 from pandom.config.container_specs import PROCESS_LIMIT, ContainerSpec, container_specs
+from pandom.database.drift.facts import Fact, Facts
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack, settings
 from pandom.host.state import IMAGE, State

@@ -23,7 +23,7 @@ from alembic.operations.ops import AlterColumnOp, DowngradeOps, ModifyTableOps, 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-from pandom.audit.heal import literal
+from pandom.database.drift.remedies import literal
 from pandom.runtime.errors import UsageError
 
 # What nobody would call a schema of theirs: the text is replaced in what the server prints.

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pandom.audit import catalog, declared, recorded
 from pandom.database import declaration, revisions
+from pandom.database.drift import catalog, declared, recorded
 from pandom.host import lock, scratch
 from pandom.host.access import outputs_of
 from pandom.host.pulumi_cli import Pulumi

@@ -16,13 +16,13 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from pandom.audit import catalog, declared, heal
-from pandom.audit.differences import differences
-from pandom.audit.facts import Fact
 from pandom.audit.findings import Finding, findings, scripts
 from pandom.audit.target import store_of
 from pandom.database import pinned
 from pandom.database.catalog_query import query
+from pandom.database.drift import catalog, declared, remedies
+from pandom.database.drift.differences import differences
+from pandom.database.drift.facts import Fact
 from pandom.database.restore import restoring
 from pandom.host.pulumi_cli import Pulumi
 from pandom.host.stack import Stack
@@ -211,7 +211,7 @@ def heal_cluster(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Fi
             if one.status != "missing" and one.kind in ("role setting", "membership")
         ]
         made = findings(wrong, wanted)
-        failed = heal.apply(server, scripts(made))
+        failed = remedies.apply(server, scripts(made))
         return [one for one in made if one.id not in failed]
 
 
@@ -225,11 +225,11 @@ def heal_row_security(exported: Mapping[str, Any], opt_in: frozenset[str]) -> li
         wrong = [
             one
             for one in differences(expected, declared.comparable(observed.facts))
-            if one.kind in ("row security", "policy") and heal.safe(one)
+            if one.kind in ("row security", "policy") and remedies.safe(one)
         ]
         made = findings(wrong, expected)
         server.autocommit = True
-        failed = heal.apply(server, scripts(made))
+        failed = remedies.apply(server, scripts(made))
         return [one for one in made if one.id not in failed]
 
 
@@ -240,7 +240,7 @@ def heal_by_sql(exported: Mapping[str, Any], found: Iterable[Finding]) -> dict[s
         if server is None:
             return {name: "the server does not answer its superuser" for name, _ in wanted}
         server.autocommit = True
-        return heal.apply(server, wanted)
+        return remedies.apply(server, wanted)
 
 
 def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from pandom.audit import accepted, anchors, catalog, report_terminal
-from pandom.audit.facts import Facts
+from pandom.audit import accepted, anchors, report_terminal
 from pandom.audit.findings import Finding, for_stack
 from pandom.audit.run import Report as Audit
 from pandom.audit.run import run as audit
 from pandom.audit.target import AuditTarget, of_outputs
 from pandom.audit.trail import Problem, heads
 from pandom.audit.trail import Verdict as Trail
+from pandom.database.drift import catalog
+from pandom.database.drift.facts import Facts
 from pandom.host import containers, health
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack

@@ -11,10 +11,10 @@ from functools import cached_property
 import psycopg
 import pytest
 
-from pandom.audit import catalog, declared, recorded
 from pandom.audit.run import Report, run
 from pandom.database import cluster, migrate
 from pandom.database.connect import Target
+from pandom.database.drift import catalog, declared, recorded
 from schema import access
 from tests.fixtures.server import Server
 

@@ -16,11 +16,12 @@ from pathlib import Path
 import fastjsonschema
 import pytest
 
-from pandom.audit import accepted, catalog
+from pandom.audit import accepted
 from pandom.audit.accepted import Acceptance, divide
 from pandom.audit.findings import script
 from pandom.audit.render import render
 from pandom.audit.run import Report, run
+from pandom.database.drift import catalog
 from pandom.runtime.errors import UsageError
 from pandom.runtime.paths import ROOT
 from tests.audit.conftest import Audit, Shipped, remade_on_failure

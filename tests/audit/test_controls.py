@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from pandom.audit import catalog, declared
-from pandom.audit.catalog import Observed, Setting
 from pandom.audit.controls import CONTROLS, Control
-from pandom.audit.facts import PUBLIC, Fact, Facts
+from pandom.database.drift import catalog, declared
+from pandom.database.drift.catalog import Observed, Setting
+from pandom.database.drift.facts import PUBLIC, Fact, Facts
 from tests.audit.conftest import Shipped
 
 BY_NUMBER = {control.number: control for control in CONTROLS}

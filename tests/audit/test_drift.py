@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from pandom.audit import catalog, heal
 from pandom.audit.findings import script, scripts
 from pandom.audit.run import run
+from pandom.database.drift import catalog, remedies
 from pandom.database.settings import DatabaseSettings
 from tests.audit.conftest import Audit, Shipped, remade_on_failure
 from tests.audit.drift import DRIFT, Drift, independent
@@ -35,7 +35,7 @@ def test_drift_is_found_named_and_healed(drift: Drift, shipped: Shipped, audit: 
         assert all(one.why and one.title and one.sql for one in found)
         # What `up` does: nothing that somebody made is dropped; all the rest is taken back.
         safe = [one for one in found if one.safe]
-        assert heal.apply(shipped.superuser, scripts(safe)) == {}
+        assert remedies.apply(shipped.superuser, scripts(safe)) == {}
         left = [one for one in found if not one.safe]
         assert bool(left) == bool(drift.up)
         for one in left:

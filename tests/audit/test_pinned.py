@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from pandom.audit import catalog, declared, recorded
 from pandom.audit.trail import verify
 from pandom.database import health, migrate
 from pandom.database.connect import Target, connect
+from pandom.database.drift import catalog, declared, recorded
 from tests.audit.conftest import Shipped
 
 LOGINS = ("pandom_auditor", "pandom_user", "pandom_migrator")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pandom.audit import catalog, declared
-from pandom.audit.catalog import Observed
 from pandom.audit.reachability import Answer, every_login, who_can
+from pandom.database.drift import catalog, declared
+from pandom.database.drift.catalog import Observed
 from pandom.runtime.errors import UsageError
 from tests.audit.conftest import Shipped
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pandom.audit import catalog, declared, facts, recorded
-from pandom.audit.catalog import Observed
 from pandom.audit.findings import script
 from pandom.audit.run import run
 from pandom.commands import cli
 from pandom.database import cluster
+from pandom.database.drift import catalog, declared, facts, recorded
+from pandom.database.drift.catalog import Observed
 from pandom.host import record, scratch
 from schema import access
 from tests.audit.conftest import Shipped, drop_database, make_database, remade_on_failure

@@ -14,10 +14,10 @@ from minio.objectlockconfig import DAYS, ObjectLockConfig
 from minio.versioningconfig import SUSPENDED, VersioningConfig
 
 from pandom.audit import store as store_facts
-from pandom.audit.differences import differences
 from pandom.audit.findings import Finding, findings
 from pandom.audit.store import Store
 from pandom.audit.target import store_of
+from pandom.database.drift.differences import differences
 from pandom.jobs.storage import converge
 from pandom.objectstore import Account, administrator, client, users
 from schema.storage import AUDITOR, EVIDENCE, MEDIA, USERS, User, buckets, evidence_bucket

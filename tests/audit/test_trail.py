@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pandom.audit import anchors, catalog
+from pandom.audit import anchors
 from pandom.audit.accepted import Acceptance
 from pandom.audit.anchors import Anchor, Head, Kept
 from pandom.audit.archive import Archive, Evidence, Folder
@@ -22,6 +22,7 @@ from pandom.audit.store import Store
 from pandom.audit.target import store_of
 from pandom.audit.trail import Verdict, verify
 from pandom.database import cluster
+from pandom.database.drift import catalog
 from pandom.objectstore import Account
 from schema.storage import AUDITOR, EVIDENCE
 from tests.audit.conftest import Shipped, drop_database, make_database

@@ -13,9 +13,10 @@ from typing import Final
 
 import psycopg
 
-from pandom.audit import catalog, trail
+from pandom.audit import trail
 from pandom.audit.run import run
 from pandom.database import cluster, migrate
+from pandom.database.drift import catalog
 from pandom.runtime.paths import ROOT
 from tests.bench import server as servers
 from tests.bench.database import Line, microseconds, quiet

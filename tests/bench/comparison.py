@@ -15,9 +15,9 @@ from typing import Final, Literal
 
 import psycopg
 
-from pandom.audit import catalog
 from pandom.audit.findings import Finding, script
 from pandom.audit.run import run
+from pandom.database.drift import catalog
 from schema import access
 from tests.audit.conftest import Shipped
 from tests.audit.drift import DRIFT, Drift, independent

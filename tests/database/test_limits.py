@@ -13,8 +13,9 @@ import psycopg
 import psycopg.errors
 import pytest
 
-from pandom.audit import catalog, trail
+from pandom.audit import trail
 from pandom.database import holders, janitor, migrate, seed
+from pandom.database.drift import catalog
 from pandom.runtime.errors import Failure
 from pandom.runtime.paths import ROOT
 from schema import limits

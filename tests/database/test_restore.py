@@ -18,12 +18,12 @@ import psycopg.errors
 import pytest
 from psycopg import sql
 
-from pandom.audit import catalog
 from pandom.audit.anchors import Head, Kept
 from pandom.audit.trail import Verdict, verify
 from pandom.database import cluster, migrate
 from pandom.database.connect import Target
 from pandom.database.converge import difference
+from pandom.database.drift import catalog
 from pandom.database.health import Health
 from pandom.database.restore import aside, prepare, restoring
 from pandom.runtime.errors import Failure, UsageError

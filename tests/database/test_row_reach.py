@@ -5,9 +5,10 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from pandom.audit import catalog, controls, declared
+from pandom.audit import controls
 from pandom.database import migrate
 from pandom.database.converge import converge, difference, open_rows
+from pandom.database.drift import catalog, declared
 from pandom.runtime.errors import Failure
 from schema import access
 from tests.fixtures.databases import Database

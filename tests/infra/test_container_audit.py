@@ -9,8 +9,8 @@ from typing import Any
 import docker
 import pytest
 
-from pandom.audit.differences import differences
 from pandom.audit.findings import Finding, findings
+from pandom.database.drift.differences import differences
 from pandom.host import containers
 from pandom.runtime.naming import KEYS_MOUNT, resource_name
 from tests.fixtures.stack import RunningStack

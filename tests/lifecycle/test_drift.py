@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pandom.audit import catalog
 from pandom.audit.run import run
+from pandom.database.drift import catalog
 from schema import access
 from tests.audit.conftest import Shipped
 from tests.audit.drift import DRIFT, Drift, independent

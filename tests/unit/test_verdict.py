@@ -7,14 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from pandom.audit import heal
-from pandom.audit.catalog import Observed
-from pandom.audit.differences import Difference, Status
 from pandom.audit.findings import Finding, findings, for_stack
 from pandom.audit.report_terminal import finding as lines_of
 from pandom.audit.run import Report as Audit
 from pandom.audit.trail import Problem
 from pandom.audit.trail import Verdict as Trail
+from pandom.database.drift import remedies
+from pandom.database.drift.catalog import Observed
+from pandom.database.drift.differences import Difference, Status
 from pandom.host import explain, health
 from pandom.host.engine import Container, Engine
 from pandom.host.verdict import Verdict
@@ -110,7 +110,7 @@ def test_what_somebody_made_waits_for_a_person(kind: str) -> None:
     one = finding(kind, "extra", "e on t")
     assert not one.safe
     assert "make up" not in one.advice
-    assert heal.safe(difference(kind, "different"))
+    assert remedies.safe(difference(kind, "different"))
 
 
 @pytest.mark.parametrize("kind", ["bucket", "container", "store user", "store policy"])

@@ -1,4 +1,4 @@
--- What PUBLIC may do with the other databases of the cluster: it should be nothing (A2).
+-- What PUBLIC may do with the other databases of the cluster: it should be nothing.
 select
     'privilege' as kind,
     'database ' || quote_ident(d.datname) as object,

@@ -1,4 +1,4 @@
--- Attributes of every role that PostgreSQL did not make itself (A1, A6, A7).
+-- Attributes of every role that PostgreSQL did not make itself.
 select 'role' as kind, r.rolname as object, a.detail, a.value
 from pg_catalog.pg_roles as r
 cross join lateral (

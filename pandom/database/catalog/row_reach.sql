@@ -1,5 +1,5 @@
 -- Who may reach rows that no policy guards: the relation, the role that holds a privilege on
--- its rows, and what is missing (P2). Judged by a control and where privileges converge.
+-- its rows, and what is missing. Judged by a control and where privileges converge.
 --
 -- Roles are the logins under row security and all that they can become. Who is, or can
 -- become, a superuser or a role with BYPASSRLS or the owner has another way in, which the

@@ -1,4 +1,4 @@
--- Row security and FORCE of every table; a parent passes neither on to its partitions (P2).
+-- Row security and FORCE of every table; a parent passes neither on to its partitions.
 select 'row security' as kind, 'table ' || c.oid::regclass as object, f.detail, f.value
 from pg_catalog.pg_class as c
 cross join lateral (

@@ -17,9 +17,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
-from pandom.audit.facts import Fact, Facts
 from pandom.database import pinned
 from pandom.database.catalog_query import names, query
+from pandom.database.drift.facts import Fact, Facts
 from pandom.runtime.errors import Failure, UsageError
 
 # Not part of every audit: asked only when the login may.

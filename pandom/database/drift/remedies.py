@@ -13,9 +13,9 @@ from typing import Final
 
 import psycopg
 
-from pandom.audit.differences import Difference
-from pandom.audit.facts import PUBLIC, Fact, Facts, ident, words
-from pandom.audit.kinds import MADE, ORDER
+from pandom.database.drift.differences import Difference
+from pandom.database.drift.facts import PUBLIC, Fact, Facts, ident, words
+from pandom.database.drift.kinds import MADE, ORDER
 from pandom.runtime.paths import ROOT
 from schema import access
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from pandom.audit import recorded
-from pandom.audit.catalog import Observed
-from pandom.audit.facts import PUBLIC, Fact, Facts, ident, listed, qualified, words
 from pandom.database import settings as row_settings
+from pandom.database.drift import recorded
+from pandom.database.drift.catalog import Observed
+from pandom.database.drift.facts import PUBLIC, Fact, Facts, ident, listed, qualified, words
 from pandom.database.settings import DatabaseSettings
 from schema import access
 

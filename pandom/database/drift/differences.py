@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from pandom.audit.facts import Fact, Facts
-from pandom.audit.kinds import CONTEXT, WHOLE
+from pandom.database.drift.facts import Fact, Facts
+from pandom.database.drift.kinds import CONTEXT, WHOLE
 
 Status = Literal["extra", "missing", "different"]
 

@@ -14,9 +14,9 @@ from collections.abc import Collection
 from functools import cache
 from typing import Final
 
-from pandom.audit.catalog import Observed
-from pandom.audit.facts import Fact, Facts
-from pandom.audit.kinds import RECORDED
+from pandom.database.drift.catalog import Observed
+from pandom.database.drift.facts import Fact, Facts
+from pandom.database.drift.kinds import RECORDED
 from pandom.runtime.paths import ROOT
 
 FILE: Final = ROOT / "schema" / "catalog.json"
