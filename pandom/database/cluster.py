@@ -16,10 +16,15 @@ from psycopg import sql
 from pandom.database import holders
 from pandom.database.connect import Target, connect, value
 from pandom.database.converge import run_file
+from pandom.database.drift import catalog, declared, remedies
+from pandom.database.drift.differences import differences
 from pandom.runtime.errors import Failure
 from pandom.runtime.paths import ROOT
 from schema import access
 
+# What of the catalogs is the whole cluster's, and what each database's own.
+CATALOGS: Final = ("memberships", "role_settings", "roles")
+_DATABASE: Final = ("default_privileges", "privileges_database", "privileges_schema")
 FILES: Final = ("extensions", "large_objects", "auditor", "trail_archive")
 _OTHER_DATABASES: Final = ("postgres", "template1")
 # Several jobs of one server must not edit the same catalog rows at once. The key is taken in
@@ -39,18 +44,24 @@ def apply_roles(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
     """
     with connection.transaction():
         _lock(connection)
-        declared = access.roles(opt_in)
-        for role in declared:
+        expected = declared.cluster(opt_in)
+        seen = declared.comparable(catalog.seen(connection, CATALOGS))
+        for one in sorted(differences(expected, seen), key=remedies.rank):
+            if (one.kind, one.status) == ("role", "missing"):
+                raise Failure(f"role {one.object} does not exist. Next: `make up`, which makes it")
+            text = remedies.sql(one, expected)
+            if text is None or not remedies.safe(one):
+                continue
             try:
                 with connection.transaction():
-                    _apply_role(connection, role)
+                    connection.execute(text.encode())
             except psycopg.errors.LockNotAvailable:
+                name = one.object.partition(" in database ")[0]
                 raise Failure(
-                    f"role {role.name} is being changed by somebody for more than "
-                    f"{holders.WAIT}: {holders.of_role(connection, role.name)}. Next: end it: "
+                    f"role {name} is being changed by somebody for more than "
+                    f"{holders.WAIT}: {holders.of_role(connection, name)}. Next: end it: "
                     f"{holders.HOW_TO_END}"
                 ) from None
-        _apply_memberships(connection, opt_in)
 
 
 def _lock(connection: psycopg.Connection) -> None:
@@ -64,88 +75,6 @@ def _lock(connection: psycopg.Connection) -> None:
             f"{holders.of_key(connection, _LOCK_KEY)}. Next: wait for it, or end it: "
             f"{holders.HOW_TO_END}"
         ) from None
-
-
-def _apply_role(connection: psycopg.Connection, role: access.Role) -> None:
-    name = sql.Identifier(role.name)
-    connection.execute(
-        sql.SQL(
-            "alter role {} with nosuperuser nocreatedb nocreaterole noreplication {} {} {} "
-            "connection limit {}"
-        ).format(
-            name,
-            sql.SQL("login" if role.login else "nologin"),
-            sql.SQL("inherit" if role.inherit else "noinherit"),
-            sql.SQL("bypassrls" if role.bypass_rls else "nobypassrls"),
-            sql.Literal(role.connection_limit),
-        )
-    )
-    # The schema is written qualified everywhere; a role's own setting could change that.
-    found = connection.execute(
-        "select d.datname from pg_catalog.pg_db_role_setting as s "
-        "inner join pg_catalog.pg_database as d on s.setdatabase = d.oid "
-        "where s.setrole = %s::regrole",
-        (role.name,),
-    ).fetchall()
-    for (database,) in found:
-        connection.execute(
-            sql.SQL("alter role {} in database {} reset all").format(name, sql.Identifier(database))
-        )
-    connection.execute(sql.SQL("alter role {} reset all").format(name))
-    for setting, wanted in role.settings.items():
-        connection.execute(
-            sql.SQL("alter role {} set {} to {}").format(
-                name, sql.Identifier(*setting.split(".")), sql.Literal(_stored(setting, wanted))
-            )
-        )
-    connection.execute(sql.SQL("comment on role {} is {}").format(name, sql.Literal(role.comment)))
-
-
-def _stored(setting: str, value: str) -> str:
-    """Seconds as milliseconds without a unit, where pulumi-postgresql reads the setting
-    back: it takes it for a number, and a refresh would fail on `30s`."""
-    return str(access.milliseconds(value)) if setting in access.PROVIDER_TIMEOUTS else value
-
-
-def _apply_memberships(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
-    ours = [role.name for role in access.roles(opt_in)]
-    declared = {(m.group, m.member): m for m in access.MEMBERSHIPS if m.member in ours}
-    found = connection.execute(
-        """
-        select
-            pg_catalog.pg_get_userbyid(m.roleid), pg_catalog.pg_get_userbyid(m.member),
-            pg_catalog.pg_get_userbyid(m.grantor),
-            m.inherit_option, m.set_option, m.admin_option
-        from pg_catalog.pg_auth_members as m
-        where pg_catalog.pg_get_userbyid(m.member) = any(%(ours)s)
-            or pg_catalog.pg_get_userbyid(m.roleid) = any(%(ours)s)
-        """,
-        {"ours": ours},
-    ).fetchall()
-    right: set[tuple[str, str]] = set()
-    for group, member, grantor, inherit, set_role, admin in found:
-        wanted = declared.get((group, member))
-        if (
-            wanted is not None
-            and (wanted.inherit, wanted.set_role, wanted.admin) == (inherit, set_role, admin)
-            and grantor == access.SUPERUSER
-        ):
-            right.add((group, member))
-        elif wanted is None or grantor != access.SUPERUSER:
-            connection.execute(
-                sql.SQL("revoke {} from {} granted by {} cascade").format(
-                    *(sql.Identifier(name) for name in (group, member, grantor))
-                )
-            )
-    for key, m in declared.items():
-        if key not in right:
-            connection.execute(
-                sql.SQL("grant {} to {} with inherit {}, set {}, admin {}").format(
-                    sql.Identifier(m.group),
-                    sql.Identifier(m.member),
-                    *(sql.SQL(str(v).lower()) for v in (m.inherit, m.set_role, m.admin)),
-                )
-            )
 
 
 def release_roles(server: Target, password: str, opt_in: frozenset[str]) -> list[str]:
@@ -201,25 +130,9 @@ def apply_grants(
     a test, a restored copy) gets them here, because none of them is cloned. With
     ``connecting`` only these logins may connect: the database is not ready for the others.
     """
-    database = value(connection, "select current_database()")
-    known = {role.name for role in access.roles(opt_in)} | {access.PUBLIC}
+    name = value(connection, "select current_database()")
+    expected = declared.database(name, opt_in, connecting)
     with connection.transaction():
-        for grant in (*access.database_grants(database), *access.SCHEMA_GRANTS):
-            if grant.role not in known:
-                continue
-            grantee = (
-                sql.SQL("public") if grant.role == access.PUBLIC else sql.Identifier(grant.role)
-            )
-            on = sql.SQL("on {} {}").format(sql.SQL(grant.kind), sql.Identifier(grant.name))
-            connection.execute(sql.SQL("revoke all {} from {}").format(on, grantee))
-            if grant.kind == "database" and connecting is not None and grant.role not in connecting:
-                continue
-            if grant.privileges:
-                words = sql.SQL(", ").join(sql.SQL(p.lower()) for p in sorted(grant.privileges))
-                connection.execute(sql.SQL("grant {} {} to {}").format(words, on, grantee))
-        for default in access.DEFAULT_PRIVILEGES:
-            connection.execute(
-                sql.SQL(
-                    "alter default privileges for role {} revoke all on {}s from public"
-                ).format(sql.Identifier(default.owner), sql.SQL(default.kind))
-            )
+        remedies.take_back(
+            connection, expected, catalog.seen(connection, _DATABASE, declared.OWNERS)
+        )

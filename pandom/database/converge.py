@@ -7,11 +7,10 @@ privileges and grant options included. Idempotent: a second run finds nothing.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, LiteralString
+from typing import Final
 
 import psycopg
 import psycopg.errors
@@ -19,6 +18,9 @@ from psycopg import sql
 
 from pandom.database.catalog_query import query
 from pandom.database.connect import granting
+from pandom.database.drift import catalog, declared, remedies
+from pandom.database.drift.differences import Difference, differences
+from pandom.database.drift.facts import Fact, Facts, listed, words
 from pandom.runtime.errors import Failure
 from pandom.runtime.paths import ROOT
 from schema import access
@@ -33,170 +35,96 @@ _NOT_YET: Final = (
     psycopg.errors.UndefinedTable,
 )
 
-# Every privilege of anyone but the owner on what our owners have in schema public;
-# acldefault() shows the implicit ones, PUBLIC's EXECUTE above all.
-_PRIVILEGES: Final = """
-with objects (kind, name, attribute, owner, acl) as (
-    select
-        case c.relkind when 'S' then 'sequence' else 'table' end,
-        pg_catalog.format('%%I.%%I', n.nspname, c.relname), null, c.relowner,
-        coalesce(c.relacl, pg_catalog.acldefault(
-            case c.relkind when 'S' then 's'::"char" else 'r'::"char" end, c.relowner))
-    from pg_catalog.pg_class as c
-    inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
-    where n.nspname = 'public' and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
-    union all
-    select
-        'table', pg_catalog.format('%%I.%%I', n.nspname, c.relname), a.attname,
-        c.relowner, a.attacl
-    from pg_catalog.pg_attribute as a
-    inner join pg_catalog.pg_class as c on a.attrelid = c.oid
-    inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
-    where n.nspname = 'public' and a.attacl is not null and not a.attisdropped
-    union all
-    select
-        'function', p.oid::regprocedure::text, null, p.proowner,
-        coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
-    from pg_catalog.pg_proc as p
-    inner join pg_catalog.pg_namespace as n on p.pronamespace = n.oid
-    where n.nspname = 'public'
-    union all
-    select
-        'type', pg_catalog.format('%%I.%%I', n.nspname, t.typname), null, t.typowner,
-        coalesce(t.typacl, pg_catalog.acldefault('T', t.typowner))
-    from pg_catalog.pg_type as t
-    inner join pg_catalog.pg_namespace as n on t.typnamespace = n.oid
-    left join pg_catalog.pg_class as c on t.typrelid = c.oid
-    where n.nspname = 'public'
-        and (t.typtype in ('e', 'd', 'r') or (t.typtype = 'c' and c.relkind = 'c'))
+_SEEN: Final = (
+    "partitions",
+    "privileges_column",
+    "privileges_function",
+    "privileges_owner",
+    "privileges_relation",
+    "privileges_type",
 )
+# What there is to grant on in schema public, as facts name it, with its owner.
+_OBJECTS: Final = """
 select
-    o.kind, o.name, o.attribute, pg_catalog.pg_get_userbyid(o.owner) as owner,
-    case a.grantee when 0 then 'public'
-        else pg_catalog.pg_get_userbyid(a.grantee) end as grantee,
-    a.privilege_type as privilege, a.is_grantable as grantable
-from objects as o
-cross join lateral pg_catalog.aclexplode(o.acl) as a
-where a.grantee <> o.owner and pg_catalog.pg_get_userbyid(o.owner) = any(%s)
+    case c.relkind
+        when 'S' then 'sequence '
+        when 'v' then 'view '
+        when 'm' then 'materialized view '
+        when 'f' then 'foreign table '
+        else 'table '
+    end || c.oid::regclass,
+    pg_catalog.pg_get_userbyid(c.relowner)
+from pg_catalog.pg_class as c
+where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+union all
+select
+    'column ' || pg_catalog.quote_ident(a.attname) || ' of ' || c.oid::regclass,
+    pg_catalog.pg_get_userbyid(c.relowner)
+from pg_catalog.pg_class as c
+inner join pg_catalog.pg_attribute as a on c.oid = a.attrelid
+where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+    and a.attnum > 0 and not a.attisdropped
+union all
+select
+    case p.prokind when 'p' then 'procedure ' when 'a' then 'aggregate ' else 'function ' end
+    || pg_catalog.replace(p.oid::regprocedure::text, ',', ', '),
+    pg_catalog.pg_get_userbyid(p.proowner)
+from pg_catalog.pg_proc as p
+where p.pronamespace = 'public'::regnamespace
+union all
+select
+    case t.typtype when 'd' then 'domain ' else 'type ' end || t.oid::regtype,
+    pg_catalog.pg_get_userbyid(t.typowner)
+from pg_catalog.pg_type as t
+where t.typnamespace = 'public'::regnamespace
 """
-
-
-@dataclass(frozen=True, order=True)
-class Privilege:
-    """One privilege of one role on one object or column."""
-
-    kind: str
-    name: str
-    attribute: str
-    grantee: str
-    privilege: str
+# Revoking from a table takes the same from its columns, and a grant option what it gave.
+_ROUNDS: Final = 3
 
 
 @dataclass(frozen=True)
-class Difference:
-    """What the catalogs have too much and too little of, against the declaration."""
+class Comparison:
+    """The privileges on objects of ours: declared, seen, and what of the declared has no object."""
 
-    extra: tuple[Privilege, ...]
-    grant_options: tuple[Privilege, ...]
-    missing: tuple[Privilege, ...]
+    expected: Facts
+    seen: Facts
+    owners: Mapping[str, str]
     absent: tuple[str, ...]
 
-    def __bool__(self) -> bool:
-        return bool(self.extra or self.grant_options or self.missing or self.absent)
+    def differences(self) -> list[Difference]:
+        """In the order in which they are taken back."""
+        return sorted(differences(self.expected, self.seen), key=remedies.rank)
 
 
-def difference(connection: psycopg.Connection, opt_in: frozenset[str] = frozenset()) -> Difference:
-    """Compares the privileges on the objects of schema public with the declaration."""
-    with connection.cursor() as cursor:
-        cursor.execute("select pg_catalog.set_config('search_path', '', true)")
-        cursor.execute(_PRIVILEGES, (list(OWNERS),))
-        found: dict[Privilege, bool] = {}
-        for kind, name, attribute, _, grantee, privilege, grantable in cursor.fetchall():
-            found[Privilege(kind, name, attribute or "", grantee, privilege)] = grantable
-    wanted, absent = _declared(connection, opt_in)
-    return Difference(
-        extra=tuple(sorted(found.keys() - wanted)),
-        grant_options=tuple(sorted(p for p in found.keys() & wanted if found[p])),
-        missing=tuple(sorted(wanted - found.keys())),
-        absent=absent,
-    )
+def compare(connection: psycopg.Connection, opt_in: frozenset[str] = frozenset()) -> Comparison:
+    """Compares the privileges on the objects of schema public with the declaration.
 
-
-def _partitions(connection: psycopg.Connection) -> tuple[str, ...]:
-    rows = connection.execute(
-        """
-        select pg_catalog.format('%%I.%%I', n.nspname, c.relname)
-        from pg_catalog.pg_inherits as i
-        inner join pg_catalog.pg_class as c on i.inhrelid = c.oid
-        inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
-        where c.relkind = 'r'
-            and i.inhparent = any(
-                array(select pg_catalog.to_regclass(t) from unnest(%s::text[]) as t)
-            )
-        """,
-        (list(access.TRAIL_TABLES),),
-    ).fetchall()
-    return tuple(sorted(row[0] for row in rows))
-
-
-def _declared(
-    connection: psycopg.Connection, opt_in: frozenset[str]
-) -> tuple[set[Privilege], tuple[str, ...]]:
-    """The declared privileges on objects and columns that exist, and what does not exist."""
-    former = {(grant.kind, grant.name) for grant in access.FORMER_GRANTS}
-    grants = (*access.object_grants(_partitions(connection), opt_in), *access.FORMER_GRANTS)
-    names = sorted({(grant.kind, grant.name) for grant in grants})
-    rows = connection.execute(
-        """
-        select d.kind, d.name, case
-            when d.kind = 'function' then pg_catalog.to_regprocedure(d.name)::text
-            when d.kind = 'type' then pg_catalog.to_regtype(d.name)::text
-            else pg_catalog.to_regclass(d.name)::text
-        end
-        from unnest(%s::text[], %s::text[]) as d (kind, name)
-        """,
-        ([kind for kind, _ in names], [name for _, name in names]),
-    ).fetchall()
-    resolved = {(kind, name): found for kind, name, found in rows}
-    columns = _columns(connection, {grant.name for grant in grants if grant.columns})
-    wanted: set[Privilege] = set()
-    absent = {
-        f"{kind} {name}"
-        for (kind, name), found in resolved.items()
-        if found is None and (kind, name) not in former
+    What does not exist yet can be granted to nobody: it is ``absent``, not different.
+    """
+    facts = catalog.seen(connection, _SEEN)
+    owners = {
+        name: owner for name, owner in connection.execute(_OBJECTS).fetchall() if owner in OWNERS
     }
-    for grant in grants:
-        name = resolved[grant.kind, grant.name]
-        if name is None:
-            continue
-        there = [one for one in grant.columns if (grant.name, one) in columns]
-        absent.update(
-            f"column {one} of {grant.kind} {grant.name}"
-            for one in grant.columns
-            if one not in there
-        )
-        wanted.update(
-            Privilege(grant.kind, name, column, grant.role, privilege)
-            for privilege in grant.privileges
-            for column in (there if grant.columns else ("",))
-        )
-    return wanted, tuple(sorted(absent))
-
-
-def _columns(connection: psycopg.Connection, tables: Iterable[str]) -> set[tuple[str, str]]:
-    """Table, as it was asked for, and column of every column that exists."""
-    return set(
-        connection.execute(
-            """
-            select t.name, a.attname
-            from unnest(%s::text[]) as t (name)
-            inner join pg_catalog.pg_attribute as a
-                on a.attrelid = pg_catalog.to_regclass(t.name)
-            where a.attnum > 0 and not a.attisdropped
-            """,
-            (sorted(tables),),
-        ).fetchall()
+    partitions = {fact.object: value for fact, value in facts.items() if fact.kind == "partition"}
+    wanted = declared.objects(partitions, opt_in, owners, access.FORMER_GRANTS)
+    former = {fact.object for fact in declared.privileges(access.FORMER_GRANTS)}
+    owned = {Fact("owner", name, "owner"): owner for name, owner in owners.items()}
+    return Comparison(
+        expected=owned | {fact: value for fact, value in wanted.items() if fact.object in owners},
+        seen=owned
+        | {
+            fact: held
+            for fact, value in facts.items()
+            if fact.kind == "privilege" and fact.object in owners and (held := _by_owner(value))
+        },
+        owners=owners,
+        absent=tuple(sorted({fact.object for fact in wanted} - owners.keys() - former)),
     )
+
+
+def _by_owner(value: str) -> str:
+    """Without what others granted: it goes with their grant option."""
+    return listed({word for word in words(value) if "/" not in word})
 
 
 def converge(
@@ -219,14 +147,26 @@ def converge(
     # With an empty path the server writes every name qualified.
     connection.execute("select pg_catalog.set_config('search_path', '', true)")
     _converge_opt_in(connection, opt_in, complete=complete)
-    found = difference(connection, opt_in)
-    if complete and found.absent:
+    changed = 0
+    for _ in range(_ROUNDS):
+        found = compare(connection, opt_in)
+        if complete and found.absent:
+            raise Failure(
+                "privileges are declared on what does not exist: "
+                f"{', '.join(found.absent)}. Next: correct schema/models.py or "
+                "schema/access.py, or make it in a revision"
+            )
+        if not (wrong := found.differences()):
+            break
+        _take_back(connection, found, wrong)
+        changed += len(wrong)
+        if all(one.status == "missing" for one in wrong):
+            break
+    else:
         raise Failure(
-            "privileges are declared on what does not exist: "
-            f"{', '.join(found.absent)}. Next: correct schema/models.py or "
-            "schema/access.py, or make it in a revision"
+            f"privileges do not become as declared: {', '.join(one.id for one in wrong)}. Next: "
+            "take them back as the superuser (`pandom audit` has the statements)"
         )
-    changed = _change(connection, found, opt_in) if found else 0
     if exposed := open_rows(connection):
         if guarded:
             raise Failure(_exposed(exposed))
@@ -262,109 +202,29 @@ def _exposed(exposed: list[tuple[str, str, str]]) -> str:
 
 def _withhold(connection: psycopg.Connection, exposed: list[tuple[str, str, str]]) -> None:
     """Takes back what an older schema, without its row security, would open."""
-    owners = _owners(connection)
+    owners = compare(connection).owners
     for name, role, _ in exposed:
-        relation = name.rpartition(" ")[2]
-        if ("table", relation) in owners and owners["table", relation] in OWNERS:
+        if name in owners:
             connection.execute(
                 sql.SQL(
                     "set local role {}; revoke all on table {} from {}; set local role none"
                 ).format(
-                    sql.Identifier(owners["table", relation]),
+                    sql.Identifier(owners[name]),
                     # The server itself quoted the name.
-                    sql.SQL(relation),
+                    sql.SQL(name.rpartition(" ")[2]),
                     sql.SQL("public") if role == "PUBLIC" else sql.Identifier(role),
                 )
             )
 
 
-def _change(connection: psycopg.Connection, found: Difference, opt_in: frozenset[str]) -> int:
-    owners = _owners(connection)
-    _run(connection, _statements(owners, found.extra, "revoke {} on {} {} from {}"))
-    _run(
-        connection,
-        _statements(
-            owners, found.grant_options, "revoke grant option for {} on {} {} from {} cascade"
-        ),
-    )
-    taken = len(found.extra) + len(found.grant_options)
-    if taken:
-        # Revoking from a table takes the same privilege from its columns, too.
-        found = difference(connection, opt_in)
-    _run(connection, _statements(owners, found.missing, "grant {} on {} {} to {}"))
-    return taken + len(found.missing)
-
-
-def _run(connection: psycopg.Connection, statements: list[sql.Composed]) -> None:
-    """All in one round trip."""
-    if statements:
-        with granting(connection):
-            connection.execute(sql.SQL("; ").join([*statements, sql.SQL("set local role none")]))
-
-
-def _owners(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
-    rows = connection.execute(
-        """
-        select 'function', p.oid::regprocedure::text, pg_catalog.pg_get_userbyid(p.proowner)
-        from pg_catalog.pg_proc as p
-        where p.pronamespace = 'public'::regnamespace
-        union all
-        select 'type', t.oid::regtype::text, pg_catalog.pg_get_userbyid(t.typowner)
-        from pg_catalog.pg_type as t
-        where t.typnamespace = 'public'::regnamespace
-        union all
-        select
-            case c.relkind when 'S' then 'sequence' else 'table' end,
-            c.oid::regclass::text, pg_catalog.pg_get_userbyid(c.relowner)
-        from pg_catalog.pg_class as c
-        where c.relnamespace = 'public'::regnamespace
-        """
-    ).fetchall()
-    return {(kind, name): owner for kind, name, owner in rows}
-
-
-def _statements(
-    owners: dict[tuple[str, str], str],
-    privileges: Iterable[Privilege],
-    statement: LiteralString,
-) -> list[sql.Composed]:
-    """GRANTs or REVOKEs, each as the objects' owner.
-
-    Objects of one owner on which a role gets the same share a statement: an empty
-    database needs a hundred and more privileges, and each statement its log line.
-    """
-    columns: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
-    for p in privileges:
-        columns[p.kind, p.name, p.grantee, p.privilege].append(p.attribute)
-    of_object: dict[tuple[str, str, str], list[tuple[str, tuple[str, ...]]]] = defaultdict(list)
-    for (kind, name, grantee, privilege), attributes in sorted(columns.items()):
-        of_object[kind, name, grantee].append((privilege, tuple(filter(None, attributes))))
-        if "" in attributes and len(attributes) > 1:
-            of_object[kind, name, grantee].append((privilege, ()))
-    shared: dict[tuple[str, str, str, tuple[tuple[str, tuple[str, ...]], ...]], list[str]]
-    shared = defaultdict(list)
-    for (kind, name, grantee), what in of_object.items():
-        shared[owners[kind, name], kind, grantee, tuple(what)].append(name)
-    return [
-        sql.SQL("set local role {}; " + statement).format(
-            sql.Identifier(owner),
-            sql.SQL(", ").join(_privilege(name, attributes) for name, attributes in what),
-            sql.SQL(kind),
-            # The server itself quoted the objects' names.
-            sql.SQL(", ").join(sql.SQL(name) for name in names),
-            sql.SQL("public") if grantee == access.PUBLIC else sql.Identifier(grantee),
-        )
-        for (owner, kind, grantee, what), names in sorted(shared.items())
+def _take_back(connection: psycopg.Connection, found: Comparison, wrong: list[Difference]) -> None:
+    """All in one round trip, each as the object's owner."""
+    texts = [
+        f"set local role {found.owners[one.object]};\n{remedies.sql(one, found.expected)}"
+        for one in wrong
     ]
-
-
-def _privilege(name: str, columns: tuple[str, ...]) -> sql.Composable:
-    """``select``, or ``select (a, b)``."""
-    if not columns:
-        return sql.SQL(name.lower())
-    return sql.SQL("{} ({})").format(
-        sql.SQL(name.lower()), sql.SQL(", ").join(map(sql.Identifier, columns))
-    )
+    with granting(connection):
+        connection.execute("\n".join([*texts, "set local role none"]).encode())
 
 
 def _converge_opt_in(

@@ -18,8 +18,7 @@ from psycopg import sql
 
 from pandom.audit.findings import Finding, findings, scripts
 from pandom.audit.target import store_of
-from pandom.database import pinned
-from pandom.database.catalog_query import query
+from pandom.database import cluster, pinned
 from pandom.database.drift import catalog, declared, remedies
 from pandom.database.drift.differences import differences
 from pandom.database.drift.facts import Fact
@@ -188,10 +187,6 @@ def silence_logins(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[
     return silenced
 
 
-# The catalogs' queries for what is the whole cluster's.
-_CLUSTER: Final = ("roles", "role_settings", "memberships")
-
-
 def heal_cluster(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Finding]:
     """Take back settings and memberships that would stop Pulumi itself: a database that is
     read-only, a role that becomes another one, a grant that only CASCADE revokes.
@@ -202,8 +197,7 @@ def heal_cluster(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Fi
         if server is None:
             return []
         server.autocommit = True
-        rows = [row for name in _CLUSTER for row in server.execute(query(name))]
-        found = declared.comparable({Fact(*row[:3]): row[3] for row in rows})
+        found = declared.comparable(catalog.seen(server, cluster.CATALOGS))
         wanted = declared.cluster(opt_in)
         wrong = [
             one

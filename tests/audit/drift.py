@@ -153,6 +153,13 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "role-different:pandom_janitor",
         severity="medium",
     ),
+    _d(
+        "another comment on a role",
+        "comment on role pandom_janitor is 'does whatever it likes';",
+        "role-different:pandom_janitor",
+        severity="medium",
+        compared=False,
+    ),
     # -- settings of roles -----------------------------------------------------------------
     _d(
         "a role's declared setting is gone",
@@ -170,6 +177,12 @@ DRIFT: Final[tuple[Drift, ...]] = (
         "a role's search_path",
         "alter role pandom_app set search_path = evil, public;",
         "role-setting-extra:pandom_app:search_path",
+    ),
+    _d(
+        "a role's setting in another database",
+        "alter role pandom_mailer in database template1 set search_path = evil;",
+        "role-setting-extra:pandom_mailer in database template1:search_path",
+        compared=False,
     ),
     _d(
         "a role's setting in this database",

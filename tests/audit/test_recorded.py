@@ -131,7 +131,7 @@ def test_privileges_on_columns_that_are_words_of_sql(shipped: Shipped) -> None:
     grant = access.Grant(
         "table", "public.audit_logs", "pandom_janitor", frozenset({"SELECT"}), ("timestamp", "id")
     )
-    wanted = declared.privileges([grant], observed.facts)
+    wanted = declared.privileges([grant], [fact.object for fact in observed.facts])
     with remade_on_failure(shipped):
         shipped.execute('grant select ("timestamp", id) on public.audit_logs to pandom_janitor;')
         with catalog.connect(shipped.server.dsn("pandom_auditor", shipped.name)) as connection:

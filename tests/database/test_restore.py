@@ -22,7 +22,7 @@ from pandom.audit.anchors import Head, Kept
 from pandom.audit.trail import Verdict, verify
 from pandom.database import cluster, migrate
 from pandom.database.connect import Target
-from pandom.database.converge import difference
+from pandom.database.converge import compare
 from pandom.database.drift import catalog
 from pandom.database.health import Health
 from pandom.database.restore import aside, prepare, restoring
@@ -178,7 +178,7 @@ def test_a_dump_restores_without_an_error_and_equals_its_source(
             == 2
         )
         with restored.connect("pandom_migrator") as connection:
-            assert not difference(connection, factory.opt_in)
+            assert not compare(connection, factory.opt_in).differences()
         # The operator's way to the owners is closed again.
         for role in ("pandom_trail", "pandom_definer", "pandom_migrator"):
             with (

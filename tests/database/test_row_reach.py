@@ -7,7 +7,7 @@ import pytest
 
 from pandom.audit import controls
 from pandom.database import migrate
-from pandom.database.converge import converge, difference, open_rows
+from pandom.database.converge import compare, converge, open_rows
 from pandom.database.drift import catalog, declared
 from pandom.runtime.errors import Failure
 from schema import access
@@ -227,7 +227,7 @@ def test_a_grant_on_a_column_of_a_later_revision_waits_for_it(
     _grant(monkeypatch, later, _NOTES)
     with database.connect("pandom_migrator") as connection:
         assert converge(connection, database.opt_in, complete=False) == 0
-        with pytest.raises(Failure, match=r"column device of table public\.sessions, table pub"):
+        with pytest.raises(Failure, match=r"column device of public\.sessions, table pub"):
             converge(connection, database.opt_in)
     monkeypatch.undo()
     _grant(monkeypatch, later)
@@ -235,4 +235,4 @@ def test_a_grant_on_a_column_of_a_later_revision_waits_for_it(
         connection.execute("alter table public.sessions add column device text")
     with database.connect("pandom_migrator") as connection:
         assert converge(connection, database.opt_in) == 1
-        assert not difference(connection, database.opt_in)
+        assert not compare(connection, database.opt_in).differences()

@@ -1,4 +1,4 @@
--- What ALTER ROLE ... SET and ALTER DATABASE ... SET fix; of this database and of all.
+-- What ALTER ROLE ... SET fixes, in any database, and ALTER DATABASE ... SET in this one.
 select
     'role setting' as kind,
     case
@@ -13,4 +13,4 @@ from pg_catalog.pg_db_role_setting as s
 cross join lateral unnest(s.setconfig) as c (entry)
 left join pg_catalog.pg_database as d on s.setdatabase = d.oid
 left join pg_catalog.pg_roles as r on s.setrole = r.oid
-where s.setdatabase = 0 or d.datname = current_database();
+where s.setrole <> 0 or s.setdatabase = 0 or d.datname = current_database();

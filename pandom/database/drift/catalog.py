@@ -122,6 +122,16 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
     )
 
 
+def seen(connection: psycopg.Connection, names: Sequence[str], owners: Sequence[str] = ()) -> Facts:
+    """The facts of some queries only, for a job that makes just these as declared.
+
+    In the caller's transaction, where names are written qualified from now on.
+    """
+    connection.execute("select pg_catalog.set_config('search_path', '', true)")
+    rows = connection.execute(_union(tuple(names)), {"owners": list(owners)}).fetchall()
+    return {Fact(*row[:3]): row[3] for row in rows}
+
+
 def functions_naming(connection: psycopg.Connection, words: Sequence[str]) -> frozenset[str]:
     """The functions whose body has all the words: a table as schema.name, and a column."""
     # With an empty path the server writes every name qualified.

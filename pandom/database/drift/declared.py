@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from pandom.database import settings as row_settings
@@ -24,6 +24,7 @@ _SUPERUSER: Final = {
     "bypass row security": "true",
     "connection limit": "-1",
     "valid until": "always",
+    "comment": "",
 }
 
 OWNERS: Final = tuple(sorted({entry.owner for entry in access.DEFAULT_PRIVILEGES}))
@@ -49,10 +50,11 @@ def facts(
     known = recorded.load() if known is None else known
     found.update(_recorded(known, partitions, roles | {access.SUPERUSER, PUBLIC}))
     found[Fact("owner", f"database {observed.database}", "owner")] = access.SUPERUSER
-    found.update(privileges(_grants(observed, partitions, opt_in, roles), found))
+    relations = [fact.object for fact in found if fact.kind == "owner"]
+    found.update(objects(partitions, opt_in, relations))
+    found.update(database(observed.database, opt_in))
     found[Fact("database", observed.database, "connection limit")] = "-1"
     found[Fact("database", observed.database, "template")] = "false"
-    found.update(_default_privileges())
     found.update(_setting_rows(observed, settings))
     return comparable(found)
 
@@ -76,6 +78,7 @@ def _roles(opt_in: frozenset[str]) -> Facts:
             "bypass row security": _flag(role.bypass_rls),
             "connection limit": str(role.connection_limit),
             "valid until": "always",
+            "comment": role.comment,
         }
         found.update((Fact("role", role.name, key), value) for key, value in attributes.items())
         found.update(
@@ -159,39 +162,52 @@ def _recorded(known: Facts, partitions: Mapping[str, str], roles: frozenset[str]
     return found
 
 
-def _grants(
-    observed: Observed,
+def objects(
     partitions: Mapping[str, str],
     opt_in: frozenset[str],
-    roles: frozenset[str],
-) -> Iterable[access.Grant]:
+    relations: Iterable[str],
+    former: Iterable[access.Grant] = (),
+) -> Facts:
+    """The privileges on tables, functions and types; ``former`` are granted besides.
+
+    ``partitions`` have their parents. ``relations`` say what is a view: the declaration, as
+    GRANT does, calls one a table.
+    """
     trail = tuple(name for name, parent in partitions.items() if parent in access.TRAIL_TABLES)
-    yield from access.object_grants(trail, opt_in)
-    yield from (
+    return privileges((*access.object_grants(trail, opt_in), *former), relations)
+
+
+def database(name: str, opt_in: frozenset[str], connecting: Collection[str] | None = None) -> Facts:
+    """The privileges on a database and its schema, and those of objects made later.
+
+    With ``connecting`` only these logins may connect.
+    """
+    known = {role.name for role in access.roles(opt_in)} | {access.PUBLIC}
+    grants = [
         grant
-        for grant in (*access.database_grants(observed.database), *access.SCHEMA_GRANTS)
-        if grant.role in roles
-    )
+        for grant in (*access.database_grants(name), *access.SCHEMA_GRANTS)
+        if grant.role in known
+        and (grant.kind != "database" or connecting is None or grant.role in connecting)
+    ]
+    return privileges(grants) | _default_privileges()
 
 
-def privileges(grants: Iterable[access.Grant], declared: Facts) -> Facts:
-    """Grants as facts; ``declared`` says which of their tables are views."""
-    # The declaration calls a view a table, as GRANT does.
-    views = {
-        fact.object.removeprefix("view "): fact.object
-        for fact in declared
-        if fact.kind == "owner" and fact.object.startswith("view ")
-    }
+def privileges(grants: Iterable[access.Grant], relations: Iterable[str] = ()) -> Facts:
+    """Grants as facts; ``relations`` as in ``objects``."""
+    views = {name.removeprefix("view "): name for name in relations if name.startswith("view ")}
     found: Facts = {}
     for grant in grants:
-        written = grant.name if grant.kind in ("database", "schema") else qualified(grant.name)
+        plain = grant.kind in ("database", "schema")
+        written = ident(grant.name) if plain else qualified(grant.name)
         name = f"{grant.kind} {written}"
         if grant.kind == "table":
             name = views.get(written, name)
-        objects = [f"column {ident(column)} of {written}" for column in grant.columns] or [name]
-        for one in objects:
-            fact = Fact("privilege", one, grant.role)
-            found[fact] = listed(words(found.get(fact, "")) | grant.privileges)
+        role = PUBLIC if grant.role == access.PUBLIC else grant.role
+        for one in [f"column {ident(column)} of {written}" for column in grant.columns] or [name]:
+            fact = Fact("privilege", one, role)
+            held = words(found.get(fact, "")) | grant.privileges
+            if held:
+                found[fact] = listed(held)
     return found
 
 

@@ -13,7 +13,8 @@ from typing import Final
 
 import psycopg
 
-from pandom.database.drift.differences import Difference
+from pandom.database.connect import granting
+from pandom.database.drift.differences import Difference, differences
 from pandom.database.drift.facts import PUBLIC, Fact, Facts, ident, words
 from pandom.database.drift.kinds import MADE, ORDER
 from pandom.runtime.paths import ROOT
@@ -125,6 +126,19 @@ def safe(one: Difference) -> bool:
     return (one.kind, one.status) != ("role", "missing")
 
 
+def take_back(connection: psycopg.Connection, expected: Facts, seen: Facts) -> int:
+    """Run the SQL of all safe differences, in the caller's transaction; returns their number.
+
+    Raises: Failure when a GRANT or REVOKE has no effect.
+    """
+    found = sorted(filter(safe, differences(expected, seen)), key=rank)
+    texts = [text for one in found if (text := sql(one, expected))]
+    with granting(connection):
+        if texts:
+            connection.execute("\n".join(texts).encode())
+    return len(texts)
+
+
 def apply(connection: psycopg.Connection, scripts: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Run scripts (name and SQL, in order) as the superuser, each whole or not at all.
 
@@ -190,13 +204,15 @@ def _role(one: Difference, _expected: Facts) -> Iterable[str]:
         yield f"drop owned by {name};"
         yield f"drop role {name};"
         return
-    attributes = " ".join(_attribute(detail, value) for detail, value in one.expected.items())
+    wanted = dict(one.expected)
+    comment = wanted.pop("comment", None)
+    attributes = " ".join(_attribute(detail, value) for detail, value in wanted.items())
     if one.status == "missing":
         yield f"create role {name} {attributes.replace(' valid until ' + literal('infinity'), '')};"
-        comment = next((role.comment for role in access.ROLES if role.name == one.object), "")
-        yield f"comment on role {name} is {literal(comment)};"
-    else:
+    elif attributes:
         yield f"alter role {name} {attributes};"
+    if comment is not None:
+        yield f"comment on role {name} is {literal(comment)};"
 
 
 def _role_setting(one: Difference, _expected: Facts) -> Iterable[str]:
