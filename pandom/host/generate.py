@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from alembic import command
 
@@ -49,8 +49,11 @@ def generate(name: str, message: str, empty: bool) -> None:
         raise UsageError(f"{message!r}: expected a few words, such as 'add phone number'.")
     there = revisions.every()
     declaration.check(files=False)
+    outputs = None if empty else _at_the_newest(Stack(name), there)
     wrote = made.write()
-    draft, others = (Draft("", "", ()), Objects()) if empty else _difference(Stack(name), there)
+    draft, others = Draft("", "", ()), Objects()
+    if outputs is not None:
+        draft, others = _difference(Stack(name), outputs)
     notes = "".join(f"\n  {one}" for one in (*draft.notes, *others.notes))
     if not (draft.up or others.up or empty):
         raise UsageError(
@@ -96,8 +99,6 @@ def freeze(number: str | None) -> None:
     """
     there = revisions.every()
     declaration.check(files=False)
-    for path in made.write():
-        print(path.relative_to(paths.ROOT))
     newest = there[-1].number
     if number not in (None, newest):
         raise UsageError(
@@ -109,8 +110,9 @@ def freeze(number: str | None) -> None:
             f"Revision {newest} was released; its text never changes.\n"
             "Next: `pandom migrate generate` writes another revision."
         )
+    wrote = made.write()
     changed = refresh(paths.ROOT / "migrations" / "sql" / newest)
-    for path in changed:
+    for path in [*wrote, *changed]:
         print(path.relative_to(paths.ROOT))
     if not changed:
         say(f"Revision {newest} has the declared text already.")
@@ -156,8 +158,8 @@ def _left(stack: str, revision: Path, complaints: str) -> Iterator[str]:
     yield f"`.venv/bin/pandom up --stack {stack}`, `.venv/bin/pandom audit --stack {stack}`"
 
 
-def _difference(stack: Stack, there: tuple[Revision, ...]) -> tuple[Draft, Objects]:
-    """The SQL that leads from the stack's database to what is declared, and back."""
+def _at_the_newest(stack: Stack, there: tuple[Revision, ...]) -> Mapping[str, Any]:
+    """The stack's outputs; raises UsageError when its database is at another revision."""
     outputs = outputs_of(stack)
     applied = of_outputs(outputs)
     refuse(there, applied)
@@ -168,6 +170,11 @@ def _difference(stack: Stack, there: tuple[Revision, ...]) -> tuple[Draft, Objec
             f"Next: `.venv/bin/pandom up --stack {stack.name}` applies them (or `migrate run`, "
             "after a `migrate revert`); then this again."
         )
+    return outputs
+
+
+def _difference(stack: Stack, outputs: Mapping[str, Any]) -> tuple[Draft, Objects]:
+    """The SQL that leads from the stack's database to what is declared, and back."""
     with lock.of_stack(stack):
         exported = Pulumi(stack, environment.find().variables).export(secrets=True)
         with superuser.database(exported) as server:
