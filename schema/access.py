@@ -278,6 +278,10 @@ def _execute(role: str, *functions: str) -> tuple[Grant, ...]:
     return tuple(Grant("function", name, role, _EXECUTE) for name in functions)
 
 
+def _readable(view: str, *roles: str) -> tuple[Grant, ...]:
+    return tuple(Grant("table", view, role, _SELECT) for role in roles)
+
+
 @cache
 def table_grants() -> tuple[Grant, ...]:
     """Privileges on tables, and what their triggers and dumps need, as the models declare."""
@@ -310,10 +314,9 @@ def table_grants() -> tuple[Grant, ...]:
 
 
 def _view_grants() -> tuple[Grant, ...]:
-    return tuple(
-        Grant("table", f"{SCHEMA}.{view}", reader, _SELECT)
-        for view in ("failed_logins_last_hour", "suspicious_activity")
-        for reader in ("pandom_auditor", "pandom_user")
+    return (
+        *_readable("public.failed_logins_last_hour", "pandom_auditor", "pandom_user"),
+        *_readable("public.suspicious_activity", "pandom_auditor", "pandom_user"),
     )
 
 

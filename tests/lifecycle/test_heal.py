@@ -307,13 +307,13 @@ def test_the_four_migration_commands(own: RunningStack, second_clone: Pandom) ->
     assert f"\n  {newest}" in said
     assert "will be applied" in said
     assert "no changes" not in said
-    made = second_clone.root / "schema" / "sql" / "functions" / "audit_sessions.sql"
-    text = made.read_text()
-    made.unlink()
+    source = second_clone.root / "schema" / "sql" / "functions" / "audit_sessions.sql"
+    text = source.read_text()
+    source.unlink()
     said = second_clone("migrate", "generate", "early", *stack, code=2).stderr
     assert f"a draft would repeat {newest}" in said
-    assert not made.exists(), "a refused command wrote something"
-    made.write_text(text)
+    assert not source.exists(), "a refused command wrote something"
+    source.write_text(text)
     own.pandom("migrate", "run", *stack)
     assert own.pandom("migrate", "show", *stack).stdout == before
 

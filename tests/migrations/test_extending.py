@@ -16,17 +16,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
 
 from pandom.runtime.paths import ROOT
 from tests.fixtures.databases import ALICE, BOB, Database
-from tests.fixtures.stack import RunningStack
+from tests.fixtures.server import server_of
+from tests.fixtures.stack import Pandom, RunningStack, left_in_docker, new_name, remove
 
 PAGE = ROOT / "docs" / "extending.md"
-_PLACE = re.compile(r"# (\S+), at (?:its end|the end of (\w+))\n")
+_PLACE = re.compile(r"(?:#|--) (\S+), (?:new|at its end|under config|at the end of (\w+))\n")
 # In the copy: applies what is pending, or takes the newest back.
 _MIGRATE = """
 import json, sys
@@ -59,26 +60,27 @@ class Copy:
     root: Path
     stack: RunningStack
     database: Database
+    said: str = ""
 
     def edit(self, block: str) -> str:
         """Put a block where its first line says; returns the file."""
         place = _PLACE.match(block)
         assert place, block
-        path, text = self.root / place[1], block[place.end() :]
+        name = place[1].replace("Pulumi.dev.", f"Pulumi.{self.stack.name}.")
+        path, text = self.root / name, block[place.end() :]
+        if not path.exists():
+            path.write_text(text)
+            return name
         lines = path.read_text().splitlines(keepends=True)
         end = len(lines)
         if place[2]:
-            (model,) = [
-                node
-                for node in ast.parse("".join(lines)).body
-                if isinstance(node, ast.ClassDef) and node.name == place[2]
-            ]
-            columns = [node for node in model.body if "mapped_column" in ast.dump(node)]
-            end = int(columns[-1].end_lineno or 0)
-        else:
+            end = _end_of("".join(lines), place[2])
+        elif path.suffix == ".yaml":
+            end = lines.index("config:\n") + 1
+        elif path.suffix == ".py":
             text = f"\n\n{text}"
         path.write_text("".join([*lines[:end], text, *lines[end:]]))
-        return place[1]
+        return name
 
     def do(self, line: str) -> None:
         """A command of the page."""
@@ -160,12 +162,27 @@ class Copy:
         """Do what a section says; returns the files that a person edited."""
         edited = set()
         for language, text in blocks(section):
-            if language == "python":
+            if language != "sh":
                 edited.add(self.edit(text))
-            else:
-                for line in text.splitlines():
-                    self.do(line)
+                continue
+            for line in text.splitlines():
+                self.do(line)
         return edited
+
+
+def _end_of(text: str, name: str) -> int:
+    """The line after the last column of a model, or before the end of a tuple's entries."""
+    (node,) = [
+        one
+        for one in ast.parse(text).body
+        if name in (getattr(one, "name", None), getattr(getattr(one, "target", None), "id", None))
+    ]
+    if isinstance(node, ast.ClassDef):
+        columns = [one for one in node.body if "mapped_column" in ast.dump(one)]
+        return int(columns[-1].end_lineno or 0)
+    tuples = [one for one in ast.walk(node) if isinstance(one, ast.Tuple)]
+    last = max(tuples, key=lambda one: (one.end_lineno or 0, -one.lineno))
+    return int(last.end_lineno or 0) - 1
 
 
 @contextmanager
@@ -284,6 +301,79 @@ def test_a_column_as_the_page_says(tmp_path: Path, stack: RunningStack, database
             assert rows == [("phone",)]
         copy.migrate("back")
         assert _definition(database) == before
+
+
+@pytest.mark.requirement("M1", "A3")
+def test_a_function_and_a_view_as_the_page_says(
+    tmp_path: Path, stack: RunningStack, database: Database
+) -> None:
+    with _copy(tmp_path, stack, database) as copy:
+        edited = copy.follow("A function") | copy.follow("A view")
+        assert edited == {
+            "schema/access.py",
+            "schema/sql/functions/own_session_count.sql",
+            "schema/sql/views/own_sessions.sql",
+        }
+        assert {one for one in copy.changed() if not _GENERATED.fullmatch(one)} == {
+            "schema/access.py"
+        }
+        with database.user(ALICE) as connection:
+            (mine,) = connection.execute("select public.own_session_count()").fetchone() or (0,)
+            seen = connection.execute("select user_uuid from public.own_sessions").fetchall()
+        assert mine == len(seen) > 0
+        assert set(seen) == {(ALICE.uuid,)}
+        with database.connect("pandom_mailer") as connection:
+            for refused in ("select public.own_session_count()", "table public.own_sessions"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                    connection.execute(refused.encode())
+        copy.migrate("back")
+        assert database.one("select to_regprocedure('public.own_session_count()') is null")
+        assert database.one("select to_regclass('public.own_sessions') is null")
+
+
+class Running(Copy):
+    """A copy with a stack of its own: its commands are the real ones."""
+
+    def do(self, line: str) -> None:
+        """A command of the page."""
+        matched = re.fullmatch(r"make (\w+)(?: ROLE=(\w+))?", line)
+        assert matched, line
+        stack = () if matched[1] == "docs" else ("--stack", self.stack.name)
+        role = ("--role", matched[2]) if matched[2] else ()
+        self.said = self.stack.pandom(matched[1], *stack, *role).stdout
+
+
+@pytest.mark.soak  # builds images and brings a stack up several times
+@pytest.mark.requirement("A1", "A3", "B1")
+def test_a_role_a_setting_and_a_bucket_rule_as_the_page_says(tmp_path: Path) -> None:
+    stack = RunningStack(new_name(), Pandom(root=tmp_path))
+    with _copy(tmp_path, stack, cast(Database, None)) as made:
+        copy = Running(made.root, stack, made.database)
+        shutil.copytree(ROOT / "app_image/artifacts", tmp_path / "app_image/artifacts")
+        try:
+            stack.pandom("up", "--stack", stack.name)
+            assert copy.follow("A role") == {"schema/access.py"}
+            given = dict(line.split("=", 1) for line in copy.said.splitlines() if "=" in line)
+            with psycopg.connect(
+                host=given["DB_HOST"],
+                port=int(given["DB_PORT"]),
+                user="pandom_reporter",
+                password=given["DB_PASSWORD"].strip("'"),
+                dbname=given["DB_DATABASE"],
+                sslmode="verify-full",
+                sslrootcert=given["DB_SSLROOTCERT"].strip("'"),
+            ) as connection:
+                connection.execute("select public.current_user_id()")
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute("select uuid from public.auth_users")
+            copy.follow("A setting of the server")
+            assert server_of(stack).connect("postgres").execute("show work_mem").fetchall() == [
+                ("16MB",)
+            ]
+            assert copy.follow("A rule of a bucket") == {"schema/storage.py"}
+        finally:
+            remove(stack.name, stack.pandom)
+            assert left_in_docker(stack.name) == []
 
 
 def _definition(database: Database) -> str:
