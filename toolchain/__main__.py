@@ -7,8 +7,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from types import FrameType
-from typing import NoReturn
 
 from pandom.runtime import failures, passphrase, paths, surroundings
 from pandom.runtime.errors import DONE, FAILED, INTERRUPTED
@@ -95,10 +93,6 @@ def _side_by_side(report: Report, *lists: list[Work]) -> None:
             raise errors[0]
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, do it, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m toolchain", description=__doc__)
@@ -108,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--clean", action="store_true", help="remove images and the clone's caches")
     what.add_argument("--clean-tools", action="store_true", help="remove the user's cache")
     arguments = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    surroundings.interrupt_by(signal.SIGTERM)
     surroundings.settle()
     try:
         if arguments.print_exports:

@@ -14,8 +14,7 @@ import importlib.util
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
-from typing import Final, NoReturn
+from typing import Final
 
 from pandom.commands import audit
 from pandom.commands.handler import Commands, call
@@ -72,10 +71,6 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code; the only place that knows exit codes.
 
@@ -83,8 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     into a file that the message names.
     """
     gc.set_threshold(_COLLECT_AFTER)
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    surroundings.interrupt_by(signal.SIGTERM, signal.SIGHUP)
     surroundings.settle()
     args = parser().parse_args(argv)
     try:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 from collections.abc import MutableMapping
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 # libpq's: each of them changes where a connection goes, as whom, or how a session answers.
 _LIBPQ: Final = "PG"
@@ -47,6 +49,21 @@ def give_back(environ: MutableMapping[str, str] = os.environ) -> None:
 def given(name: str) -> str:
     """The caller's value of one of libpq's variables, empty if there was none."""
     return _given.get(name, "")
+
+
+def interrupt_by(*numbers: signal.Signals) -> None:
+    """Let these signals end a command as Ctrl-C does.
+
+    One that whoever started us ignores stays ignored, as Python does with Ctrl-C: `nohup`
+    starts what shall outlive its terminal.
+    """
+    for number in numbers:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _name_user(environ: MutableMapping[str, str]) -> None:

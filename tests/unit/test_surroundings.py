@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -64,6 +65,26 @@ def test_a_user_without_an_entry_has_a_name_all_the_same(
     surroundings.settle(environ)
     assert "HOME" not in environ
     assert environ["USER"] == f"uid-{os.getuid()}"
+
+
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_hangup_ends_a_command_like_ctrl_c(hangup: None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    surroundings.interrupt_by(signal.SIGHUP)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGHUP)
+
+
+def test_what_nohup_started_outlives_its_terminal(hangup: None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    surroundings.interrupt_by(signal.SIGHUP)
+    signal.raise_signal(signal.SIGHUP)
 
 
 def test_a_session_of_a_role_keeps_the_settings_declared_for_it() -> None:
