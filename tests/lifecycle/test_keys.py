@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -47,7 +48,10 @@ def test_ca_crt_that_is_lost_or_damaged_is_written_by_whoever_comes_first(
 
 
 def test_a_port_change_that_fails_halfway_can_go_on_or_back(own: RunningStack) -> None:
-    """The image does not build: `up` fails, and the stack lives on under its old port."""
+    """The image does not build: `up` fails, and the stack lives on under its old port.
+
+    Until then it is not what its file declares: every check passes, and the port is a finding.
+    """
     stack = Stack(own.name)
     ports = settings(stack).ports
     recipe = paths.ROOT / "app_image/postgres/Dockerfile"
@@ -57,7 +61,11 @@ def test_a_port_change_that_fails_halfway_can_go_on_or_back(own: RunningStack) -
         set_values(stack, {"postgresPort": ports["postgres"] + 1})
         own.pandom("up", "--stack", own.name, code=1)
         own.pandom("refresh", "--stack", own.name)
-        own.pandom("health", "--stack", own.name)
+        found = json.loads(own.pandom("health", "--stack", own.name, "--json", code=2).stdout)
+        assert all(check["ok"] for check in found["checks"])
+        (finding,) = found["findings"]
+        assert finding["id"] == f"container-different:{own.container('postgres')}"
+        assert finding["actual"] == f"ports: 127.0.0.1:{ports['postgres']} to 5432"
         own.pandom("up", "--stack", own.name, code=1)
         recipe.write_text(text)
         own.pandom("preview", "--stack", own.name)
