@@ -15,6 +15,7 @@ from pandom.audit.report_terminal import finding as lines_of
 from pandom.audit.run import Report as Audit
 from pandom.audit.trail import Problem
 from pandom.audit.trail import Verdict as Trail
+from pandom.database.pinned import refusal
 from pandom.host import explain, health
 from pandom.host.engine import Container, Engine
 from pandom.host.verdict import Verdict
@@ -176,3 +177,20 @@ def test_a_watcher_never_hides_what_stopped_the_run() -> None:
 def test_a_container_that_restarts_is_looping_until_it_has_run_for_a_while() -> None:
     assert container("auditor", "starting", status="restarting", restarts=1).is_crash_looping
     assert not container("auditor", "healthy", restarts=7).is_crash_looping
+
+
+def test_what_was_healed_and_is_there_again_is_not_promised_once_more() -> None:
+    other = finding("owner", "extra", "table public.other")
+    made = verdict(found=[EXTRA, other])
+    assert made.again(()) is made
+    first, second = made.again({other.id}).findings
+    assert first == EXTRA
+    assert "there again" in second.advice
+
+
+def test_the_reason_of_a_refused_login_is_the_servers_words() -> None:
+    """A login trigger's error has a line below it that says where, not why."""
+    why = "connection failed: FATAL:  nobody gets in"
+    assert refusal(Exception(f"{why}\nCONTEXT:  PL/pgSQL function deny() line 1 at RAISE\n")) == why
+    assert refusal(Exception(f"- host: a\n- {why}\nHINT: x\nDETAIL: y")) == f"- {why}"
+    assert refusal(Exception("")) == "Exception"
