@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,6 +20,8 @@ from pandom.audit.trail import Verdict as Trail
 from pandom.database.pinned import refusal
 from pandom.host import explain, health
 from pandom.host.engine import Container, Engine
+from pandom.host.pulumi_cli import PulumiFailed
+from pandom.host.stack import Stack
 from pandom.host.verdict import Verdict
 from pandom.runtime.errors import DONE, FAILED, USAGE_ERROR
 from pandom.runtime.progress import WIDTH
@@ -172,6 +176,21 @@ def test_a_watcher_never_hides_what_stopped_the_run() -> None:
     assert explain._servers(engine, explain._WATCHERS) != []
     sick = cast("Engine", Seen(container("auditor", "unhealthy"), container("minio", "unhealthy")))
     assert [line for line in explain._servers(sick) if "auditor" in line] == []
+
+
+@pytest.mark.parametrize(("ended", "code"), [((2,), USAGE_ERROR), ((1,), FAILED), ((1, 2), FAILED)])
+def test_a_mistake_that_a_job_found_is_the_users(ended: tuple[int, ...], code: int) -> None:
+    now = datetime.now(UTC)
+    jobs = [
+        container(part, None, status="exited", exit_code=one, finished=now)
+        for part, one in zip(("migration", "storage"), ended, strict=False)
+    ]
+    stack = cast("Stack", SimpleNamespace(name="dev"))
+    made = explain.failure(
+        stack, PulumiFailed("up", ()), cast("Engine", Seen(*jobs)), now, "pandom up"
+    )
+    assert made.exit_code == code
+    assert "migration said this" in str(made)
 
 
 def test_a_container_that_restarts_is_looping_until_it_has_run_for_a_while() -> None:
