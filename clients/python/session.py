@@ -56,6 +56,9 @@ _CLEAR: Final = (
     b"select pg_catalog.pg_advisory_unlock_all(); discard temp; discard sequences"
 )
 _CLEAR_STATEMENTS: Final = b"; deallocate all; discard plans"
+# What a statement says that ends a transaction, or may empty a context in one. ROLLBACK is also
+# what ROLLBACK TO says, which keeps it.
+_MAY_END: Final = frozenset({b"COMMIT", b"ROLLBACK", b"SET", b"RESET"})
 
 
 class NotSignedIn(Exception):
@@ -75,8 +78,8 @@ class OutcomeUnknown(Exception):
 
 
 class ContextLost(Exception):
-    """SQL ended the transaction, or began to work outside of any: what follows in it
-    would be nobody's and see no rows. Use commit() and rollback() instead of SQL."""
+    """SQL ended the transaction, took its context away, or began to work outside of any:
+    what follows would be nobody's and see no rows. Use commit() and rollback() instead."""
 
 
 class OtherProcess(Exception):
@@ -178,7 +181,7 @@ class _Watched:
     def execute(self, *arguments: Any, **options: Any) -> Any:
         self.connection.before_statement()
         done = super().execute(*arguments, **options)  # type: ignore[misc]
-        self.connection.after_statement(getattr(self, "statusmessage", None))
+        self.connection.after_statement(self)
         return done
 
     def executemany(self, *arguments: Any, **options: Any) -> Any:
@@ -213,7 +216,7 @@ class Connection(psycopg.Connection[TupleRow]):
         super().__init__(*arguments, **options)
         self._process = os.getpid()
         self._context: _Context | None = None
-        self._used = False
+        self._used = self._opening = self._lent = False
         self.log: Callable[[str], None] = lambda _: None
         self.cursor_factory = Cursor
         self.server_cursor_factory = ServerCursor
@@ -232,20 +235,43 @@ class Connection(psycopg.Connection[TupleRow]):
         if self.autocommit and self._context.somebody:
             raise ContextLost("a context lasts for a transaction, and autocommit has none")
         if self.info.transaction_status == TransactionStatus.IDLE:
-            self._context.open(self)
+            self._opening = True
+            try:
+                self._context.open(self)
+            finally:
+                self._opening = False
 
-    def after_statement(self, said: str | None) -> None:
-        """Refuse SQL that ended the transaction, because more may have followed in it."""
+    def after_statement(self, cursor: Any) -> None:
+        """Refuse SQL that ended the transaction or its context: more may have followed in it.
+
+        One string may hold several statements; each one's answer counts.
+        """
         if self._context is None or not self._context.somebody or self.autocommit:
             return
         status = self.info.transaction_status
-        # ROLLBACK is also what ROLLBACK TO says, which keeps the context.
-        chained = status == TransactionStatus.INTRANS and said in ("COMMIT", "ROLLBACK")
-        if status == TransactionStatus.IDLE or (chained and not self._context.is_open(self)):
+        said = {answer.command_status or b"" for answer in cursor._results}
+        doubtful = status == TransactionStatus.INTRANS and not said.isdisjoint(_MAY_END)
+        if status == TransactionStatus.IDLE or (doubtful and not self._context.is_open(self)):
             raise ContextLost(
-                "SQL ended the transaction, and its context with it; use commit() and "
-                "rollback() of the session or the connection"
+                "SQL ended the transaction, and its context with it, or took the context away; "
+                "use commit() and rollback() of the session or the connection"
             )
+
+    def _start_query(self) -> Generator[Any, Any, None]:
+        """What every cursor of psycopg does first. One that is not made by cursor() does not
+        open the context, so it may not be the first of a transaction."""
+        self._refuse_other_process()
+        if (
+            self._context is not None
+            and self._context.somebody
+            and not self._opening
+            and self.info.transaction_status == TransactionStatus.IDLE
+        ):
+            raise ContextLost(
+                "a cursor of another class cannot begin a transaction of a user: make it by "
+                "cursor(), or execute a first statement on the connection"
+            )
+        yield from super()._start_query()
 
     @contextmanager
     def transaction(
@@ -267,6 +293,11 @@ class Connection(psycopg.Connection[TupleRow]):
         """
         if command not in (b"COMMIT", b"ROLLBACK"):
             return (yield from super()._exec_command(command, *rest, **named))
+        if self.pgconn.pipeline_status:
+            raise psycopg.ProgrammingError(
+                "commit() and rollback() clear the session, which a pipeline cannot: leave its "
+                "block first"
+            )
         if command == b"COMMIT":
             self._refuse_other_process()
             if self.info.transaction_status == TransactionStatus.INERROR:
@@ -290,7 +321,7 @@ class Connection(psycopg.Connection[TupleRow]):
 
     def hand_back(self, prepare_threshold: int | None) -> None:
         """Leave nothing for the next borrower: no context, no state of server or driver."""
-        self._context = None
+        self._context, self._lent = None, False
         if self.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             self.rollback()
         if self.info.transaction_status != TransactionStatus.IDLE:
@@ -306,9 +337,22 @@ class Connection(psycopg.Connection[TupleRow]):
             self._used = False
 
     def close(self) -> None:
-        """Close it, or give it back to its pool; a forked process may do neither."""
-        if self._process == os.getpid():
+        """Close it, or give it back to its pool; a forked process may do neither.
+
+        In a ``with`` block of the pool's it is closed for good: given back before the block
+        ends, it would be another borrower's, and the block would end that one's work.
+        """
+        if self._process != os.getpid():
+            return
+        if self._lent:
+            self._closed = True
+            self.pgconn.finish()
+        else:
             super().close()
+
+    def lend(self) -> None:
+        """A block has it, and hands it back at its end."""
+        self._lent = True
 
     def _refuse_other_process(self) -> None:
         if self._process != os.getpid():
@@ -336,6 +380,13 @@ class Pool(psycopg_pool.ConnectionPool[Connection]):
                 "make one after the fork, or use Database, which does"
             )
         return super().getconn(timeout)
+
+    @contextmanager
+    def connection(self, timeout: float | None = None) -> Iterator[Connection]:
+        """A connection for a block, at whose end it goes back, whatever the block did to it."""
+        with super().connection(timeout) as connection:
+            connection.lend()
+            yield connection
 
     def putconn(self, conn: Connection) -> None:
         """Take a connection back, cleared; one that cannot be cleared is closed.

@@ -112,6 +112,11 @@ def check(
     head, reached = expected_head or there[-1].number, applied.reached
     other = ", ".join(one.number for one in revisions.changed(there, applied))
     said = f"; applied with other text: {other}" if other else ""
+    if reached is not None and reached not in {one.number for one in there}:
+        said += (
+            ", and this checkout has no such revision: check out the commit that has it, or "
+            f"`pandom migrate revert {there[-1].number}`"
+        )
     findings.append(
         Finding("head", reached == head and not other, f"{reached}, expected {head}{said}")
     )

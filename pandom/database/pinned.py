@@ -117,3 +117,14 @@ def login(
         "connect_timeout": timeout_s,
         "application_name": application_name,
     }
+
+
+def refusal(error: Exception) -> str:
+    """Why a connection failed, in one line: the server's words, without what stands below them
+    (where in a login trigger it was raised, a hint)."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    for place, line in enumerate(lines):
+        if place and line.startswith(("DETAIL:", "HINT:", "CONTEXT:", "QUERY:", "LOCATION:")):
+            lines = lines[:place]
+            break
+    return lines[-1].strip()

@@ -161,12 +161,12 @@ def _header(path: Path, number: str, tree: ast.Module, mistakes: list[str]) -> N
     for name in ("branch_labels", "depends_on"):
         if said.get(name) is not None:
             mistakes.append(f"versions/{path.name}: {name} must be None: there is one line only")
-    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    mistakes += [
-        f"versions/{path.name}: has no function {name}()"
-        for name in ("upgrade", "downgrade")
-        if name not in functions
-    ]
+    functions = {node.name: node.args for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for name in ("upgrade", "downgrade"):
+        if name not in functions:
+            mistakes.append(f"versions/{path.name}: has no function {name}()")
+        elif ast.unparse(functions[name]):
+            mistakes.append(f"versions/{path.name}: {name}() takes no arguments")
 
 
 class _Unclear:
@@ -204,6 +204,29 @@ def _sql(folder: Path, path: Path, number: str, tree: ast.Module, mistakes: list
                 f"sql/{number}/{name}: versions/{path.name} does not run it; "
                 "name it there, or move it away"
             )
+        else:
+            mistakes += [
+                f"sql/{number}/{name}: {said} ends the revision's transaction; leave it out"
+                for said in _ends_transaction((place / name).read_bytes().decode(errors="replace"))
+            ]
+
+
+# What is no statement: comments, texts, names in quotes, bodies in dollars.
+_NO_STATEMENT: Final = re.compile(
+    r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(\$\w*\$).*?\1"
+    r"|\bbegin\s+atomic\b.*?\bend\b\s*;",
+    re.DOTALL | re.IGNORECASE,
+)
+_ENDS: Final = re.compile(
+    r"(?:commit|abort|end|rollback(?!\s+(?:work\s+|transaction\s+)?to\b)|prepare\s+transaction)\b",
+    re.IGNORECASE,
+)
+
+
+def _ends_transaction(text: str) -> list[str]:
+    """Statements that would leave half a revision applied, and not noted."""
+    statements = (one.strip() for one in _NO_STATEMENT.sub(" ", text).split(";"))
+    return [" ".join(found[0].upper().split()) for one in statements if (found := _ENDS.match(one))]
 
 
 def _run(tree: ast.AST) -> tuple[dict[str, None], bool]:
@@ -275,7 +298,7 @@ def _loaded(number: str, path: Path, mistakes: list[str]) -> None:
         return
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except Exception as error:  # noqa: BLE001 - the file may do anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the file may do anything
         mistakes.append(f"versions/{path.name}{line_in(error, path)}: {described(error)}")
 
 

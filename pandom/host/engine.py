@@ -176,11 +176,14 @@ class Engine:
         return True
 
     def namesakes(self, stack: str) -> list[Thing]:
-        """Containers and volumes with a name of the stack's that do not carry its label."""
+        """What has a name of the stack's and does not carry its label.
+
+        Docker lets two networks have one name, and then refuses to start what is to join it.
+        """
         specs = container_specs(load(stack, {})).values()
         parts = {spec.part for spec in specs}
         parts |= {mount.volume for spec in specs for mount in spec.mounts}
-        names = {resource_name(stack, part) for part in parts}
+        names = {resource_name(stack, part) for part in (*parts, "network")}
         containers = self.client.api.containers(all=True)
         found = [
             Thing("container", one["Id"], name.lstrip("/"), one["Labels"] or {})
@@ -190,6 +193,10 @@ class Engine:
         found += [
             Thing("volume", one["Name"], one["Name"], one["Labels"] or {})
             for one in self.client.api.volumes().get("Volumes") or ()
+        ]
+        found += [
+            Thing("network", one["Id"], one["Name"], one["Labels"] or {})
+            for one in self.client.api.networks()
         ]
         return [one for one in found if one.name in names and one.labels.get(LABEL_STACK) != stack]
 

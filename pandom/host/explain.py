@@ -17,7 +17,7 @@ from pandom.host.ports import listener
 from pandom.host.pulumi_cli import PulumiFailed
 from pandom.host.stack import Stack
 from pandom.runtime import docker_endpoint
-from pandom.runtime.errors import Failure, PandomError, UsageError
+from pandom.runtime.errors import USAGE_ERROR, Failure, PandomError, UsageError
 from pandom.runtime.progress import WIDTH, middle, shorten
 
 LOG_LINES: Final = 12
@@ -88,13 +88,18 @@ def failure(
     if found := re.search(r"(stacks/Pulumi\.[\w-]+\.yaml cannot be used(?:.|\n)*)", text):
         return UsageError(_cut(found.group(1)))
     lines: list[str] = []
+    kind: type[PandomError] = Failure
     if engine is not None:
-        lines = _jobs(engine, since, text) or _ports(engine, stack, text) or _servers(engine)
+        lines = _jobs(engine, since, text)
+        # A job looks at what only the server knows; the mistake is the user's all the same.
+        if lines and {one.exit_code for one in _failed(engine, since, text)} == {USAGE_ERROR}:
+            kind = UsageError
+        lines = lines or _ports(engine, stack, text) or _servers(engine)
     if not lines:
         lines = _errors(error.diagnostics)
     if lines == [_NO_REASON] and engine is not None:
         lines += _servers(engine, _WATCHERS)
-    return Failure(_compose(stack, lines, "\n".join([text, *lines]), again))
+    return kind(_compose(stack, lines, "\n".join([text, *lines]), again))
 
 
 def _ports(engine: Engine, stack: Stack, text: str) -> list[str]:
@@ -133,17 +138,26 @@ def _compose(stack: Stack, lines: Sequence[str], evidence: str, again: str) -> s
     return "\n".join([*parts, *(_cause(evidence) or unknown)])
 
 
+def _of_now(one: Container, since: datetime) -> bool:
+    return one.finished is not None and one.finished >= since.replace(microsecond=0)
+
+
+def _failed(engine: Engine, since: datetime, text: str) -> list[Container]:
+    return [
+        one
+        for one in engine.containers()
+        if one.part not in (*_SERVERS, *_WATCHERS)
+        and (one.status, one.exit_code == 0) == ("exited", False)
+        and (_of_now(one, since) or f"The {one.part} job" in text)
+    ]
+
+
 def _jobs(engine: Engine, since: datetime, text: str) -> list[str]:
     """The last log lines of the jobs that failed: in this run, or in an earlier one if that
     is what stopped this one."""
     lines: list[str] = []
-    for one in engine.containers():
-        if one.part in (*_SERVERS, *_WATCHERS) or one.status != "exited" or one.exit_code == 0:
-            continue
-        now = one.finished is not None and one.finished >= since.replace(microsecond=0)
-        if not now and f"The {one.part} job" not in text:
-            continue
-        when = "" if now else ", in an earlier run"
+    for one in _failed(engine, since, text):
+        when = "" if _of_now(one, since) else ", in an earlier run"
         lines.append(f"The {one.part} job failed with exit code {one.exit_code}{when}:")
         lines += _log(engine, one)
     return lines

@@ -167,7 +167,7 @@ def refuse_namesakes(namesakes: Iterable[Thing], state: State) -> None:
             "Docker has these under names of the stack, and pandom did not make them:\n"
             + "".join(f"  {one.kind} {one.name}\n" for one in found)
             + "Nothing was touched. Next: remove or rename them (`docker rename`, "
-            "`docker volume rm`),\nor give the stack another name."
+            "`docker volume rm`,\n`docker network rm`), or give the stack another name."
         )
 
 

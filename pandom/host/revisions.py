@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from pandom.database import revisions
+from pandom.database import pinned, revisions
 from pandom.database.revisions import Applied, Revision
 from pandom.host import superuser
 from pandom.host.health import connection
@@ -29,7 +29,7 @@ def of_outputs(outputs: Mapping[str, Any]) -> Applied:
         with psycopg.connect(**connection(outputs, "pandom_user")) as server:
             return revisions.read(server)
     except psycopg.Error as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        reason = pinned.refusal(error)
         raise Failure(
             f"The database could not be asked which revision it is at: {reason}\n"
             "Next: `.venv/bin/pandom up` repairs what is stopped."

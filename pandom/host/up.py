@@ -107,6 +107,7 @@ class _Up:
         self._given = ""  # of the run of Pulumi, see `last_run`
         self._before: set[str] = set()
         self._tried: set[str] = set()  # remedies that are of use once
+        self._healed: set[str] = set()  # findings that were taken back by SQL
 
     def run(self, started: float) -> None:
         with ThreadPoolExecutor() as beside:
@@ -371,7 +372,7 @@ class _Up:
             found, outputs = self._look(State(exported))
             if not found.exit_code or not self._heal(found, exported):
                 break
-        return found, outputs
+        return found.again(self._healed), outputs
 
     def _look(self, state: State) -> _Looked:
         outputs = {name: superuser.clear(one) for name, one in state.outputs.items()}
@@ -419,8 +420,10 @@ class _Up:
         return new
 
     def _heal_by_sql(self, found: list[Finding], exported: Mapping[str, Any]) -> bool:
+        found = [one for one in found if self._once(one.id)]
         failed = superuser.heal_by_sql(exported, found) if found else {}
         healed = [one for one in found if one.id not in failed]
+        self._healed |= {one.id for one in healed}
         self._say_healed(healed)
         for name, reason in failed.items():
             say(f"  could not heal {name}:\n    {shorten(reason, 76)}")

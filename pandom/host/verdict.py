@@ -10,9 +10,9 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -38,6 +38,10 @@ Hosted = Callable[[], tuple[Facts, Facts]]
 _SHOWN: Final = 10  # findings, the gravest first: more of them have one cause
 _AUDITOR: Final = "container auditor"
 _DRIFT: Final = "drift: "
+_THERE_AGAIN: Final = (
+    "It was taken back and is there again: somebody else changes it, or what is declared does not "
+    "agree with its own recording; `make record` shows whether schema/catalog.json is behind."
+)
 # By which of the jobs these are mended, where they are declared at all.
 STORE: Final = ("bucket", "store user", "store policy")
 
@@ -55,6 +59,15 @@ class Verdict:
     def findings(self) -> tuple[Finding, ...]:
         """Where the audit found something else than what is declared and accepted."""
         return self.audit.findings if self.audit else ()
+
+    def again(self, healed: Collection[str]) -> Verdict:
+        """The same, where what was healed a moment ago does not advise to heal it."""
+        if self.audit is None or not healed:
+            return self
+        findings = tuple(
+            replace(one, advice=_THERE_AGAIN) if one.id in healed else one for one in self.findings
+        )
+        return replace(self, audit=replace(self.audit, findings=findings))
 
     @property
     def problems(self) -> tuple[Problem, ...]:

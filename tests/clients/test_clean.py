@@ -156,3 +156,17 @@ def test_a_connection_that_cannot_be_cleared_is_closed(
             backend = one(connection, "select pg_backend_pid()")
         with connections.connection() as connection:
             assert one(connection, "select pg_backend_pid()") != backend
+
+
+@pytest.mark.requirement("D1")
+def test_a_connection_closed_in_its_block_goes_to_nobody_else(client: Database) -> None:
+    """Given back at once, it would be the next borrower's, and the block would end that one's."""
+    with pool() as connections:
+        with connections.connection() as connection:
+            connection.close()
+            assert connections.get_stats()["pool_available"] == 0
+            with pytest.raises(psycopg.OperationalError, match="closed"):
+                connection.execute("select 1")
+        with connections.connection() as another:
+            assert another is not connection
+            assert one(another, "select 1") == 1

@@ -111,6 +111,9 @@ def test_sql_that_ends_the_transaction_is_refused(client: Database) -> None:
             "commit; select email from public.auth_users",
             "commit and chain",
             "rollback and chain",
+            "select 1; commit; begin",
+            "reset all",
+            "set local app.current_user_id = ''",
         ):
             with (
                 pytest.raises(ContextLost),
@@ -125,6 +128,31 @@ def test_sql_that_returns_to_a_savepoint_is_not(client: Database) -> None:
         for statement in ("savepoint here", "select 1", "rollback to savepoint here"):
             session.execute(text(statement))
         assert touched(session) == 1
+
+
+@pytest.mark.requirement("P2")
+def test_a_cursor_that_opens_no_context_begins_nothing(client: Database) -> None:
+    query = "select email from public.auth_users"
+    with Client() as application, application.connection(token=ALICE.token) as connection:
+        other = psycopg.ClientCursor(connection)
+        assert other.execute(query).fetchall() == [(ALICE.email,)]
+        connection.commit()
+        with pytest.raises(ContextLost, match="another class"):
+            other.execute(query)
+        connection.execute("select 1")
+        assert other.execute(query).fetchall() == [(ALICE.email,)]
+
+
+@pytest.mark.requirement("P2")
+def test_a_pipeline_works_and_is_not_ended_inside(client: Database) -> None:
+    query = "select email from public.auth_users"
+    with Client() as application, application.connection(token=ALICE.token) as connection:
+        with connection.pipeline():
+            assert connection.execute(query).fetchall() == [(ALICE.email,)]
+            with pytest.raises(psycopg.ProgrammingError, match="leave its block"):
+                connection.commit()
+        connection.commit()
+        assert connection.execute(query).fetchall() == [(ALICE.email,)]
 
 
 @pytest.mark.requirement("P2")

@@ -44,6 +44,19 @@ def test_a_port_that_is_taken(unborn: RunningStack) -> None:
     assert not stack.exists()
 
 
+def test_what_somebody_made_under_a_name_of_the_stack(unborn: RunningStack) -> None:
+    """Docker would make a second network of that name, and then start nothing in it."""
+    name = resource_name(unborn.name, "network")
+    somebodys = docker.from_env().networks.create(name, labels={"made.by": "somebody"})
+    try:
+        said = screen(unborn.pandom("up", "--stack", unborn.name, code=2).stderr)
+    finally:
+        somebodys.remove()
+    assert f"network {name}" in said
+    assert left_in_docker(unborn.name) == []
+    assert not Stack(unborn.name).exists()
+
+
 def test_a_stack_file_with_errors_shows_them_all(unborn: RunningStack) -> None:
     stack = Stack(unborn.name)
     prepare_file(stack)

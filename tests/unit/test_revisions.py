@@ -137,6 +137,22 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: _edit(_v(f), "branch_labels = None", "branch_labels = None\nx = y"),
         "NameError",
     ),
+    "an import that ends the program": (
+        lambda f: _edit(_v(f), "branch_labels = None", "branch_labels = None\nraise SystemExit"),
+        "0003_limits.py, line 9: SystemExit",
+    ),
+    "a way that wants arguments": (
+        lambda f: _edit(_v(f), "def upgrade()", "def upgrade(op: object)"),
+        "0003_limits.py: upgrade() takes no arguments",
+    ),
+    "a commit": (
+        lambda f: (f / "sql/0003/up.sql").write_text("select 1;\nCOMMIT; select 2;\n"),
+        "sql/0003/up.sql: COMMIT ends the revision's transaction",
+    ),
+    "a transaction of its own": (
+        lambda f: (f / "sql/0003/down.sql").write_text("begin;\nselect 1;\nend;\n"),
+        "sql/0003/down.sql: END ends the revision's transaction",
+    ),
     "no SQL folder": (lambda f: shutil.rmtree(f / "sql/0003"), "sql/0003: is missing"),
     "an SQL file missing": (
         lambda f: (f / "sql/0003/down.sql").unlink(),
@@ -168,6 +184,18 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
         "released.txt: 0001",
     ),
 }
+
+
+@pytest.mark.requirement("M1")
+def test_words_that_end_no_transaction_are_let_through(folder: Path) -> None:
+    (folder / "sql/0003/up.sql").write_text(
+        "-- commit;\n/* ; commit; */ select 'x;commit', \"commit;end\";\n"
+        "do $$ begin perform 1; end $$; do $a$ begin commit; end $a$;\n"
+        "savepoint a; rollback to a; rollback to savepoint a; rollback work to a;\n"
+        "create function f() returns int begin atomic; select 1; end;\n"
+        "comment on table x is 'it''s; commit';\n"
+    )
+    revisions.every(folder)
 
 
 @pytest.mark.requirement("M1", "M2")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,8 +17,11 @@ from pandom.audit.trail import Verdict as Trail
 from pandom.database.drift import remedies
 from pandom.database.drift.catalog import Observed
 from pandom.database.drift.differences import Difference, Status
+from pandom.database.pinned import refusal
 from pandom.host import explain, health
 from pandom.host.engine import Container, Engine
+from pandom.host.pulumi_cli import PulumiFailed
+from pandom.host.stack import Stack
 from pandom.host.verdict import Verdict
 from pandom.runtime.errors import DONE, FAILED, USAGE_ERROR
 from pandom.runtime.progress import WIDTH
@@ -173,6 +178,38 @@ def test_a_watcher_never_hides_what_stopped_the_run() -> None:
     assert [line for line in explain._servers(sick) if "auditor" in line] == []
 
 
+@pytest.mark.parametrize(("ended", "code"), [((2,), USAGE_ERROR), ((1,), FAILED), ((1, 2), FAILED)])
+def test_a_mistake_that_a_job_found_is_the_users(ended: tuple[int, ...], code: int) -> None:
+    now = datetime.now(UTC)
+    jobs = [
+        container(part, None, status="exited", exit_code=one, finished=now)
+        for part, one in zip(("migration", "storage"), ended, strict=False)
+    ]
+    stack = cast("Stack", SimpleNamespace(name="dev"))
+    made = explain.failure(
+        stack, PulumiFailed("up", ()), cast("Engine", Seen(*jobs)), now, "pandom up"
+    )
+    assert made.exit_code == code
+    assert "migration said this" in str(made)
+
+
 def test_a_container_that_restarts_is_looping_until_it_has_run_for_a_while() -> None:
     assert container("auditor", "starting", status="restarting", restarts=1).is_crash_looping
     assert not container("auditor", "healthy", restarts=7).is_crash_looping
+
+
+def test_what_was_healed_and_is_there_again_is_not_promised_once_more() -> None:
+    other = finding("owner", "extra", "table public.other")
+    made = verdict(found=[EXTRA, other])
+    assert made.again(()) is made
+    first, second = made.again({other.id}).findings
+    assert first == EXTRA
+    assert "there again" in second.advice
+
+
+def test_the_reason_of_a_refused_login_is_the_servers_words() -> None:
+    """A login trigger's error has a line below it that says where, not why."""
+    why = "connection failed: FATAL:  nobody gets in"
+    assert refusal(Exception(f"{why}\nCONTEXT:  PL/pgSQL function deny() line 1 at RAISE\n")) == why
+    assert refusal(Exception(f"- host: a\n- {why}\nHINT: x\nDETAIL: y")) == f"- {why}"
+    assert refusal(Exception("")) == "Exception"

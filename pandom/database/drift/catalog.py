@@ -77,7 +77,7 @@ def connect(dsn: str) -> psycopg.Connection:
         session["options"] = f"{given.get('options', '')} {session['options']}".lstrip()
         connection = psycopg.connect(dsn, application_name="pandom audit", **session)
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        reason = pinned.refusal(error)
         raise Failure(f"The audit could not connect: {reason}") from None
     connection.read_only = True
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
