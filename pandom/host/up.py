@@ -42,7 +42,7 @@ from pandom.host.stack import Stack
 from pandom.host.state import CONTAINER, IMAGE, ROLE, State
 from pandom.host.verdict import STORE, Verdict
 from pandom.runtime import passphrase
-from pandom.runtime.errors import DONE, DRIFT, Drift, Failure
+from pandom.runtime.errors import DONE, DRIFT, Drift, Failure, UsageError
 from pandom.runtime.progress import WIDTH, say, shorten, step
 from schema.access import DATABASE
 from toolchain import environment
@@ -72,7 +72,13 @@ def run(name: str, profile: str | None = None) -> None:
     started = time.monotonic()
     stack = Stack(name)
     variables = toolchain_variables()
+    there = stack.exists()
     with lock.of_stack(stack):
+        if there and not stack.exists():
+            raise UsageError(
+                f"Stack {name} was taken down while this waited, and its settings with it.\n"
+                "Next: run this again for a new one, with the template's settings."
+            )
         bring_up(stack, variables, profile, started)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from pandom.config.outputs import ENV_NAMES, UNSHARED
 from pandom.config.settings import PROFILES, SettingsError, load
-from pandom.host import health, last_run, ports, repair, stack, superuser
+from pandom.host import health, last_run, lock, ports, repair, stack, superuser, up
 from pandom.host.access import hidden, variables
 from pandom.host.engine import Container
 from pandom.host.stack import Stack
@@ -208,6 +210,23 @@ def test_files_that_another_stack_or_python_wrote_change_nothing(
     (clone / "pandom" / "__pycache__").mkdir()
     (clone / "pandom" / "__pycache__" / "naming.pyc").write_text("")
     assert last_run.is_current(dev, last_run.inputs(dev, given))
+
+
+def test_up_that_waited_for_down_makes_no_stack_with_other_settings(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dev = Stack("dev")
+    give_state(dev)
+
+    @contextmanager
+    def taken_down(_: Stack) -> Iterator[None]:
+        dev.checkpoint.unlink()
+        yield
+
+    monkeypatch.setattr(up, "toolchain_variables", dict)
+    monkeypatch.setattr(lock, "of_stack", taken_down)
+    with pytest.raises(UsageError, match="was taken down while this waited"):
+        up.run("dev")
 
 
 def test_forgetting_leaves_no_file(clone: Path) -> None:
