@@ -14,10 +14,9 @@ import psycopg
 from psycopg import sql
 
 from pandom.database import holders
-from pandom.database.connect import Target, connect, value
+from pandom.database.connect import Target, connect, granting, value
 from pandom.database.converge import run_file
 from pandom.database.drift import catalog, declared, remedies
-from pandom.database.drift.differences import differences
 from pandom.runtime.errors import Failure
 from pandom.runtime.paths import ROOT
 from schema import access
@@ -46,12 +45,12 @@ def apply_roles(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
         _lock(connection)
         expected = declared.cluster(opt_in)
         seen = declared.comparable(catalog.seen(connection, CATALOGS))
-        for one in sorted(differences(expected, seen), key=remedies.rank):
-            if (one.kind, one.status) == ("role", "missing"):
-                raise Failure(f"role {one.object} does not exist. Next: `make up`, which makes it")
-            text = remedies.sql(one, expected)
-            if text is None or not remedies.safe(one):
-                continue
+        there = {fact.object for fact in seen if fact.kind == "role"}
+        if missing := [role.name for role in access.roles(opt_in) if role.name not in there]:
+            raise Failure(
+                f"role {', '.join(missing)} does not exist. Next: `make up`, which makes it"
+            )
+        for one, text in remedies.plan(expected, seen):
             try:
                 with connection.transaction():
                     connection.execute(text.encode())
@@ -132,7 +131,7 @@ def apply_grants(
     """
     name = value(connection, "select current_database()")
     expected = declared.database(name, opt_in, connecting)
-    with connection.transaction():
-        remedies.take_back(
-            connection, expected, catalog.seen(connection, _DATABASE, declared.OWNERS)
-        )
+    with connection.transaction(), granting(connection):
+        seen = catalog.seen(connection, _DATABASE, declared.OWNERS)
+        texts = [text for _, text in remedies.plan(expected, seen)]
+        connection.execute("\n".join(texts).encode())

@@ -92,8 +92,8 @@ class Comparison:
     absent: tuple[str, ...]
 
     def differences(self) -> list[Difference]:
-        """In the order in which they are taken back."""
-        return sorted(differences(self.expected, self.seen), key=remedies.rank)
+        """What is too much, too little or another."""
+        return differences(self.expected, self.seen)
 
 
 def compare(connection: psycopg.Connection, opt_in: frozenset[str] = frozenset()) -> Comparison:
@@ -102,9 +102,7 @@ def compare(connection: psycopg.Connection, opt_in: frozenset[str] = frozenset()
     What does not exist yet can be granted to nobody: it is ``absent``, not different.
     """
     facts = catalog.seen(connection, _SEEN)
-    owners = {
-        name: owner for name, owner in connection.execute(_OBJECTS).fetchall() if owner in OWNERS
-    }
+    owners = _owners(connection)
     partitions = {fact.object: value for fact, value in facts.items() if fact.kind == "partition"}
     wanted = declared.objects(partitions, opt_in, owners, access.FORMER_GRANTS)
     former = {fact.object for fact in declared.privileges(access.FORMER_GRANTS)}
@@ -120,6 +118,12 @@ def compare(connection: psycopg.Connection, opt_in: frozenset[str] = frozenset()
         owners=owners,
         absent=tuple(sorted({fact.object for fact in wanted} - owners.keys() - former)),
     )
+
+
+def _owners(connection: psycopg.Connection) -> dict[str, str]:
+    """What our owners have in schema public, by the names of facts; with an empty search_path."""
+    rows = connection.execute(_OBJECTS).fetchall()
+    return {name: owner for name, owner in rows if owner in OWNERS}
 
 
 def _by_owner(value: str) -> str:
@@ -158,7 +162,7 @@ def converge(
             )
         if not (wrong := found.differences()):
             break
-        _take_back(connection, found, wrong)
+        _take_back(connection, found)
         changed += len(wrong)
         if all(one.status == "missing" for one in wrong):
             break
@@ -202,7 +206,7 @@ def _exposed(exposed: list[tuple[str, str, str]]) -> str:
 
 def _withhold(connection: psycopg.Connection, exposed: list[tuple[str, str, str]]) -> None:
     """Takes back what an older schema, without its row security, would open."""
-    owners = compare(connection).owners
+    owners = _owners(connection)
     for name, role, _ in exposed:
         if name in owners:
             connection.execute(
@@ -217,11 +221,11 @@ def _withhold(connection: psycopg.Connection, exposed: list[tuple[str, str, str]
             )
 
 
-def _take_back(connection: psycopg.Connection, found: Comparison, wrong: list[Difference]) -> None:
+def _take_back(connection: psycopg.Connection, found: Comparison) -> None:
     """All in one round trip, each as the object's owner."""
     texts = [
-        f"set local role {found.owners[one.object]};\n{remedies.sql(one, found.expected)}"
-        for one in wrong
+        f"set local role {found.owners[one.object]};\n{text}"
+        for one, text in remedies.plan(found.expected, found.seen)
     ]
     with granting(connection):
         connection.execute("\n".join([*texts, "set local role none"]).encode())

@@ -7,7 +7,7 @@ last log lines, the server's last log lines, or the provider's one sentence.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -90,9 +90,10 @@ def failure(
     lines: list[str] = []
     kind: type[PandomError] = Failure
     if engine is not None:
-        lines = _jobs(engine, since, text)
+        failed = _failed(engine, since, text)
+        lines = _jobs(engine, since, failed)
         # A job looks at what only the server knows; the mistake is the user's all the same.
-        if lines and {one.exit_code for one in _failed(engine, since, text)} == {USAGE_ERROR}:
+        if {one.exit_code for one in failed} == {USAGE_ERROR}:
             kind = UsageError
         lines = lines or _ports(engine, stack, text) or _servers(engine)
     if not lines:
@@ -152,11 +153,11 @@ def _failed(engine: Engine, since: datetime, text: str) -> list[Container]:
     ]
 
 
-def _jobs(engine: Engine, since: datetime, text: str) -> list[str]:
+def _jobs(engine: Engine, since: datetime, failed: Iterable[Container]) -> list[str]:
     """The last log lines of the jobs that failed: in this run, or in an earlier one if that
     is what stopped this one."""
     lines: list[str] = []
-    for one in _failed(engine, since, text):
+    for one in failed:
         when = "" if _of_now(one, since) else ", in an earlier run"
         lines.append(f"The {one.part} job failed with exit code {one.exit_code}{when}:")
         lines += _log(engine, one)

@@ -8,12 +8,11 @@ the rest waits for a person, who names it to `pandom audit heal`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import psycopg
 
-from pandom.database.connect import granting
 from pandom.database.drift.differences import Difference, differences
 from pandom.database.drift.facts import PUBLIC, Fact, Facts, ident, words
 from pandom.database.drift.kinds import MADE, ORDER
@@ -126,17 +125,11 @@ def safe(one: Difference) -> bool:
     return (one.kind, one.status) != ("role", "missing")
 
 
-def take_back(connection: psycopg.Connection, expected: Facts, seen: Facts) -> int:
-    """Run the SQL of all safe differences, in the caller's transaction; returns their number.
-
-    Raises: Failure when a GRANT or REVOKE has no effect.
-    """
-    found = sorted(filter(safe, differences(expected, seen)), key=rank)
-    texts = [text for one in found if (text := sql(one, expected))]
-    with granting(connection):
-        if texts:
-            connection.execute("\n".join(texts).encode())
-    return len(texts)
+def plan(expected: Facts, seen: Facts) -> Iterator[tuple[Difference, str]]:
+    """Each safe difference with the SQL that takes it back, in the order in which that runs."""
+    for one in sorted(filter(safe, differences(expected, seen)), key=rank):
+        if text := sql(one, expected):
+            yield one, text
 
 
 def apply(connection: psycopg.Connection, scripts: Iterable[tuple[str, str]]) -> dict[str, str]:
