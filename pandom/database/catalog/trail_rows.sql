@@ -2,14 +2,24 @@
 --
 -- Only blocks that do not fit are returned. The form of a row is the same as in
 -- seal_trail(): from 1 KiB on its SHA-256 stands for it. Blocks of before revision 0007
--- hold such rows whole: trail_forms decides about them.
+-- hold such rows whole: trail_forms decides about them. The month's ends are computed once
+-- for a block, not for each of its rows.
 select
     b.number,
     b.month,
     b.row_count,
     b.rows_digest,
     r.row_count as found
-from public.trail_blocks as b
+from (
+    select
+        number, month, row_count, rows_digest,
+        first_epoch, first_tx, first_id, last_epoch, last_tx, last_id,
+        month::timestamptz as since,
+        month::timestamptz + interval '1 month' as until
+    from public.trail_blocks
+    where log = %(log)s
+    order by number
+) as b
 cross join lateral (
     select
         count(*) as row_count,
@@ -28,13 +38,12 @@ cross join lateral (
                 t.ip_address, t.user_agent, t.severity, t.epoch, t.tx
             )) as form
         from public.{log} as t
-        where t.timestamp >= b.month::timestamptz
-            and t.timestamp < b.month::timestamptz + interval '1 month'
+        where t.timestamp >= b.since
+            and t.timestamp < b.until
             and (t.epoch, t.tx, t.id) >= (b.first_epoch, b.first_tx, b.first_id)
             and (t.epoch, t.tx, t.id) <= (b.last_epoch, b.last_tx, b.last_id)
         order by t.epoch, t.tx, t.id
     ) as s
 ) as r
-where b.log = %(log)s
-    and (r.row_count <> b.row_count or r.digest is distinct from b.rows_digest)
+where r.row_count <> b.row_count or r.digest is distinct from b.rows_digest
 order by b.number;
