@@ -232,24 +232,55 @@ def test_an_upgrade_keeps_large_events_and_limits_new_ones(empty: Database) -> N
 
 
 # -- memory --------------------------------------------------------------------------
-@pytest.mark.requirement("P5")
-@pytest.mark.parametrize("events", [8, pytest.param(60, marks=pytest.mark.soak)])
-def test_large_events_of_before_are_sealed_and_verified(database: Database, events: int) -> None:
-    started = database.one("select pg_postmaster_start_time()")
+_REPEATED = "jsonb_build_object('a', repeat('x', %s))"
+# 5 MB that no compression makes smaller, and 2 MB of which it leaves half.
+_RANDOM = (
+    "jsonb_build_object('a', (select string_agg(md5((%s + n)::text), '') "
+    "from generate_series(1, 156250) as n))"
+)
+_HALF = (
+    "jsonb_build_object('a', (select string_agg(repeat(md5((%s + n)::text), 2), '') "
+    "from generate_series(1, 31250) as n))"
+)
+
+
+def _write(database: Database, *details: tuple[str, int]) -> None:
+    """Events with details as an older revision took them; each a value and its parameter."""
     with database.owner("pandom_trail") as connection:
-        connection.execute("alter table public.audit_logs drop constraint ck_audit_logs_details")
-        for _ in range(events):
-            connection.execute(
-                "insert into public.audit_logs (event_type, details) "
-                "values ('x', jsonb_build_object('a', repeat('x', 5000000)))"
-            )
+        connection.execute(
+            "alter table public.audit_logs drop constraint if exists ck_audit_logs_details"
+        )
+        for value, number in details:
+            insert = f"insert into public.audit_logs (event_type, details) values ('x', {value})"
+            connection.execute(insert.encode(), (number,))
+
+
+def _seal(database: Database) -> int:
+    """Until nothing is left: transactions elsewhere delay it. Returns the last block's number."""
+    left = (
+        "select (select count(*) from public.audit_logs) + "
+        "(select count(*) from public.security_logs) - "
+        "(select coalesce(sum(row_count), 0) from public.trail_blocks)"
+    )
     deadline = time.monotonic() + 120
     with database.connect("pandom_janitor", autocommit=True) as connection:
-        sealed = 0
-        while sealed < events:
+        while database.one(left):
             assert time.monotonic() < deadline, "transactions elsewhere delay the seal"
-            row = connection.execute("select public.seal_trail()").fetchone()
-            sealed += row[0] if row else 0
+            connection.execute("select public.seal_trail()")
+    return int(database.one("select count(*) from public.trail_blocks where log = 'audit_logs'"))
+
+
+@pytest.mark.requirement("P5")
+@pytest.mark.parametrize("events", [8, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("content", ["repeated", "random", "both"])
+def test_large_events_of_before_are_sealed_and_verified(
+    database: Database, events: int, content: str
+) -> None:
+    started = database.one("select pg_postmaster_start_time()")
+    both = ((_REPEATED, 5_000_000), (_RANDOM, 1))
+    kinds = {"repeated": both[:1], "random": both[1:], "both": both}[content]
+    _write(database, *(kinds[number % len(kinds)] for number in range(events)))
+    _seal(database)
     dsn = database.server.dsn("pandom_auditor", database.name)
     with catalog.connect(dsn) as connection:
         assert trail.verify(connection).problems == ()
@@ -263,6 +294,101 @@ def test_large_events_of_before_are_sealed_and_verified(database: Database, even
         )
     with catalog.connect(dsn) as connection:
         assert [one.kind for one in trail.verify(connection).problems] == ["row edited"]
+
+
+def _expected(rows: list[tuple[int, bool]], times: int) -> list[int]:
+    """Rows of each block: a batch ends with the row that takes it beyond the limit."""
+    blocks, taken, size = [], 0, 0
+    for stored, compressed in rows:
+        if size > limits.BATCH_BYTES:
+            blocks.append(taken)
+            taken, size = 0, 0
+        taken, size = taken + 1, size + stored * (times if compressed else 1)
+    return [*blocks, taken]
+
+
+def _blocks_after(database: Database, number: int) -> list[int]:
+    return [
+        count
+        for (count,) in database.rows(
+            "select row_count from public.trail_blocks where log = 'audit_logs' and number > %s "
+            "order by number",
+            number,
+        )
+    ]
+
+
+@pytest.mark.requirement("P5")
+@pytest.mark.parametrize(
+    ("rows", "blocks"), [(64, [64]), (65, [65]), (66, [65, 1])], ids=["at", "beyond", "one more"]
+)
+def test_a_block_ends_at_64_mb(database: Database, rows: int, blocks: list[int]) -> None:
+    number = _seal(database)
+    with database.owner("pandom_trail") as connection:
+        connection.execute(
+            "do $$ declare part regclass; begin for part in select relid from "
+            "pg_partition_tree('public.audit_logs') loop execute format('alter table %s "
+            "alter column details set storage external', part); end loop; end $$"
+        )
+    # What jsonb adds to the text of one key and value.
+    _write(database, *[(_REPEATED, limits.EVENT_BYTES - 13)] * rows)
+    sizes = {
+        size
+        for (size,) in database.rows(
+            "select pg_column_size(details) from public.audit_logs where event_type = 'x'"
+        )
+    }
+    assert sizes == {limits.BATCH_BYTES // 64}
+    _seal(database)
+    assert _blocks_after(database, number) == blocks
+
+
+@pytest.mark.requirement("P5")
+def test_compressed_bytes_count_eightfold(database: Database) -> None:
+    number = _seal(database)
+    _write(database, *[(_REPEATED, 10), (_HALF, 7), (_RANDOM, 3), (_REPEATED, 500_000)] * 8)
+    rows = database.rows(
+        "select pg_column_size(details), pg_column_compression(details) is not null "
+        "from public.audit_logs where event_type = 'x' order by epoch, tx, id"
+    )
+    assert {compressed for _, compressed in rows} == {True, False}
+    expected = _expected(rows, 8)
+    # The limit is reached, and would be elsewhere if compressed bytes counted once.
+    assert len(expected) > 1
+    assert expected != _expected(rows, 1)
+    _seal(database)
+    assert _blocks_after(database, number) == expected
+    with catalog.connect(database.server.dsn("pandom_auditor", database.name)) as connection:
+        assert trail.verify(connection).problems == ()
+
+
+@pytest.mark.requirement("P5")
+def test_rows_that_change_while_they_are_counted_make_no_wrong_block(database: Database) -> None:
+    number = _seal(database)
+    with database.owner("pandom_trail") as connection:
+        for day in ("2019-02-03", "2019-02-03", "now", "now", "now"):
+            connection.execute(
+                "insert into public.audit_logs (event_type, timestamp) values ('x', %s)", (day,)
+            )
+    with database.connect("postgres") as superuser:
+        # The two of 2019 are not there when they are counted, and are when they are read.
+        superuser.execute("create sequence public.asked")
+        superuser.execute("grant usage on sequence public.asked to pandom_trail")
+        superuser.execute(
+            "alter policy trail_maintenance on public.audit_logs using "
+            "(case when timestamp < '2020-01-01' then nextval('public.asked') > 2 else true end)"
+        )
+    with database.connect("pandom_janitor", autocommit=True) as connection:
+        deadline = time.monotonic() + 60
+        asked = "select last_value from public.asked"
+        while database.one(asked, role="postgres") < 4:
+            assert time.monotonic() < deadline, "transactions elsewhere delay the seal"
+            connection.execute("select public.seal_trail()")
+        assert _blocks_after(database, number) == []
+    _seal(database)
+    assert _blocks_after(database, number) == [2, 3]
+    with catalog.connect(database.server.dsn("pandom_auditor", database.name)) as connection:
+        assert trail.verify(connection).problems == ()
 
 
 @pytest.mark.requirement("P5")

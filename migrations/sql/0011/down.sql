@@ -1,0 +1,2 @@
+-- Takes back: the trail is sealed as fast as before its limits.
+set local role pandom_owner;
