@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,7 +19,8 @@ from pandom.audit.run import run
 from pandom.database import cluster, migrate
 from pandom.runtime.paths import ROOT
 from tests.bench import server as servers
-from tests.bench.database import Line, microseconds, quiet
+from tests.bench.database import Line, microseconds, process_of, processor_us, quiet
+from tests.bench.floor import docker
 from tests.fixtures.databases import Database, Factory
 
 Show = Callable[[str], None]
@@ -118,6 +120,48 @@ def _verify(database: Database) -> float:
         return verdict.rows / (time.perf_counter() - started)
 
 
+def _seal_before() -> str:
+    """The function as it was before blocks were bounded by bytes (revision 0007)."""
+    text = (ROOT / "migrations" / "sql" / "0007" / "down_functions.sql").read_text()
+    (found,) = re.findall(
+        r"^create or replace function public\.seal_trail\(.*?^\$\$;$", text, re.M | re.S
+    )
+    return str(found)
+
+
+def _against_before(database: Database, show: Show) -> Line:
+    """Processor time of sealing against the function of before, in turns, small events."""
+    process = int(docker("inspect", "--format={{.State.Pid}}", f"{NAME}-postgres"))
+    texts = {
+        "before": _seal_before(),
+        "now": (ROOT / "schema" / "sql" / "functions" / "seal_trail.sql").read_text(),
+    }
+    used: dict[str, list[float]] = {name: [] for name in texts}
+    for number in range(1, 2 * ROUNDS + 1):
+        show(f"sealing against the function before byte bounds, {number} of {2 * ROUNDS}")
+        # Who comes first changes, so that neither has the warmer start.
+        for name in sorted(texts, reverse=bool(number % 2)):
+            with database.connect("postgres") as superuser:
+                superuser.execute("set local role pandom_trail")
+                superuser.execute(texts[name].encode())
+                superuser.execute("reset role")
+                superuser.execute("truncate public.trail_blocks")
+            with database.connect("pandom_janitor", autocommit=True) as connection:
+                backend = process_of(connection, process)
+                sealed, started = 0, processor_us(backend)
+                while sealed < ROWS:
+                    sealed += connection.execute("select public.seal_trail()").fetchall()[0][0]
+                used[name].append(processor_us(backend) - started)
+    return Line(
+        "sealing / the same before blocks were bounded by bytes",
+        median(now / before for now, before in zip(used["now"], used["before"], strict=True)),
+        " ×",
+        1.05,
+        detail=f"{median(used['now']) / ROWS:.2f} against "
+        f"{median(used['before']) / ROWS:.2f} µs a row of the server's processor",
+    )
+
+
 def _chain(database: Database, show: Show) -> list[Line]:
     sealing, verifying = [], []
     for number in range(1, ROUNDS + 1):
@@ -133,6 +177,7 @@ def _chain(database: Database, show: Show) -> list[Line]:
     return [
         Line("sealing", max(sealing) / 1000, " K rows/s", 250, least=True),
         Line("verifying", max(verifying) / 1000, " K rows/s", 300, least=True),
+        _against_before(database, show),
     ]
 
 
