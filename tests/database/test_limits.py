@@ -364,6 +364,35 @@ def test_compressed_bytes_count_eightfold(database: Database) -> None:
 
 
 @pytest.mark.requirement("P5")
+def test_rows_that_change_while_they_are_counted_make_no_wrong_block(database: Database) -> None:
+    number = _seal(database)
+    with database.owner("pandom_trail") as connection:
+        for day in ("2019-02-03", "2019-02-03", "now", "now", "now"):
+            connection.execute(
+                "insert into public.audit_logs (event_type, timestamp) values ('x', %s)", (day,)
+            )
+    with database.connect("postgres") as superuser:
+        # The two of 2019 are not there when they are counted, and are when they are read.
+        superuser.execute("create sequence public.asked")
+        superuser.execute("grant usage on sequence public.asked to pandom_trail")
+        superuser.execute(
+            "alter policy trail_maintenance on public.audit_logs using "
+            "(case when timestamp < '2020-01-01' then nextval('public.asked') > 2 else true end)"
+        )
+    with database.connect("pandom_janitor", autocommit=True) as connection:
+        deadline = time.monotonic() + 60
+        asked = "select last_value from public.asked"
+        while database.one(asked, role="postgres") < 4:
+            assert time.monotonic() < deadline, "transactions elsewhere delay the seal"
+            connection.execute("select public.seal_trail()")
+        assert _blocks_after(database, number) == []
+    _seal(database)
+    assert _blocks_after(database, number) == [2, 3]
+    with catalog.connect(database.server.dsn("pandom_auditor", database.name)) as connection:
+        assert trail.verify(connection).problems == ()
+
+
+@pytest.mark.requirement("P5")
 def test_a_block_of_before_with_large_rows_is_still_proven(empty: Database) -> None:
     runner = empty.runner()
     migrate.upgrade(runner, "0006")

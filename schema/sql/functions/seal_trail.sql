@@ -21,7 +21,8 @@
 -- The two planner settings
 -- make it read the index in its order: the statistics of a young partition would make
 -- it sort the whole month for each batch. What they make look dear would be compiled,
--- two seconds each time, so jit is off.
+-- two seconds each time, so jit is off. That rows are old enough is an end of the index
+-- scan, too: what waits for a long transaction is not read each time.
 set local role pandom_trail;
 
 create or replace function public.seal_trail(block_rows integer default 10000)
@@ -82,7 +83,7 @@ begin
         where a.attrelid = format('public.%I', chain)::regclass and a.attname = 'epoch';
         unsealed := format(
             'from public.%I as t where (t.epoch, t.tx, t.id) > ($1, $2, $3) '
-            'and (t.epoch < $4 or t.tx < $5) order by t.epoch, t.tx, t.id limit $6', chain
+            'and (t.epoch, t.tx) < ($4, $5) order by t.epoch, t.tx, t.id limit $6', chain
         );
         execute format(
             $query$
