@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pandom.runtime.errors import Failure
-from schema.storage import USERS, Bucket, User, buckets, policy
+from schema.storage import BACKUP, Bucket, User, buckets, policy
+from schema.storage import users as declared_users
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -143,14 +144,14 @@ def reachable(endpoint: Endpoint) -> bool:
     return bool(answer.status == 200)
 
 
-def make_buckets(s3: Minio, media: str) -> None:
+def make_buckets(s3: Minio, media: str, backup: bool = False) -> None:
     """Make every declared bucket; nothing happens to what is in one.
 
     Raises Failure for one that exists without the lock it needs: a server gives a
     bucket its lock when it is made, or never.
     """
     with ThreadPoolExecutor() as together:
-        pairs = buckets(media).items()
+        pairs = buckets(media, backup).items()
         list(together.map(lambda pair: _make_bucket(s3, *pair), pairs))
 
 
@@ -225,12 +226,14 @@ def bucket_policy(s3: Minio, bucket: str) -> dict[str, Any] | None:
 
 
 def make_users(endpoint: Endpoint, root: Account, media: str, secrets: Mapping[str, str]) -> None:
-    """Make every declared user with exactly its policy and the given secret.
+    """Make every declared user with exactly its policy and the given secret; the one for
+    backups where there is a secret of it.
 
     Repeating it is harmless; with another secret it is a rotation. Raises Failure,
     before anything is asked, for a secret that is too short.
     """
-    for user in USERS:
+    wanted = declared_users(BACKUP.name in secrets)
+    for user in wanted:
         if (length := len(secrets[user.name])) < MIN_SECRET_LENGTH:
             raise Failure(
                 f"The secret of the object store's user {user.name} has {length} characters; "
@@ -243,7 +246,7 @@ def make_users(endpoint: Endpoint, root: Account, media: str, secrets: Mapping[s
                 lambda user: _make_user(
                     endpoint, root, media, user, secrets[user.name], there.get(user.name)
                 ),
-                USERS,
+                wanted,
             )
         )
 

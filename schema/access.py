@@ -454,6 +454,7 @@ EVENT_TYPES: Final[tuple[EventType, ...]] = (
     EventType("partition_dropped", "security_logs", "A partition was dropped."),
     EventType("retention_changed", "security_logs", "The trail's retention was changed."),
     EventType("trail_restored", "security_logs", "The trail was restored; a new epoch began."),
+    EventType("backup_made", "security_logs", "A backup of the database was made."),
 )
 
 

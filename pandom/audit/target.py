@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +21,7 @@ from pandom.objectstore import Account, Endpoint
 from pandom.runtime.errors import UsageError
 from pandom.runtime.inputs import secret, secret_file, setting
 from schema import access
-from schema.storage import User
+from schema.storage import OWN_STORE, User, archives
 
 LOGIN: Final = "pandom_auditor"
 
@@ -35,7 +37,8 @@ class AuditTarget:
     """A database, what is switched on there, and the object store as one of its users.
 
     ``store`` raises UsageError where there is none beside the database; ``settings`` are
-    unknown where no stack is.
+    unknown where no stack is; ``backup_within`` is how old the newest backup of a stack may be
+    that makes its own.
     """
 
     dsn: str
@@ -43,6 +46,7 @@ class AuditTarget:
     store: Callable[[User], Store] = _no_store
     outputs: Mapping[str, Any] | None = None
     settings: DatabaseSettings | None = None
+    backup_within: timedelta | None = None
 
 
 def of_container() -> AuditTarget:
@@ -68,11 +72,22 @@ def of_container() -> AuditTarget:
             setting("PANDOM_MINIO_HOST"), int(setting("PANDOM_MINIO_PORT")), secret_file("ca.crt")
         )
         account = Account(user.name, secret(user.secret_file))
-        return Store(endpoint, account, setting("PANDOM_BUCKET"))
+        own = os.environ.get("PANDOM_BACKUP") == OWN_STORE
+        return Store(endpoint, account, setting("PANDOM_BUCKET"), own)
 
     return AuditTarget(
-        dsn, opt_in_from_environment(), store, settings=row_settings.from_environment()
+        dsn,
+        opt_in_from_environment(),
+        store,
+        settings=row_settings.from_environment(),
+        backup_within=_within(
+            os.environ.get("PANDOM_BACKUP"), setting("PANDOM_BACKUP_MAX_AGE_DAYS")
+        ),
     )
+
+
+def _within(backup: object, days: object) -> timedelta | None:
+    return timedelta(days=int(str(days))) if archives(str(backup)) else None
 
 
 def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset()) -> AuditTarget:
@@ -100,6 +115,7 @@ def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset())
         store,
         outputs,
         row_settings.of_outputs(outputs),
+        _within(outputs.get("backup"), outputs.get("backup_max_age_days")),
     )
 
 
@@ -117,4 +133,5 @@ def store_of(outputs: Mapping[str, Any], user: User) -> Store:
         ),
         Account(user.name, secrets[user.name]),
         outputs["minio_bucket_name"],
+        outputs.get("backup") == OWN_STORE,
     )

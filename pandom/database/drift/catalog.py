@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from typing import Any, Final, LiteralString
 
@@ -29,7 +30,8 @@ _CONNECTION_RULES: Final = "connection_rules"
 # Where a setting comes from that holds for the whole server.
 _OF_SERVER: Final = ("default", "configuration file", "command line", "environment variable")
 _SETTING_ROWS: Final = "setting_rows"
-_SPECIAL: Final = frozenset({_RIGHTS, _SETTINGS, _CONNECTION_RULES, _SETTING_ROWS})
+_ARCHIVING: Final = "archiving"
+_SPECIAL: Final = frozenset({_RIGHTS, _SETTINGS, _CONNECTION_RULES, _SETTING_ROWS, _ARCHIVING})
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,15 @@ class Setting:
     value: str
     source: str
     context: str
+
+
+@dataclass(frozen=True)
+class Archiving:
+    """How the server's log is archived: the last segment that could not be, while none could
+    after it, and how old the newest backup is of which the trail knows."""
+
+    failing: str | None
+    backup_age: timedelta | None
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,9 @@ class Observed:
     facts: Facts
     settings: Mapping[str, Setting] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+    archiving: Archiving | None = None
+    # How old the newest backup may be; None where this program makes none.
+    backup_within: timedelta | None = None
 
 
 @cache
@@ -110,6 +124,9 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
         settings = connection.execute(query(_SETTINGS))
         facts = {Fact(*row[:3]): row[3] for row in every.fetchall()}
         found = {row[0]: Setting(*row[1:]) for row in settings.fetchall()}
+    archiving = None
+    if rights["trail"]:
+        archiving = Archiving(*connection.execute(query(_ARCHIVING)).fetchall()[0])
     found |= _under_pins(connection)
     return Observed(
         login=rights["login"],
@@ -119,6 +136,7 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
         facts=facts,
         settings=found,
         unknown=tuple(_unknown(rights)),
+        archiving=archiving,
     )
 
 
