@@ -82,14 +82,9 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
     ),
 }
 
-SECRET_KEYS: Final = (
-    "adminPassword",
-    "appPassword",
-    "userPassword",
-    "minioSecretKey",
-    "backupAccessKey",
-    "backupSecretKey",
-)
+# Secrets: made where they are not given, and those of somebody else's store.
+GENERATED: Final = ("adminPassword", "appPassword", "userPassword", "minioSecretKey")
+SECRET_KEYS: Final = (*GENERATED, "backupAccessKey", "backupSecretKey")
 # Who backs the database up; `pandom backup` works with the last two.
 BACKUPS: Final = ("none", "external", OWN_STORE, S3)
 STACK_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,29}")
@@ -249,7 +244,7 @@ def ca_text(value: str) -> str:
     text = value if "-----BEGIN" in value else (ROOT / Path(value).expanduser()).read_text()
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
-    except ssl.SSLError as error:
+    except (ssl.SSLError, TypeError) as error:  # the latter for what is no ASCII
         raise ValueError(str(error)) from error
     return text.strip() + "\n"
 

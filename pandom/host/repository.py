@@ -246,8 +246,12 @@ class Repository:
         return bool(self._info()["status"]["code"] not in (1, 3))
 
     def _info(self) -> Mapping[str, Any]:
-        document = json.loads(self.run("--output=json", "info"))
-        found: Mapping[str, Any] = document[0]
+        said = self.run("--output=json", "info")
+        try:
+            # Of a file that another key encrypted it quotes the bytes as they are.
+            found: Mapping[str, Any] = json.loads(said, strict=False)[0]
+        except ValueError:
+            raise self.explained(1, said) from None
         # The exit code is 0 whatever it found.
         code = found["status"]["code"]
         if code and code not in _NOTHING_THERE:
@@ -270,8 +274,16 @@ class Repository:
     def verify(self) -> list[str]:
         """What pgBackRest finds damaged, in its words; it exits with 0 all the same."""
         self._info()  # a store that cannot be read is no error to verify
-        said = self.run("--output=text", "--verbose", "verify")
-        bad = re.findall(r"^\s*(?:checksum|size|missing|other)\S*.*: [1-9]\d*.*$", said, re.M)
-        if "status: error" in said:
-            return [one.strip() for one in bad] or [shorten(said, 300)]
-        return []
+        return damaged(self.run("--output=text", "--verbose", "verify"))
+
+
+def damaged(said: str) -> list[str]:
+    """What `verify` found wrong in backups and in the log, one sentence each."""
+    found = [
+        f"{what.strip()}: {', '.join(one.strip() for one in counts.split(',') if ': 0' not in one)}"
+        for what, counts in re.findall(r"^ *(archiveId: \S+|backup: \S+),.*\n *(.*)$", said, re.M)
+        if re.search(r": [1-9]", counts)
+    ]
+    if not found and "status: error" in said:
+        return [shorten(said, 300)]
+    return found
