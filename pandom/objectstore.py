@@ -273,6 +273,16 @@ def _make_user(
         own.delete_service_account(access_key=key)
 
 
+def remove_user(endpoint: Endpoint, root: Account, name: str) -> bool:
+    """Remove a user and its policy, of the same name; False if there was none."""
+    admin = administrator(endpoint, root)
+    if name not in users(admin):
+        return False
+    admin.user_remove(access_key=name)
+    admin.policy_remove(policy_name=name)
+    return True
+
+
 def signs_in(endpoint: Endpoint, account: Account) -> bool:
     """Whether the secret is right; a user may be told that it may do nothing here."""
     from minio.error import S3Error

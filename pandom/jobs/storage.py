@@ -18,6 +18,7 @@ from pandom.objectstore import (
     make_buckets,
     make_users,
     reachable,
+    remove_user,
     signs_in,
 )
 from pandom.runtime.errors import Failure
@@ -80,6 +81,8 @@ def converge(store: Store, secrets: Mapping[str, str]) -> None:
             make_buckets(s3, store.bucket, store.backup)
         with step("users: limited to what is declared"):
             make_users(store.endpoint, store.account, store.bucket, secrets)
+            if not store.backup and remove_user(store.endpoint, store.account, BACKUP.name):
+                say(f"  {BACKUP.name} is gone: backups do not go here any more")
         with step("read back"):
             wrong, others = _read_back(store, secrets)
         if not wrong:

@@ -346,7 +346,7 @@ def test_a_store_that_stops_is_told_and_catches_up(backed: RunningStack) -> None
     finally:
         store.start()
     backed.pandom("up", "--stack", backed.name)
-    switch(backed)
+    written(backed)
     assert listed(backed)["missing"] == []
 
 
