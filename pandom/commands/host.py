@@ -73,7 +73,7 @@ def register(commands: Commands) -> None:
 
     health = _stack(commands.add_parser("health", help="check a running stack"))
     health.add_argument("--json", action="store_true", dest="as_json", help="on stdout")
-    health.set_defaults(handler=call("pandom.host.verdict", "health_of", "stack", "as_json"))
+    health.set_defaults(handler=call("pandom.host.health_command", "run", "stack", "as_json"))
 
     status = _stack(commands.add_parser("status", help="what runs"))
     status.add_argument("--all", action="store_true", dest="every", help="of every stack")
