@@ -24,6 +24,7 @@ from pandom.database.connect import value
 from pandom.runtime.errors import UsageError
 from pandom.runtime.inputs import setting
 from schema import access
+from schema.tables import tables
 
 ACCOUNTS: Final = "public.account_settings"
 RETENTION: Final = "public.trail_retention"
@@ -117,18 +118,12 @@ def declared(settings: DatabaseSettings | None) -> dict[Row, str]:
 @cache
 def _defaults() -> dict[Row, str]:
     """What the models say: the one declaration of what no stack's settings decide."""
-    from schema.models import AccountSettings, TrailRetention
-
-    found: dict[Row, str] = {}
-    for name, model in (
-        (ACCOUNTS, AccountSettings),
-        *((f"{RETENTION} {log}", TrailRetention) for log in _LOGS),
-    ):
-        for column in model.__table__.columns:
-            default: Any = column.server_default
-            if default is not None and not column.primary_key:
-                found[Row(name, column.name)] = str(default.arg).strip("'")
-    return found
+    defaults = {f"{access.SCHEMA}.{table.name}": table.defaults for table in tables()}
+    return {
+        Row(name, column): text
+        for name in (ACCOUNTS, *(f"{RETENTION} {log}" for log in _LOGS))
+        for column, text in defaults[name.partition(" ")[0]].items()
+    }
 
 
 _DURATION: Final = re.compile(r"(?:(\d+) days?)?\s*(?:(\d+):(\d\d):(\d\d))?")

@@ -46,6 +46,10 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
     passphrase.require()
     planned = operation == "preview"
     revised = revisions.every() if planned else ()
+    if planned:
+        from pandom.database import declaration  # with the models, which take long
+
+        declaration.check()
     variables = toolchain_variables()
     with lock.of_stack(stack):
         recorded, engine = stack.recorded(), Engine(name)

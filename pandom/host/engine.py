@@ -38,7 +38,7 @@ def connect() -> docker.DockerClient:
     endpoint = docker_endpoint.use()
     docker_endpoint.check(endpoint)
     try:
-        return docker.from_env(timeout=_TIMEOUT_S)
+        client = docker.from_env(timeout=_TIMEOUT_S)
     except (AttributeError, TypeError) as error:  # what its library makes of a strange file
         raise UsageError(
             f"Docker's config.json, in $DOCKER_CONFIG or ~/.docker, cannot be used: {error}.\n"
@@ -48,6 +48,11 @@ def connect() -> docker.DockerClient:
         raise DockerSilent(
             f"Docker at {endpoint} cannot be used: {error}\nNothing was touched. {endpoint.choice}"
         ) from error
+    # There is no proxy on the way to a socket; requests looks for one each time.
+    client.api.trust_env = client.api.trust_env and not client.api.base_url.startswith(
+        "http+docker"
+    )
+    return client
 
 
 @dataclass(frozen=True)

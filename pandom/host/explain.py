@@ -64,7 +64,7 @@ _KNOWN: Final = (
     (
         r"(?m)^\w+-image: |no such image|pull access denied|manifest unknown",
         "An image is missing or cannot be built.",
-        "`make tools` provides the base image; see the Dockerfile named above, then again.",
+        "`make tools` provides the base image; the image NAME is app_image/NAME/Dockerfile.",
     ),
     (
         r"connection refused|server closed the connection|could not connect to server",

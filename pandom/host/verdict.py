@@ -164,7 +164,7 @@ class Verdict:
 
 def prepare() -> None:
     """Import before starting threads, to avoid a partially initialised module."""
-    for name in ("pandom.database.health", "schema.models", "minio.minioadmin"):
+    for name in ("pandom.database.health", "minio.minioadmin"):
         importlib.import_module(name)
 
 
@@ -228,25 +228,6 @@ def _heads(place: AuditTarget) -> Trail:
     with catalog.connect(place.dsn) as connection:
         kept = anchors.from_bucket(store.s3, store.evidence, connection.info.dbname)
         return heads(connection, kept)
-
-
-def health_of(name: str, as_json: bool = False) -> int:
-    """`pandom health`: look at a running stack; print JSON or lines, return the exit code."""
-    from pandom.host.access import outputs_of
-
-    stack = Stack(name)
-    with ThreadPoolExecutor() as beside:
-        # Imports go on while Pulumi reads its state.
-        reading = beside.submit(outputs_of, stack)
-        prepare()
-        found = look(stack, Engine(name), reading.result())
-    if as_json:
-        print(found.as_json())
-    else:
-        found.show()
-        words = found.explanation(".venv/bin/pandom up")
-        say(f"\n{words}" if words else f"Stack {name} is healthy.")
-    return found.exit_code
 
 
 def heal(name: str, wanted: Sequence[str]) -> int:

@@ -10,6 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pandom.database import declaration, made
+from pandom.host import compare
+from pandom.host.stack import Stack
+from pandom.runtime import passphrase
 from pandom.runtime.errors import UsageError
 from schema import access
 from schema.declare import READABLE, Allow, Table, trail
@@ -164,6 +167,17 @@ def test_a_policy_that_contradicts_the_declaration_is_refused(
     (tmp_path / name).write_text("create policy x on public.sessions using (true);")
     with pytest.raises(UsageError, match=said):
         declaration.check()
+
+
+def test_a_preview_is_refused_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong() -> None:
+        raise UsageError("no owner")
+
+    monkeypatch.setattr(declaration, "check", wrong)
+    monkeypatch.setattr(Stack, "exists", lambda stack: True)
+    monkeypatch.setattr(passphrase, "require", lambda: None)
+    with pytest.raises(UsageError, match="no owner"):
+        compare.preview("unborn", expect_no_changes=False)
 
 
 def test_what_is_not_recorded_stands_in_no_event() -> None:

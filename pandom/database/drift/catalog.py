@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -119,15 +120,18 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
         rights = cursor.execute(query(_RIGHTS)).fetchall()[0]
     asked = tuple(name for name in (_CONNECTION_RULES, _SETTING_ROWS) if rights[name])
     names = _kinds() + asked
-    with connection.pipeline():
-        every = connection.execute(_union(names), {"owners": list(owners)})
-        settings = connection.execute(query(_SETTINGS))
-        facts = {Fact(*row[:3]): row[3] for row in every.fetchall()}
-        found = {row[0]: Setting(*row[1:]) for row in settings.fetchall()}
-    archiving = None
-    if rights["trail"]:
-        archiving = Archiving(*connection.execute(query(_ARCHIVING)).fetchall()[0])
-    found |= _under_pins(connection)
+    with ThreadPoolExecutor() as beside:
+        # A connection of its own, which takes a third as long as the catalogs.
+        under_pins = beside.submit(_under_pins, connection.info)
+        with connection.pipeline():
+            every = connection.execute(_union(names), {"owners": list(owners)})
+            settings = connection.execute(query(_SETTINGS))
+            facts = {Fact(*row[:3]): row[3] for row in every.fetchall()}
+            found = {row[0]: Setting(*row[1:]) for row in settings.fetchall()}
+        archiving = None
+        if rights["trail"] and (mode := found.get("archive_mode")) and mode.value != "off":
+            archiving = Archiving(*connection.execute(query(_ARCHIVING)).fetchall()[0])
+        found |= under_pins.result()
     return Observed(
         login=rights["login"],
         database=rights["database"],
@@ -163,13 +167,12 @@ def functions_naming(connection: psycopg.Connection, words: Sequence[str]) -> fr
     return frozenset(row[0] for row in rows)
 
 
-def _under_pins(connection: psycopg.Connection) -> dict[str, Setting]:
+def _under_pins(info: psycopg.ConnectionInfo) -> dict[str, Setting]:
     """The server's own values of what this session pins, from one that pins nothing.
 
     Where a database or a role has its own, the server's cannot be seen, and where these
     do not even let the question be asked, none can: the settings of both are facts.
     """
-    info = connection.info
     wanted: dict[str, Any] = {**info.get_parameters(), "password": info.password, "options": ""}
     try:
         with psycopg.connect(**wanted, autocommit=True) as plain:
