@@ -24,7 +24,7 @@ from pandom.objectstore import (
 from pandom.runtime.errors import Failure
 from pandom.runtime.inputs import secret, secret_file, setting
 from pandom.runtime.progress import say, step
-from schema.storage import OWN_STORE, users
+from schema.storage import BACKUP, OWN_STORE, users
 
 # MinIO starts in about a second; a slow disk or a first start may take longer.
 WAIT_S: Final = 60
