@@ -19,10 +19,11 @@ from pandom.host.repository import Backup, Gap, Repository, gaps
 from pandom.host.stack import Stack
 from pandom.host.state import State
 from pandom.runtime.errors import Drift, Failure, PandomError, UsageError
-from pandom.runtime.progress import Lines, say
+from pandom.runtime.progress import Lines, say, step
 from schema.storage import archives
 
 FULL: Final = "full"
+ARCHIVE_S: Final = 60.0  # for what waits to be archived, once the store answers
 _SHARE: Final = re.compile(r", (\d+)\.\d\d%\)")
 _ARCHIVER: Final = """
 select last_archived_wal, last_archived_time, last_failed_wal, last_failed_time
@@ -87,16 +88,45 @@ def run(name: str, kind: str, verify: bool) -> None:
 
 
 def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> bool:
-    """The repository and its first backup, where there are none and they are this program's;
-    whether something was made."""
+    """What `up` mends: no repository, no backup, a log that waits for a store that is back, or
+    has a hole since the newest backup; whether something was done.
+
+    Raises PandomError with the reason why there can be none; does nothing where the backups
+    are not this program's.
+    """
     if not archives(str(_outputs(exported).get("backup"))):
         return False
     place = _place(engine, name, exported)
-    if place.repository.backups():
-        return False
     place.repository.create()
+    waited = _failing(_archiver(place.outputs)) is not None
+    if waited:
+        archive_all(place)
+    every = place.repository.backups()
+    if every and not _missing(place.repository, every[-1:], _last_archived(place.outputs)):
+        return waited
     _make(place, FULL)
     return True
+
+
+def archive_all(place: Place) -> str:
+    """See that what is committed now is in the store, at most a minute; returns the segment that
+    it ended with, and says so if that is not archived."""
+    with superuser.database(place.exported) as server:
+        if server is None:
+            raise Failure("The server does not answer its superuser. Next: `pandom health`")
+        server.autocommit = True
+        # Something to archive, which also wakes the archiver: it looks once a minute else.
+        server.execute("select pg_logical_emit_message(true, 'pandom', 'archive')")
+        segment = str(server.execute("select pg_walfile_name(pg_switch_wal())").fetchall()[0][0])
+        deadline = time.monotonic() + ARCHIVE_S
+        with step("archiving the server's log"):
+            while time.monotonic() < deadline:
+                last, *_ = server.execute(_ARCHIVER.encode()).fetchall()[0]
+                if last is not None and last[:24] >= segment:
+                    return segment
+                time.sleep(0.1)
+    say(f"  {segment} is not archived after {ARCHIVE_S:.0f} s")
+    return segment
 
 
 def _make(place: Place, kind: str) -> Backup:
@@ -213,7 +243,7 @@ def _verify(place: Place) -> None:
         raise Drift(
             f"The backups of stack {repository.stack} are not whole:\n{listed}\n"
             "What came before it can be restored. Next: find out what happened in the store;\n"
-            f"`.venv/bin/pandom backup --type full --stack {repository.stack}` begins anew"
+            f"`.venv/bin/pandom backup --stack {repository.stack}` begins anew"
         )
     print(
         f"{len(every)} backups and their log are whole, {every[0].first_wal} to "
@@ -234,6 +264,13 @@ def _archiver(outputs: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(client.execute(_ARCHIVER).fetchall()[0])
 
 
+def _failing(archiver: tuple[Any, ...]) -> str | None:
+    """The segment that could not be archived, while none could after it."""
+    _, when, failed, failed_when = archiver
+    failing = failed_when is not None and (when is None or failed_when > when)
+    return str(failed) if failing else None
+
+
 def checks(engine: Engine, name: str, outputs: Mapping[str, Any]) -> Iterator[Check]:
     """What health says of the backups; nothing where they are not this program's."""
     kind = str(outputs.get("backup", "none"))
@@ -250,7 +287,7 @@ def checks(engine: Engine, name: str, outputs: Mapping[str, Any]) -> Iterator[Ch
 def _archiving(repository: Repository, outputs: Mapping[str, Any]) -> str:
     """Whether the server's log reaches the store, without a hole since the newest backup."""
     last, when, failed, failed_when = _archiver(outputs)
-    if failed_when is not None and (when is None or failed_when > when):
+    if _failing((last, when, failed, failed_when)):
         with contextlib.suppress(PandomError):
             repository.backups()
             raise Failure(f"{failed} is not archived since {failed_when:%Y-%m-%d %H:%M:%S} UTC")
@@ -259,7 +296,7 @@ def _archiving(repository: Repository, outputs: Mapping[str, Any]) -> str:
     if missing := _missing(repository, every[-1:], str(last or "")[:24] if when else ""):
         raise Failure(
             f"log is missing in the store since the newest backup: {missing[0]}. "
-            f"Next: `pandom backup --type full --stack {repository.stack}`"
+            f"Next: `pandom backup --stack {repository.stack}`"
         )
     return f"last {str(last)[:24]}, {_age(when)} ago" if when else "nothing to archive yet"
 
