@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import time
@@ -286,13 +285,14 @@ def checks(engine: Engine, name: str, outputs: Mapping[str, Any]) -> Iterator[Ch
 
 def _archiving(repository: Repository, outputs: Mapping[str, Any]) -> str:
     """Whether the server's log reaches the store, without a hole since the newest backup."""
-    last, when, failed, failed_when = _archiver(outputs)
-    if _failing((last, when, failed, failed_when)):
-        with contextlib.suppress(PandomError):
-            repository.backups()
-            raise Failure(f"{failed} is not archived since {failed_when:%Y-%m-%d %H:%M:%S} UTC")
-        repository.backups()  # its own words are the cause
-    every = repository.backups()
+    archiver = _archiver(outputs)
+    every = repository.backups()  # why it cannot be read is why nothing is archived
+    if failed := _failing(archiver):
+        raise Failure(
+            f"{failed} could not be archived at {archiver[3]:%Y-%m-%d %H:%M:%S} UTC. "
+            f"Next: docker logs {repository.server.name} says why"
+        )
+    last, when = archiver[:2]
     if missing := _missing(repository, every[-1:], str(last or "")[:24] if when else ""):
         raise Failure(
             f"log is missing in the store since the newest backup: {missing[0]}. "

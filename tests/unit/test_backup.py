@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -13,12 +14,15 @@ from pandom.config.backup import SYSTEM_CA, configuration, place, server_setting
 from pandom.config.container_specs import container_specs
 from pandom.config.settings import Backup, load
 from pandom.database.drift.catalog import Archiving, Observed, Setting
+from pandom.host import backup
+from pandom.host.repository import Backup as Made
 from pandom.host.repository import Gap, Repository, damaged, gaps
 from pandom.runtime.errors import FAILED, USAGE_ERROR
 from schema.storage import BACKUP, backup_bucket, buckets, policy, users
 
 pytestmark = pytest.mark.requirement("D5")
 
+NOW = datetime.now(UTC)
 ELSEWHERE = Backup("s3", "s3.example.com:8443", "backups", "eu-west-1", "", 3, 8)
 OWN = Backup("own-store", "", "", "us-east-1", "", 3, 8)
 
@@ -123,6 +127,48 @@ def test_each_error_has_its_cause_and_a_next_step(
         assert error.exit_code == exit_code
         assert "\nNext: " in str(error)
         assert "{" not in str(error)
+
+
+class Whole(Repository):
+    """A repository that answers, with one backup."""
+
+    def backups(self) -> list[Made]:
+        return [self.one]
+
+    def segments(self) -> Iterator[str]:
+        return map(name, range(3, 6))
+
+    one = Made("L", "full", NOW, NOW, 1, 1, name(3), name(3), None, False)
+
+
+@pytest.mark.parametrize(
+    ("archiver", "ok", "said"),
+    [
+        ((name(5), NOW, None, None), True, name(5)),
+        ((name(5), NOW, name(4), NOW - timedelta(seconds=5)), True, name(5)),
+        ((None, None, None, None), True, "nothing to archive yet"),
+        # The store answers, and yet it fails: the server's log has the reason.
+        ((name(5), NOW, name(6), NOW + timedelta(seconds=5)), False, f"{name(6)} could not be"),
+        ((None, None, name(3), NOW), False, f"{name(3)} could not be archived"),
+        ((name(7), NOW, None, None), False, f"since the newest backup: {name(6)} to {name(7)}"),
+    ],
+)
+def test_health_says_whether_the_log_is_archived(
+    archiver: tuple[Any, ...], ok: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = cast(Any, type("Server", (), {"name": "pandom-mine-postgres", "is_healthy": True}))
+    engine = cast(Any, type("Engine", (), {"container": lambda self, part: server})())
+    monkeypatch.setattr(backup, "_archiver", lambda outputs: archiver)
+    monkeypatch.setattr(backup, "Repository", Whole)
+    outputs = {"backup": "s3", "backup_max_age_days": 8}
+    archiving, newest = backup.checks(engine, "mine", outputs)
+    assert (archiving.ok, newest.ok) == (ok, True)
+    assert said in archiving.detail
+    monkeypatch.setattr(Whole, "one", replace(Whole.one, stopped=NOW - timedelta(days=9)))
+    _, newest = backup.checks(engine, "mine", outputs)
+    assert not newest.ok
+    assert "more than 8 days" in newest.detail
+    assert not list(backup.checks(engine, "mine", {"backup": "external"}))
 
 
 VERIFIED = """stanza: pandom
