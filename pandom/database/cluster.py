@@ -15,7 +15,6 @@ from psycopg import sql
 
 from pandom.database import holders
 from pandom.database.connect import Target, connect, granting, value
-from pandom.database.converge import run_file
 from pandom.database.drift import catalog, declared, remedies
 from pandom.runtime.errors import Failure
 from pandom.runtime.paths import ROOT
@@ -115,7 +114,7 @@ def apply_database(target: Target, password: str, files: tuple[str, ...] = FILES
     with connect(target, access.SUPERUSER, password, application_name="pandom cluster") as db:
         db.execute("set client_min_messages = warning")
         for name in files:
-            run_file(db, ROOT / "schema" / "sql" / "cluster" / f"{name}.sql")
+            db.execute((ROOT / "schema" / "sql" / "cluster" / f"{name}.sql").read_bytes())
 
 
 def apply_grants(

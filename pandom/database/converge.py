@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import psycopg
@@ -22,11 +21,9 @@ from pandom.database.drift import catalog, declared, remedies
 from pandom.database.drift.differences import Difference, differences
 from pandom.database.drift.facts import Fact, Facts, listed, words
 from pandom.runtime.errors import Failure
-from pandom.runtime.paths import ROOT
 from schema import access
 
 OWNERS: Final = ("pandom_owner", "pandom_trail", "pandom_definer")
-_OPT_IN: Final = ROOT / "schema" / "sql" / "opt_in"
 
 _NOT_YET: Final = (
     psycopg.errors.UndefinedColumn,
@@ -246,24 +243,30 @@ def _converge_opt_in(
             "where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')"
         ).fetchall()
     )
-    made = set(
+    existing = set(
         connection.execute(
             "select p.tablename, p.policyname from pg_catalog.pg_policies as p "
             "where p.schemaname = 'public'"
         ).fetchall()
     )
-    for path in sorted(_OPT_IN.glob("*/*.sql")):
-        table, policy = path.stem.split(".")
-        wanted = path.parent.name in opt_in and table in tables
-        if wanted and (table, policy) not in made:
+    from pandom.database import made  # imports SQLAlchemy, which other jobs do not need
+
+    for name, text in made.texts().items():
+        folder, _, rest = name.partition("/")
+        if folder != "opt_in":
+            continue
+        setting, _, place = rest.partition("/")
+        table, policy = place.split(".")
+        wanted = setting in opt_in and table in tables
+        if wanted and (table, policy) not in existing:
             try:
                 with connection.transaction():
-                    run_file(connection, path)
+                    connection.execute(text.encode())
             except _NOT_YET:
                 if complete:
                     raise
             connection.execute("set local role none")
-        elif not wanted and (table, policy) in made:
+        elif not wanted and (table, policy) in existing:
             connection.execute(
                 sql.SQL(
                     "set local role {}; drop policy {} on public.{}; set local role none"
@@ -271,8 +274,3 @@ def _converge_opt_in(
                     sql.Identifier(tables[table]), sql.Identifier(policy), sql.Identifier(table)
                 )
             )
-
-
-def run_file(connection: psycopg.Connection, path: Path) -> None:
-    """Runs one SQL file of ours, whatever it contains, as one script."""
-    connection.execute(path.read_text().encode())

@@ -28,13 +28,9 @@ _PRIVILEGES: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "REFEREN
 _OWNERS: Final = frozenset(one.owner for one in access.DEFAULT_PRIVILEGES) - {"pandom_migrator"}
 
 
-def check(*, files: bool = True) -> None:
-    """Raise UsageError that names every mistake; without ``files`` in the models only.
-
-    Who writes the made files anew asks without.
-    """
-    found = mistakes(mappers())
-    found += _by_hand() + ([] if found or not files else _stale_policies())
+def check() -> None:
+    """Raise UsageError that names every mistake."""
+    found = mistakes(mappers()) + _handwritten_policies()
     if found:
         raise UsageError(
             "The declaration of the tables cannot be used; nothing was touched:\n  "
@@ -167,24 +163,10 @@ def _on_trail(
             yield key, f"column {column.name} stands in every event; it must be recorded"
 
 
-def _by_hand() -> list[str]:
-    """Policies of declared tables that no declaration makes."""
-    wanted = made.texts()
-    tables = set(Base.metadata.tables)
+def _handwritten_policies() -> list[str]:
+    """Policies in schema/sql for tables whose policies are generated from their model."""
     return [
-        f"schema/sql/{name}: {path.name.partition('.')[0]} is declared in schema/models.py, "
-        "which makes no such policy"
+        f"schema/sql/policies/{path.name}: policies of {table} are generated from schema/models.py"
         for path in sorted(made.FOLDER.glob("policies/*.sql"))
-        if (name := str(path.relative_to(made.FOLDER))) not in wanted
-        and path.name.partition(".")[0] in tables
-        and not path.read_text().startswith(made.MARK)
-    ]
-
-
-def _stale_policies() -> list[str]:
-    return [
-        f"schema/sql/{name}: contradicts the declaration in schema/models.py; "
-        "`make docs` writes it anew"
-        for name in made.stale()
-        if name.startswith("policies/")
+        if (table := path.name.partition(".")[0]) in Base.metadata.tables
     ]

@@ -1,14 +1,13 @@
-"""The SQL that is made from the models' declarations (``schema/declare.py``), one object a file.
+"""Generates SQL from the models' declarations (``schema/declare.py``).
 
-Row security, policies, the trigger of ``updated_at``, and for each recorded table an audit
-function of its own with its triggers. `pandom docs` and `pandom migrate generate` write
-the files; a test says when one is stale.
+Row security, policies, the ``updated_at`` trigger, and for each recorded table its audit
+function and triggers. `pandom migrate generate` freezes what changed into a revision.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from functools import cache
 from typing import Final
 
 import sqlalchemy
@@ -21,7 +20,9 @@ from schema.declare import OnTrail, Table
 from schema.models import Base, mappers
 
 FOLDER: Final = ROOT / "schema" / "sql"
-MARK: Final = "-- Made from schema/models.py by `pandom docs`."
+# In the order in which objects are created.
+KINDS: Final = ("functions", "row_security", "triggers", "policies", "views")
+MARK: Final = "-- Generated from schema/models.py."
 # Whose rows a policy lets through, where that is not every row.
 _CHECKED: Final = {"pandom_admin": "(select public.current_user_is_admin())"}
 _POLICIES: Final = {
@@ -54,46 +55,33 @@ _NARROW: Final = (
 )
 
 
+@cache
 def texts() -> dict[str, str]:
-    """Every made file by its path below schema/sql."""
-    found: dict[str, str] = {}
+    """The generated SQL by ``kind/name``, where ``kind`` is a folder of schema/sql."""
+    generated: dict[str, str] = {}
     for mapper in mappers():
-        found |= of_table(mapper)
-    return dict(sorted(found.items()))
+        generated |= of_table(mapper)
+    return dict(sorted(generated.items()))
 
 
-def stale() -> list[str]:
-    """The files that are missing, other than declared, or made of nothing any more."""
-    wanted = texts()
-    there = {str(path.relative_to(FOLDER)): path.read_text() for path in FOLDER.rglob("*.sql")}
-    return sorted(
-        {name for name, text in wanted.items() if there.get(name) != text}
-        | {name for name, text in there.items() if text.startswith(MARK) and name not in wanted}
-    )
-
-
-def write() -> list[Path]:
-    """Bring the files in line with the models; returns those that changed."""
-    wanted = texts()
-    changed = [FOLDER / name for name in stale()]
-    for path in changed:
-        name = str(path.relative_to(FOLDER))
-        if name in wanted:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(wanted[name])
-        else:
-            path.unlink()
-    return changed
+def declared() -> dict[str, str]:
+    """The SQL that declares each object, from schema/sql or from the models, by ``kind/name``."""
+    every = texts() | {
+        f"{kind}/{path.stem}": path.read_text()
+        for kind in KINDS
+        for path in (FOLDER / kind).glob("*.sql")
+    }
+    return {name: every[name] for kind in KINDS for name in sorted(every) if name.startswith(kind)}
 
 
 def of_table(mapper: Mapper[Base]) -> dict[str, str]:
-    """The files of one model."""
+    """The SQL generated from one model."""
     table, declared = mapper.local_table, mapper.class_.__declared__
     assert isinstance(table, sqlalchemy.Table)  # noqa: S101 - every model has a table of its own
     found = {}
     policies = dict(_policies(table.name, declared))
     if policies:
-        found[f"row_security/{table.name}.sql"] = _file(
+        found[f"row_security/{table.name}"] = _file(
             "Forced, too: whoever becomes the owner is under it.",
             declared.owner,
             f"alter table public.{table.name} enable row level security;\n"
@@ -101,7 +89,7 @@ def of_table(mapper: Mapper[Base]) -> dict[str, str]:
         )
     found |= policies
     if "updated_at" in table.columns:
-        found[f"triggers/set_{table.name}_updated_at.sql"] = _trigger(
+        found[f"triggers/set_{table.name}_updated_at"] = _trigger(
             f"set_{table.name}_updated_at",
             declared.owner,
             f"before update on public.{table.name}\nfor each row",
@@ -109,7 +97,7 @@ def of_table(mapper: Mapper[Base]) -> dict[str, str]:
             f"updated_at of {table.name} is true whoever writes.",
         )
     if declared.trail:
-        found[f"functions/audit_{table.name}.sql"] = _audit_function(table, declared)
+        found[f"functions/audit_{table.name}"] = _audit_function(table, declared)
         found |= dict(_audit_triggers(table.name, declared, declared.trail))
     return found
 
@@ -155,7 +143,7 @@ def _policies(table: str, declared: Table) -> Iterator[tuple[str, str]]:
         check = "" if reads else f"\nwith check ({condition})"
         folder = f"opt_in/{opt_in[role]}" if role in opt_in else "policies"
         yield (
-            f"{folder}/{table}.{name}.sql",
+            f"{folder}/{table}.{name}",
             _file(
                 f"What {role} reaches.",
                 declared.owner,
@@ -193,7 +181,7 @@ def _audit_triggers(table: str, declared: Table, prefix: str) -> Iterator[tuple[
         if event == "truncate":
             comment = f"A truncate of {table} enters the trail as critical."
         yield (
-            f"triggers/{name}.sql",
+            f"triggers/{name}",
             _trigger(
                 name,
                 declared.owner,

@@ -1,8 +1,8 @@
 """`pandom migrate generate`: the next revision, from what is declared and the database has not.
 
-Tables come from the models, all else from schema/sql, in which what the models declare is
-made first. `pandom migrate freeze` brings a revision that nobody was given yet in line.
-A person reads the result: a comparison takes a rename for a drop.
+Tables and what is generated for them come from the models, the rest from schema/sql.
+`pandom migrate freeze` updates a revision that was not released. A person reads the result,
+because a comparison cannot tell a rename from a drop.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from alembic import command
 
-from pandom.database import declaration, made, migrate, revisions
+from pandom.database import declaration, migrate, revisions
 from pandom.database.revisions import Revision
 from pandom.host import difference, lock, objects, superuser
 from pandom.host.access import outputs_of
@@ -48,9 +48,8 @@ def generate(name: str, message: str, empty: bool) -> None:
     if not slug or '"""' in message or "\\" in message or not message.isprintable():
         raise UsageError(f"{message!r}: expected a few words, such as 'add phone number'.")
     there = revisions.every()
-    declaration.check(files=False)
+    declaration.check()
     outputs = None if empty else _at_the_newest(Stack(name), there)
-    wrote = made.write()
     draft, others = Draft("", "", ()), Objects()
     if outputs is not None:
         draft, others = _difference(Stack(name), outputs)
@@ -85,7 +84,7 @@ def generate(name: str, message: str, empty: bool) -> None:
         text = text.replace(f'run(revision, "{direction}")', _call(parts))
     revision.write_text(text)
     _tool("ruff", "format", "--quiet", str(revision))
-    for path in [*wrote, *sorted(folder.iterdir()), revision]:
+    for path in [*sorted(folder.iterdir()), revision]:
         print(path.relative_to(paths.ROOT))
     if not empty:
         say(f"Not compared: {NOT_COMPARED}.{notes}")
@@ -93,12 +92,12 @@ def generate(name: str, message: str, empty: bool) -> None:
 
 
 def freeze(number: str | None) -> None:
-    """Bring the newest revision's files in line with schema/sql, made anew from the models.
+    """Bring the newest revision's files in line with what is declared.
 
     Raises UsageError for a revision that is not the newest, or was released.
     """
     there = revisions.every()
-    declaration.check(files=False)
+    declaration.check()
     newest = there[-1].number
     if number not in (None, newest):
         raise UsageError(
@@ -110,9 +109,8 @@ def freeze(number: str | None) -> None:
             f"Revision {newest} was released; its text never changes.\n"
             "Next: `pandom migrate generate` writes another revision."
         )
-    wrote = made.write()
     changed = refresh(paths.ROOT / "migrations" / "sql" / newest)
-    for path in [*wrote, *changed]:
+    for path in changed:
         print(path.relative_to(paths.ROOT))
     if not changed:
         say(f"Revision {newest} has the declared text already.")

@@ -130,8 +130,10 @@ def of(server: psycopg.Connection, tables: str) -> Objects:
 
     Raises: UsageError for text that does not run.
     """
-    declared, frozen = _declared(), _frozen()
-    opt_in = {f"policies/{path.stem}" for path in made.FOLDER.glob("opt_in/*/*.sql")}
+    declared, frozen = made.declared(), _frozen()
+    opt_in = {
+        f"policies/{name.rpartition('/')[2]}" for name in made.texts() if name.startswith("opt_in/")
+    }
     try:
         server.execute("set local lock_timeout = '4s'")
         start = _state(server)
@@ -178,7 +180,7 @@ def of(server: psycopg.Connection, tables: str) -> Objects:
 def refresh(folder: Path) -> list[Path]:
     """Write the declared text into a revision's files that hold another; returns these."""
     changed = []
-    for name, text in _declared().items():
+    for name, text in made.declared().items():
         path = folder / f"{_file(name)}.sql"
         if path.exists() and path.read_text() != text:
             path.write_text(text)
@@ -188,14 +190,6 @@ def refresh(folder: Path) -> list[Path]:
 
 def _file(name: str, prefix: str = "") -> str:
     return prefix + name.replace("/", ".")
-
-
-def _declared() -> dict[str, str]:
-    return {
-        f"{kind}/{path.stem}": path.read_text()
-        for kind in KINDS
-        for path in sorted((made.FOLDER / kind).glob("*.sql"))
-    }
 
 
 def _state(server: psycopg.Connection) -> dict[str, Object]:

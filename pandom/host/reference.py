@@ -12,7 +12,7 @@ from typing import Final
 import yaml
 
 from pandom.config.settings import changes, profile_table, server_settings_table
-from pandom.database import declaration, made
+from pandom.database import declaration
 from pandom.runtime.paths import ROOT
 from pandom.runtime.progress import say
 from schema import access
@@ -106,13 +106,8 @@ PAGES: Final = {
 
 
 def run() -> None:
-    """Write every page of the reference, and the SQL that is made from the models.
-
-    Raises UsageError for a declaration that is wrong.
-    """
-    declaration.check(files=False)
-    for changed in made.write():
-        say(f"{'wrote' if changed.exists() else 'removed'} {changed.relative_to(ROOT)}")
+    """Write every page of the reference. Raises UsageError for a wrong declaration."""
+    declaration.check()
     REFERENCE.mkdir(parents=True, exist_ok=True)
     for name, make in PAGES.items():
         path: Path = REFERENCE / name

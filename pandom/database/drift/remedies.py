@@ -66,8 +66,10 @@ def declared_in(one: Difference) -> str | None:
     name = name.removeprefix(f"{access.SCHEMA}.").replace('"', "")
     if kind in ("table", "type", "sequence"):
         return "schema/models.py" if _in_models(kind, name) else None
-    path = _SQL / _FOLDERS.get(kind, "") / f"{name}.sql"
-    return str(path.relative_to(ROOT)) if kind in _FOLDERS and path.is_file() else None
+    if kind not in _FOLDERS or _declared_text(_FOLDERS[kind], name) is None:
+        return None
+    path = _SQL / _FOLDERS[kind] / f"{name}.sql"
+    return str(path.relative_to(ROOT)) if path.is_file() else "schema/models.py"
 
 
 _FOLDERS: Final = {
@@ -77,6 +79,12 @@ _FOLDERS: Final = {
     "trigger": "triggers",
     "view": "views",
 }
+
+
+def _declared_text(kind: str, name: str) -> str | None:
+    from pandom.database import made  # imports SQLAlchemy, and is rarely needed
+
+    return made.declared().get(f"{kind}/{name}")
 
 
 def made_by_a_revision(one: Difference) -> bool:
@@ -279,9 +287,8 @@ def _owner(one: Difference, expected: Facts) -> Iterable[str]:
 def _file(folder: str, name: str) -> Iterable[str]:
     """The declared text of a function or view, as the owner that its file names."""
     stem = name.partition("(")[0].removeprefix(f"{access.SCHEMA}.")
-    path = _SQL / folder / f"{stem}.sql"
-    if path.is_file():
-        yield f"begin;\n{path.read_text().strip()}\ncommit;"
+    if text := _declared_text(folder, stem):
+        yield f"begin;\n{text.strip()}\ncommit;"
 
 
 def _function(one: Difference, _expected: Facts) -> Iterable[str]:
