@@ -151,32 +151,18 @@ def _text(one: Difference, values: Mapping[str, str]) -> str:
     return "; ".join(f"{detail}: {value or 'none'}" for detail, value in values.items())
 
 
+# What a kind is called in a title; others are called by their name.
+_NOUNS: Final[Mapping[str, str]] = {
+    "owner": "object",
+    "role setting": "setting of a role",
+    "setting row": "setting in a row",
+    "store policy": "policy of the object store",
+    "store user": "user of the object store",
+}
 _TITLES: Final[Mapping[tuple[str, str], str]] = {
-    ("role", "extra"): "a role that is not declared",
-    ("role", "missing"): "a declared role does not exist",
-    ("role", "different"): "a role's attributes are not as declared",
-    ("role setting", "extra"): "a setting that is not declared",
-    ("role setting", "missing"): "a declared setting is gone",
-    ("role setting", "different"): "a setting has another value",
     ("database", "different"): "who may connect to the database, or copy it",
-    ("membership", "extra"): "a membership that is not declared",
-    ("membership", "missing"): "a declared membership is gone",
-    ("membership", "different"): "a membership has other options",
-    ("owner", "extra"): "an object that is not declared",
-    ("owner", "missing"): "a declared object is gone",
     ("owner", "different"): "an object has another owner",
     ("row security", "different"): "row security is not as declared",
-    ("policy", "extra"): "a policy that is not declared",
-    ("policy", "missing"): "a declared policy is gone",
-    ("policy", "different"): "a policy is not as declared",
-    ("trigger", "extra"): "a trigger that is not declared",
-    ("trigger", "missing"): "a declared trigger is gone",
-    ("trigger", "different"): "a trigger is not as declared",
-    ("rule", "extra"): "a rule that is not declared",
-    ("function", "different"): "a function is not as declared",
-    ("view", "different"): "a view is not as declared",
-    ("extension", "extra"): "an extension that is not declared",
-    ("extension", "missing"): "a declared extension is gone",
     ("extension", "different"): "an extension is in another schema",
     ("privilege", "extra"): "privileges that are not declared",
     ("privilege", "missing"): "declared privileges are gone",
@@ -187,45 +173,39 @@ _TITLES: Final[Mapping[tuple[str, str], str]] = {
     ("system privilege", "extra"): "privileges on a part of PostgreSQL were changed",
     ("system privilege", "missing"): "declared privileges on a part of PostgreSQL are gone",
     ("system privilege", "different"): "privileges on a part of PostgreSQL were changed",
-    ("event trigger", "different"): "an event trigger is not as declared",
-    ("connection rule", "extra"): "a connection rule that is not declared",
-    ("connection rule", "missing"): "a declared connection rule is gone",
-    ("connection rule", "different"): "another connection rule than declared",
     ("setting", "extra"): "the server's file fixes a setting that is not declared",
-    ("setting", "different"): "a setting has another value than declared",
-    ("setting", "missing"): "a declared setting is not there",
-    ("setting row", "extra"): "a setting in a row that is not declared",
-    ("setting row", "different"): "a setting in a row has another value than declared",
-    ("setting row", "missing"): "a declared setting in a row is gone",
     ("container", "extra"): "a container that is not declared reaches into the stack",
-    ("container", "missing"): "a declared container is gone",
-    ("container", "different"): "a container does not run as declared",
-    ("bucket", "extra"): "a bucket that is not declared",
-    ("bucket", "missing"): "the declared bucket is gone",
-    ("bucket", "different"): "the bucket is not as declared",
-    ("store user", "extra"): "a user of the object store that is not declared",
-    ("store user", "missing"): "the declared user of the object store is gone",
-    ("store user", "different"): "a user of the object store is not as declared",
-    ("store policy", "extra"): "a policy of the object store that is not declared",
-    ("store policy", "missing"): "the declared policy of the object store is gone",
-    ("store policy", "different"): "a policy of the object store allows something else",
 }
 
 
 def _title(one: Difference) -> str:
-    return _TITLES.get((one.kind, one.status), f"{one.kind} is {one.status}")
+    if (one.kind, one.status) in _TITLES:
+        return _TITLES[one.kind, one.status]
+    noun = _NOUNS.get(one.kind, one.kind)
+    if one.status == "missing":
+        return f"a declared {noun} is gone"
+    article = "an" if noun[0] in "aeiou" else "a"
+    what = "that is not declared" if one.status == "extra" else "is not as declared"
+    return f"{article} {noun} {what}"
 
 
-def _weight(one: Difference) -> tuple[Severity, str]:
-    if (one.kind, one.status) in _FIXED:
-        return _FIXED[one.kind, one.status]
-    return _JUDGED[one.kind](one)
+_Weight = tuple[Severity, str]
 
 
-_FIXED: Final[Mapping[tuple[str, str], tuple[Severity, str]]] = {
+def _weight(one: Difference) -> _Weight:
+    """Severity and rationale: of this status, of this kind, or judged by what it holds."""
+    fixed = _FIXED.get((one.kind, one.status)) or _FIXED.get((one.kind, ""))
+    return fixed or _JUDGED[one.kind](one)
+
+
+_FIXED: Final[Mapping[tuple[str, str], _Weight]] = {
     ("role", "missing"): (
         "medium",
         "What should run as this role cannot; it is often a half-finished restore.",
+    ),
+    ("database", ""): (
+        "high",
+        "With a limit clients are turned away; anybody may copy a template, rows and all.",
     ),
     ("membership", "missing"): ("medium", "What should run as the group's role cannot."),
     ("owner", "extra"): (
@@ -239,21 +219,30 @@ _FIXED: Final[Mapping[tuple[str, str], tuple[Severity, str]]] = {
         "An owner may do anything with its object: drop it, switch off its triggers and row "
         "security, and grant itself the rest.",
     ),
-    ("row security", "different"): (
+    ("row security", ""): (
         "critical",
         "Without row security every row is visible to whoever may select; without FORCE, to the "
         "owner; a partition inherits neither from its parent.",
     ),
     ("policy", "missing"): (
         "high",
-        "Rows that it admitted are invisible now: the fault is closed.",
+        "Rows that it admitted are invisible now; nothing is open.",
+    ),
+    ("policy", ""): (
+        "critical",
+        "Permissive policies are ORed: one that admits every row makes the others worthless.",
     ),
     ("trigger", "extra"): ("high", "It runs code in other people's statements."),
-    ("rule", "extra"): (
+    ("rule", ""): (
         "critical",
         "It replaces what a statement does, without a trace in the statement itself.",
     ),
-    ("view", "different"): (
+    ("function", ""): (
+        "critical",
+        "A SECURITY DEFINER function acts with its owner's rights: without a pinned search_path, "
+        "or with another body, its caller may choose what it does.",
+    ),
+    ("view", ""): (
         "high",
         "A view without security_invoker reads with its owner's rights, past the reader's row "
         "security.",
@@ -263,12 +252,31 @@ _FIXED: Final[Mapping[tuple[str, str], tuple[Severity, str]]] = {
     ("extension", "different"): ("medium", "Functions that name its schema do not find it."),
     ("privilege", "missing"): ("medium", "What needs the privilege fails; nothing is open."),
     ("default privilege", "missing"): ("low", "What is made later grants less; nothing is open."),
-    ("event trigger", "different"): ("high", "Event triggers record or guard everybody's DDL."),
+    ("event trigger", ""): ("high", "Event triggers record or guard everybody's DDL."),
+    ("publication", ""): ("high", "What is published leaves the database, row security or not."),
+    ("system privilege", ""): (
+        "high",
+        "Parts of PostgreSQL read files, end sessions or show other people's statements; whoever "
+        "may use them needs nothing else.",
+    ),
+    ("connection rule", ""): (
+        "critical",
+        "The first rule that matches decides who may connect, from where, and how they prove it.",
+    ),
     ("setting", "extra"): ("medium", "It may change what is logged or how clients are let in."),
+    ("setting", ""): ("high", "It decides what is encrypted, logged or checked for everybody."),
+    ("store user", ""): (
+        "high",
+        "Its key opens whatever its policy allows, from wherever the store can be reached.",
+    ),
+    ("store policy", ""): (
+        "high",
+        "Whoever has it may do more with documents and anchors than was decided.",
+    ),
 }
 
 
-def _role(one: Difference) -> tuple[Severity, str]:
+def _role(one: Difference) -> _Weight:
     powers = [key for key in _POWERS if one.actual.get(key) == "true"]
     if powers:
         return "critical", f"It has a power that bypasses everything else: {', '.join(powers)}."
@@ -280,14 +288,15 @@ def _role(one: Difference) -> tuple[Severity, str]:
     return "medium", "Attributes limit what a stolen password is worth."
 
 
-def _role_setting(one: Difference) -> tuple[Severity, str]:
-    weight: Severity = "medium"
-    if one.detail in ("search_path", "row_security", "session_replication_role", "role"):
-        weight = "high"
-    return weight, "Settings of a role hold in all of its sessions, before it can say anything."
+def _role_setting(one: Difference) -> _Weight:
+    grave = one.detail in ("search_path", "row_security", "session_replication_role", "role")
+    return (
+        "high" if grave else "medium",
+        "Settings of a role hold in all of its sessions, before it can say anything.",
+    )
 
 
-def _membership(one: Difference) -> tuple[Severity, str]:
+def _membership(one: Difference) -> _Weight:
     declared_groups = {entry.group for entry in access.MEMBERSHIPS} | {access.SUPERUSER}
     grave = one.object in declared_groups or one.object.startswith("pg_")
     return (
@@ -297,14 +306,7 @@ def _membership(one: Difference) -> tuple[Severity, str]:
     )
 
 
-def _policy(one: Difference) -> tuple[Severity, str]:
-    return (
-        "critical",
-        "Permissive policies are ORed: one that admits every row makes the others worthless.",
-    )
-
-
-def _trigger(one: Difference) -> tuple[Severity, str]:
+def _trigger(one: Difference) -> _Weight:
     return (
         "critical" if one.object.startswith(("audit_", "foreign key ")) else "high",
         "A trigger that does not fire leaves no trace: changes go unrecorded, or references "
@@ -312,15 +314,7 @@ def _trigger(one: Difference) -> tuple[Severity, str]:
     )
 
 
-def _function(one: Difference) -> tuple[Severity, str]:
-    return (
-        "critical",
-        "A SECURITY DEFINER function acts with its owner's rights: without a pinned search_path, "
-        "or with another body, its caller may choose what it does.",
-    )
-
-
-def _privilege(one: Difference) -> tuple[Severity, str]:
+def _privilege(one: Difference) -> _Weight:
     held = {
         word.partition("/")[0].removesuffix("*") for word in words(one.actual.get(one.detail, ""))
     }
@@ -338,60 +332,37 @@ def _privilege(one: Difference) -> tuple[Severity, str]:
     return "medium", "A grant option, or a grant by another than the owner, spreads by itself."
 
 
-def _default_privilege(one: Difference) -> tuple[Severity, str]:
+def _default_privilege(one: Difference) -> _Weight:
     return (
         "critical" if one.detail == PUBLIC else "high",
         "It opens every object made from now on, at the moment it is made.",
     )
 
 
-def _system_privilege(one: Difference) -> tuple[Severity, str]:
-    return (
-        "high",
-        "Parts of PostgreSQL read files, end sessions or show other people's statements; whoever "
-        "may use them needs nothing else.",
-    )
-
-
-def _connection_rule(one: Difference) -> tuple[Severity, str]:
-    return (
-        "critical",
-        "The first rule that fits decides who may connect, from where, with what proof.",
-    )
-
-
-def _container(one: Difference) -> tuple[Severity, str]:
-    found, wanted = one.actual, one.expected
+def _container(one: Difference) -> _Weight:
+    actual = one.actual
     if one.status == "missing":
         return "medium", "What it does is not done: nothing is open."
-    if "docker.sock" in found.get("mounts", ""):
+    if "docker.sock" in actual.get("mounts", ""):
         return "critical", "Docker's socket is root on the host, and so on everything here."
     if (
-        found.get("privileged") == "true"
-        or found.get("shares with the host", "none") != "none"
-        or found.get("devices", "none") != "none"
-        or found.get("user", "").split(":")[0] in ("root", "0")
+        actual.get("privileged") == "true"
+        or actual.get("shares with the host", "none") != "none"
+        or actual.get("devices", "none") != "none"
+        or actual.get("user", "").split(":")[0] in ("root", "0")
     ):
-        return "critical", "Its walls are down: whoever breaks into it is on the host."
-    if one.status == "extra" or wanted.keys() & {
-        "capabilities",
-        "command",
-        "image",
-        "mounts",
-        "networks",
-        "ports",
-        "root",
-        "security options",
-    }:
+        return "critical", "It is not isolated: whoever breaks into it is on the host."
+    if one.status == "extra" or one.expected.keys() & _REACH:
         return "high", "It reaches, or can become, more than was reviewed: secrets among it."
     return "medium", "Limits and checks decide what a fault of it costs the others."
 
 
-def _setting(one: Difference) -> tuple[Severity, str]:
-    return "high", "It decides what is encrypted, logged or checked for everybody."
+_REACH: Final = frozenset(
+    ("capabilities", "command", "image", "mounts", "networks", "ports", "root", "security options")
+)
 
 
-def _setting_row(one: Difference) -> tuple[Severity, str]:
+def _setting_row(one: Difference) -> _Weight:
     if one.detail == "enforced":
         return "critical", "Without a signature a session is whoever it says it is."
     if one.detail == "encrypt_password_hash":
@@ -399,42 +370,21 @@ def _setting_row(one: Difference) -> tuple[Severity, str]:
     return "high", "It limits guessing, or says how long evidence and sessions are kept."
 
 
-_JUDGED: Final[Mapping[str, Callable[[Difference], tuple[Severity, str]]]] = {
-    "role": _role,
-    "role setting": _role_setting,
-    "database": lambda one: (
-        "high",
-        "With a limit clients are turned away; anybody may copy a template, rows and all.",
-    ),
-    "membership": _membership,
-    "policy": _policy,
-    "trigger": _trigger,
-    "function": _function,
-    "privilege": _privilege,
-    "default privilege": _default_privilege,
-    "system privilege": _system_privilege,
-    "connection rule": _connection_rule,
-    "setting": _setting,
-    "setting row": _setting_row,
-    "view": lambda one: _FIXED["view", "different"],
-    "rule": lambda one: _FIXED["rule", "extra"],
-    "row security": lambda one: _FIXED["row security", "different"],
-    "event trigger": lambda one: _FIXED["event trigger", "different"],
-    "container": _container,
-    "bucket": lambda one: (
+def _bucket(one: Difference) -> _Weight:
+    return (
         "critical" if one.actual.get("without signing in") else "high",
         "An open bucket is read by whoever finds it; without versions a deletion is final.",
-    ),
-    "store user": lambda one: (
-        "high",
-        "Its key opens whatever its policy allows, from wherever the store can be reached.",
-    ),
-    "store policy": lambda one: (
-        "high",
-        "Whoever has it may do more with documents and anchors than was decided.",
-    ),
-    "publication": lambda one: (
-        "high",
-        "What is published leaves the database, row security or not.",
-    ),
+    )
+
+
+_JUDGED: Final[Mapping[str, Callable[[Difference], _Weight]]] = {
+    "role": _role,
+    "role setting": _role_setting,
+    "membership": _membership,
+    "trigger": _trigger,
+    "privilege": _privilege,
+    "default privilege": _default_privilege,
+    "container": _container,
+    "setting row": _setting_row,
+    "bucket": _bucket,
 }

@@ -11,8 +11,10 @@ _FOLDER: Final = Path(__file__).parent / "catalog"
 
 @cache
 def query(name: str) -> LiteralString:
-    """The text of one query, marked so that the server's statistics name its file."""
+    """Return one query, marked so that the server's statistics name its file."""
     text: LiteralString = (_FOLDER / f"{name}.sql").read_text()
+    if "{objects}" in text:
+        text = text.replace("{objects}", query("objects"))
     return f"-- From pandom/database/catalog/{name}.sql\n" + text
 
 

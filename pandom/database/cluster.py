@@ -22,7 +22,7 @@ from schema import access
 
 # What of the catalogs is the whole cluster's, and what each database's own.
 CATALOGS: Final = ("memberships", "role_settings", "roles")
-_DATABASE: Final = ("default_privileges", "privileges_database", "privileges_schema")
+_DATABASE: Final = ("default_privileges", "privileges")
 FILES: Final = ("extensions", "large_objects", "auditor", "trail_archive")
 _OTHER_DATABASES: Final = ("postgres", "template1")
 # Several jobs of one server must not edit the same catalog rows at once. The key is taken in
@@ -131,6 +131,10 @@ def apply_grants(
     name = value(connection, "select current_database()")
     expected = declared.database(name, opt_in, connecting)
     with connection.transaction(), granting(connection):
-        seen = catalog.seen(connection, _DATABASE, declared.OWNERS)
+        seen = {
+            fact: value
+            for fact, value in catalog.seen(connection, _DATABASE, declared.OWNERS).items()
+            if fact.kind != "privilege" or fact.object.startswith(("database ", "schema "))
+        }
         texts = [text for _, text in remedies.plan(expected, seen)]
         connection.execute("\n".join(texts).encode())

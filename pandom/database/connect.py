@@ -101,10 +101,7 @@ def connect(
             autocommit=autocommit,
         )
     except psycopg.OperationalError as error:
-        # One line for each address that was tried; indented ones are libpq's hints.
-        lines = [line for line in str(error).splitlines() if not line.startswith("\t")]
-        reason = "; ".join(lines).strip()
-        raise Failure(f"no connection as {role} to {target}: {reason}") from None
+        raise Failure(f"no connection as {role} to {target}: {pinned.refusal(error)}") from None
 
 
 @contextmanager

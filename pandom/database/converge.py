@@ -32,49 +32,7 @@ _NOT_YET: Final = (
     psycopg.errors.UndefinedTable,
 )
 
-_SEEN: Final = (
-    "partitions",
-    "privileges_column",
-    "privileges_function",
-    "privileges_owner",
-    "privileges_relation",
-    "privileges_type",
-)
-# What there is to grant on in schema public, as facts name it, with its owner.
-_OBJECTS: Final = """
-select
-    case c.relkind
-        when 'S' then 'sequence '
-        when 'v' then 'view '
-        when 'm' then 'materialized view '
-        when 'f' then 'foreign table '
-        else 'table '
-    end || c.oid::regclass,
-    pg_catalog.pg_get_userbyid(c.relowner)
-from pg_catalog.pg_class as c
-where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
-union all
-select
-    'column ' || pg_catalog.quote_ident(a.attname) || ' of ' || c.oid::regclass,
-    pg_catalog.pg_get_userbyid(c.relowner)
-from pg_catalog.pg_class as c
-inner join pg_catalog.pg_attribute as a on c.oid = a.attrelid
-where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
-    and a.attnum > 0 and not a.attisdropped
-union all
-select
-    case p.prokind when 'p' then 'procedure ' when 'a' then 'aggregate ' else 'function ' end
-    || pg_catalog.replace(p.oid::regprocedure::text, ',', ', '),
-    pg_catalog.pg_get_userbyid(p.proowner)
-from pg_catalog.pg_proc as p
-where p.pronamespace = 'public'::regnamespace
-union all
-select
-    case t.typtype when 'd' then 'domain ' else 'type ' end || t.oid::regtype,
-    pg_catalog.pg_get_userbyid(t.typowner)
-from pg_catalog.pg_type as t
-where t.typnamespace = 'public'::regnamespace
-"""
+_SEEN: Final = ("partitions", "privileges", "privileges_owner")
 # Revoking from a table takes the same from its columns, and a grant option what it gave.
 _ROUNDS: Final = 3
 
@@ -118,8 +76,8 @@ def compare(connection: psycopg.Connection, opt_in: frozenset[str] = frozenset()
 
 
 def _owners(connection: psycopg.Connection) -> dict[str, str]:
-    """What our owners have in schema public, by the names of facts; with an empty search_path."""
-    rows = connection.execute(_OBJECTS).fetchall()
+    """Return what our owners own in schema public, named as in facts (empty search_path)."""
+    rows = connection.execute(query("owned")).fetchall()
     return {name: owner for name, owner in rows if owner in OWNERS}
 
 

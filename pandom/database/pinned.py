@@ -120,11 +120,12 @@ def login(
 
 
 def refusal(error: Exception) -> str:
-    """Why a connection failed, in one line: the server's words, without what stands below them
-    (where in a login trigger it was raised, a hint)."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    for place, line in enumerate(lines):
-        if place and line.startswith(("DETAIL:", "HINT:", "CONTEXT:", "QUERY:", "LOCATION:")):
-            lines = lines[:place]
+    """Return in one line why a connection failed, without DETAIL, HINT and CONTEXT."""
+    reasons: list[str] = []
+    for line in str(error).strip().splitlines():
+        if reasons and line.startswith(("DETAIL:", "HINT:", "CONTEXT:", "QUERY:", "LOCATION:")):
             break
-    return lines[-1].strip()
+        # libpq indents its own hints.
+        if not line.startswith("\t"):
+            reasons.append(line.strip())
+    return reasons[-1] if reasons else type(error).__name__

@@ -20,8 +20,8 @@ from pandom.audit.findings import Finding, findings, scripts
 from pandom.audit.target import store_of
 from pandom.database import cluster, pinned
 from pandom.database.drift import catalog, declared, remedies
-from pandom.database.drift.differences import differences
-from pandom.database.drift.facts import Fact
+from pandom.database.drift.differences import Difference, differences
+from pandom.database.drift.facts import Fact, Facts
 from pandom.database.restore import restoring
 from pandom.host.pulumi_cli import Pulumi
 from pandom.host.stack import Stack
@@ -191,7 +191,7 @@ def heal_cluster(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Fi
     """Take back settings and memberships that would stop Pulumi itself: a database that is
     read-only, a role that becomes another one, a grant that only CASCADE revokes.
 
-    What is missing is made by the provider. Returns what was healed.
+    The provider makes what is missing. Returns what was healed.
     """
     with database(exported) as server:
         if server is None:
@@ -204,9 +204,7 @@ def heal_cluster(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Fi
             for one in differences(wanted, found)
             if one.status != "missing" and one.kind in ("role setting", "membership")
         ]
-        made = findings(wrong, wanted)
-        failed = remedies.apply(server, scripts(made))
-        return [one for one in made if one.id not in failed]
+        return _healed(server, wrong, wanted)
 
 
 def heal_row_security(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Finding]:
@@ -221,10 +219,17 @@ def heal_row_security(exported: Mapping[str, Any], opt_in: frozenset[str]) -> li
             for one in differences(expected, declared.comparable(observed.facts))
             if one.kind in ("row security", "policy") and remedies.safe(one)
         ]
-        made = findings(wrong, expected)
         server.autocommit = True
-        failed = remedies.apply(server, scripts(made))
-        return [one for one in made if one.id not in failed]
+        return _healed(server, wrong, expected)
+
+
+def _healed(
+    server: psycopg.Connection, wrong: Iterable[Difference], expected: Facts
+) -> list[Finding]:
+    """Take differences back; return those for which that worked."""
+    drift = findings(wrong, expected)
+    failed = remedies.apply(server, scripts(drift))
+    return [finding for finding in drift if finding.id not in failed]
 
 
 def heal_by_sql(exported: Mapping[str, Any], found: Iterable[Finding]) -> dict[str, str]:

@@ -30,7 +30,9 @@ _CONNECTION_RULES: Final = "connection_rules"
 # Where a setting comes from that holds for the whole server.
 _OF_SERVER: Final = ("default", "configuration file", "command line", "environment variable")
 _SETTING_ROWS: Final = "setting_rows"
-_SPECIAL: Final = frozenset({_RIGHTS, _SETTINGS, _CONNECTION_RULES, _SETTING_ROWS})
+_SPECIAL: Final = frozenset(
+    {"objects", "owned", _RIGHTS, _SETTINGS, _CONNECTION_RULES, _SETTING_ROWS}
+)
 
 
 @dataclass(frozen=True)
