@@ -148,11 +148,7 @@ ROLES: Final[tuple[Role, ...]] = (
         "Reads evidence: trail, catalogs, settings; writes nothing.",
         login=True,
         connection_limit=5,
-        settings={
-            "default_transaction_read_only": "on",
-            "statement_timeout": "60s",
-            **_ON_DISK,
-        },
+        settings={"default_transaction_read_only": "on", "statement_timeout": "60s", **_ON_DISK},
     ),
     Role(
         "pandom_janitor",
@@ -356,11 +352,7 @@ def _function_grants() -> tuple[Grant, ...]:
         # Internal: one owner's function calls another's.
         *_execute("pandom_definer", "public.write_event(text, uuid, text, text, jsonb)"),
         # Creating a trigger needs EXECUTE on its function; firing it needs nothing.
-        *_execute(
-            "pandom_owner",
-            "public.delete_profile_of_user()",
-            "public.watch_account()",
-        ),
+        *_execute("pandom_owner", "public.delete_profile_of_user()", "public.watch_account()"),
         *_execute(
             "pandom_janitor",
             "public.delete_expired(integer)",
@@ -375,9 +367,7 @@ def _function_grants() -> tuple[Grant, ...]:
             "public.end_long_transactions()",
         ),
         *_execute(
-            "pandom_mailer",
-            "public.claim_messages(integer)",
-            "public.finish_message(bigint)",
+            "pandom_mailer", "public.claim_messages(integer)", "public.finish_message(bigint)"
         ),
     )
 
@@ -400,50 +390,6 @@ PARTITION_GRANTS: Final[tuple[tuple[str, frozenset[str]], ...]] = (("pandom_user
 # Only these extensions exist, and only the owner of the account functions executes
 # anything of theirs (schema/sql/cluster/extensions.sql).
 EXTENSIONS: Final[tuple[str, ...]] = ("plpgsql", "pgcrypto", "pgaudit")
-
-
-# -- events --------------------------------------------------------------------
-@dataclass(frozen=True)
-class EventType:
-    """A kind of event that only the database writes; ``log`` is the table."""
-
-    name: str
-    log: Literal["audit_logs", "security_logs"]
-    comment: str
-
-
-EVENT_TYPES: Final[tuple[EventType, ...]] = (
-    EventType("INSERT", "audit_logs", "A row of an account table was made."),
-    EventType("UPDATE", "audit_logs", "A row of an account table was changed."),
-    EventType("DELETE", "audit_logs", "A row of an account table was deleted."),
-    EventType("TRUNCATE", "audit_logs", "An account table was emptied."),
-    EventType("user_registered", "audit_logs", "An account was registered."),
-    EventType("registration_repeated", "audit_logs", "A registration of a taken e-mail."),
-    EventType("user_verified", "audit_logs", "An account's e-mail was verified."),
-    EventType("user_deactivated", "security_logs", "An account was deactivated."),
-    EventType("user_reactivated", "security_logs", "An account was activated again."),
-    EventType("user_deleted", "security_logs", "An account was deleted."),
-    EventType("login_succeeded", "audit_logs", "A sign-in by e-mail and password."),
-    EventType("login_failed", "audit_logs", "A refused sign-in."),
-    EventType("login_throttled", "audit_logs", "A sign-in refused after too many failures."),
-    EventType("session_refreshed", "audit_logs", "A refresh token was exchanged."),
-    EventType("session_ended", "audit_logs", "A sign-out."),
-    EventType("sessions_expired", "audit_logs", "The janitor deleted expired sessions."),
-    EventType("password_changed", "security_logs", "A password was changed by its owner."),
-    EventType("password_reset_requested", "security_logs", "A reset token was sent."),
-    EventType("password_reset", "security_logs", "A password was set by a reset token."),
-    EventType("email_change_requested", "security_logs", "A new e-mail awaits its token."),
-    EventType("email_changed", "security_logs", "An account's e-mail was changed."),
-    EventType("role_changed", "security_logs", "An administrator changed a user's role."),
-    EventType("context_rejected", "security_logs", "A session token opened no context."),
-    EventType("context_key_rotated", "security_logs", "The key that signs contexts is new."),
-    EventType("partition_created", "security_logs", "A partition of the trail was made."),
-    EventType("partition_drained", "security_logs", "The default partition was emptied."),
-    EventType("partition_exported", "security_logs", "A partition was read for export."),
-    EventType("partition_dropped", "security_logs", "A partition was dropped."),
-    EventType("retention_changed", "security_logs", "The trail's retention was changed."),
-    EventType("trail_restored", "security_logs", "The trail was restored; a new epoch began."),
-)
 
 
 def object_grants(

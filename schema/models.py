@@ -53,10 +53,7 @@ _MOMENT: Final = DateTime(timezone=True)
 _DML: Final = "SELECT INSERT UPDATE DELETE"
 # The account functions do what the application may not do itself; the service login is the
 # source's literal DML, a wide door that is opened by a setting.
-_ACCOUNTS: Final = (
-    Allow("pandom_definer", _DML, "all"),
-    Allow("pandom_service", _DML, "all"),
-)
+_ACCOUNTS: Final = (Allow("pandom_definer", _DML, "all"), Allow("pandom_service", _DML, "all"))
 # Read only, for everyone but the functions of its owner.
 _TRAIL: Final = Table(
     owner="pandom_trail",
@@ -174,10 +171,7 @@ class UserProfile(Base):
         info=trail("recorded"),
     )
     created_at: Mapped[datetime] = mapped_column(
-        _MOMENT,
-        server_default=_NOW,
-        comment="When the row was made.",
-        info=trail("ignored"),
+        _MOMENT, server_default=_NOW, comment="When the row was made.", info=trail("ignored")
     )
     updated_at: Mapped[datetime] = mapped_column(
         _MOMENT,
@@ -340,9 +334,7 @@ class User(Base):
         info=trail("redacted"),
     )
     verification_expires: Mapped[datetime | None] = mapped_column(
-        _MOMENT,
-        comment="When the verification token expires.",
-        info=trail("ignored"),
+        _MOMENT, comment="When the verification token expires.", info=trail("ignored")
     )
     reset_token: Mapped[str | None] = mapped_column(
         Text,
@@ -351,9 +343,7 @@ class User(Base):
         info=trail("redacted"),
     )
     reset_token_expiry: Mapped[datetime | None] = mapped_column(
-        _MOMENT,
-        comment="When the reset token expires.",
-        info=trail("ignored"),
+        _MOMENT, comment="When the reset token expires.", info=trail("ignored")
     )
     refresh_token: Mapped[str | None] = mapped_column(
         Text,
@@ -362,25 +352,16 @@ class User(Base):
         info=trail("redacted"),
     )
     refresh_token_expires: Mapped[datetime | None] = mapped_column(
-        _MOMENT,
-        comment="When the refresh token expires.",
-        info=trail("ignored"),
+        _MOMENT, comment="When the refresh token expires.", info=trail("ignored")
     )
     last_login_at: Mapped[datetime | None] = mapped_column(
-        _MOMENT,
-        comment="When the user last signed in.",
-        info=trail("recorded", "UPDATE"),
+        _MOMENT, comment="When the user last signed in.", info=trail("recorded", "UPDATE")
     )
     profile_uuid: Mapped[uuid_module.UUID | None] = mapped_column(
-        UUID,
-        comment="The user's profile.",
-        info=trail("recorded"),
+        UUID, comment="The user's profile.", info=trail("recorded")
     )
     created_at: Mapped[datetime] = mapped_column(
-        _MOMENT,
-        server_default=_NOW,
-        comment="When the row was made.",
-        info=trail("ignored"),
+        _MOMENT, server_default=_NOW, comment="When the row was made.", info=trail("ignored")
     )
     updated_at: Mapped[datetime] = mapped_column(
         _MOMENT,
@@ -469,15 +450,10 @@ class Session(Base):
         _MOMENT, comment="When it ends by itself.", info=trail("recorded")
     )
     created_at: Mapped[datetime] = mapped_column(
-        _MOMENT,
-        server_default=_NOW,
-        comment="When the row was made.",
-        info=trail("ignored"),
+        _MOMENT, server_default=_NOW, comment="When the row was made.", info=trail("ignored")
     )
     ip_address: Mapped[str | None] = mapped_column(
-        INET,
-        comment="The client's address, as the application stated it.",
-        info=trail("ignored"),
+        INET, comment="The client's address, as the application stated it.", info=trail("ignored")
     )
     user_agent: Mapped[str | None] = mapped_column(
         Text,
@@ -592,10 +568,7 @@ class TrailRetention(Base):
     __tablename__ = "trail_retention"
     __declared__ = Table(
         owner="pandom_trail",
-        allow=(
-            Allow("pandom_auditor", "SELECT", "all"),
-            Allow("pandom_user", "SELECT", "all"),
-        ),
+        allow=(Allow("pandom_auditor", "SELECT", "all"), Allow("pandom_user", "SELECT", "all")),
         open_rows="Two rows of settings, of nobody.",
     )
     __table_args__ = (
@@ -628,10 +601,7 @@ class TrailBlock(Base):
     __tablename__ = "trail_blocks"
     __declared__ = Table(
         owner="pandom_trail",
-        allow=(
-            Allow("pandom_auditor", "SELECT", "all"),
-            Allow("pandom_user", "SELECT", "all"),
-        ),
+        allow=(Allow("pandom_auditor", "SELECT", "all"), Allow("pandom_user", "SELECT", "all")),
     )
     __table_args__ = (
         PrimaryKeyConstraint(
@@ -838,9 +808,7 @@ class Outbox(Base):
             comment="The kinds of messages that the mailer knows.",
         ),
         Index(
-            "idx_outbox_expires",
-            "expires_at",
-            info={"comment": "Finds what the janitor deletes."},
+            "idx_outbox_expires", "expires_at", info={"comment": "Finds what the janitor deletes."}
         ),
         Index(
             "idx_outbox_mailbox",

@@ -49,10 +49,8 @@ class Access(pulumi.ComponentResource):
     ready: list[pulumi.Resource]
     database: pulumi.Output[str]
 
-    def __init__(
-        self, name: str, args: AccessArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("pandom-stack:index:Access", name, None, opts)
+    def __init__(self, name: str, args: AccessArgs) -> None:
+        super().__init__("pandom-stack:index:Access", name)
         self._args = args
         settings = args.settings
         self._provider = postgresql.Provider(

@@ -33,17 +33,10 @@ class Database(pulumi.ComponentResource):
     port: pulumi.Output[int]
     data: docker.Volume
 
-    def __init__(
-        self, name: str, args: DatabaseArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("pandom-stack:index:Database", name, None, opts)
+    def __init__(self, name: str, args: DatabaseArgs) -> None:
+        super().__init__("pandom-stack:index:Database", name)
         settings, keys = args.settings, args.keys
-        self.data = volume(
-            "data-volume",
-            settings.stack,
-            "data",
-            kept(settings, self),
-        )
+        self.data = volume("data-volume", settings.stack, "data", kept(settings, self))
         self.container = container(
             "postgres-container",
             container_specs(settings)["postgres"],

@@ -37,10 +37,7 @@ class Job(pulumi.ComponentResource):
     ) -> None:
         super().__init__("pandom-stack:index:Job", name, None, opts)
         self.container = container(
-            f"{name}-container",
-            spec,
-            wiring,
-            pulumi.ResourceOptions(parent=self),
+            f"{name}-container", spec, wiring, pulumi.ResourceOptions(parent=self)
         )
         # The jobs never print a secret (a test searches for every one of them); the
         # state keeps the output encrypted all the same.

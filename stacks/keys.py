@@ -45,10 +45,8 @@ class Keys(pulumi.ComponentResource):
     certificate: pulumi.Output[str]
     job: Job
 
-    def __init__(
-        self, name: str, args: KeysArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("pandom-stack:index:Keys", name, None, opts)
+    def __init__(self, name: str, args: KeysArgs) -> None:
+        super().__init__("pandom-stack:index:Keys", name)
         settings = args.settings
         self.secrets = self._secrets(settings)
         child = pulumi.ResourceOptions(parent=self)

@@ -33,10 +33,8 @@ class Migration(pulumi.ComponentResource):
 
     job: Job
 
-    def __init__(
-        self, name: str, args: MigrationArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("pandom-stack:index:Migration", name, None, opts)
+    def __init__(self, name: str, args: MigrationArgs) -> None:
+        super().__init__("pandom-stack:index:Migration", name)
         self.job = Job(
             "migration",
             container_specs(args.settings)["migration"],

@@ -34,10 +34,8 @@ class Operations(pulumi.ComponentResource):
     janitor: docker.Container
     auditor: docker.Container | None = None
 
-    def __init__(
-        self, name: str, args: OperationsArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("pandom-stack:index:Operations", name, None, opts)
+    def __init__(self, name: str, args: OperationsArgs) -> None:
+        super().__init__("pandom-stack:index:Operations", name)
         specs, volumes = container_specs(args.settings), args.keys.volumes
         after = {"pandom.after": args.migration.job.then("migration")}
         child = pulumi.ResourceOptions(parent=self)

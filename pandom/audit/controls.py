@@ -618,10 +618,7 @@ CONTROLS: Final[tuple[Control, ...]] = (
         _connection_limits,
     ),
     Control(
-        "5.6",
-        "Weak passwords are refused",
-        "A short password is found by trying.",
-        _password_rules,
+        "5.6", "Weak passwords are refused", "A short password is found by trying.", _password_rules
     ),
     Control(
         "5.7",
@@ -659,12 +656,7 @@ CONTROLS: Final[tuple[Control, ...]] = (
         _PARAMETER,
         _parameters(frozenset({"superuser"})),
     ),
-    Control(
-        "6.6",
-        "User parameters are left alone",
-        _PARAMETER,
-        _parameters(frozenset({"user"})),
-    ),
+    Control("6.6", "User parameters are left alone", _PARAMETER, _parameters(frozenset({"user"}))),
     Control("6.8", "TLS is on, 1.2 or newer", "Older protocols are broken.", _tls),
     Control(
         "6.9",
@@ -676,12 +668,7 @@ CONTROLS: Final[tuple[Control, ...]] = (
     ),
     Control("6.10", "No weak cipher is allowed", "Weak ciphers are read.", _ciphers),
     Control("7.1", "Only who replicates may replicate", "A replica has every row.", _replication),
-    Control(
-        "7.2",
-        "Replication commands are logged",
-        _COLLECT,
-        _replication_log,
-    ),
+    Control("7.2", "Replication commands are logged", _COLLECT, _replication_log),
     Control(
         "7.4",
         "WAL is archived",
