@@ -42,7 +42,7 @@ _RESERVED_ENDS: Final = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 
 
 def bucket_name_problem(name: str) -> str | None:
-    """What a bucket's name must be, if S3 or MinIO refuses ``name``; otherwise None."""
+    """Return what a bucket's name must be, if S3 or MinIO refuses ``name``; otherwise None."""
     if not 3 <= len(name) <= 63:
         return "a bucket name of 3 to 63 characters"
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*[a-z0-9]", name):
@@ -82,7 +82,7 @@ class Account:
 
 
 def _pool(endpoint: Endpoint) -> Any:
-    """Connections that check the certificate and never wait for long.
+    """Make a pool of connections that check the certificate and never wait for long.
 
     No retries: callers poll, and a retried refusal would only hide its reason.
     """
@@ -97,7 +97,7 @@ def _pool(endpoint: Endpoint) -> Any:
 
 
 def client(endpoint: Endpoint, account: Account) -> Minio:
-    """An S3 client of one account."""
+    """Return an S3 client of one account."""
     from minio import Minio
 
     return Minio(
@@ -110,7 +110,7 @@ def client(endpoint: Endpoint, account: Account) -> Minio:
 
 
 def administrator(endpoint: Endpoint, root: Account) -> MinioAdmin:
-    """A client for users and policies, with the root account."""
+    """Return a client for users and policies, with the root account."""
     from minio.credentials.providers import StaticProvider
     from minio.minioadmin import MinioAdmin
 
@@ -123,7 +123,7 @@ def administrator(endpoint: Endpoint, root: Account) -> MinioAdmin:
 
 
 def reachable(endpoint: Endpoint) -> bool:
-    """Whether the store can be written to now; False while it cannot be reached.
+    """Return whether the store can be written to now; False while it cannot be reached.
 
     Raises Failure at once if the certificate is refused: waiting would not help.
     """
@@ -186,12 +186,12 @@ def _make_bucket(s3: Minio, name: str, bucket: Bucket) -> None:
 
 
 def expected_lock(bucket: Bucket) -> str:
-    """The lock of a declared bucket in the words of ``bucket_lock``."""
+    """Return the lock of a declared bucket in the words of ``bucket_lock``."""
     return f"COMPLIANCE, {bucket.locked_days} days" if bucket.locked_days else NO_LOCK
 
 
 def bucket_lock(s3: Minio, name: str) -> str:
-    """How long each version written to the bucket is locked, and whether root may break it."""
+    """Return mode and days for which each version in the bucket is locked."""
     from minio.error import S3Error
 
     try:
@@ -206,14 +206,14 @@ def bucket_lock(s3: Minio, name: str) -> str:
 
 
 def bucket_expiry(s3: Minio, name: str) -> str:
-    """The names of the rules by which objects of the bucket expire; "" if there are none."""
+    """Return the names of the rules by which objects of the bucket expire; "" if there are none."""
     found = s3.get_bucket_lifecycle(bucket_name=name)
     rules = found.rules if found else []
     return ", ".join(sorted(rule.rule_id or "without a name" for rule in rules))
 
 
 def bucket_policy(s3: Minio, bucket: str) -> dict[str, Any] | None:
-    """Who may use the bucket without signing in; None if nobody."""
+    """Return who may use the bucket without signing in; None if nobody."""
     from minio.error import S3Error
 
     try:
@@ -271,7 +271,7 @@ def _make_user(
 
 
 def signs_in(endpoint: Endpoint, account: Account) -> bool:
-    """Whether the secret is right; a user may be told that it may do nothing here."""
+    """Return whether the secret is right; a user may be told that it may do nothing here."""
     from minio.error import S3Error
 
     try:
@@ -282,11 +282,11 @@ def signs_in(endpoint: Endpoint, account: Account) -> bool:
 
 
 def users(admin: MinioAdmin) -> dict[str, Entry]:
-    """Every user but root: access key → policyName, status."""
+    """Return every user but root: access key → policyName, status."""
     return dict(json.loads(admin.user_list()) or {})
 
 
 def own_keys(own: MinioAdmin, access_key: str) -> list[str]:
-    """Further keys (service accounts) that a user made for itself; none are declared."""
+    """Return further keys (service accounts) that a user made for itself; none are declared."""
     listed = json.loads(own.list_service_account(access_key)).get("accounts") or []
     return [entry["accessKey"] if isinstance(entry, dict) else entry for entry in listed]

@@ -206,7 +206,7 @@ class OpenRows:
 
 @cache
 def row_security_exceptions() -> tuple[OpenRows, ...]:
-    """The tables without row security, as the models declare, for each login that reads them.
+    """Return the tables declared without row security, for each login that reads them.
 
     Everything else that a login under row security may reach has row security enabled and
     forced, and a policy that names the role; a view is security_invoker. Converging the
@@ -229,7 +229,7 @@ _NOTHING: Final[frozenset[str]] = frozenset()
 
 
 def database_grants(database: str = DATABASE) -> tuple[Grant, ...]:
-    """Privileges on a database of ours. Not cloned from a template, so every
+    """Return privileges on a database of ours. Not cloned from a template, so every
     database made later needs them before it is handed out."""
     logins = [role.name for role in ROLES if role.login]
     return (
@@ -254,7 +254,7 @@ DEFAULT_PRIVILEGES: Final[tuple[DefaultPrivilege, ...]] = tuple(
 
 
 def roles(opt_in: frozenset[str] = frozenset()) -> tuple[Role, ...]:
-    """The roles that exist when the settings named in ``opt_in`` are on."""
+    """Return the roles that exist when the settings named in ``opt_in`` are on."""
     return tuple(role for role in ROLES if role.opt_in is None or role.opt_in in opt_in)
 
 
@@ -278,7 +278,7 @@ def _readable(view: str, *roles: str) -> tuple[Grant, ...]:
 
 @cache
 def table_grants() -> tuple[Grant, ...]:
-    """Privileges on tables, and what their triggers and dumps need, as the models declare."""
+    """Return the table privileges that the models declare, and what triggers and dumps need."""
     found = []
     for table in tables():
         name = f"{SCHEMA}.{table.name}"
@@ -395,7 +395,7 @@ EXTENSIONS: Final[tuple[str, ...]] = ("plpgsql", "pgcrypto", "pgaudit")
 def object_grants(
     partitions: tuple[str, ...] = (), opt_in: frozenset[str] = frozenset()
 ) -> tuple[Grant, ...]:
-    """Every privilege on the objects of schema public, owners' own excepted.
+    """Return every privilege on the objects of schema public, owners' own excepted.
 
     ``partitions`` are the trail's partitions that exist, schema-qualified; roles
     of settings that are off appear in no grant.

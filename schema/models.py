@@ -78,7 +78,7 @@ class Xid8(UserDefinedType[int]):
     cache_ok = True
 
     def get_col_spec(self, **_: Any) -> str:
-        """How the type is written in DDL."""
+        """Return how the type is written in DDL."""
         return "XID8"
 
 
@@ -954,5 +954,5 @@ class ContextKey(Base):
 
 
 def mappers() -> list[Mapper[Any]]:
-    """The models by the names of their tables; SQLAlchemy keeps them in a set."""
+    """Return the models by the names of their tables; SQLAlchemy keeps them in a set."""
     return sorted(Base.registry.mappers, key=lambda one: one.class_.__tablename__)

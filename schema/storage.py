@@ -133,12 +133,12 @@ USERS: Final[tuple[User, ...]] = (MEDIA, AUDITOR, EVIDENCE)
 
 
 def evidence_bucket(media: str) -> str:
-    """The name of the second bucket."""
+    """Return the name of the second bucket."""
     return media + EVIDENCE_SUFFIX
 
 
 def buckets(media: str) -> dict[str, Bucket]:
-    """Every bucket by its name."""
+    """Return every bucket by its name."""
     return {
         media: Bucket(public=False, versioned=True, locked_days=0),
         evidence_bucket(media): Bucket(public=False, versioned=True, locked_days=LOCK_DAYS),
@@ -146,7 +146,7 @@ def buckets(media: str) -> dict[str, Bucket]:
 
 
 def policy(user: User, media: str) -> dict[str, Any]:
-    """A user's policy document; whatever it does not name is denied."""
+    """Return a user's policy document; whatever it does not name is denied."""
     evidence = evidence_bucket(media)
     resources: dict[Target, str] = {
         # Servers want a resource for what has none.

@@ -36,7 +36,7 @@ class DeclaredTable:
 
 @cache
 def tables() -> tuple[DeclaredTable, ...]:
-    """Every table, by name; ``allow`` names the columns where the model says READABLE."""
+    """Return every table, by name; ``allow`` names the columns where the model says READABLE."""
     sources = sorted(_FOLDER.glob("*.py"))
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
     kept = _FOLDER / "__pycache__" / f"tables.{sys.implementation.cache_tag}.json"

@@ -137,7 +137,7 @@ class Access(pulumi.ComponentResource):
         after: list[pulumi.Resource],
         made: dict[str, postgresql.Role],
     ) -> list[pulumi.Resource]:
-        """One after the other: the provider locks the role but not the object, and
+        """Grant one after the other: the provider locks the role but not the object, and
         two at a time on one object fail with "tuple concurrently updated"."""
         chain: list[pulumi.Resource] = []
         for grant in grants:

@@ -63,7 +63,7 @@ class Job(pulumi.ComponentResource):
 
 
 def check_exit(stack: str, part: str, code: int | None, logs: str) -> bool:
-    """True for exit code 0; otherwise an error that shows the job's own words.
+    """Return True for exit code 0; else raise an error that shows the job's log.
 
     Raises ``pulumi.RunError``, which Pulumi prints without a traceback.
     """

@@ -50,7 +50,7 @@ class Migration(pulumi.ComponentResource):
 
 
 def head() -> str:
-    """The newest revision by its number; a test compares it with Alembic's head."""
+    """Return the newest revision by its number; a test compares it with Alembic's head."""
     files = sorted((ROOT / "migrations" / "versions").glob("[0-9]*_*.py"))
     if not files:
         raise pulumi.RunError("migrations/versions holds no revision; expected NNNN_slug.py")

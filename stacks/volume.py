@@ -11,7 +11,7 @@ from stacks.container import labels
 
 
 def volume(name: str, stack: str, part: str, opts: pulumi.ResourceOptions) -> docker.Volume:
-    """A labelled local volume, ``pandom-<stack>-<part>``."""
+    """Return a labelled local volume, ``pandom-<stack>-<part>``."""
     every_label = labels(stack, part)
     return docker.Volume(
         name,
@@ -29,7 +29,7 @@ def volume(name: str, stack: str, part: str, opts: pulumi.ResourceOptions) -> do
 
 
 def kept(settings: Settings, parent: pulumi.Resource) -> pulumi.ResourceOptions:
-    """The options of a volume that people's data is in: Pulumi itself never removes it.
+    """Return the options of a volume that people's data is in: Pulumi itself never removes it.
 
     `pandom down` does, by its labels and after it has asked. An ephemeral stack leaves
     nothing, also after a plain `pulumi destroy`.

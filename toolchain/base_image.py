@@ -28,7 +28,7 @@ def _root() -> Path:
 
 
 def present() -> bool:
-    """Tell whether the engine has the base image."""
+    """Return whether the engine has the base image."""
     return bool(process.output(["docker", "image", "inspect", "--format={{.Id}}", BASE_IMAGE]))
 
 

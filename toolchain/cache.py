@@ -32,7 +32,7 @@ def key(*parts: str | bytes) -> str:
 
 
 def complete(path: Path) -> bool:
-    """Tell whether an entry was made to its end."""
+    """Return whether an entry was made to its end."""
     return (path / _COMPLETE).is_file()
 
 

@@ -37,7 +37,7 @@ def packages() -> list[str]:
 
 
 def systemd() -> bool:
-    """Tell whether systemd runs this machine."""
+    """Return whether systemd runs this machine."""
     return Path("/run/systemd/system").is_dir()
 
 

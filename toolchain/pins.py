@@ -55,6 +55,6 @@ def plugins() -> dict[str, str]:
 
 
 def serves(found: Version | None, wanted: str) -> bool:
-    """Tell whether a CLI of version ``found`` does what ``wanted`` does: newer, same major."""
+    """Return whether a CLI of version ``found`` does what ``wanted`` does: newer, same major."""
     least = version(wanted)
     return found is not None and least is not None and found[0] == least[0] and found >= least

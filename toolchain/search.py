@@ -16,7 +16,7 @@ _STANDINS: Final = ("toolchain", "standins", "bin")
 
 
 def is_ours(path: Path) -> bool:
-    """Tell whether a program is a stand-in (of any clone) or came from our cache.
+    """Return whether a program is a stand-in (of any clone) or came from our cache.
 
     The caller may already have our PATH, and must not take what we put there
     for something that the user installed.

@@ -67,7 +67,7 @@ class NotSignedIn(Exception):
 
 
 class NotAdministrator(Exception):
-    """``admin=True`` for somebody who is none, or no longer; nothing was done."""
+    """``admin=True`` for a user who is not an administrator. Nothing was done."""
 
 
 class OutcomeUnknown(Exception):
@@ -122,7 +122,7 @@ class _Context:
         return "token" in self.whose or "user" in self.whose
 
     def statement(self) -> tuple[str, list[str]]:
-        """What opens it, in one statement, with its parameters; "" if there is nothing to say."""
+        """Return the statement that opens the context and its parameters; "" if none is needed."""
         settings = {
             "app.client_ip": self.whose.get("client_ip", ""),
             "app.user_agent": self.whose.get("user_agent", ""),
@@ -164,7 +164,7 @@ class _Context:
                 raise NotAdministrator("the user is no administrator, or no longer")
 
     def is_open(self, connection: Connection) -> bool:
-        """Whether the transaction still has it."""
+        """Return whether the transaction still has it."""
         row = (
             psycopg.Cursor(connection, row_factory=tuple_row)
             .execute("select current_setting('app.current_user_id', true) <> ''")
@@ -258,8 +258,10 @@ class Connection(psycopg.Connection[TupleRow]):
             )
 
     def _start_query(self) -> Generator[Any, Any, None]:
-        """What every cursor of psycopg does first. One that is not made by cursor() does not
-        open the context, so it may not be the first of a transaction."""
+        """Refuse a cursor that was not made by cursor() as the first of a transaction.
+
+        It would not open the context. Every cursor of psycopg calls this first.
+        """
         self._refuse_other_process()
         if (
             self._context is not None
@@ -277,7 +279,7 @@ class Connection(psycopg.Connection[TupleRow]):
     def transaction(
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> Iterator[psycopg.Transaction]:
-        """A block of psycopg's, which begins without a cursor."""
+        """Open psycopg's transaction block, which begins without a cursor, in the context."""
         outermost = self.info.transaction_status == TransactionStatus.IDLE
         with super().transaction(savepoint_name, force_rollback) as made:
             if outermost and self._context is not None:
@@ -286,7 +288,7 @@ class Connection(psycopg.Connection[TupleRow]):
             yield made
 
     def _exec_command(self, command: Any, *rest: Any, **named: Any) -> Generator[Any, Any, Any]:
-        """BEGIN, COMMIT and ROLLBACK of psycopg; the last two clear the session as well.
+        """Send psycopg's BEGIN, COMMIT or ROLLBACK; the last two also clear the session.
 
         Should psycopg send them another way one day, hand_back() clears it, with one
         more message and not behind a pooler.
@@ -351,7 +353,7 @@ class Connection(psycopg.Connection[TupleRow]):
             super().close()
 
     def lend(self) -> None:
-        """A block has it, and hands it back at its end."""
+        """Mark it as lent to a block, which hands it back at its end."""
         self._lent = True
 
     def _refuse_other_process(self) -> None:
@@ -373,7 +375,7 @@ class Pool(psycopg_pool.ConnectionPool[Connection]):
         super().__init__(conninfo, connection_class=Connection, kwargs=kwargs, **options)
 
     def getconn(self, timeout: float | None = None) -> Connection:
-        """A connection. Raises OtherProcess in a process that was forked from the pool's."""
+        """Return a connection. Raises OtherProcess in a process that was forked from the pool's."""
         if self.process != os.getpid():
             raise OtherProcess(
                 f"this pool belongs to process {self.process}, from which this one was forked: "
@@ -383,7 +385,7 @@ class Pool(psycopg_pool.ConnectionPool[Connection]):
 
     @contextmanager
     def connection(self, timeout: float | None = None) -> Iterator[Connection]:
-        """A connection for a block, at whose end it goes back, whatever the block did to it."""
+        """Lend a connection to a block; it goes back at the block's end in any case."""
         with super().connection(timeout) as connection:
             connection.lend()
             yield connection
@@ -424,7 +426,7 @@ class Database:
         log_statements: bool = False,
         prepare_threshold: int | None = None,
     ) -> None:
-        """Opens no connection yet. Raises ValueError that names a missing variable."""
+        """Open no connection yet. Raises ValueError that names a missing variable."""
         self._make_pool: Callable[[], Pool] = partial(
             pool, environment, prepare_threshold=prepare_threshold
         )
@@ -462,7 +464,7 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Closes every connection."""
+        """Close every connection."""
         self.pool.close()
 
     @contextmanager
@@ -502,7 +504,7 @@ class Database:
 
     @contextmanager
     def connection(self, **whose: Unpack[Whose]) -> Iterator[Connection]:
-        """The same for psycopg without SQLAlchemy, whose errors it raises."""
+        """Open the same for psycopg without SQLAlchemy; raises psycopg's errors."""
         context = _Context(whose)
         with self.pool.connection() as connection:
             connection.work_for(context)
@@ -538,7 +540,7 @@ class Database:
 def pool(
     environment: Mapping[str, str] = os.environ, *, prepare_threshold: int | None = None
 ) -> Pool:
-    """The source document's pool: 20 connections, 5 s to connect or to wait for a free one,
+    """Return the source document's pool: 20 connections, 5 s to connect or to wait for a free one,
     closed after 30 s without work.
 
     The first connection is made when it is needed; the rest as well. libpq's own
@@ -588,7 +590,7 @@ _DEFAULTS: Final = {
 
 
 def _without_libpq_variables() -> dict[str, str]:
-    """The defaults of libpq, stated, for whatever its variables or a service would change."""
+    """State libpq's defaults for what its variables or a service file would change."""
     stated = {}
     for option in pq.Conninfo.get_defaults():
         name, variable = option.keyword.decode(), (option.envvar or b"").decode()
@@ -602,7 +604,7 @@ def _without_libpq_variables() -> dict[str, str]:
 
 
 def worth_another_try(error: DBAPIError) -> bool:
-    """Whether the same work may succeed, and certainly has not been done."""
+    """Return whether the same work may succeed, and certainly has not been done."""
     # The pool waited for its time-out already; asking again would make it worse.
     hopeless = isinstance(error.orig, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed)
     return _state(error) in _ROLLED_BACK or (_connection_lost(error) and not hopeless)

@@ -56,12 +56,12 @@ class Kept:
     written_over: tuple[str, ...] = ()
 
     def fresh(self, heads: Iterable[Head]) -> list[Head]:
-        """The heads that are not kept yet."""
+        """Return the heads that are not kept yet."""
         known = {one.place for one in self.anchors}
         return [head for head in heads if head.place not in known]
 
     def __add__(self, other: Kept) -> Kept:
-        """What two places kept."""
+        """Return what two places kept."""
         return Kept(
             self.anchors + other.anchors,
             self.deleted + other.deleted,
@@ -77,7 +77,7 @@ def _parsed(text: str, place: str) -> Head:
 
 
 def from_file(path: Path) -> Kept:
-    """The anchors of a file; none if it does not exist. Raises UsageError for other content."""
+    """Return the anchors of a file, none if it is missing. Raises UsageError for other content."""
     if not path.exists():
         return Kept()
     lines = path.read_text().splitlines()
@@ -102,7 +102,7 @@ def _line(head: Head) -> str:
 
 
 def from_bucket(s3: Minio, bucket: str, database: str) -> Kept:
-    """Every version of every anchor of a database; what was hidden or written over is told.
+    """Return every anchor of a database, and the names of those hidden or overwritten.
 
     Two writers may keep the same head: versions of one content are no tampering.
     """

@@ -50,7 +50,7 @@ class Result:
 
 
 def evaluate(observed: Observed) -> tuple[Result, ...]:
-    """Every control, in the benchmark's order."""
+    """Return every control, in the benchmark's order."""
     return tuple(Result(control, control.check(observed)) for control in CONTROLS)
 
 
@@ -88,13 +88,13 @@ def _not_applicable(reason: str) -> Callable[[Observed], Verdict]:
 
 
 def _none(found: Iterable[str], good: str) -> Verdict:
-    """Passes if nothing was found; otherwise what was found is the evidence."""
+    """Pass if nothing was found; otherwise what was found is the evidence."""
     listed = sorted(found)
     return _verdict(not listed, ", ".join(listed) or good)
 
 
 def _rules(bad: Callable[[list[str]], bool], good: str) -> Callable[[Observed], Verdict]:
-    """A check of every line of pg_hba: type, databases, users, address, method, options."""
+    """Return a check of every line of pg_hba: type, databases, users, address, method, options."""
 
     def check(observed: Observed) -> Verdict:
         rules = {fact.object: value for fact, value in observed.facts.items() if fact.kind == _RULE}
@@ -149,7 +149,7 @@ def _collector(observed: Observed) -> Verdict:
 
 
 def _log_files(name: str, good: Callable[[str], bool]) -> Callable[[Observed], Verdict]:
-    """Settings of log files matter only when the server writes files itself."""
+    """Check a setting of log files, unless the server writes none itself."""
 
     def check(observed: Observed) -> Verdict:
         collector = observed.settings.get("logging_collector")
@@ -303,7 +303,7 @@ def _password_rules(observed: Observed) -> Verdict:
 
 
 def _wide(rule: list[str]) -> bool:
-    """Whether a rule lets a password in from everywhere by an unencrypted connection."""
+    """Return whether a rule admits unencrypted connections."""
     return rule[0] in ("host", "hostnossl")
 
 
@@ -340,7 +340,7 @@ def _tls(observed: Observed) -> Verdict:
 
 
 def _parameters(contexts: frozenset[str]) -> Callable[[Observed], Verdict]:
-    """Settings of these contexts that a role or the database changes, against the declaration."""
+    """Check that no undeclared role or database setting changes parameters of ``contexts``."""
 
     def check(observed: Observed) -> Verdict:
         declared = {(role.name, name) for role in access.ROLES for name in role.settings}

@@ -75,25 +75,25 @@ class Finding:
 
 
 def findings(found: Iterable[Difference], expected: Facts) -> list[Finding]:
-    """The differences as findings, the gravest first."""
+    """Return the differences as findings, the gravest first."""
     made = [_finding(one, expected) for one in found]
     return sorted(made, key=lambda one: (SEVERITIES.index(one.severity), one.id))
 
 
 def for_stack(found: Iterable[Finding], stack: str) -> tuple[Finding, ...]:
-    """The findings with advice that can be typed as it is, whatever the stack's name."""
+    """Return the findings with the stack's name in the commands of their advice."""
     command = f".venv/bin/{HEAL.replace('audit', f'audit --stack {stack}')}"
     return tuple(replace(one, advice=one.advice.replace(HEAL, command)) for one in found)
 
 
 def scripts(found: Iterable[Finding]) -> list[tuple[str, str]]:
-    """Name and SQL of all findings that have some, in the order in which it must run."""
+    """Return name and SQL of all findings that have some, in the order in which it must run."""
     healed = sorted((one for one in found if one.sql), key=lambda one: one.order)
     return [(one.id, one.sql) for one in healed if one.sql]
 
 
 def script(found: Iterable[Finding]) -> str:
-    """The same as one text."""
+    """Return the SQL of all findings as one script."""
     return "".join(f"-- {name}\n{sql}\n" for name, sql in scripts(found))
 
 
@@ -132,7 +132,7 @@ def _advice(one: Difference, sql: str | None, safe: bool) -> str:
 
 
 def _not_recorded(one: Difference) -> str:
-    """What to do with an object that is declared and not in schema/catalog.json."""
+    """Return what to do with an object that is declared and not in schema/catalog.json."""
     if remedies.made_by_a_revision(one):
         return (
             "A revision makes it, and schema/catalog.json lacks it: `pandom audit record`, "
@@ -145,7 +145,7 @@ def _not_recorded(one: Difference) -> str:
 
 
 def _text(one: Difference, values: Mapping[str, str]) -> str:
-    """One detail needs no name when the finding's own is the same."""
+    """Return the values as text; a single detail needs no name."""
     if len(values) == 1 and one.kind not in WHOLE:
         return next(iter(values.values()))
     return "; ".join(f"{detail}: {value or 'none'}" for detail, value in values.items())

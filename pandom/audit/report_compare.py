@@ -22,7 +22,7 @@ Change = Mapping[str, Any]
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    """A report from its file; raises UsageError for anything else."""
+    """Return a report from its file; raises UsageError for anything else."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -35,7 +35,7 @@ def read(path: Path) -> Mapping[str, Any]:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """What is new, gone or different, in the report's order."""
+    """Return what is new, gone or different, in the report's order."""
     found: list[Change] = []
     for part in ("server", "database", "scope"):
         if old.get(part) != new.get(part):
@@ -70,7 +70,7 @@ def _change(part: str, name: str, was: Any, now: Any) -> Change:
 
 
 def render(found: Sequence[Change], *, as_json: bool) -> str:
-    """One line for what it is, one for before, one for after."""
+    """Render each change in three lines: what, before, after."""
     if as_json:
         return json_text({"changes": list(found)})
     if not found:

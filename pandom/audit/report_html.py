@@ -77,13 +77,13 @@ def _hash(text: str) -> str:
 
 
 def _policy() -> str:
-    """Nothing is loaded, and nothing runs but what is written here, whatever a name holds."""
+    """Return the Content-Security-Policy: nothing but this page's style and script runs."""
     style, script = (_hash(_file(name)) for name in ("style.css", "script.js"))
     return f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'"
 
 
 def render(report: Report) -> str:
-    """The page."""
+    """Render the page."""
     found = AccessGraph(report.observed)
     title = f"Audit of {report.observed.database}"
     if report.place:
@@ -140,7 +140,7 @@ def _head(report: Report, title: str) -> Iterable[str]:
 
 
 def _when(observed: Observed) -> str:
-    """The moment without fractions of a second."""
+    """Return the moment without fractions of a second."""
     return f"{datetime.fromisoformat(observed.read_at).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -266,7 +266,7 @@ class _Cells:
                     table.setdefault(grantee, set()).update(privileges)
 
     def of(self, name: str, role: str) -> _Cell:
-        """One cell; PUBLIC has what is granted to it and nothing else."""
+        """Return one cell; PUBLIC has what is granted to it and nothing else."""
         privileges = self._found.privileges.get(name, {})
         own = privileges.get(role, frozenset())
         part = frozenset(self._columns.get(name, {}).get(role, set())) - own
@@ -362,7 +362,7 @@ def _filters(roles: Iterable[str]) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
-    """Cells are escaped already."""
+    """Yield a table; its cells are escaped already."""
     yield '<div class="scroll"><table class="plain"><thead><tr>'
     yield "".join(f'<th scope="col">{name}</th>' for name in head) + "</tr></thead><tbody>"
     for first, *others in rows:

@@ -18,7 +18,7 @@ VERSION: Final = 1
 
 
 def finding(one: Finding) -> dict[str, Any]:
-    """One finding as plain values."""
+    """Return one finding as plain values."""
     return {
         "id": one.id,
         "kind": one.kind,
@@ -35,7 +35,7 @@ def finding(one: Finding) -> dict[str, Any]:
 
 
 def document(report: Report) -> dict[str, Any]:
-    """The whole report as plain values."""
+    """Return the whole report as plain values."""
     observed = report.observed
     return {
         "version": VERSION,
@@ -79,10 +79,10 @@ def document(report: Report) -> dict[str, Any]:
 
 
 def text(value: Mapping[str, Any]) -> str:
-    """JSON with a stable form."""
+    """Return JSON with a stable form."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def render(report: Report) -> str:
-    """The report as JSON."""
+    """Return the report as JSON."""
     return text(document(report))

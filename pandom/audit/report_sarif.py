@@ -15,7 +15,7 @@ _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def render(report: Report) -> str:
-    """The findings as results; accepted ones are suppressed with their reason."""
+    """Return the findings as results; accepted ones are suppressed with their reason."""
     results = [_result(one) for one in report.findings]
     for one, given in report.accepted:
         suppression = {

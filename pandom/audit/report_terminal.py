@@ -23,8 +23,8 @@ _FIXED: Final = "\N{NO-BREAK SPACE}"
 
 
 def _wrapped(label: str, text: str, indent: int = 4, *, whole: bool = False) -> str:
-    """Text beside its label; names too long for a line (PostgreSQL's have 63) are broken,
-    unless words must stay ``whole``."""
+    """Wrap text beside its label. Names too long for a line (PostgreSQL's have 63 characters) are
+    broken, unless ``whole``."""
     start = " " * indent + label
     if len(start) > _LABEL:
         return f"{_wrapped('', label.strip(), indent)}\n{_wrapped('', text, indent + 4)}"
@@ -39,7 +39,7 @@ def _wrapped(label: str, text: str, indent: int = 4, *, whole: bool = False) -> 
 
 
 def _healing(sql: str) -> Iterable[str]:
-    """The SQL, broken only where it stays the same; a script that does not fit is named."""
+    """Yield the SQL, broken only where it stays the same; a script that does not fit is named."""
     label = "    heal      "
     lines = sql.splitlines()
     if not set(sql) & set("'\"$"):
@@ -57,7 +57,7 @@ def _healing(sql: str) -> Iterable[str]:
 
 
 def render(report: Report) -> str:
-    """The whole audit."""
+    """Return the whole audit."""
     observed = report.observed
     lines = [
         f"Audit of {observed.database}{f' of {report.place}' if report.place else ''}, "
@@ -90,7 +90,7 @@ def render(report: Report) -> str:
 
 
 def finding(one: Finding) -> Iterable[str]:
-    """One finding: where, what, why, and what to do."""
+    """Yield one finding: where, what, why, and what to do."""
     yield _wrapped(f"{one.severity.upper()}: ", f"{one.place}: {one.title}", 0)
     yield _wrapped("", one.id)
     yield _wrapped("expected  ", one.expected or "nothing")
@@ -106,7 +106,7 @@ def finding(one: Finding) -> Iterable[str]:
 
 
 def problem(one: Problem) -> Iterable[str]:
-    """One sign of tampering with the trail, and what names it in schema/accepted.toml."""
+    """Yield one sign of tampering with the trail, and what names it in schema/accepted.toml."""
     yield _wrapped(f"{one.kind.upper()}: ", one.text, 0)
     yield _wrapped("", one.id)
     yield _wrapped("actual  ", one.actual)
@@ -123,7 +123,7 @@ def _summary(report: Report) -> str:
 
 
 def who_can(answer: Answer, *, as_json: bool) -> str:
-    """The answer to one question."""
+    """Return the answer to one question."""
     if as_json:
         return json_text(asdict(answer))
     lines = [_wrapped("", f"Who can {answer.privilege} {answer.object}?", 0), ""]
@@ -161,7 +161,7 @@ def _ways(ways: Sequence[AccessPath]) -> list[str]:
 
 
 def reach(logins: Iterable[Login], *, as_json: bool) -> str:
-    """What every login can become and gains."""
+    """Return what every login can become and gains."""
     if as_json:
         return json_text({"logins": [asdict(one) for one in logins]})
     lines = []
@@ -182,7 +182,7 @@ def reach(logins: Iterable[Login], *, as_json: bool) -> str:
 
 
 def trail(verdict: Verdict, *, as_json: bool) -> str:
-    """Whether the trail was touched."""
+    """Render whether the trail was tampered with."""
     if as_json:
         return json_text(verdict.as_json())
     lines = [

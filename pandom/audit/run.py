@@ -43,7 +43,7 @@ class Report:
         )
 
     def state_of(self, result: Result) -> str:
-        """A control's state as people read it: one that is answered for does not fail."""
+        """Return a control's state as people read it: one that is answered for does not fail."""
         accepted_ = result.control.number in self.accepted_controls
         return "accepted" if accepted_ else result.verdict.state
 

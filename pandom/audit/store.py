@@ -64,7 +64,7 @@ class Seen:
 
 
 def expected(media: str) -> Facts:
-    """The declaration as facts."""
+    """Return the declaration as facts."""
     facts: Facts = {}
     for name, bucket in buckets(media).items():
         facts[Fact("bucket", name, "versioning")] = "Enabled" if bucket.versioned else "Suspended"
@@ -79,7 +79,7 @@ def expected(media: str) -> Facts:
 
 
 def read(store: Store) -> Seen:
-    """What the store says now. Raises Failure when it cannot be reached."""
+    """Return what the store says now. Raises Failure when it cannot be reached."""
     from urllib3.exceptions import HTTPError
 
     seen = Seen()
@@ -139,7 +139,7 @@ def _policies(store: Store) -> Facts:
 
 
 def _allows(document: Mapping[str, Any]) -> str:
-    """A policy in one line; servers reorder lists and unwrap single ones."""
+    """Return a policy in one line; servers reorder lists and unwrap single ones."""
     return "; ".join(sorted(_statement(entry) for entry in document["Statement"]))
 
 

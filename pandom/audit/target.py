@@ -46,7 +46,7 @@ class AuditTarget:
 
 
 def of_container() -> AuditTarget:
-    """The stack around this container, whose settings and secrets the keys job gave it.
+    """Return the stack that this container belongs to, with the secrets it was given.
 
     Raises Failure for a container that was not given the auditor's.
     """
@@ -76,7 +76,7 @@ def of_container() -> AuditTarget:
 
 
 def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset()) -> AuditTarget:
-    """A stack of this host, from its outputs."""
+    """Return a stack of this host, from its outputs."""
     passwords = outputs["passwords"]
     wanted = {role.opt_in for role in access.ROLES if role.opt_in and role.name in passwords}
     dsn = make_conninfo(
@@ -104,7 +104,7 @@ def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset())
 
 
 def store_of(outputs: Mapping[str, Any], user: User) -> Store:
-    """The object store of a stack of this host, as one of the users that keep evidence."""
+    """Return the object store of a stack of this host, as one of the users that keep evidence."""
     secrets = outputs.get("store_secrets") or {}
     if user.name not in secrets:
         raise UsageError(

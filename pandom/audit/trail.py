@@ -94,7 +94,7 @@ class Verdict:
     accepted: tuple[tuple[Problem, Acceptance], ...] = ()
 
     def accepting(self, given: Sequence[Acceptance], today: date | None = None) -> Verdict:
-        """The verdict without what somebody answers for until a date."""
+        """Return the verdict without what somebody answers for until a date."""
         kept, excused, _ = accepted.divide(self.problems, given, today or datetime.now(UTC).date())
         return replace(self, problems=tuple(kept), accepted=tuple(excused))
 
@@ -124,8 +124,10 @@ class Verdict:
 
 
 def heads(connection: psycopg.Connection, kept: Kept) -> Verdict:
-    """The chains in themselves, and against heads kept elsewhere: what costs little however
-    long the trail is. The rows are the auditor's to verify."""
+    """Verify the chains and compare them with heads kept elsewhere; quick however long the trail.
+
+    The scheduled audit verifies the rows.
+    """
     try:
         with connection.cursor(row_factory=dict_row) as cursor:
             cursor.execute("set local timezone = 'UTC'")
@@ -249,7 +251,7 @@ def _text(name: str, log: LiteralString) -> LiteralString:
 
 
 def _links(log: str, chain: Iterable[Mapping[str, Any]]) -> Iterable[Problem]:
-    """The chain in itself: nothing missing between two blocks, nothing edited in one."""
+    """Yield problems of the chain itself: missing, edited and unlinked blocks."""
     for block in chain:
         place = f"{log}, block {block['number']}"
         if not block["consecutive"]:
@@ -304,7 +306,7 @@ def _archived(
     chain: Sequence[Mapping[str, Any]],
     lines: Mapping[Key, str],
 ) -> Iterable[Problem]:
-    """Blocks of a dropped month against its export; the server brings lines into rows' form."""
+    """Compare the blocks of a dropped month with its export; the server converts the lines."""
     taken = 0
     for block in chain:
         first, last = (
@@ -334,7 +336,7 @@ def _archived(
 def _digest_of(
     cursor: psycopg.Cursor[dict[str, Any]], log: LiteralString, lines: Sequence[str], whole: bool
 ) -> bytes:
-    """SHA-256 over exported lines in rows' form, some at a time."""
+    """Return the SHA-256 over exported lines, which the server converts in chunks."""
     digest, start = hashlib.sha256(), 0
     while start < len(lines):
         end, size = start, 0
@@ -350,7 +352,7 @@ def _digest_of(
 def _sealed_whole(
     cursor: psycopg.Cursor[dict[str, Any]], log: LiteralString, block: Mapping[str, Any]
 ) -> bool:
-    """Whether a block with large rows is one of before revision 0007, and fits."""
+    """Return whether a block from before revision 0007, with large rows whole, matches."""
     digest = hashlib.sha256()
     with cursor.connection.cursor(row_factory=dict_row) as rows:
         for row in rows.stream(_text("trail_forms", log), {"log": log, "number": block["number"]}):
@@ -361,7 +363,7 @@ def _sealed_whole(
 def _rows(
     cursor: psycopg.Cursor[dict[str, Any]], log: LiteralString, gone: Mapping[date, bool]
 ) -> Iterable[Problem]:
-    """Rows against the blocks that sealed them."""
+    """Yield the blocks whose rows are not those that were sealed."""
     for block in _ask(cursor, "trail_rows", log):
         if block["month"] in gone:
             continue
@@ -379,7 +381,7 @@ def _marks(text: bytes) -> dict[int, bytes]:
 def _named(
     log: str, block: Mapping[str, Any], sealed: Mapping[int, bytes], found: Mapping[int, bytes]
 ) -> Problem:
-    """What happened to the rows of a block, as far as their marks tell."""
+    """Return what happened to the rows of a block, as far as their marks tell."""
     place = f"{log}, block {block['number']} ({block['month']:%Y-%m})"
     deleted = sorted(sealed.keys() - found.keys())
     added = sorted(found.keys() - sealed.keys())
@@ -405,7 +407,7 @@ def _ids(ids: Sequence[int]) -> str:
 
 
 def _strays(log: str, within: int, sealed: int, known: Iterable[Problem]) -> Iterable[Problem]:
-    """Rows that claim to be as old as sealed ones, but were in no block."""
+    """Yield a problem for rows older than the head of the chain that are in no block."""
     excess = within - sealed
     if excess > 0 and not any(one.log == log and one.kind.startswith("row") for one in known):
         yield Problem(
@@ -416,7 +418,7 @@ def _strays(log: str, within: int, sealed: int, known: Iterable[Problem]) -> Ite
 
 
 def _tampered(kept: Kept) -> Iterable[Problem]:
-    """Somebody did to the anchors what nobody of ours can; older versions are still compared."""
+    """Yield anchors that were deleted or overwritten; older versions are still compared."""
     for kind, names in (
         ("anchor deleted", kept.deleted),
         ("anchor written over", kept.written_over),
@@ -428,7 +430,7 @@ def _tampered(kept: Kept) -> Iterable[Problem]:
 def _against(
     log: str, chain: Sequence[Mapping[str, Any]], anchors: Iterable[Anchor]
 ) -> Iterable[Problem]:
-    """The chain against heads that were kept where the database cannot reach them.
+    """Compare the chain with heads that are kept out of the database's reach.
 
     One problem, however many heads: an hourly anchor makes hundreds of them.
     """

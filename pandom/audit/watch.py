@@ -50,7 +50,7 @@ class Round:
 
 
 def look(place: AuditTarget) -> Round:
-    """One round, without keeping anything but new anchors.
+    """Run one round; keep nothing but new anchors.
 
     Raises PandomError when database or object store cannot be reached.
     """
@@ -90,7 +90,7 @@ def keep(place: AuditTarget, report: str, now: datetime) -> None:
 
 
 def once(place: AuditTarget, before: Round | None, *, due: bool) -> Round:
-    """One round; its report is kept when it is due, and when the verdict has changed."""
+    """Run one round; store its report when one is due or the verdict has changed."""
     try:
         found = look(place)
         if found.report and (
@@ -107,7 +107,7 @@ def once(place: AuditTarget, before: Round | None, *, due: bool) -> Round:
 
 
 def run(place: AuditTarget, pause: Callable[[float], None] = time.sleep) -> None:
-    """Rounds for ever, PANDOM_AUDITOR_INTERVAL_S seconds apart while all is clean."""
+    """Run rounds forever, PANDOM_AUDITOR_INTERVAL_S seconds apart while all is clean."""
     wanted = setting("PANDOM_AUDITOR_INTERVAL_S")
     if not wanted.isdigit() or int(wanted) < 1:
         raise UsageError(f"PANDOM_AUDITOR_INTERVAL_S must be 1 or more, found {wanted!r}")

@@ -119,7 +119,7 @@ def _question(
 
 
 def _find(args: argparse.Namespace) -> AuditTarget:
-    """What --dsn, --stack or the surroundings name, in this order."""
+    """Return what --dsn, --stack or the surroundings name, in this order."""
     from pandom.audit.target import AuditTarget, of_container, of_outputs
 
     opt_in = frozenset(filter(None, (name.strip() for name in args.opt_in.split(","))))

@@ -27,7 +27,7 @@ _COLLECT_AFTER: Final = 50_000
 
 
 def _container_commands(commands: Commands) -> None:
-    """What runs inside the jobs' image, and on a host only by hand."""
+    """Add the commands that run inside the jobs' image."""
     job = commands.add_parser("job", help="a one-shot job of `up` (inside its container)")
     jobs = job.add_subparsers(dest="job", metavar="JOB", required=True)
     for name in _JOBS:
@@ -58,7 +58,7 @@ def _container_commands(commands: Commands) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line; on a host with the host's commands."""
+    """Return the whole command line; on a host with the host's commands."""
     root = argparse.ArgumentParser(
         prog="pandom",
         description="PostgreSQL 17 and an S3 object store for Pandom Stack, by Pulumi.",

@@ -42,7 +42,7 @@ HASH_KEY: Final = "PASSWORD_HASH_KEY"
 
 
 def database_url(user: str, password: str, port: int, sslmode: str, sslrootcert: str) -> str:
-    """A libpq URL; generated passwords need no escaping, given ones are escaped."""
+    """Return a libpq URL; generated passwords need no escaping, given ones are escaped."""
     return (
         f"postgresql://{user}:{quote(password, safe='')}@127.0.0.1:{port}/{DATABASE}"
         f"?sslmode={sslmode}&sslrootcert={quote(sslrootcert)}"

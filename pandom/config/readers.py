@@ -9,7 +9,7 @@ from schema.storage import AUDITOR, EVIDENCE, USERS, User
 
 
 def store_secret(user: User) -> str:
-    """The name of the secret of a user of the object store; a login may be called like it."""
+    """Return name the secret of an object store user; a database login may have the user's name."""
     return user.name.replace("pandom-", "minio-")
 
 
@@ -52,5 +52,5 @@ SERVERS: Final = {"postgres": HOST_POSTGRES, "minio": HOST_MINIO}
 
 
 def keys_volume(reader: str) -> str:
-    """The part that a reader's volume is; its name in Docker is made from it."""
+    """Return the part that a reader's volume is; its name in Docker is made from it."""
     return f"keys-{reader}"

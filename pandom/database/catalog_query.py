@@ -19,5 +19,5 @@ def query(name: str) -> LiteralString:
 
 
 def names() -> list[str]:
-    """Every query, sorted."""
+    """Return every query, sorted."""
     return sorted(path.stem for path in _FOLDER.glob("*.sql"))

@@ -76,7 +76,7 @@ def _lock(connection: psycopg.Connection) -> None:
 
 
 def release_roles(server: Target, password: str, opt_in: frozenset[str]) -> list[str]:
-    """Takes back what roles of settings that are off may do in other databases.
+    """Take back what roles of settings that are off may do in other databases.
 
     The provider drops such a role at the end of `up`, and PostgreSQL refuses that while a
     restored database, or one that was kept aside, grants it anything. In ours the

@@ -60,7 +60,7 @@ class Target:
 
 
 def target_from_environment() -> Target:
-    """The target named by PANDOM_DB_HOST, PANDOM_DB_PORT and PANDOM_DB_NAME."""
+    """Return the target named by PANDOM_DB_HOST, PANDOM_DB_PORT and PANDOM_DB_NAME."""
     port = setting("PANDOM_DB_PORT")
     if not port.isdigit() or not 0 < int(port) < 65536:
         raise UsageError(f"PANDOM_DB_PORT must be a port number, found {port!r}")
@@ -81,7 +81,7 @@ def connect(
     application_name: str = "pandom",
     options: str = "",
 ) -> psycopg.Connection:
-    """A connection with verified TLS, whose session is pinned; ``options`` come on top.
+    """Return a connection with verified TLS, whose session is pinned; ``options`` come on top.
 
     Raises: Failure that says where, as whom and why not.
     """
@@ -129,7 +129,7 @@ def granting(connection: psycopg.Connection) -> Iterator[None]:
 
 
 def wait(target: Target, role: str, password: str, limit_s: float = 60.0) -> None:
-    """Waits until the server takes a connection.
+    """Wait until the server takes a connection.
 
     Only "not yet" is waited for: a wrong password or certificate fails at once.
     Raises: Failure after ``limit_s`` seconds, with the last reason.
@@ -153,7 +153,7 @@ def wait(target: Target, role: str, password: str, limit_s: float = 60.0) -> Non
 
 
 def value(connection: psycopg.Connection, query: LiteralString, *parameters: Any) -> Any:
-    """The only column of the only row of a query; `$1` style is psycopg's %s."""
+    """Return the only column of the only row of a query; `$1` style is psycopg's %s."""
     row = connection.execute(query, parameters or None).fetchone()
     if row is None:
         raise Failure(f"a query that always has one row had none: {query}")
@@ -161,5 +161,5 @@ def value(connection: psycopg.Connection, query: LiteralString, *parameters: Any
 
 
 def opt_in() -> frozenset[str]:
-    """The settings of PANDOM_OPT_IN, whose roles exist."""
+    """Return the settings of PANDOM_OPT_IN, whose roles exist."""
     return frozenset(name for name in os.environ.get("PANDOM_OPT_IN", "").split(",") if name)

@@ -47,12 +47,12 @@ class Comparison:
     absent: tuple[str, ...]
 
     def differences(self) -> list[Difference]:
-        """What is too much, too little or another."""
+        """Return where declared and seen privileges differ."""
         return differences(self.expected, self.seen)
 
 
 def compare(connection: psycopg.Connection, opt_in: frozenset[str] = frozenset()) -> Comparison:
-    """Compares the privileges on the objects of schema public with the declaration.
+    """Compare the privileges on the objects of schema public with the declaration.
 
     What does not exist yet can be granted to nobody: it is ``absent``, not different.
     """
@@ -82,7 +82,7 @@ def _owners(connection: psycopg.Connection) -> dict[str, str]:
 
 
 def _by_owner(value: str) -> str:
-    """Without what others granted: it goes with their grant option."""
+    """Return the privileges without those that others granted: these go with the grant option."""
     return listed({word for word in words(value) if "/" not in word})
 
 
@@ -93,7 +93,7 @@ def converge(
     complete: bool = True,
     guarded: bool = True,
 ) -> int:
-    """Grants what is declared and missing, revokes what is there and not declared.
+    """Grant what is declared and missing, revokes what is there and not declared.
 
     Runs in the caller's transaction, as a role that may become every owner.
     ``complete=False`` is for a schema on its way to head or back: what is declared
@@ -160,7 +160,7 @@ def _exposed(exposed: list[tuple[str, str, str]]) -> str:
 
 
 def _withhold(connection: psycopg.Connection, exposed: list[tuple[str, str, str]]) -> None:
-    """Takes back what an older schema, without its row security, would open."""
+    """Revoke what an older schema, without its row security, would open."""
     owners = _owners(connection)
     for name, role, _ in exposed:
         if name in owners:
@@ -177,7 +177,7 @@ def _withhold(connection: psycopg.Connection, exposed: list[tuple[str, str, str]
 
 
 def _take_back(connection: psycopg.Connection, found: Comparison) -> None:
-    """All in one round trip, each as the object's owner."""
+    """Correct all differences in one round trip, each as the object's owner."""
     texts = [
         f"set local role {found.owners[one.object]};\n{text}"
         for one, text in remedies.plan(found.expected, found.seen)
@@ -189,7 +189,7 @@ def _take_back(connection: psycopg.Connection, found: Comparison) -> None:
 def _converge_opt_in(
     connection: psycopg.Connection, opt_in: frozenset[str], *, complete: bool
 ) -> None:
-    """Makes or drops the policies of roles that exist only when a setting is on.
+    """Make or drops the policies of roles that exist only when a setting is on.
 
     Nothing is touched that is right already: a policy's DDL locks its table. At an older
     revision a policy whose columns or functions are still to come is left out.

@@ -40,7 +40,7 @@ def check() -> None:
 
 
 def mistakes(models: Iterable[Mapper[Base]]) -> list[str]:
-    """What is wrong in the models, in the order of their lines."""
+    """Return what is wrong in the models, in the order of their lines."""
     found = []
     for mapper in models:
         wrong = list(_of_model(mapper))

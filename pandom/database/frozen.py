@@ -20,7 +20,7 @@ FOLDER = ROOT / "migrations" / "sql"
 
 
 def run(revision: str, *names: str) -> None:
-    """Runs files of a revision, in order, as one script each on the raw connection.
+    """Run files of a revision, in order, as one script each on the raw connection.
 
     SQLAlchemy would take ``:name`` and ``%`` in the text for parameters.
     """
@@ -32,7 +32,7 @@ def run(revision: str, *names: str) -> None:
 
 
 def build_index(revision: str, name: str, index: str) -> None:
-    """Runs a file with one CREATE INDEX CONCURRENTLY of a table of pandom_owner.
+    """Run a file with one CREATE INDEX CONCURRENTLY of a table of pandom_owner.
 
     It cannot run in a transaction: what the revision did before is committed first, so
     an index is best a revision of its own. A build that was killed leaves an invalid
@@ -59,7 +59,7 @@ def build_index(revision: str, name: str, index: str) -> None:
 
 
 def digest(revision: str, folder: Path | None = None) -> str:
-    """SHA-256 over a revision's files, names included: what migrations/released.txt pins."""
+    """Return SHA-256 over a revision's files, names included: what migrations/released.txt pins."""
     chain = hashlib.sha256()
     for path in sorted(((folder or FOLDER) / revision).glob("[!.]*.sql")):
         chain.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())

@@ -90,7 +90,7 @@ def check(
     settings: DatabaseSettings | None = None,
     administrator: str | None = None,
 ) -> Health:
-    """Runs the checks as pandom_user; ``expected_head`` defaults to this program's.
+    """Run the checks as pandom_user; ``expected_head`` defaults to this program's.
 
     ``settings`` are the stack's that live in rows, ``administrator`` is its adminEmail.
     Later checks need the tables, so a missing one ends the list.
@@ -155,7 +155,7 @@ def check(
 def _rows_of_the_application(
     connection: psycopg.Connection, administrator: str | None
 ) -> Iterable[Finding]:
-    """What users and their application do to their own rows is no fault of the stack."""
+    """Yield warnings about rows that users and applications change; the stack is not at fault."""
     active, every, own = connection.execute(
         """
         select
@@ -183,7 +183,7 @@ def _rows_of_the_application(
 
 
 def _sealing(connection: psycopg.Connection) -> Finding:
-    """Whether the trail is sealed as it grows; rows of before a restore come with the next seal."""
+    """Check that the trail is sealed as it grows; rows from before a restore are not counted."""
     oldest = max(
         int(value(connection, _UNSEALED.replace("{log}", table.rpartition(".")[2])))
         for table in access.TRAIL_TABLES

@@ -25,7 +25,7 @@ where l.granted and a.pid <> pg_catalog.pg_backend_pid()
 
 
 def of_table(connection: psycopg.Connection, table: str, mode: str) -> str:
-    """The sessions that hold a table in a mode, in words."""
+    """Return the sessions that hold a table in a mode, in words."""
     return _named(
         connection,
         _SEEN + "and l.relation = %s::regclass and l.mode = %s order by a.xact_start, a.pid",
@@ -34,7 +34,7 @@ def of_table(connection: psycopg.Connection, table: str, mode: str) -> str:
 
 
 def of_database(connection: psycopg.Connection) -> str:
-    """The sessions with a lock on a table of this database, the oldest transaction first."""
+    """Return the sessions with a lock on a table of this database, the oldest transaction first."""
     return _named(
         connection,
         _SEEN + "and l.relation >= 16384 and a.datname = current_database() "
@@ -44,7 +44,7 @@ def of_database(connection: psycopg.Connection) -> str:
 
 
 def of_key(connection: psycopg.Connection, key: int) -> str:
-    """The sessions that hold an advisory lock, in words."""
+    """Return the sessions that hold an advisory lock, in words."""
     return _named(
         connection,
         _SEEN + "and l.locktype = 'advisory' and l.objsubid = 1 "
@@ -54,14 +54,14 @@ def of_key(connection: psycopg.Connection, key: int) -> str:
 
 
 def of_writers(connection: psycopg.Connection) -> str:
-    """The sessions with a transaction that has written: what sealing waits for, in words."""
+    """Return the sessions with a transaction that has written: what sealing waits for, in words."""
     return _named(
         connection, _SEEN + "and l.locktype = 'transactionid' order by a.xact_start, a.pid", ()
     )
 
 
 def of_role(connection: psycopg.Connection, role: str) -> str:
-    """A role's sessions with a transaction that has changed something, in words."""
+    """Return a role's sessions with a transaction that has changed something, in words."""
     return _named(
         connection,
         _SEEN + "and l.locktype = 'transactionid' and a.usename = %s order by a.xact_start, a.pid",
@@ -100,7 +100,7 @@ def _rows(
 def _words(
     pid: int, role: str, application: str | None, address: str | None, since: datetime | None
 ) -> str:
-    """What is hidden from the asking role is left out."""
+    """Describe one session; what the asking role may not see is left out."""
     parts = [application or "a session"]
     if address:
         parts.append(f"from {address}")
@@ -109,7 +109,7 @@ def _words(
 
 
 def end_long(connection: psycopg.Connection) -> list[str]:
-    """Ends clients' sessions that hold up everybody (end_long_transactions), one line for each.
+    """End clients' sessions that hold up everybody (end_long_transactions), one line for each.
 
     Nothing in a database of before revision 0007.
     """

@@ -32,7 +32,7 @@ ALIVE: Final = Path(os.environ.get("PANDOM_JANITOR_ALIVE", "/tmp/janitor-alive")
 
 
 def routines(connection: psycopg.Connection) -> list[str]:
-    """One round; returns one line for each thing that was done.
+    """Run one round; return one line for each thing that was done.
 
     The connection is in autocommit mode, so that each batch is a transaction.
     Raises: Failure naming each routine that failed, after all were tried.
@@ -63,7 +63,7 @@ def _expired(connection: psycopg.Connection) -> list[str]:
 
 
 def partitions(connection: psycopg.Connection) -> list[str]:
-    """Months ahead; first empties the default partitions, whose rows would be in the way."""
+    """Make partitions ahead, after emptying the default ones, whose rows would be in the way."""
     done: list[str] = []
     # security_logs first: draining and making partitions writes events into it.
     for table in sorted(access.TRAIL_TABLES, reverse=True):
@@ -76,7 +76,7 @@ def partitions(connection: psycopg.Connection) -> list[str]:
 
 
 def _sealed(connection: psycopg.Connection) -> list[str]:
-    """The trail's hash chain; a batch is short, so that writers' transactions stay unnoticed."""
+    """Seal the trail in batches that are too short to hold up writers."""
     total = 0
     while batch := value(connection, "select public.seal_trail()"):
         total += batch
@@ -84,7 +84,7 @@ def _sealed(connection: psycopg.Connection) -> list[str]:
 
 
 def once(target: Target, password: str) -> list[str]:
-    """Connects, runs one round, disconnects."""
+    """Connect, runs one round, disconnects."""
     with connect(
         target, ROLE, password, autocommit=True, application_name="pandom janitor"
     ) as connection:
@@ -99,7 +99,7 @@ class Watch:
         self._connection: psycopg.Connection | None = None
 
     def look(self) -> list[str]:
-        """What was ended, one line each. Raises: Failure; the next look connects anew."""
+        """End long transactions; return a line each. After a Failure the next call reconnects."""
         try:
             if self._connection is None:
                 self._connection = connect(
@@ -122,7 +122,7 @@ class Watch:
 
 
 def run() -> None:
-    """Repeats the round every PANDOM_JANITOR_INTERVAL_S seconds; a failed one is said and retried.
+    """Repeat the round every PANDOM_JANITOR_INTERVAL_S seconds; a failed one is said and retried.
 
     Only a round without a failure makes the container healthy.
     """

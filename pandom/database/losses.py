@@ -46,7 +46,7 @@ Table = tuple[str, str, str]  # schema, name, owner
 
 
 def of(connection: psycopg.Connection, action: Callable[[], None]) -> list[str]:
-    """What would be lost, a line each; the connection's transaction is rolled back.
+    """Return what would be lost, a line each; the connection's transaction is rolled back.
 
     Rows that were copied into a table of another schema first are not lost.
     """
@@ -118,7 +118,7 @@ def _files(connection: psycopg.Connection, tables: dict[int, Table]) -> dict[int
 
 
 def _count(connection: psycopg.Connection, table: Table, column: str | None = None) -> int:
-    """Rows of a table, or values of a column, as the table's owner sees them."""
+    """Return rows of a table, or values of a column, as the table's owner sees them."""
     schema, name, owner = table
     what = sql.SQL("*") if column is None else sql.Identifier(column)
     role = owner if owner in OWNERS else OWNERS[0]

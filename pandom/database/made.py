@@ -57,7 +57,7 @@ _NARROW: Final = (
 
 @cache
 def texts() -> dict[str, str]:
-    """The generated SQL by ``kind/name``, where ``kind`` is a folder of schema/sql."""
+    """Return the generated SQL by ``kind/name``, where ``kind`` is a folder of schema/sql."""
     generated: dict[str, str] = {}
     for mapper in mappers():
         generated |= of_table(mapper)
@@ -65,7 +65,7 @@ def texts() -> dict[str, str]:
 
 
 def declared() -> dict[str, str]:
-    """The SQL that declares each object, from schema/sql or from the models, by ``kind/name``."""
+    """Return the SQL of every declared object by ``kind/name``."""
     every = texts() | {
         f"{kind}/{path.stem}": path.read_text()
         for kind in KINDS
@@ -75,7 +75,7 @@ def declared() -> dict[str, str]:
 
 
 def of_table(mapper: Mapper[Base]) -> dict[str, str]:
-    """The SQL generated from one model."""
+    """Return the SQL generated from one model."""
     table, declared = mapper.local_table, mapper.class_.__declared__
     assert isinstance(table, sqlalchemy.Table)  # noqa: S101 - every model has a table of its own
     found = {}
@@ -114,7 +114,7 @@ def _text(value: str) -> str:
 
 
 def limited_roles(declared: Table) -> dict[str, set[str]]:
-    """Who reaches rows of the table under row security, with all privileges of each.
+    """Return who reaches rows of the table under row security, with all privileges of each.
 
     The owner is among them where FORCE puts it under row security.
     """
@@ -272,7 +272,7 @@ grant execute on function public.audit_{table}() to {owner};
 
 
 def subject(table: sqlalchemy.Table, declared: Table) -> str | None:
-    """The column that an event names: whose row it is, or else the key."""
+    """Return the column that an event names: whose row it is, or else the key."""
     keys = list(table.primary_key.columns.keys())
     return declared.owned_by or (keys[0] if len(keys) == 1 else None)
 
@@ -311,7 +311,7 @@ def _json_of_either(column: sqlalchemy.Column[object]) -> str:
 
 
 def _is_wide(kind: sqlalchemy.types.TypeEngine[object]) -> bool:
-    """Whether a value may be larger than an event bears; of what is not known it may."""
+    """Return whether a value may be too large for an event; one of an unknown type may."""
     if isinstance(kind, sqlalchemy.String) and not isinstance(kind, sqlalchemy.Enum):
         return not kind.length or kind.length > 255
     return not isinstance(kind, _NARROW)

@@ -61,7 +61,7 @@ class Runner:
     lock_wait_s: float = LOCK_WAIT_S
 
     def connect(self, *, autocommit: bool = False) -> psycopg.Connection:
-        """A connection as the migrator that waits for no lock longer than the limit."""
+        """Return a connection as the migrator that waits for no lock longer than the limit."""
         return connect(
             self.target,
             MIGRATOR,
@@ -89,18 +89,18 @@ def configuration() -> Config:
 
 
 def head() -> str:
-    """The newest revision of this copy of the program."""
+    """Return the newest revision of this copy of the program."""
     return revisions.every(FOLDER)[-1].number
 
 
 def current(connection: psycopg.Connection) -> str | None:
-    """The revision that the database is at; None when it is empty."""
+    """Return the revision that the database is at; None when it is empty."""
     return revisions.read(connection).reached
 
 
 @contextmanager
 def session_lock(runner: Runner, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Holds the migration lock of the database on a connection of its own.
+    """Hold the migration lock of the database on a connection of its own.
 
     Raises: Failure that names the holder when it is not free within the limit.
     """
@@ -182,7 +182,7 @@ def _alembic(
 
 
 def upgrade(runner: Runner, target: str = "head") -> tuple[str | None, str | None]:
-    """Applies the revisions up to ``target``; the caller holds the session lock.
+    """Apply the revisions up to ``target``; the caller holds the session lock.
 
     Returns the revision before and after. Raises: UsageError for a folder or a database
     that this program must not touch; Failure naming the revision.
@@ -207,7 +207,7 @@ def upgrade(runner: Runner, target: str = "head") -> tuple[str | None, str | Non
 def revert(
     runner: Runner, target: str, *, losing: bool | None = None
 ) -> tuple[str | None, str | None, list[str]]:
-    """Takes revisions back, down to ``target`` (a revision, ``base`` or ``-1``).
+    """Take revisions back, down to ``target`` (a revision, ``base`` or ``-1``).
 
     Returns the revision before and after, and what was lost, a line each, which is
     counted unless ``losing`` is None. Raises: UsageError for a revision that does not
@@ -239,7 +239,7 @@ def revert(
 
 
 def _goal(target: str, reached: str | None) -> str:
-    """The revision that ``-N`` means. Raises: UsageError for a way that leads nowhere."""
+    """Return the revision that ``target`` means. Raises UsageError unless it lies behind."""
     at = int(reached or 0)
     if target == "base":
         return target
@@ -254,7 +254,7 @@ def _goal(target: str, reached: str | None) -> str:
 def _lost(
     runner: Runner, there: Sequence[Revision], action: Callable[[Config], None], before: Applied
 ) -> list[str]:
-    """What the way back would take away, found by going it and rolling back."""
+    """Return what a revert would delete, found by running it and rolling back."""
 
     def trial() -> list[str]:
         with _alembic(runner, there, trial=True) as (config, raw):
@@ -290,7 +290,7 @@ def _tried(
     *,
     forward: bool,
 ) -> T:
-    """Does it, and again where a lock was in the way."""
+    """Do it, and again where a lock was in the way."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return action()
@@ -322,7 +322,7 @@ def _failure(
     *,
     forward: bool,
 ) -> Failure:
-    """What went wrong in which revision, and what the database is at now."""
+    """Return what went wrong in which revision, and what the database is at now."""
     try:
         with runner.connect(autocommit=True) as connection:
             applied = _as_owner(connection)
@@ -362,7 +362,7 @@ def _failure(
 
 
 def finish(runner: Runner) -> int:
-    """Converges the privileges at head; returns how many were changed.
+    """Converge the privileges at head; returns how many were changed.
 
     Raises: Failure when a declared object does not exist.
     """
@@ -371,7 +371,7 @@ def finish(runner: Runner) -> int:
 
 
 def validate(runner: Runner) -> list[str]:
-    """Validates limits that rows of an older revision did not keep; names those that still do not.
+    """Validate limits that rows of an older revision did not keep; names those that still do not.
 
     A constraint that is NOT VALID holds for new rows. Rows of the trail are never edited:
     they leave with their month; other rows are made smaller by hand.

@@ -65,7 +65,7 @@ _DECLARED: Final = {
 
 
 def options(role: str | None = None, more: str = "") -> str:
-    """The start-up options of a session: ours, the declared ones of its role, then ``more``."""
+    """Return a session's start-up options: ours, those declared for its role, then ``more``."""
     settings = {**SETTINGS, **_DECLARED.get(role or "", {})}
     words = [f"-c {name}={_escaped(value)}" for name, value in settings.items()]
     return " ".join([*words, more]).strip()
@@ -76,12 +76,12 @@ def _escaped(value: str) -> str:
 
 
 def session(role: str | None, more: str = "") -> dict[str, Any]:
-    """The keywords for libpq that pin a session of ``role``."""
+    """Return the keywords for libpq that pin a session of ``role``."""
     return {"options": options(role, more), "client_encoding": "UTF8"}
 
 
 def variables() -> dict[str, str]:
-    """The same for Pulumi's plugins, which connect by themselves.
+    """Return the same for Pulumi's plugins, which connect by themselves.
 
     Only what the official plugin's library knows: at others it gives up.
     """
@@ -100,7 +100,7 @@ def login(
     timeout_s: int,
     more: str = "",
 ) -> dict[str, Any]:
-    """Everything a connection of ours is made with, as libpq's keywords; TLS is verified.
+    """Return libpq's keywords for a connection of ours, with verified TLS.
 
     ``more`` are further start-up options, such as another ``-c lock_timeout=…``.
     """

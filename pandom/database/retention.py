@@ -19,7 +19,7 @@ class Store(Protocol):
     """Where exports are kept."""
 
     def put(self, name: str, content: Path) -> str:
-        """Keeps a file under a name; returns where it can be found.
+        """Keep a file under a name; returns where it can be found.
 
         Raises: Failure when it cannot be kept or something else is there already.
         """
@@ -36,12 +36,12 @@ class Exported:
 
 
 def expired(connection: psycopg.Connection) -> list[str]:
-    """The partitions that retention no longer keeps, oldest first."""
+    """Return the partitions that retention no longer keeps, oldest first."""
     return [row[0] for row in connection.execute("select public.expired_partitions()").fetchall()]
 
 
 def export(connection: psycopg.Connection, partition: str, store: Store, folder: Path) -> Exported:
-    """Exports a partition through a file in ``folder`` and has the database record it.
+    """Export a partition through a file in ``folder`` and has the database record it.
 
     Runs as pandom_janitor, in autocommit mode. Raises: psycopg.Error when the partition
     does not exist or changed meanwhile; what the store raises.
@@ -64,7 +64,7 @@ def export(connection: psycopg.Connection, partition: str, store: Store, folder:
 
 
 def drop(connection: psycopg.Connection, exported: Exported) -> None:
-    """Drops an exported partition; the database refuses if it is not what was exported."""
+    """Drop an exported partition; the database refuses if it is not what was exported."""
     connection.execute(
         "select public.drop_partition(%s, %s, %s)",
         (exported.partition, exported.rows, exported.sha256),
@@ -72,7 +72,7 @@ def drop(connection: psycopg.Connection, exported: Exported) -> None:
 
 
 def digest_of(path: Path) -> tuple[int, str]:
-    """Rows and digest of an export's file: how an auditor compares it with the trail."""
+    """Return rows and digest of an export's file: how an auditor compares it with the trail."""
     chain, rows = hashlib.sha256(), 0
     with path.open("rb") as file:
         for line in file:

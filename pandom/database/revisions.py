@@ -65,7 +65,7 @@ class Applied:
 
 
 def every(folder: Path | None = None, *, run: bool = True) -> tuple[Revision, ...]:
-    """The revisions in their order, after a look at the whole folder.
+    """Return the revisions in their order, after a look at the whole folder.
 
     Without ``run`` none of them will be run: they are not imported either, which would bring
     in all of Alembic.
@@ -97,7 +97,7 @@ def every(folder: Path | None = None, *, run: bool = True) -> tuple[Revision, ..
 
 
 def _files(folder: Path, mistakes: list[str]) -> list[tuple[str, Path]]:
-    """The revision files by number; names what is none, what is twice and what is left out."""
+    """Return the revision files by number; report stray, duplicate and missing ones."""
     found: list[tuple[str, Path]] = []
     versions = folder / "versions"
     for path in sorted(versions.iterdir()) if versions.is_dir() else ():
@@ -143,7 +143,7 @@ def _parsed(path: Path, mistakes: list[str]) -> ast.Module | None:
 
 
 def _header(path: Path, number: str, tree: ast.Module, mistakes: list[str]) -> None:
-    """The revision's own words about itself agree with its name and its place in the line."""
+    """Check that the revision's header agrees with the file's name and its predecessor."""
     said: dict[str, Any] = {}
     for node in tree.body:
         for name in _assigned(node):
@@ -187,7 +187,7 @@ def _assigned(node: ast.stmt) -> list[str]:
 
 
 def _sql(folder: Path, path: Path, number: str, tree: ast.Module, mistakes: list[str]) -> None:
-    """The frozen text is there, complete, and nothing lies beside it that nobody runs."""
+    """Check that the frozen text is complete, and that no file beside it is unused."""
     place = folder / "sql" / number
     if not place.is_dir():
         mistakes.append(f"sql/{number}: is missing, the text that versions/{path.name} runs")
@@ -224,13 +224,13 @@ _ENDS: Final = re.compile(
 
 
 def _ends_transaction(text: str) -> list[str]:
-    """Statements that would leave half a revision applied, and not noted."""
+    """Return statements that would end the revision's transaction halfway."""
     statements = (one.strip() for one in _NO_STATEMENT.sub(" ", text).split(";"))
     return [" ".join(found[0].upper().split()) for one in statements if (found := _ENDS.match(one))]
 
 
 def _run(tree: ast.AST) -> tuple[dict[str, None], bool]:
-    """The SQL files that a revision names, and whether these are all (no name is computed)."""
+    """Return the SQL files that a revision runs, and whether all are named literally."""
     names: dict[str, None] = {}  # in their order
     complete = True
     for node in ast.walk(tree):
@@ -250,7 +250,7 @@ def _run(tree: ast.AST) -> tuple[dict[str, None], bool]:
 
 
 def frozen_files(folder: Path | None = None) -> list[Path]:
-    """The files that the revisions run on their way up, in their order."""
+    """Return the files that the revisions run on their way up, in their order."""
     folder = folder or FOLDER
     found = []
     for number, path in _files(folder, []):
@@ -269,7 +269,7 @@ def _folders(folder: Path, numbers: set[str], mistakes: list[str]) -> None:
 
 
 def released(folder: Path) -> dict[str, str]:
-    """The digests of the released revisions' frozen text, by number."""
+    """Return the digests of the released revisions' frozen text, by number."""
     try:
         text = (folder / "released.txt").read_text()
     except FileNotFoundError:
@@ -292,7 +292,7 @@ def _released(folder: Path, numbers: set[str], mistakes: list[str]) -> None:
 
 
 def _loaded(number: str, path: Path, mistakes: list[str]) -> None:
-    """What only importing the file shows: a wrong import, a name that does not exist."""
+    """Import the file, which shows wrong imports and names that do not exist."""
     spec = importlib.util.spec_from_file_location(f"pandom_revision_{number}", path)
     if spec is None or spec.loader is None:
         return
@@ -313,17 +313,17 @@ def line_in(error: BaseException, path: Path) -> str:
 
 
 def described(error: BaseException) -> str:
-    """An error of a revision's own code in one line."""
+    """Return an error of a revision's own code in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _purpose(tree: ast.Module) -> str:
-    """The docstring's first line."""
+    """Return the docstring's first line."""
     return (ast.get_docstring(tree) or "").strip().partition("\n")[0]
 
 
 def _digest(folder: Path, path: Path, number: str, tree: ast.Module) -> str:
-    """SHA-256 over the frozen text and the code that runs it.
+    """Return SHA-256 over the frozen text and the code that runs it.
 
     Without what may change under a revision that was applied: docstring, imports, the
     names of its neighbours, and white space.
@@ -344,7 +344,7 @@ def _digest(folder: Path, path: Path, number: str, tree: ast.Module) -> str:
 
 
 def read(connection: psycopg.Connection) -> Applied:
-    """What a database holds; the caller may read as pandom_owner.
+    """Return what a database holds; the caller may read as pandom_owner.
 
     Raises: UsageError when it says that it is at two revisions at once.
     """
@@ -431,7 +431,7 @@ def refuse_unknown(there: Sequence[Revision], applied: Applied) -> None:
 
 
 def changed(there: Sequence[Revision], applied: Applied) -> list[Revision]:
-    """The applied revisions whose text is another one here."""
+    """Return the applied revisions whose text is another one here."""
     return [one for one in there if applied.texts.get(one.number, one.digest) != one.digest]
 
 
@@ -456,12 +456,12 @@ def refuse_changed(there: Sequence[Revision], applied: Applied) -> None:
 
 
 def pending(there: Sequence[Revision], applied: Applied) -> list[Revision]:
-    """What the database was not given yet; the caller has refused what is unknown."""
+    """Return what the database was not given yet; the caller has refused what is unknown."""
     return [one for one in there if applied.reached is None or one.number > applied.reached]
 
 
 def history(there: Sequence[Revision], applied: Applied) -> list[str]:
-    """A line for each revision, newest first: [x] applied, [ ] not, [!] with other text."""
+    """Return a line for each revision, newest first: [x] applied, [ ] not, [!] with other text."""
     waiting = {one.number for one in pending(there, applied)}
     other = {one.number for one in changed(there, applied)}
     lines = []
@@ -499,5 +499,5 @@ def same_checkout(there: Sequence[Revision], wanted: str) -> None:
 
 
 def fingerprint(there: Sequence[Revision]) -> str:
-    """Number and digest of each revision, short enough for a command line."""
+    """Return number and digest of each revision, short enough for a command line."""
     return ",".join(f"{one.number}:{one.digest[:_SHOWN]}" for one in there)

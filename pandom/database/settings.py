@@ -65,7 +65,7 @@ _LOGS: Final = tuple(table.rpartition(".")[2] for table in access.TRAIL_TABLES)
 
 
 def from_environment() -> DatabaseSettings:
-    """What a job was told. Raises: UsageError for a value that is none."""
+    """Return the settings in a job's environment. Raises UsageError for an invalid value."""
     return DatabaseSettings(
         signed_context=_flag("PANDOM_SIGNED_CONTEXT"),
         encrypt_password_hash=_flag("PANDOM_ENCRYPT_PASSWORD_HASH"),
@@ -90,7 +90,7 @@ def _number(name: str) -> int:
 
 
 def of_outputs(outputs: Mapping[str, Any]) -> DatabaseSettings | None:
-    """Those of a stack of this host; None if an earlier version brought it up."""
+    """Return the settings of a stack of this host; None if an earlier version brought it up."""
     if not all(name in outputs for name in (*_FLAGS, *_NUMBERS)):
         return None
     return DatabaseSettings(
@@ -99,7 +99,7 @@ def of_outputs(outputs: Mapping[str, Any]) -> DatabaseSettings | None:
 
 
 def of_stack(settings: DatabaseSettings) -> dict[Row, str]:
-    """The rows that a stack's settings decide."""
+    """Return the rows that a stack's settings decide."""
     return {
         Row(ACCOUNTS, "bcrypt_cost"): str(settings.bcrypt_cost),
         ENCRYPTION: str(settings.encrypt_password_hash).lower(),
@@ -109,7 +109,7 @@ def of_stack(settings: DatabaseSettings) -> dict[Row, str]:
 
 
 def declared(settings: DatabaseSettings | None) -> dict[Row, str]:
-    """Every row's declared value; without a stack those that no stack decides."""
+    """Return every row's declared value; without a stack those that no stack decides."""
     decided = of_stack(settings or DatabaseSettings(False, False, 1))
     rows = {row: text for row, text in _defaults().items() if row not in decided}
     return rows if settings is None else {**rows, **decided}
@@ -117,7 +117,7 @@ def declared(settings: DatabaseSettings | None) -> dict[Row, str]:
 
 @cache
 def _defaults() -> dict[Row, str]:
-    """What the models say: the one declaration of what no stack's settings decide."""
+    """Return the models' defaults, for what no stack's settings decide."""
     defaults = {f"{access.SCHEMA}.{table.name}": table.defaults for table in tables()}
     return {
         Row(name, column): text
@@ -130,7 +130,7 @@ _DURATION: Final = re.compile(r"(?:(\d+) days?)?\s*(?:(\d+):(\d\d):(\d\d))?")
 
 
 def plain(text: str) -> str:
-    """A duration in seconds, whichever units it is written in; anything else as it is."""
+    """Return a duration in seconds, whichever units it is written in; anything else as it is."""
     matched = _DURATION.fullmatch(text)
     if not text or matched is None:
         return text
@@ -139,14 +139,14 @@ def plain(text: str) -> str:
 
 
 def present(connection: psycopg.Connection) -> dict[Row, str]:
-    """Every row as it is; runs as a role that may read the three tables."""
+    """Return every row as it is; runs as a role that may read the three tables."""
     connection.execute("select pg_catalog.set_config('intervalstyle', 'postgres', false)")
     rows = connection.execute(query("setting_rows")).fetchall()
     return {Row(name, column): text for _, name, column, text in rows}
 
 
 def differences(connection: psycopg.Connection, settings: DatabaseSettings) -> list[str]:
-    """Each row that is not as declared, and hashes that are not stored as declared, in words."""
+    """Describe each row, and password hashes, that are not as declared."""
     wanted, found = declared(settings), present(connection)
     lines = [
         f"{row} is {found.get(row, 'missing')}, declared {text}"
@@ -162,7 +162,7 @@ def differences(connection: psycopg.Connection, settings: DatabaseSettings) -> l
 def apply(
     connection: psycopg.Connection, settings: DatabaseSettings, hash_key: str | None
 ) -> list[str]:
-    """Makes the database follow the settings; returns what changed, in the caller's transaction.
+    """Make the database follow the settings; returns what changed, in the caller's transaction.
 
     Runs as a role that may become every owner. Raises: UsageError when hashes would have
     to be encrypted or decrypted and there is no key, or another one.
@@ -196,7 +196,7 @@ _MAKE: Final[Mapping[str, LiteralString]] = {
 
 
 def _read(connection: psycopg.Connection, table: str) -> dict[Row, str]:
-    """One table's rows, as its owner."""
+    """Return one table's rows, as its owner."""
     rows = connection.execute(
         sql.SQL(
             "select pg_catalog.to_jsonb(t) ->> 'log', f.key, f.value from {} as t "
@@ -207,7 +207,7 @@ def _read(connection: psycopg.Connection, table: str) -> dict[Row, str]:
 
 
 def _update(connection: psycopg.Connection, name: str, columns: Mapping[str, str]) -> list[str]:
-    """All columns at once: checks look at several together. Returns what changed, in words."""
+    """Update all columns at once, because checks span several. Return what changed, in words."""
     table, _, log = name.partition(" ")
     connection.execute(
         sql.SQL("update {} set {}{}").format(

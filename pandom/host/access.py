@@ -30,7 +30,7 @@ _WITHHELD: Final = {
 
 
 def outputs_of(stack: Stack) -> dict[str, Any]:
-    """The outputs with secrets in clear; raises UsageError when there is no such stack."""
+    """Return the outputs with secrets in clear; raises UsageError when there is no such stack."""
     if not stack.exists():
         identity.refuse(stack.name, Engine(stack.name).things(), stack.recorded())
         others = ", ".join(list_stacks()) or "none"
@@ -54,7 +54,7 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
 
 
 def variables(outputs: Mapping[str, Any], role: str | None) -> dict[str, str]:
-    """What a client of one login is handed, by the names of ``pandom.config.outputs.ENV``.
+    """Return what a client of one login is handed, by the names of ``pandom.config.outputs.ENV``.
 
     Raises UsageError for a login that is not shared, and Failure for outputs of an
     earlier version that lack something.
@@ -90,7 +90,7 @@ def variables(outputs: Mapping[str, Any], role: str | None) -> dict[str, str]:
 
 
 def hidden(values: Mapping[str, str]) -> list[str]:
-    """The secrets among them, the password as the URL spells it too."""
+    """Return the secrets among the values, and the password as the URL escapes it."""
     from pandom.config.outputs import ENV, HASH_KEY
 
     found = [value for name, value in values.items() if name == HASH_KEY or ENV[name]]
@@ -124,7 +124,7 @@ class Doubt:
 
 
 def administrator_doubt(outputs: Mapping[str, Any]) -> Doubt | None:
-    """Looks whether ADMIN_EMAIL and ADMIN_PASSWORD still sign in: users change both."""
+    """Check whether ADMIN_EMAIL and ADMIN_PASSWORD still sign in: users change both."""
     import bcrypt
     import psycopg
 
@@ -160,7 +160,7 @@ def administrator_doubt(outputs: Mapping[str, Any]) -> Doubt | None:
 
 
 def _encrypted_doubt(outputs: Mapping[str, Any]) -> Doubt | None:
-    """Signs in and takes it back: only the functions of the application decrypt a hash."""
+    """Sign in and takes it back: only the functions of the application decrypt a hash."""
     import psycopg
 
     from pandom.config.outputs import APPLICATION

@@ -135,7 +135,7 @@ def _make_secrets(pulumi: Pulumi) -> PulumiFailed | None:
 
 
 def with_secrets(exported: Mapping[str, Any], found: Mapping[str, str]) -> dict[str, Any]:
-    """The state with the values that were found instead of those that were made."""
+    """Return the state with the values that were found instead of those that were made."""
     document: dict[str, Any] = json.loads(json.dumps(exported))
     by_resource = {f"{name.replace('_', '-')}-password": value for name, value in found.items()}
     for one in document["deployment"].get("resources") or ():
@@ -146,7 +146,7 @@ def with_secrets(exported: Mapping[str, Any], found: Mapping[str, str]) -> dict[
 
 
 def _secrets_there(engine: Engine, stack: str) -> dict[str, str]:
-    """Secrets by name, from the volumes of their readers, as far as these are there."""
+    """Return secrets by name, from the volumes of their readers, as far as these are there."""
     volumes = set(engine.volumes())
     wanted = {
         reader: names

@@ -92,7 +92,7 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
 
 
 def _pending(there: Sequence[Revision], applied: Applied | None, engine: Engine) -> int:
-    """Name the revisions that `up` would apply; returns how many there are."""
+    """Return name the revisions that `up` would apply; return how many there are."""
     if applied is None and engine.container("postgres") is not None:
         say("  the database does not answer: whether revisions are pending is not known")
         return 0
@@ -105,7 +105,7 @@ def _pending(there: Sequence[Revision], applied: Applied | None, engine: Engine)
 def _unseen(
     stack: Stack, engine: Engine, recorded: State, server: Container | None, operation: str
 ) -> Failure:
-    """The failure where nobody can look into the server: what is gone, and what to type."""
+    """Return the failure when the server cannot be asked: what is gone, and what to type."""
     lost = repair.lost_for_good(engine, recorded)
     return Failure(
         f"`pandom {operation}` cannot look into the database: its container is "

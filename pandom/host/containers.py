@@ -26,7 +26,7 @@ _SHARED: Final = ("PidMode", "IpcMode", "UTSMode", "UsernsMode")
 
 
 def declared(specs: Iterable[ContainerSpec], images: Mapping[str, str]) -> Facts:
-    """What these containers should look like; ``images`` are the digests by the image's name."""
+    """Return the declared facts of containers; ``images`` has digests by image name."""
     facts: Facts = {}
     for spec in specs:
         digest = images.get(image_name(spec.image), "not built")
@@ -36,7 +36,7 @@ def declared(specs: Iterable[ContainerSpec], images: Mapping[str, str]) -> Facts
 
 
 def actual(stack: Stack, engine: Engine) -> Facts:
-    """What Docker has: the stack's containers, and any other that reaches into the stack."""
+    """Return what Docker has: the stack's containers, and any other that reaches into the stack."""
     api = engine.client.api
     volumes, networks = set(engine.volumes()), set(engine.networks())
     facts: Facts = {}
@@ -64,7 +64,7 @@ def actual(stack: Stack, engine: Engine) -> Facts:
 
 
 def read(name: str, state: State | None = None) -> tuple[Facts, Facts]:
-    """Declared and actual of a stack, with the images that ``state`` says were built last.
+    """Return declared and actual facts, with the images that ``state`` says were built last.
 
     Raises SettingsError for a stack's file with mistakes, DockerSilent when Docker does not
     answer.
@@ -84,7 +84,7 @@ def read(name: str, state: State | None = None) -> tuple[Facts, Facts]:
 
 
 def _is_shell(stack: Stack, name: str, mounted: set[Any]) -> bool:
-    """`pandom shell` of somebody who works in it: one secret, no port."""
+    """Return whether it is somebody's open `pandom shell`: one secret, no port."""
     pattern = re.escape(resource_name(stack.name, "shell")) + r"-\d+"
     own = {resource_name(stack.name, "keys-operator")}
     return bool(re.fullmatch(pattern, name)) and mounted <= own
@@ -95,7 +95,7 @@ def _lines(values: Iterable[str]) -> str:
 
 
 def _asked(spec: ContainerSpec, image: str) -> dict[str, str]:
-    """A container's facts as the program declares them."""
+    """Return a container's facts as the program declares them."""
     health = ("CMD", *spec.health.command) if spec.health else ("none",)
     return {
         "part": spec.part,
@@ -125,7 +125,7 @@ def _asked(spec: ContainerSpec, image: str) -> dict[str, str]:
 
 
 def _found(inspect: Inspect, image: Inspect) -> dict[str, str]:
-    """Docker's words for the same."""
+    """Return the same facts from Docker."""
     config, host = inspect["Config"], inspect["HostConfig"]
     of_image = set(image["Config"].get("Env") or ())
     own_check = image["Config"].get("Healthcheck")

@@ -107,7 +107,7 @@ class Part:
         return f"alter table {_table(self.table)} add constraint {self.name} {self.definition};"
 
     def commented(self, comment: str | None) -> str:
-        """The statement that gives it a comment."""
+        """Return the statement that gives it a comment."""
         on = f"constraint {self.name} on {_table(self.table)}"
         if self.index:
             on = f"index public.{self.name}"
@@ -148,7 +148,7 @@ def of(server: psycopg.Connection, given: Mapping[str, Any], models: sqlalchemy.
         return owners.get(name, _OWNER), statement
 
     def parts(to: dict[str, Part], start: dict[str, Part], made: set[str]) -> Iterator[list[Step]]:
-        """What is dropped, what is added and what is commented on the way to ``to``."""
+        """Yield what is dropped, what is added and what is commented on the way to ``to``."""
         gone = [
             one
             for key, one in start.items()
@@ -188,7 +188,7 @@ def of(server: psycopg.Connection, given: Mapping[str, Any], models: sqlalchemy.
 
 
 def _table(name: str) -> str:
-    """A table's name, quoted where it must be, as SQLAlchemy does in what Alembic writes."""
+    """Return a table's name, quoted where it must be, as SQLAlchemy does in what Alembic writes."""
     return f"public.{_PREPARER.quote(name)}"
 
 
@@ -211,7 +211,7 @@ def _read(
 
 
 def _build(server: psycopg.Connection, models: sqlalchemy.MetaData) -> None:
-    """The models in a schema of their own, which shadows the real one."""
+    """Create the models in a schema of their own, which shadows the real one."""
     server.execute(f"create schema {_MODELS}".encode())
     server.execute(f"set local search_path = {_MODELS}, public".encode())
     for name, members in _declared(models).items():
@@ -236,7 +236,7 @@ def _by_name(index: sqlalchemy.Index) -> str:
 
 
 def _declared(models: sqlalchemy.MetaData) -> dict[str, list[str]]:
-    """The enumerations that columns use, with their members."""
+    """Return the enumerations that columns use, with their members."""
     found: dict[str, list[str]] = {}
     for table in models.sorted_tables:
         for column in table.columns:
@@ -248,7 +248,7 @@ def _declared(models: sqlalchemy.MetaData) -> dict[str, list[str]]:
 
 
 def _with_comment(one: Part, models: sqlalchemy.MetaData) -> Part:
-    """CREATE statements of SQLAlchemy carry no comments of these; the models have them."""
+    """Add the model's comment, which SQLAlchemy's CREATE statements leave out."""
     table = models.tables[one.table]
     comment = None
     if one.index:
@@ -266,7 +266,7 @@ def _enumerations(
     text: str,
     notes: list[str],
 ) -> tuple[list[Step], list[Step]]:
-    """Statements for new enumerations and members; what PostgreSQL cannot do is noted."""
+    """Return statements for new enumerations and members; what PostgreSQL cannot do is noted."""
     up: list[Step] = []
     down: list[Step] = []
     for name, members in sorted(wanted.items()):
@@ -302,10 +302,10 @@ def _enumerations(
 def _tables(
     given: Mapping[str, Any], models: sqlalchemy.MetaData
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """What Alembic sees, there and back: tables, columns, and the comments of both."""
+    """Return what Alembic sees, there and back: tables, columns, and the comments of both."""
 
     def ours(name: str | None, kind: str, _: object) -> bool:
-        """Partitions and Alembic's own table are made elsewhere."""
+        """Return whether to compare it: partitions and Alembic's own table are made elsewhere."""
         return kind != "table" or name in models.tables
 
     def compared(_item: object, _name: str | None, kind: str, *_: object) -> bool:
@@ -331,7 +331,7 @@ def _tables(
 
 
 def _steps(operations: UpgradeOps | DowngradeOps | None) -> Iterator[tuple[str, str]]:
-    """Each operation's table and SQL."""
+    """Yield each operation's table and SQL."""
     for one in operations.ops if operations is not None else ():
         for step in one.ops if isinstance(one, ModifyTableOps) else [one]:
             if isinstance(step, AlterColumnOp) and step.column_name == "epoch":
@@ -353,7 +353,7 @@ def _steps(operations: UpgradeOps | DowngradeOps | None) -> Iterator[tuple[str, 
 
 
 def _text(steps: Iterable[Step]) -> str:
-    """The statements, each as the owner of its table."""
+    """Return the statements, each as the owner of its table."""
     lines: list[str] = []
     owner = _OWNER
     for whose, statement in steps:

@@ -36,7 +36,7 @@ _SILENT_TYPES: Final = ("pulumi:pulumi:", "pulumi:providers:")
 
 
 def component(urn: str) -> str:
-    """The component that a resource belongs to, from the types in its URN.
+    """Return the component that a resource belongs to, from the types in its URN.
 
     ``urn:pulumi:dev::pandom-stack::pandom-stack:index:Database$docker:…::name``
     """

@@ -56,7 +56,7 @@ def run(name: str, without_state: bool = False) -> None:
 
 
 def _protected(stack: Stack, things: list[Thing], recorded: State) -> bool:
-    """Whether the state, Docker or the stack's file says so; the file counts unapplied."""
+    """Return whether the state, Docker or the stack's file says so; the file counts unapplied."""
     return (
         recorded.protected
         or identity.protected(things)
@@ -65,7 +65,7 @@ def _protected(stack: Stack, things: list[Thing], recorded: State) -> bool:
 
 
 def _why_ask(stack: Stack, things: list[Thing]) -> str:
-    """Why removing by labels alone must be confirmed; "" for what a test or CI made here."""
+    """Return why removing by labels alone must be confirmed; "" for what a test or CI made here."""
     if _protected(stack, things, State()):
         return "is protected"
     others = {one.labels.get(LABEL_OWNER) for one in things}

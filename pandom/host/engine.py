@@ -30,7 +30,7 @@ _STEP_S: Final = 60  # no step of a build waits that long to be committed
 
 
 def connect() -> docker.DockerClient:
-    """A client of the engine that is meant, which answers.
+    """Return a client of the engine that is meant, which answers.
 
     Raises DockerSilent with the engine's address and the next step; UsageError for an
     engine that cannot be used.
@@ -152,7 +152,7 @@ class Engine:
         self._filter = {"label": f"{LABEL_STACK}={stack}"}
 
     def containers(self) -> list[Container]:
-        """All of them, running or not, in a stable order."""
+        """Return all containers, running or not, by name."""
         found = []
         for one in self.client.api.containers(all=True, filters=self._filter):
             with contextlib.suppress(docker.errors.NotFound):  # removed since it was listed
@@ -160,11 +160,11 @@ class Engine:
         return sorted(found, key=lambda one: one.name)
 
     def container(self, part: str) -> Container | None:
-        """The container of a part, or None."""
+        """Return the container of a part, or None."""
         return next((one for one in self.containers() if one.part == part), None)
 
     def networks(self) -> dict[str, str]:
-        """Identity → name."""
+        """Return the networks' names by id."""
         return {one["Id"]: one["Name"] for one in self.client.api.networks(filters=self._filter)}
 
     def volumes(self) -> list[str]:
@@ -173,7 +173,7 @@ class Engine:
         return sorted(one["Name"] for one in answer.get("Volumes") or ())
 
     def has_volume(self, name: str) -> bool:
-        """Whether it is there, also without labels: one that was put back by hand has none."""
+        """Return whether a volume exists; one that was restored by hand has no labels."""
         try:
             self.client.api.inspect_volume(name)
         except docker.errors.NotFound:
@@ -181,7 +181,7 @@ class Engine:
         return True
 
     def namesakes(self, stack: str) -> list[Thing]:
-        """What has a name of the stack's and does not carry its label.
+        """Return what has a name of the stack's and does not carry its label.
 
         Docker lets two networks have one name, and then refuses to start what is to join it.
         """
@@ -206,7 +206,7 @@ class Engine:
         return [one for one in found if one.name in names and one.labels.get(LABEL_STACK) != stack]
 
     def things(self) -> list[Thing]:
-        """Everything that carries the stack's label, with all of its labels."""
+        """Return everything that carries the stack's label, with all of its labels."""
         found = [
             Thing("container", one["Id"], one["Names"][0].lstrip("/"), one["Labels"] or {})
             for one in self.client.api.containers(all=True, filters=self._filter)
@@ -224,7 +224,7 @@ class Engine:
         return found
 
     def has_image(self, reference: str) -> bool:
-        """Whether the engine has the image."""
+        """Return whether the engine has the image."""
         try:
             self.client.api.inspect_image(reference)
         except docker.errors.ImageNotFound:
@@ -302,7 +302,7 @@ class Engine:
             self.client.api.remove_volume(name)
 
     def last_lines(self, container: Container, count: int = 15) -> list[str]:
-        """The end of a container's log."""
+        """Return the end of a container's log."""
         with contextlib.suppress(docker.errors.APIError):
             raw = self.client.api.logs(container.id, tail=count)
             return [line.rstrip() for line in raw.decode(errors="replace").splitlines()]
@@ -323,7 +323,7 @@ class Engine:
             time.sleep(0.25)
 
     def publisher(self, port: int) -> str | None:
-        """The name of the running container, of any stack, that publishes a host port."""
+        """Return the name of the running container, of any stack, that publishes a host port."""
         for one in self.client.api.containers(filters={"publish": str(port)}):
             if any(item.get("PublicPort") == port for item in one.get("Ports") or ()):
                 return str(one["Names"][0]).lstrip("/")

@@ -83,7 +83,7 @@ _SUFFIX: Final = re.compile(r":\s*provider=\w+@[\w.]+$")
 def failure(
     stack: Stack, error: PulumiFailed, engine: Engine | None, since: datetime, again: str
 ) -> PandomError:
-    """The failure to show; ``again`` is the command that goes on from here."""
+    """Return the failure to show; ``again`` is the command that goes on from here."""
     text = "\n".join(one.message for one in error.diagnostics if one.severity != "warning")
     if found := re.search(r"(stacks/Pulumi\.[\w-]+\.yaml cannot be used(?:.|\n)*)", text):
         return UsageError(_cut(found.group(1)))
@@ -104,7 +104,7 @@ def failure(
 
 
 def _ports(engine: Engine, stack: Stack, text: str) -> list[str]:
-    """Who has the ports that could not be had: a server of this stack, too, may have one."""
+    """Return who has the ports that could not be had: a server of this stack, too, may have one."""
     lines = []
     for found in dict.fromkeys(re.findall(r"[\d.]+:(\d+)\S* failed: port is already", text)):
         holder = engine.publisher(int(found))
@@ -118,7 +118,7 @@ def _ports(engine: Engine, stack: Stack, text: str) -> list[str]:
 
 
 def short(error: PulumiFailed) -> Failure:
-    """The failure of a command that only reads or writes the state."""
+    """Return the failure of a command that only reads or writes the state."""
     text = "\n".join(one.message for one in error.diagnostics)
     lines = [f"`pulumi {error.operation}` failed:", *_errors(error.diagnostics)]
     known = _cause(text) or ["Next: docs/runbook.md, The state cannot be read."]
@@ -126,7 +126,7 @@ def short(error: PulumiFailed) -> Failure:
 
 
 def _cause(evidence: str) -> list[str]:
-    """What is known of what was said: its cause and the next step; nothing if it is new."""
+    """Return cause and next step of a known error, or nothing."""
     for pattern, cause, remedy in _KNOWN:
         if re.search(pattern, evidence, re.IGNORECASE):
             return [f"Cause: {cause.format(docker=docker_endpoint.named())}", f"Next: {remedy}"]
@@ -154,7 +154,7 @@ def _failed(engine: Engine, since: datetime, text: str) -> list[Container]:
 
 
 def _jobs(engine: Engine, since: datetime, failed: Iterable[Container]) -> list[str]:
-    """The last log lines of the jobs that failed: in this run, or in an earlier one if that
+    """Return the last log lines of the jobs that failed: in this run, or in an earlier one if that
     is what stopped this one."""
     lines: list[str] = []
     for one in failed:
@@ -171,7 +171,7 @@ _NO_REASON: Final = "Pulumi gave no reason."
 
 
 def _servers(engine: Engine, parts: Sequence[str] = _SERVERS) -> list[str]:
-    """The last log lines of the servers that are not well."""
+    """Return the last log lines of the servers that are not well."""
     lines: list[str] = []
     for one in engine.containers():
         young = one.part in _WATCHERS and one.state == "starting"
@@ -182,7 +182,7 @@ def _servers(engine: Engine, parts: Sequence[str] = _SERVERS) -> list[str]:
 
 
 def not_ready(engine: Engine, container: Container | None, part: str) -> Failure:
-    """The failure of a server that does not become ready."""
+    """Return the failure of a server that does not become ready."""
     if container is None:
         return Failure(f"There is no {part} container. Next: run `pandom up` again.")
     lines = [
@@ -199,7 +199,7 @@ def _log(engine: Engine, container: Container) -> list[str]:
 
 
 def _errors(said: Sequence[events.Diagnostic]) -> list[str]:
-    """The distinct sentences of the errors, without Pulumi's wrapping and tracebacks."""
+    """Return the distinct sentences of the errors, without Pulumi's wrapping and tracebacks."""
     lines: list[str] = []
     known: set[str] = set()
     for one in said:
@@ -227,7 +227,7 @@ def _cut(text: str) -> str:
 
 
 def unreadable_setting(error: PulumiFailed) -> bool:
-    """Whether a role has a setting that the provider cannot read, so that it reads nothing."""
+    """Return whether the provider failed because it cannot read a role's setting."""
     return any(
         re.search(r"(?:statement|session)_timeout|invalid literal for int", one.message)
         for one in error.diagnostics
@@ -235,12 +235,12 @@ def unreadable_setting(error: PulumiFailed) -> bool:
 
 
 def open_rows(error: PulumiFailed) -> bool:
-    """Whether the migration job refused a table that row security does not guard."""
+    """Return whether the migration job refused a table that row security does not guard."""
     return any("rows would be open" in one.message for one in error.diagnostics)
 
 
 def already_there(error: PulumiFailed) -> bool:
-    """Whether something exists in the server that the state does not know."""
+    """Return whether something exists in the server that the state does not know."""
     return any(
         re.search(r"(?:role|database) .*already exists", one.message) for one in error.diagnostics
     )

@@ -81,7 +81,7 @@ FORMATS: Final = (*_LINES, "json")
 
 
 def render(values: Values, form: str) -> str:
-    """The block. Raises UsageError that names the variable and formats that can carry it."""
+    """Return the block. Raises UsageError that names the variable and formats that can carry it."""
     if form == "json":
         return _json(values)
     try:
@@ -119,7 +119,7 @@ def _carries(form: str, value: str) -> bool:
 
 
 def masks(hidden: list[str]) -> str:
-    """The commands that make GitHub's runner hide values in its log; it reads them on
+    """Return the commands that make GitHub's runner hide values in its log; it reads them on
     both outputs, and the other one is the file."""
     escaped = (line.replace("%", "%25") for value in hidden for line in value.splitlines() if line)
     return "".join(f"::add-mask::{line}\n" for line in dict.fromkeys(escaped))

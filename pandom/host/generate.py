@@ -122,7 +122,7 @@ def freeze(number: str | None) -> None:
 
 
 def _call(parts: Mapping[str, str]) -> str:
-    """The line of a revision that runs its files, as the formatter writes it."""
+    """Return the line of a revision that runs its files, as the formatter writes it."""
     names = [f'"{one}"' for one in parts]
     line = f"run(revision, {', '.join(names)})"
     if len(line) <= 96:
@@ -131,14 +131,14 @@ def _call(parts: Mapping[str, str]) -> str:
 
 
 def _formatted(folder: Path) -> str:
-    """Formats the files as the lint step wants them; returns what it still has to say."""
+    """Format the files as the lint step wants them; returns what it still has to say."""
     files = [str(path.relative_to(paths.ROOT)) for path in sorted(folder.glob("*.sql"))]
     _tool("sqruff", "fix", "--quiet", *files)
     return _tool("sqruff", "lint", "--quiet", *files) + _tool("squawk", "--reporter=gcc", *files)
 
 
 def _tool(*command: str) -> str:
-    """One of the lint step's tools, and what it says when it is not content."""
+    """Run one of the linters; return its output if it fails."""
     tool = Path(sys.executable).with_name(command[0])
     done = subprocess.run(
         [tool, *command[1:]], cwd=paths.ROOT, check=False, capture_output=True, text=True
@@ -157,7 +157,7 @@ def _left(stack: str, revision: Path, complaints: str) -> Iterator[str]:
 
 
 def _at_the_newest(stack: Stack, there: tuple[Revision, ...]) -> Mapping[str, Any]:
-    """The stack's outputs; raises UsageError when its database is at another revision."""
+    """Return the stack's outputs; raises UsageError when its database is at another revision."""
     outputs = outputs_of(stack)
     applied = of_outputs(outputs)
     refuse(there, applied)
@@ -172,7 +172,7 @@ def _at_the_newest(stack: Stack, there: tuple[Revision, ...]) -> Mapping[str, An
 
 
 def _difference(stack: Stack, outputs: Mapping[str, Any]) -> tuple[Draft, Objects]:
-    """The SQL that leads from the stack's database to what is declared, and back."""
+    """Return the SQL that leads from the stack's database to what is declared, and back."""
     with lock.of_stack(stack):
         exported = Pulumi(stack, environment.find().variables).export(secrets=True)
         with superuser.database(exported) as server:

@@ -50,7 +50,7 @@ class Thing:
 
 
 def owner_here() -> str:
-    """Who runs this, for people: user@host:state home."""
+    """Return who runs this, for people: user@host:state home."""
     try:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -59,7 +59,7 @@ def owner_here() -> str:
 
 
 def foreign(things: Iterable[Thing], state: State) -> list[Thing]:
-    """The things that do not belong to this state.
+    """Return the things that do not belong to this state.
 
     What the first releases made has no identity: it belongs to the state that knows any
     of it. What has no owner at all was not made by this program.
@@ -97,7 +97,7 @@ def _recorded(*documents: Mapping[str, object]) -> set[str]:
 
 
 def protected(things: Iterable[Thing]) -> bool:
-    """Whether Docker says so: the containers, or where there are none, whatever is left.
+    """Return whether Docker says so: the containers, or where there are none, whatever is left.
 
     Volumes and networks keep the labels of their birth; containers are made anew when
     the setting changes.
@@ -108,7 +108,7 @@ def protected(things: Iterable[Thing]) -> bool:
 
 
 def owners(things: Iterable[Thing]) -> list[str]:
-    """Their owners, for people."""
+    """Return their owners, for people."""
     return sorted({_owner(one) for one in things})
 
 
@@ -144,7 +144,7 @@ def refuse(stack: str, things: Iterable[Thing], state: State) -> None:
 
 
 def _renamed(stack: str) -> str:
-    """The way back, if a state of this home is this stack's under another name."""
+    """Return the way back, if a state of this home is this stack's under another name."""
     for name in paths.list_stacks():
         with contextlib.suppress(UsageError):  # another state may be damaged
             state = State.of_file(paths.states() / f"{name}.json")
@@ -186,7 +186,7 @@ def refuse_renamed(stack: str, state: State) -> None:
 
 
 def file_protects(places: Iterable[Path]) -> bool:
-    """Whether a stack file says ``protect: true``, applied or not, also one that is no YAML."""
+    """Return whether a stack file says ``protect: true``, even if it is not valid YAML."""
     for place in places:
         with contextlib.suppress(OSError):
             if _PROTECT.search(place.read_text(errors="replace")):

@@ -35,7 +35,7 @@ def _resource(state: State) -> Resource | None:
 
 
 def recorded(exported: Mapping[str, Any]) -> str | None:
-    """The CA's certificate as the state knows it; ``exported`` has secrets in clear."""
+    """Return the CA's certificate as the state knows it; ``exported`` has secrets in clear."""
     from pandom.host.superuser import clear
 
     job = _resource(State(exported))
@@ -67,7 +67,7 @@ def run_again(engine: Engine, state: State) -> None:
 
 
 def printed(engine: Engine) -> certificates.Printed | None:
-    """What the keys job said last; None if it failed or is not there."""
+    """Return what the keys job printed last; None if it failed or does not exist."""
     job = engine.container(PART)
     if job is None or job.status != "exited" or job.exit_code != 0:
         return None
@@ -75,7 +75,7 @@ def printed(engine: Engine) -> certificates.Printed | None:
 
 
 def outdated(engine: Engine, exported: Mapping[str, Any]) -> list[str]:
-    """The job, if its container made another CA than the state knows: it is to be replaced,
+    """Return the job, if its container made another CA than the state knows: it is to be replaced,
     or the program would give clients the old one."""
     said, job = printed(engine), _resource(State(exported))
     if said is None or job is None or said.authority == recorded(exported):
@@ -108,7 +108,7 @@ def settle(stack: Stack, engine: Engine, before: str | None) -> int:
 
 
 def _shows(server: Container, wanted: str) -> bool:
-    """Whether it shows that certificate; one that does not answer has none to be changed."""
+    """Return whether a server shows that certificate; False if it does not answer."""
     try:
         return certificates.fingerprint(certificates.served(server.ports[0])) == wanted
     except (OSError, IndexError):

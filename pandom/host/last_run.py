@@ -24,7 +24,7 @@ _LARGE: Final = 1 << 20  # such files are built by `make tools`: size and time t
 
 
 def inputs(stack: Stack, variables: Mapping[str, str]) -> str:
-    """A digest of everything that decides what a run of Pulumi declares, but its state.
+    """Return a digest of everything but the state that decides what Pulumi would do.
 
     ``variables`` is the environment in which it would run.
     """
@@ -51,7 +51,7 @@ def remember(stack: Stack, given: str) -> None:
 
 
 def is_current(stack: Stack, given: str) -> bool:
-    """Whether the last complete run had these inputs, and nobody touched the state since."""
+    """Return whether the last complete run had these inputs, and nobody touched the state since."""
     try:
         return _note(stack).read_text() == f"{given} {_state(stack)}\n"
     except (OSError, UnicodeDecodeError):

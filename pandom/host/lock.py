@@ -88,7 +88,7 @@ def of_stack(stack: Stack, wait_s: float = WAIT_S) -> Iterator[None]:
 
 
 def mark(stack: Stack) -> dict[str, str]:
-    """The variable by which the processes of a run are found again."""
+    """Return the variable by which the processes of a run are found again."""
     return {MARK: str(stack.home)}
 
 
@@ -100,7 +100,7 @@ class Process:
     name: str
 
     def ended(self) -> bool:
-        """Whether it is gone or only waits for its parent to notice."""
+        """Return whether it is gone or only waits for its parent to notice."""
         try:
             stat = Path(f"/proc/{self.pid}/stat").read_text()
         except OSError:
@@ -114,7 +114,7 @@ class Process:
 
 
 def marked(stack: Stack) -> list[Process]:
-    """The processes that work on the stack for some run of pandom."""
+    """Return the processes that work on the stack for some run of pandom."""
     wanted = f"{MARK}={stack.home}".encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -191,7 +191,7 @@ def release_pulumi_lock(stack: Stack) -> None:
 
 
 def _runs_pulumi(pid: int) -> bool:
-    """Whether the process lives and is Pulumi; a number is used again some day."""
+    """Return whether the process lives and is Pulumi; a number is used again some day."""
     try:
         name = Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:

@@ -246,7 +246,7 @@ def _comments(state: Mapping[str, Object], names: list[str]) -> str:
 
 
 def _as_owners(statements: Iterable[tuple[str, str]]) -> str:
-    """The statements, with a line where another role runs them."""
+    """Return the statements, with a line where another role runs them."""
     lines, role = [], ""
     for owner, statement in statements:
         lines += [] if owner == role else [f"set local role {owner};"]
@@ -260,7 +260,7 @@ def _is_code(name: str) -> bool:
 
 
 def _previous(found: Object, frozen: str | None, *, again: bool) -> str:
-    """The text of before: as it was frozen, or as the server prints it."""
+    """Return the previous text: as it was frozen, or as the server prints it."""
     text = frozen or f"set local role {found.owner};\n\n{found.text}\n{found.comment}\n"
     # A function that comes back is granted nothing; its triggers need it at once.
     return f"{text}\n{found.grants}\n" if again and found.grants else text
@@ -282,7 +282,7 @@ def _body(text: str) -> str:
 
 
 def _frozen() -> dict[str, str]:
-    """The last text of each object that the revisions made, in their order."""
+    """Return the last text of each object that the revisions made, in their order."""
     found: dict[str, str] = {}
     for path in revisions.frozen_files():
         for role, statement in _statements(path.read_text()):
@@ -305,7 +305,7 @@ def _named(matched: re.Match[str]) -> str:
 
 
 def _statements(text: str) -> Iterator[tuple[str, str]]:
-    """Each statement, without comments before it, and the role that runs it."""
+    """Yield each statement, without comments before it, and the role that runs it."""
     role, start = "pandom_owner", 0
     for token in _TOKENS.finditer(text):
         if token[0].startswith("--") and not text[start : token.start()].strip():

@@ -24,7 +24,7 @@ _KEYS: Final = ("postgresPort", "minioPort")
 
 
 def free(port: int) -> bool:
-    """Whether nobody listens on the port of 127.0.0.1 (or of every address)."""
+    """Return whether nobody listens on the port of 127.0.0.1 (or of every address)."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -54,12 +54,12 @@ def refuse_taken(stack: Stack, settings: Settings, engine: Engine) -> None:
 
 
 def _another(port: int) -> int:
-    """A free port whose number reminds of the one that is taken."""
+    """Return a free port whose number resembles the one that is taken."""
     return next((one for one in range(port % 10_000 + 10_000, 32_768) if free(one)), port)
 
 
 def listener(port: int) -> str | None:
-    """The process that listens on a TCP port, as far as this user may see it."""
+    """Return the process that listens on a TCP port, as far as this user may see it."""
     inodes = set(_inodes(port))
     if not inodes:
         return None
@@ -103,7 +103,7 @@ def reserve(stack: Stack) -> None:
 
 
 def _recorded() -> Iterator[int]:
-    """The ports in the files of every stack that has one."""
+    """Yield the ports in the files of every stack that has one."""
     pattern = re.compile(rf"{PROJECT}:(?:{'|'.join(_KEYS)}): *['\"]?(\d+)")
     for path in paths.state_home().glob("*/Pulumi.*.yaml"):
         with contextlib.suppress(OSError):

@@ -34,7 +34,7 @@ END_MB: Final = 4
 
 
 def _killed(operation: str, number: int) -> str:
-    """The message for a Pulumi that did not end by itself."""
+    """Return the message for a Pulumi that did not end by itself."""
     name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
     why = " (the kernel does that when memory is short: `dmesg | tail`)" if number == 9 else ""
     return (
@@ -75,7 +75,7 @@ class Pulumi:
         self._stack, self._tools = stack, variables
 
     def environment(self) -> dict[str, str]:
-        """What it runs in: ours as it is now, when the Docker engine has been decided on."""
+        """Return Pulumi's environment; call it after the Docker engine has been chosen."""
         # Either would be preferred over the file, or change what is printed.
         unwanted = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK")
         return {
@@ -126,17 +126,17 @@ class Pulumi:
         self._output("stack", "init", "--no-select")
 
     def export(self, secrets: bool = False) -> Mapping[str, Any]:
-        """The whole state; with ``secrets`` in clear, in memory only."""
+        """Return the whole state; with ``secrets`` in clear, in memory only."""
         options = ["--show-secrets"] if secrets else []
         return dict(json.loads(self._output("stack", "export", *options)))
 
     def outputs(self, secrets: bool = False) -> dict[str, Any]:
-        """The stack's outputs."""
+        """Return the stack's outputs."""
         options = ["--show-secrets"] if secrets else []
         return dict(json.loads(self._output("stack", "output", "--json", *options)))
 
     def secrets(self) -> dict[str, str]:
-        """The encrypted values of the stack's file, in clear, by key; in memory only."""
+        """Return the encrypted values of the stack's file, in clear, by key; in memory only."""
         found = json.loads(self._output("config", "--show-secrets", "--json"))
         return {key: str(one.get("value", "")) for key, one in found.items() if one.get("secret")}
 

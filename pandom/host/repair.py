@@ -56,7 +56,7 @@ def remove_unknown(engine: Engine, state: State) -> int:
 
 
 def lost_for_good(engine: Engine, state: State) -> list[str]:
-    """The volumes with people's data that the state knows and Docker has no longer."""
+    """Return the volumes with people's data that the state knows and Docker has no longer."""
     known = {one.name for one in state.of_type(VOLUME) if one.label.get(LABEL_PART) in DATA}
     if state.completed and (stack := state.label(LABEL_STACK)):
         # A refresh after the loss takes them out of the state.
@@ -113,7 +113,7 @@ def start_stopped(engine: Engine, state: State) -> list[str]:
 
 
 def make_way(engine: Engine, ports: Mapping[str, int]) -> list[Container]:
-    """The servers on a port that another server of the stack is to get, as when two are
+    """Return the servers on a port that another server of the stack is to get, as when two are
     swapped: they must be gone before it can have it, and get ports of their own."""
     wanted = {port: part for part, port in ports.items()}
     return [
@@ -168,7 +168,7 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
 
 
 def there(engine: Engine, state: State, replace: Iterable[str]) -> list[str]:
-    """Those of ``replace`` that Pulumi can replace.
+    """Return those of ``replace`` that Pulumi can replace.
 
     A container that is gone from Docker leaves the state by the refresh, also outside of the
     targets, and Pulumi refuses to replace what it does not know; it is made anew anyway.
@@ -179,7 +179,7 @@ def there(engine: Engine, state: State, replace: Iterable[str]) -> list[str]:
 
 
 def failed_jobs(containers: Iterable[Container], state: State) -> list[str]:
-    """The jobs whose containers ended with an error."""
+    """Return the jobs whose containers ended with an error."""
     there = {one.id: one for one in containers}
     jobs = [one for one in state.of_type(CONTAINER) if one.one_shot]
     return [one.urn for one in jobs if _failed(there.get(one.id))]
@@ -190,7 +190,7 @@ def _failed(container: Container | None) -> bool:
 
 
 def _off(container: Container | None, port: int | None) -> bool:
-    """Whether a server is missing, not well, or not on its port."""
+    """Return whether a server is missing, not well, or not on its port."""
     return container is None or not container.is_healthy or container.ports != (port,)
 
 

@@ -30,7 +30,7 @@ class Bucket:
     reader: Store
 
     def put(self, name: str, content: Path) -> str:
-        """Keeps the file under lock, and reads it back before anybody drops what is in it."""
+        """Keep the file under lock, and reads it back before anybody drops what is in it."""
         from minio.error import MinioException
         from urllib3.exceptions import HTTPError
 
@@ -57,7 +57,7 @@ class Bucket:
 
 
 def run(name: str) -> None:
-    """Exports and drops what retention no longer keeps; says what it did."""
+    """Export and drops what retention no longer keeps; says what it did."""
     outputs = outputs_of(Stack(name))
     bucket = Bucket(store_of(outputs, EVIDENCE), store_of(outputs, AUDITOR))
     try:

@@ -27,7 +27,7 @@ NAME: Final = "pandom_scratch"
 
 @contextmanager
 def migrated(exported: Mapping[str, Any], opt_in: frozenset[str]) -> Iterator[str]:
-    """The DSN of a new database at the newest revision, as the auditor.
+    """Make a database at the newest revision; yield the auditor's DSN for it.
 
     Roles of settings that are off here are made for the time, without a login.
     Raises: Failure when the server does not answer, or a revision fails.

@@ -65,11 +65,11 @@ class Stack:
         return paths.states() / f"{self.name}.json"
 
     def recorded(self) -> State:
-        """What the state says, read without Pulumi; secrets stay encrypted."""
+        """Return what the state says, read without Pulumi; secrets stay encrypted."""
         return State.of_file(self.checkpoint)
 
     def exists(self) -> bool:
-        """Whether there is a state."""
+        """Return whether there is a state."""
         return self.checkpoint.exists()
 
     @property
@@ -163,7 +163,7 @@ def _text(stack: Stack) -> str:
 
 
 def read_file(stack: Stack) -> Mapping[str, Any]:
-    """The keys under ``config:``.
+    """Return the keys under ``config:``.
 
     Raises SettingsError when the file is no YAML of that shape.
     """
@@ -183,7 +183,7 @@ def read_file(stack: Stack) -> Mapping[str, Any]:
 
 
 def settings(stack: Stack, decrypt: Callable[[], Mapping[str, str]] | None = None) -> Settings:
-    """The validated settings (raises SettingsError with every problem at once).
+    """Return the validated settings (raises SettingsError with every problem at once).
 
     ``decrypt`` gives the file's encrypted values, so that they are judged before
     anything is touched and not by the program; it is asked only if there are any.

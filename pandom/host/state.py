@@ -96,7 +96,7 @@ class State:
             ) from error
 
     def label(self, name: str, beside: str | None = None) -> str | None:
-        """The value of a Docker label in this state; ``beside`` must be on the same thing.
+        """Return the value of a Docker label in this state; ``beside`` must be on the same thing.
 
         The network and the containers first: volumes keep the labels that they were
         made with, whoever owns them now.
@@ -116,11 +116,11 @@ class State:
             yield {f"pandom.{key}": str(value) for key, value in one.outputs.items()}
 
     def of_type(self, kind: str) -> Iterator[Resource]:
-        """The resources of one type."""
+        """Return the resources of one type."""
         return (one for one in self.resources if one.type == kind)
 
     def names(self, kind: str) -> set[str]:
-        """Their outside names."""
+        """Return their outside names."""
         return {one.name for one in self.of_type(kind)}
 
     @property

@@ -54,7 +54,7 @@ select datname from pg_catalog.pg_database where datname = any(%(names)s)
 
 
 def missing(state: State, opt_in: frozenset[str]) -> list[str]:
-    """The declared roles and databases that the state lacks."""
+    """Return the declared roles and databases that the state lacks."""
     known = state.names(ROLE) | state.names(DATABASE_TYPE)
     return [
         name for name in (*(role.name for role in roles(opt_in)), DATABASE) if name not in known
@@ -62,7 +62,7 @@ def missing(state: State, opt_in: frozenset[str]) -> list[str]:
 
 
 def clear(value: Any) -> Any:
-    """A property of `stack export --show-secrets`, unwrapped."""
+    """Return a property of `stack export --show-secrets`, unwrapped."""
     if isinstance(value, Mapping) and _SECRET_MARK in value:
         return json.loads(value["plaintext"])
     return value
@@ -76,7 +76,7 @@ _MORE: Final = (
 
 
 def login(exported: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the provider connects with, as libpq's keywords; None before there is one.
+    """Return what the provider connects with, as libpq's keywords; None before there is one.
 
     ``exported`` holds secrets in clear and stays in memory.
     """
@@ -97,7 +97,7 @@ def login(exported: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _at(given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The superuser's own connection to a database; other roles may not ask for all of that."""
+    """Return the superuser's keywords for a database; other roles may not set these options."""
     return {**given, "dbname": name, "options": f"{given['options']} {_MORE}"}
 
 
@@ -105,7 +105,7 @@ def _at(given: Mapping[str, Any], name: str) -> dict[str, Any]:
 def database(
     exported: Mapping[str, Any], name: str = DATABASE
 ) -> Iterator[psycopg.Connection | None]:
-    """A connection to one database as the superuser; None if nobody answers there."""
+    """Connect to one database as the superuser; None if nobody answers."""
     given = login(exported)
     try:
         connection = psycopg.connect(**_at(given, name)) if given else None
@@ -119,7 +119,7 @@ def database(
 
 
 def candidates(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:
-    """Roles and databases to adopt; a server that does not answer has none yet."""
+    """Return roles and databases to adopt; a server that does not answer has none yet."""
     names = missing(State(exported), opt_in)
     if not names:
         return []
@@ -130,13 +130,13 @@ def candidates(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]
 
 
 def restores(exported: Mapping[str, Any]) -> list[str]:
-    """Databases between `db prepare` and `db finish`; none where nobody answers."""
+    """Return databases between `db prepare` and `db finish`; none where nobody answers."""
     with database(exported, SUPERUSER) as server:
         return [] if server is None else restoring.marked(server)
 
 
 def open_database(exported: Mapping[str, Any]) -> bool:
-    """Let clients connect again to a database that somebody closed; whether it was closed.
+    """Reopen a database that somebody closed to clients; return whether it was closed.
 
     Nobody could look into it: not the provider, nor the audit that would say so.
     """
@@ -264,7 +264,7 @@ def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> lis
 
 
 def passwords(exported: Mapping[str, Any]) -> dict[str, str]:
-    """The logins' passwords in clear, as the state holds them."""
+    """Return the logins' passwords in clear, as the state holds them."""
     return {
         one.name: password
         for one in State(exported).of_type(ROLE)
@@ -323,7 +323,7 @@ def _give(exported: Mapping[str, Any], passwords: Mapping[str, str]) -> list[str
 
 
 def _refuses(login: Mapping[str, Any], role: str, password: str) -> bool:
-    """Whether it is the password that the server does not take; a missing role is made later."""
+    """Return whether the server refuses the role's password."""
     try:
         psycopg.connect(**{**login, "user": role, "password": password, "dbname": DATABASE}).close()
     except psycopg.OperationalError as error:
@@ -332,7 +332,7 @@ def _refuses(login: Mapping[str, Any], role: str, password: str) -> bool:
 
 
 def exported(stack: Stack) -> Mapping[str, Any]:
-    """The stack's state with secrets in clear, for commands that need no other part of Pulumi."""
+    """Return the stack's state with secrets in clear."""
     return Pulumi(stack, environment.find().variables).export(secrets=True)
 
 
@@ -368,5 +368,5 @@ def remove_from_store(
 
 
 def variables(names: list[str]) -> dict[str, str]:
-    """What the program reads."""
+    """Return the variable by which the program learns what to adopt."""
     return {ADOPT_VARIABLE: json.dumps(sorted(names))}

@@ -61,7 +61,7 @@ class Verdict:
         return self.audit.findings if self.audit else ()
 
     def again(self, healed: Collection[str]) -> Verdict:
-        """The same, where what was healed a moment ago does not advise to heal it."""
+        """Return the verdict with other advice for findings that were healed a moment ago."""
         if self.audit is None or not healed:
             return self
         findings = tuple(
@@ -126,7 +126,7 @@ class Verdict:
             say(f"  audit: could not tell: {reason}")
 
     def explanation(self, again: str) -> str:
-        """The message about a stack that is not well; "" for one that is."""
+        """Return the message about a stack that is not well; "" for one that is."""
         name = self.report.stack
         if self.failed:
             return self.report.explanation(again)

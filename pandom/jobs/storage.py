@@ -91,7 +91,7 @@ def converge(store: Store, secrets: Mapping[str, str]) -> None:
 
 
 def _read_back(store: Store, secrets: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """What is not as declared, one sentence each, and what nobody declared."""
+    """Return what is not as declared, one sentence each, and what nobody declared."""
     seen, expected = facts.read(store), facts.expected(store.bucket)
     wrong = [f"cannot be read: {what}" for what in seen.unknown]
     for fact, value in expected.items():
@@ -113,6 +113,6 @@ def _read_back(store: Store, secrets: Mapping[str, str]) -> tuple[list[str], lis
 
 
 def _reason(error: Exception) -> str:
-    """The error's own words; they hold codes and paths, no secrets."""
+    """Return the error's own words; they hold codes and paths, no secrets."""
     code, message = getattr(error, "code", ""), getattr(error, "message", "")
     return f"{code}: {message}" if message else str(error) or type(error).__name__

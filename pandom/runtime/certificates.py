@@ -36,12 +36,12 @@ class Printed:
 
 
 def line(server: str, certificate: bytes) -> str:
-    """What the keys job prints of a server's certificate (DER)."""
+    """Return what the keys job prints of a server's certificate (DER)."""
     return f"certificate of {server}: sha256 {fingerprint(certificate)}"
 
 
 def printed(log: str) -> Printed | None:
-    """The last run's words in a keys job's log; None if there is no certificate in it."""
+    """Parse the last run in a keys job's log; None without a certificate."""
     found = _PEM.findall(log)
     if not found:
         return None
@@ -67,12 +67,12 @@ def keep(stack: str, authority: str) -> bool:
 
 
 def fingerprint(certificate: bytes) -> str:
-    """SHA-256 of a certificate (DER), as text."""
+    """Return SHA-256 of a certificate (DER), as text."""
     return hashlib.sha256(certificate).hexdigest()
 
 
 def served(port: int) -> bytes:
-    """The certificate (DER) that a server of the stack shows on 127.0.0.1, trusted or not.
+    """Return the certificate (DER) that a server of the stack shows on 127.0.0.1, trusted or not.
 
     Raises OSError when nobody answers with TLS.
     """
@@ -89,12 +89,12 @@ def served(port: int) -> bytes:
 
 
 def der(authority: str) -> bytes:
-    """A PEM certificate as DER. Raises ValueError for what is none."""
+    """Return a PEM certificate as DER. Raises ValueError for what is none."""
     return ssl.PEM_cert_to_DER_cert(authority)
 
 
 def lasting(certificate: bytes) -> tuple[str, str | None]:
-    """How long a certificate (DER) lasts, and a warning if that is not long.
+    """Return how long a certificate (DER) lasts, and a warning if that is not long.
 
     Raises Failure for one whose time is over.
     """

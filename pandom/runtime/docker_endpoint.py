@@ -76,7 +76,7 @@ class Endpoint:
         return "Next: start that engine, or take this machine's own: `docker context use default`."
 
     def variables(self) -> dict[str, str]:
-        """What Docker's command line, the client library and the plugins understand."""
+        """Return what Docker's command line, the client library and the plugins understand."""
         found = {"DOCKER_HOST": self.address}
         if self.certificates:
             found["DOCKER_CERT_PATH"] = str(self.certificates)
@@ -102,7 +102,7 @@ def use(environ: MutableMapping[str, str] = os.environ) -> Endpoint:
 
 
 def named() -> str:
-    """The engine for a message that must not fail: where it is, and who said so."""
+    """Return the engine for a message that must not fail: where it is, and who said so."""
     try:
         return str(use())
     except UsageError:
@@ -110,7 +110,7 @@ def named() -> str:
 
 
 def resolve(environ: Mapping[str, str]) -> Endpoint:
-    """The engine that the environment and Docker's files name.
+    """Return the engine that the environment and Docker's files name.
 
     Raises UsageError for a context that does not exist, and for what is not supported.
     """
@@ -243,7 +243,7 @@ def _supported(found: Endpoint) -> Endpoint:
 
 
 def _is_here(host: str) -> bool:
-    """Whether a name or address is one of this machine's own: only those can be bound."""
+    """Return whether a name or address is one of this machine's own: only those can be bound."""
     try:
         addresses = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     except OSError:
@@ -287,7 +287,7 @@ def check(found: Endpoint) -> None:
 
 
 def silence(found: Endpoint) -> str | None:
-    """Why no engine answers there, or None."""
+    """Return why no engine answers there, or None."""
     try:
         status, _ = _get(found, "/_ping")
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -296,7 +296,7 @@ def silence(found: Endpoint) -> str | None:
 
 
 def _own_containers() -> Iterator[str]:
-    """The identities that the mounts of this process name, if it runs in a container."""
+    """Yield the identities that the mounts of this process name, if it runs in a container."""
     with contextlib.suppress(OSError):
         text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
         # Beside our own there may be others: an engine of ours mounts those of its containers.

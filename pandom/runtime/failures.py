@@ -32,7 +32,7 @@ _SERVER: Final = ("08", "25006", "28", "42501", "53", "54", "55", "57", "58", "X
 
 
 def explain(error: Exception) -> tuple[str, int]:
-    """The message for people, ending with the next step, and the exit code."""
+    """Return the message for people, ending with the next step, and the exit code."""
     if isinstance(error, PandomError):
         return str(error), error.exit_code
     return _outside(error) or _unexpected(error)
@@ -61,7 +61,7 @@ def _outside(error: Exception) -> tuple[str, int] | None:
 
 
 def _library(error: BaseException) -> str:
-    """The library that raised the error, or for which another one did."""
+    """Return the library that raised the error, or for which another one did."""
     known = ("docker", "minio", "psycopg", "sqlalchemy")
     name = type(error).__module__.partition(".")[0]
     if name in known:
@@ -129,7 +129,7 @@ def _system(error: OSError) -> tuple[str, int]:
 
 
 def _unexpected(error: Exception) -> tuple[str, int]:
-    """The message for an error that nobody foresaw, after writing its traceback to a file."""
+    """Write the traceback to a file and return the message for an unexpected error."""
     try:
         place = paths.state_home() / "last-error.log"
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

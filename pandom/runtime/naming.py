@@ -42,10 +42,10 @@ HOST_MINIO: Final = "minio"
 
 
 def resource_name(stack: str, part: str) -> str:
-    """The Docker name of a stack's container, network or volume."""
+    """Return the Docker name of a stack's container, network or volume."""
     return f"pandom-{stack}-{part}"
 
 
 def image_name(part: str) -> str:
-    """The tag of an image; shared by all stacks, containers use its digest."""
+    """Return the tag of an image; shared by all stacks, containers use its digest."""
     return f"{PROJECT}/{part}:local"

@@ -17,7 +17,7 @@ from pandom.runtime.errors import UsageError
 
 
 def require() -> bool:
-    """Whether the passphrase exists.
+    """Return whether the passphrase exists.
 
     Raises UsageError when it does not although there are stacks that need it.
     """
@@ -59,7 +59,7 @@ def ensure() -> bool:
 
 
 def lost(stacks: list[str]) -> str:
-    """The message for a passphrase that is gone while states exist."""
+    """Return the message for a passphrase that is gone while states exist."""
     names = ", ".join(stacks)
     return (
         f"The passphrase file {paths.passphrase_file()} is gone, and without it\n"

@@ -22,13 +22,13 @@ def say(line: str = "") -> None:
 
 
 def live() -> bool:
-    """Whether a line may be left open while its step runs."""
+    """Return whether a line may be left open while its step runs."""
     quiet = os.environ.get("CI", "").lower() in ("true", "1")
     return sys.stderr.isatty() and not quiet and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def middle(text: str, width: int) -> str:
-    """The text on one line, cut in its middle: of an error the end is the cause."""
+    """Return the text on one line, cut in its middle: of an error the end is the cause."""
     line = " ".join(text.split())
     if len(line) <= width:
         return line
@@ -37,7 +37,7 @@ def middle(text: str, width: int) -> str:
 
 
 def shorten(text: str, width: int = WIDTH) -> str:
-    """The text on one line of at most ``width`` characters."""
+    """Return the text on one line of at most ``width`` characters."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1] + "…"
 

@@ -47,7 +47,7 @@ def give_back(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def given(name: str) -> str:
-    """The caller's value of one of libpq's variables, empty if there was none."""
+    """Return the caller's value of one of libpq's variables, empty if there was none."""
     return _given.get(name, "")
 
 

@@ -63,7 +63,7 @@ def _kinds() -> tuple[str, ...]:
 
 
 def connect(dsn: str) -> psycopg.Connection:
-    """A connection for reading only: whatever the login may do, this session changes nothing.
+    """Connect for reading only, whatever the login may do otherwise.
 
     Its settings are pinned; other options of the ``dsn`` stay.
     Raises Failure that says where, as whom and why not; never a password.
@@ -88,7 +88,7 @@ def connect(dsn: str) -> psycopg.Connection:
 
 
 def read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
-    """All facts of the connection's database, as of one moment.
+    """Return all facts of the connection's database, as of one moment.
 
     ``owners`` are the roles whose default privileges are declared. Raises Failure
     when the server refuses a query.
@@ -129,7 +129,7 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
 
 
 def seen(connection: psycopg.Connection, names: Sequence[str], owners: Sequence[str] = ()) -> Facts:
-    """The facts of some queries only, for a job that makes just these as declared.
+    """Return the facts of some queries only, for a job that makes just these as declared.
 
     In the caller's transaction, where names are written qualified from now on.
     """
@@ -139,7 +139,7 @@ def seen(connection: psycopg.Connection, names: Sequence[str], owners: Sequence[
 
 
 def functions_naming(connection: psycopg.Connection, words: Sequence[str]) -> frozenset[str]:
-    """The functions whose body has all the words: a table as schema.name, and a column."""
+    """Return the functions whose body has all the words: a table as schema.name, and a column."""
     # With an empty path the server writes every name qualified.
     connection.execute("select pg_catalog.set_config('search_path', '', true)")
     rows = connection.execute(
@@ -152,7 +152,7 @@ def functions_naming(connection: psycopg.Connection, words: Sequence[str]) -> fr
 
 
 def _under_pins(info: psycopg.ConnectionInfo) -> dict[str, Setting]:
-    """The server's own values of what this session pins, from one that pins nothing.
+    """Return the server's own values of pinned settings, from a session that pins nothing.
 
     Where a database or a role has its own, the server's cannot be seen, and where these
     do not even let the question be asked, none can: the settings of both are facts.
@@ -172,7 +172,7 @@ def _under_pins(info: psycopg.ConnectionInfo) -> dict[str, Setting]:
 
 @cache
 def _union(names: tuple[str, ...]) -> LiteralString:
-    """All queries as one; each file is a whole statement of its own."""
+    """Return all queries as one; each file is a whole statement of its own."""
     return "\nunion all\n".join(f"(\n{query(name).rstrip().rstrip(';')}\n)" for name in names)
 
 

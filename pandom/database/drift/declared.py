@@ -39,7 +39,7 @@ def facts(
     known: Facts | None = None,
     settings: DatabaseSettings | None = None,
 ) -> Facts:
-    """Everything that should be seen in the observed database; ``known`` as in ``recorded``.
+    """Return everything that should be seen in the observed database; ``known`` as in ``recorded``.
 
     The database's name, and which months have a partition, are not declared; they
     are taken from what was observed. So is what a stack's ``settings`` decide, without them.
@@ -88,7 +88,7 @@ def _roles(opt_in: frozenset[str]) -> Facts:
 
 
 def comparable(found: Facts) -> Facts:
-    """The facts with times in one unit: 30s and 30000 of a role are the same."""
+    """Return the facts with times in one unit: 30s and 30000 of a role are the same."""
     units = {"role setting": _milliseconds, "setting row": row_settings.plain}
     return {
         fact: units[fact.kind](value) if fact.kind in units else value
@@ -139,7 +139,7 @@ def _memberships(roles: frozenset[str]) -> Facts:
 
 
 def _recorded(known: Facts, partitions: Mapping[str, str], roles: frozenset[str]) -> Facts:
-    """The recorded facts, once for each partition that exists."""
+    """Return the recorded facts, once for each partition that exists."""
     # A policy for a role that does not exist here belongs to a setting that is off.
     off = {
         fact.object
@@ -168,7 +168,7 @@ def objects(
     relations: Iterable[str],
     former: Iterable[access.Grant] = (),
 ) -> Facts:
-    """The privileges on tables, functions and types; ``former`` are granted besides.
+    """Return the privileges on tables, functions and types; ``former`` are granted besides.
 
     ``partitions`` have their parents. ``relations`` say what is a view: the declaration, as
     GRANT does, calls one a table.
@@ -178,7 +178,7 @@ def objects(
 
 
 def database(name: str, opt_in: frozenset[str], connecting: Collection[str] | None = None) -> Facts:
-    """The privileges on a database and its schema, and those of objects made later.
+    """Return the privileges on a database and its schema, and those of objects made later.
 
     With ``connecting`` only these logins may connect.
     """
@@ -193,7 +193,7 @@ def database(name: str, opt_in: frozenset[str], connecting: Collection[str] | No
 
 
 def privileges(grants: Iterable[access.Grant], relations: Iterable[str] = ()) -> Facts:
-    """Grants as facts; ``relations`` as in ``objects``."""
+    """Grant as facts; ``relations`` as in ``objects``."""
     views = {name.removeprefix("view "): name for name in relations if name.startswith("view ")}
     found: Facts = {}
     for grant in grants:

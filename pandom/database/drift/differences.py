@@ -43,7 +43,7 @@ class Difference:
 
 
 def differences(expected: Facts, actual: Facts) -> list[Difference]:
-    """All of them, in a stable order, consequences folded into their causes."""
+    """Return every difference in a stable order, consequences folded into their causes."""
     found = list(_single(expected, actual))
     causes = {cause: one for one in found for cause in _causes(one)}
     folded: dict[str, list[Difference]] = {}
@@ -101,12 +101,12 @@ def _single(expected: Facts, actual: Facts) -> Iterable[Difference]:
 
 
 def _group(fact: Fact) -> tuple[str, str, str]:
-    """What becomes one difference: a whole object for some kinds, else a detail of it."""
+    """Return what becomes one difference: a whole object for some kinds, else a detail of it."""
     return fact.kind, fact.object, "" if fact.kind in WHOLE else fact.detail
 
 
 def _causes(one: Difference) -> Iterable[tuple[str, str]]:
-    """What this difference explains: a whole object, or what its new owner holds as such."""
+    """Yield what this difference explains: a whole object, or what its new owner holds as such."""
     if one.kind == "owner" and one.status == "different":
         yield "owned", f"{one.object} by {next(iter(one.actual.values()))}"
     if one.status == "different":
@@ -120,7 +120,7 @@ def _causes(one: Difference) -> Iterable[tuple[str, str]]:
 
 
 def _depends_on(one: Difference, expected: Facts, actual: Facts) -> Iterable[tuple[str, str]]:
-    """What could explain this difference, most telling first."""
+    """Yield what could explain this difference, most telling first."""
     for name in _objects(one):
         for facts in (expected, actual):
             owner = facts.get(Fact("owner", name, "owner"), "")
@@ -141,7 +141,7 @@ def _depends_on(one: Difference, expected: Facts, actual: Facts) -> Iterable[tup
 
 
 def _objects(one: Difference) -> Iterable[str]:
-    """The object, in the form of an owner's fact, that this difference is about."""
+    """Yield the object, in the form of an owner's fact, that this difference is about."""
     if one.kind in ("owner", "row security", "privilege"):
         yield one.object
         if one.object.startswith("column "):

@@ -26,12 +26,12 @@ PUBLIC = "PUBLIC"
 
 
 def words(value: str) -> frozenset[str]:
-    """The members of a list value such as ``INSERT, SELECT*``."""
+    """Return the members of a list value such as ``INSERT, SELECT*``."""
     return frozenset(value.split(", ")) - {""}
 
 
 def listed(members: frozenset[str] | set[str]) -> str:
-    """The opposite of ``words``; sorted as the catalog queries sort."""
+    """Return the opposite of ``words``; sorted as the catalog queries sort."""
     return ", ".join(sorted(members))
 
 
@@ -59,7 +59,7 @@ RESERVED: Final = frozenset(_WORDS.split())
 
 
 def ident(name: str) -> str:
-    """A name as the server writes it: quoted only where it must be."""
+    """Return a name as the server writes it: quoted only where it must be."""
     if _PLAIN.fullmatch(name) and name not in RESERVED:
         return name
     return '"' + name.replace('"', '""') + '"'

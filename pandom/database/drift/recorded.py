@@ -24,12 +24,12 @@ FILE: Final = ROOT / "schema" / "catalog.json"
 
 @cache
 def load() -> Facts:
-    """The recorded facts; names of partitions are placeholders (``placeholder``)."""
+    """Return the recorded facts; names of partitions are placeholders (``placeholder``)."""
     return parse(FILE.read_text())
 
 
 def parse(text: str) -> Facts:
-    """The facts of a recording."""
+    """Return the facts of a recording."""
     kinds = json.loads(text)
     return {
         Fact(kind, name, detail): value
@@ -40,19 +40,19 @@ def parse(text: str) -> Facts:
 
 
 def placeholder(parent: str) -> str:
-    """What stands for the name of any partition of ``parent``: months come and go."""
+    """Return what stands for the name of any partition of ``parent``: months come and go."""
     return f"{{partition of {parent}}}"
 
 
 def partitions(observed: Observed) -> dict[str, str]:
-    """Every partition with its parent."""
+    """Return every partition with its parent."""
     return {
         fact.object: parent for fact, parent in observed.facts.items() if fact.kind == "partition"
     }
 
 
 def settings(observed: Observed, known: Collection[Fact] = ()) -> Facts:
-    """The settings that the server's configuration file fixes, and those in ``known``."""
+    """Return the settings that the server's configuration file fixes, and those in ``known``."""
     return {
         Fact("setting", name, "value"): setting.value
         for name, setting in observed.settings.items()
@@ -61,7 +61,7 @@ def settings(observed: Observed, known: Collection[Fact] = ()) -> Facts:
 
 
 def record(observed: Observed) -> str:
-    """The file's text for a fresh database; partitions of one parent become one."""
+    """Return the file's text for a fresh database; partitions of one parent become one."""
     names = {name: placeholder(parent) for name, parent in partitions(observed).items()}
     by_extension = {
         fact.object
@@ -79,7 +79,7 @@ def record(observed: Observed) -> str:
 
 
 def _one_line_an_object(kinds: dict[str, dict[str, dict[str, str]]]) -> str:
-    """JSON in which a changed object is a changed line."""
+    """Return JSON in which a changed object is a changed line."""
 
     def text(value: object) -> str:
         return json.dumps(value, ensure_ascii=False, sort_keys=True)

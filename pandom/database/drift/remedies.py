@@ -36,7 +36,7 @@ _DROPPED: Final = (
 
 
 def rank(one: Difference) -> tuple[int, int, int, str]:
-    """Sorts differences into the order in which their SQL must run."""
+    """Sort differences into the order in which their SQL must run."""
     kind = ORDER.get(one.kind, len(ORDER))
     if one.kind == "role" and one.status == "extra":
         # Last: `drop owned` takes policies and grants with it that other statements name.
@@ -49,7 +49,7 @@ def rank(one: Difference) -> tuple[int, int, int, str]:
 
 
 def declared_in(one: Difference) -> str | None:
-    """Where an extra object is declared all the same: it was not recorded, and is no drift.
+    """Return where an extra object is declared, if only its recording is missing.
 
     A drop of it would be the wrong advice, whatever schema/catalog.json says.
     """
@@ -88,7 +88,7 @@ def _declared_text(kind: str, name: str) -> str | None:
 
 
 def made_by_a_revision(one: Difference) -> bool:
-    """Whether the frozen text of any revision names the object."""
+    """Return whether the frozen text of any revision names the object."""
     name = one.object.partition(" on ")[0].partition("(")[0].split(" ")[-1]
     plain = re.escape(name.rpartition(".")[2].strip('"'))
     pattern = re.compile(rf"\bcreate\b[^;]*?\b{plain}\b", re.IGNORECASE)
@@ -112,7 +112,7 @@ def _in_models(kind: str, name: str) -> bool:
 
 
 def sql(one: Difference, expected: Facts) -> str | None:
-    """The statements for one difference and its consequences; None if there are none."""
+    """Return the statements for one difference and its consequences; None if there are none."""
     maker = _MAKERS.get(one.kind)
     own = list(maker(one, expected)) if maker else []
     if not own:
@@ -126,15 +126,15 @@ def sql(one: Difference, expected: Facts) -> str | None:
 
 
 def safe(one: Difference) -> bool:
-    """Whether `up` may take it back unasked: nothing that it does not know is dropped, no row
-    is deleted, and no role is made without its password."""
+    """Return whether `up` may correct it without asking: that drops nothing somebody made, deletes
+    no row, and creates no role without its password."""
     if one.status == "extra":
         return one.kind not in MADE
     return (one.kind, one.status) != ("role", "missing")
 
 
 def plan(expected: Facts, seen: Facts) -> Iterator[tuple[Difference, str]]:
-    """Each safe difference with the SQL that takes it back, in the order in which that runs."""
+    """Yield each safe difference with its SQL, in the order in which it must run."""
     for one in sorted(filter(safe, differences(expected, seen)), key=rank):
         if text := sql(one, expected):
             yield one, text
@@ -169,7 +169,7 @@ def apply(connection: psycopg.Connection, scripts: Iterable[tuple[str, str]]) ->
 
 
 def literal(text: str) -> str:
-    """A string as SQL wants it (standard_conforming_strings)."""
+    """Return a string as SQL wants it (standard_conforming_strings)."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -232,7 +232,7 @@ def _role_setting(one: Difference, _expected: Facts) -> Iterable[str]:
 
 
 def _setting_row(one: Difference, _expected: Facts) -> Iterable[str]:
-    """None for a row that is gone, nor for encryption: that takes the key."""
+    """Yield the update; there is none for a missing row, or for encryption, which needs the key."""
     table, _, log = one.object.partition(" ")
     if one.status == "different" and one.detail != "encrypt_password_hash":
         where = f" where log = {literal(log)}" if log else ""
@@ -285,7 +285,7 @@ def _owner(one: Difference, expected: Facts) -> Iterable[str]:
 
 
 def _file(folder: str, name: str) -> Iterable[str]:
-    """The declared text of a function or view, as the owner that its file names."""
+    """Yield the declared text of a function or view, as the owner that its file names."""
     stem = name.partition("(")[0].removeprefix(f"{access.SCHEMA}.")
     if text := _declared_text(folder, stem):
         yield f"begin;\n{text.strip()}\ncommit;"
@@ -468,7 +468,7 @@ def _system_privilege(one: Difference, _expected: Facts) -> Iterable[str]:
 
 
 def _entries(text: str) -> set[tuple[str, str]]:
-    """The pairs (role, privilege) of a list such as ``PUBLIC EXECUTE, app SELECT*``."""
+    """Return the pairs (role, privilege) of a list such as ``PUBLIC EXECUTE, app SELECT*``."""
     pairs = (entry.rpartition(" ") for entry in words(text) if entry != "nobody")
     return {(role, privilege) for role, _, privilege in pairs}
 
