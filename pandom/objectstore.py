@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from minio import Minio
     from minio.minioadmin import MinioAdmin
 
-# MinIO's own default; stated, because a client that must ask for it makes one more call.
+# MinIO's default, stated to save the client a request.
 REGION: Final = "us-east-1"
 
-# MinIO accepts a secret of one character from its administrator. Settings refuse a
-# shorter one before anything is touched; here it is the last guard.
+# MinIO accepts a secret of one character from its administrator. Settings refuse one
+# before anything is touched; this is the last check.
 MIN_SECRET_LENGTH: Final = 16
 
 # How a server lists a user: policyName and status.

@@ -105,7 +105,7 @@ def milliseconds(value: str) -> int:
     return int(value[:-1]) * 1000
 
 
-# Only a superuser can raise it; the time limits beside it a role may switch off for itself.
+# Only a superuser can raise it, unlike the time-outs, which a role can change for itself.
 _ON_DISK: Final = {"temp_file_limit": "1GB"}
 
 ROLES: Final[tuple[Role, ...]] = (
@@ -260,7 +260,7 @@ def roles(opt_in: frozenset[str] = frozenset()) -> tuple[Role, ...]:
 
 # -- objects -------------------------------------------------------------------
 # The migration job converges these, and those of the tables.
-# What an owner holds on its own objects is not listed: owning is the declaration.
+# Privileges of an owner on its own objects are not listed.
 
 TRAIL_TABLES: Final = ("public.audit_logs", "public.security_logs")
 
@@ -314,7 +314,7 @@ def _function_grants() -> tuple[Grant, ...]:
     return (
         *_execute("pandom_app", *context),
         *_execute("pandom_admin", *context),
-        # The trail's functions ask who acts, from where, and how often.
+        # For the trail's functions: who acts, from where, and how often.
         *_execute(
             "pandom_trail",
             "public.call_refused(text, text, integer, interval, integer, interval)",
@@ -379,12 +379,12 @@ OBJECT_GRANTS: Final[tuple[Grant, ...]] = (
     Grant("type", "public.userrole", "pandom_definer", _USAGE),
 )
 
-# Of objects that a later revision dropped: the older ones cannot be applied without.
+# On objects that a later revision dropped; older revisions need them.
 FORMER_GRANTS: Final[tuple[Grant, ...]] = (
     *_execute("pandom_owner", "public.audit_trigger_function()"),
 )
 
-# Each partition of a trail table: reached through its parent, except by the dump.
+# On each partition of the trail: only a dump reads partitions directly.
 PARTITION_GRANTS: Final[tuple[tuple[str, frozenset[str]], ...]] = (("pandom_user", _SELECT),)
 
 # Only these extensions exist, and only the owner of the account functions executes

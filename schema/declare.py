@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 Word = Literal["recorded", "redacted", "ignored"]
 EVENTS: Final = ("INSERT", "UPDATE", "DELETE")
-# Instead of a list of columns: all that the models do not defer. Hashes and tokens are.
+# Instead of a list of columns: all that are not deferred, as hashes and tokens are.
 READABLE: Final = ("*",)
 
 

@@ -51,10 +51,10 @@ _DIGEST_RULE: Final = "{0} is null or ({0} ~ '^[0-9a-f]{{64}}$' and {1} is not n
 _NOW: Final = text("CURRENT_TIMESTAMP")
 _MOMENT: Final = DateTime(timezone=True)
 _DML: Final = "SELECT INSERT UPDATE DELETE"
-# The account functions do what the application may not do itself; the service login is the
-# source's literal DML, a wide door that is opened by a setting.
+# The account functions do what the application may not do itself. The service login has the
+# source document's DML on all rows; a setting enables it.
 _ACCOUNTS: Final = (Allow("pandom_definer", _DML, "all"), Allow("pandom_service", _DML, "all"))
-# Read only, for everyone but the functions of its owner.
+# Read only; the owner's functions write.
 _TRAIL: Final = Table(
     owner="pandom_trail",
     owned_by="user_uuid",
@@ -66,7 +66,7 @@ _TRAIL: Final = Table(
         ),
     ),
 )
-# A dump is complete, or it is no backup; nobody else but the owner's functions reads these.
+# Only the owner's functions and a dump, which must be complete, read these.
 _FUNCTIONS_ONLY: Final = Table(
     owner="pandom_definer", allow=(Allow("pandom_user", "SELECT", "all"),)
 )
@@ -82,7 +82,7 @@ class Xid8(UserDefinedType[int]):
         return "XID8"
 
 
-# Reflection meets the type, too: `pandom migrate generate` compares columns.
+# For reflection: `pandom migrate generate` compares columns.
 ischema_names["xid8"] = Xid8
 
 
@@ -656,7 +656,7 @@ class TrailBlock(Base):
     )
     row_marks: Mapped[bytes] = mapped_column(
         LargeBinary,
-        # Hashes hardly compress: trying to took a quarter of the sealer's time.
+        # Not compressed: trying took a quarter of the sealer's time, and hashes hardly compress.
         info={"storage": "external"},
         comment="For each row its id and a short hash: names the row when the digest is wrong; "
         "no proof.",
@@ -925,7 +925,7 @@ class ContextKey(Base):
     """The key that signs contexts."""
 
     __tablename__ = "context_key"
-    # Whether contexts must be signed is a setting; the key itself only a dump reads.
+    # The auditor reads whether contexts must be signed; only a dump reads the key.
     __declared__ = Table(
         owner="pandom_definer",
         allow=(

@@ -19,7 +19,7 @@ Target = Literal[
 LOCK_DAYS: Final = 90
 
 EVIDENCE_SUFFIX: Final = "-evidence"
-# What a bucket's name may have at most, less the suffix.
+# S3's limit for names, less the suffix.
 LONGEST_NAME: Final = 63 - len(EVIDENCE_SUFFIX)
 
 
@@ -149,7 +149,7 @@ def policy(user: User, media: str) -> dict[str, Any]:
     """Return a user's policy document; whatever it does not name is denied."""
     evidence = evidence_bucket(media)
     resources: dict[Target, str] = {
-        # Servers want a resource for what has none.
+        # Servers require a resource even where none applies.
         "server": "*",
         "buckets": "*",
         "media": media,

@@ -55,8 +55,8 @@ class Access(pulumi.ComponentResource):
         settings = args.settings
         self._provider = postgresql.Provider(
             "cluster",
-            # Literals only: an address known after the container alone would leave
-            # the first preview with nothing to say.
+            # Literals only: with an address known only after the container exists, the first
+            # preview could show nothing.
             host="127.0.0.1",
             port=settings.postgres_port,
             username=SUPERUSER,
@@ -97,7 +97,7 @@ class Access(pulumi.ComponentResource):
             parent=self,
             provider=self._provider,
             depends_on=list(depends_on),
-            # Not inherited from the parent by every SDK, so on each child.
+            # Set on each child, because not every SDK inherits it.
             deleted_with=self._args.database.data,
             import_=adopt if adopted else None,
             # A password cannot be read back, so an import that set it would be

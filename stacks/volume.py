@@ -20,8 +20,8 @@ def volume(name: str, stack: str, part: str, opts: pulumi.ResourceOptions) -> do
         labels=[
             docker.VolumeLabelArgs(label=key, value=every_label[key]) for key in sorted(every_label)
         ],
-        # Any difference would replace the volume, and what is in it would be gone. Its
-        # labels are those of its birth: who owns it now stands on the containers.
+        # A difference would replace the volume and lose its content. Its labels are those of
+        # its creation; the containers have the present owner.
         opts=pulumi.ResourceOptions.merge(
             opts, pulumi.ResourceOptions(ignore_changes=["name", "labels", "driver", "driverOpts"])
         ),

@@ -110,5 +110,5 @@ def place(source: Path, target: Path) -> None:
     except OSError:
         shutil.copy2(source, partial)
     partial.replace(target)
-    # Renaming one hard link over another of the same file leaves both names.
+    # Renaming a hard link over another one of the same file leaves both names.
     partial.unlink(missing_ok=True)

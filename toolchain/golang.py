@@ -29,7 +29,7 @@ def compiler() -> Compiler | None:
         return None
     variables = {"GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off", "CGO_ENABLED": "0"}
     if found < pins.GO:
-        # Debian's Go is told not to do this by itself.
+        # Debian's Go does not download toolchains by default.
         variables["GOTOOLCHAIN"] = f"go{pins.spell(pins.GO)}"
     return Compiler(path, variables)
 

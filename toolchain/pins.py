@@ -14,7 +14,7 @@ IMAGE_REQUIREMENTS: Final = ROOT / "app_image" / "operations" / "requirements.tx
 
 # go.mod of the Pulumi CLI says the same; a test compares them.
 GO: Final[Version] = (1, 25, 11)
-# From here on, an older Go fetches the wanted one through its module proxy.
+# An older Go from this version on fetches the wanted one through its module proxy.
 GO_FETCHING: Final[Version] = (1, 21)
 PYTHON: Final[Version] = (3, 11)
 # The oldest engine that was tried (Debian bookworm's docker.io).

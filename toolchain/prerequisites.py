@@ -80,7 +80,7 @@ def changes() -> tuple[list[str], bool]:
         if reason:
             raise ToolMissing(reason)
     install = [] if running else docker.packages()
-    # Whether the image is there only a running engine can tell; the hub may serve it.
+    # Only a running engine knows whether the image exists.
     if not (running and base_image.present()):
         install += base_image.packages()
     return install, not running

@@ -45,8 +45,8 @@ FIRST_WAIT_S: Final = 0.05
 
 # serialization_failure, deadlock_detected: the server says that it rolled back.
 _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
-# admin_shutdown, crash_shutdown, cannot_connect_now. Not the time-out of idle
-# transactions: a program that lets one idle would only do it again.
+# admin_shutdown, crash_shutdown, cannot_connect_now. Not the idle transaction time-out: a
+# program that idles once would idle again.
 _SERVER_WENT: Final = frozenset({"57P01", "57P02", "57P03"})
 
 # What DISCARD ALL does, which may not follow another statement in one message. The
@@ -56,8 +56,8 @@ _CLEAR: Final = (
     b"select pg_catalog.pg_advisory_unlock_all(); discard temp; discard sequences"
 )
 _CLEAR_STATEMENTS: Final = b"; deallocate all; discard plans"
-# What a statement says that ends a transaction, or may empty a context in one. ROLLBACK is also
-# what ROLLBACK TO says, which keeps it.
+# Command tags of statements that end a transaction or may clear its context. ROLLBACK TO has
+# the tag ROLLBACK, too, and keeps the context.
 _MAY_END: Final = frozenset({b"COMMIT", b"ROLLBACK", b"SET", b"RESET"})
 
 
@@ -136,7 +136,7 @@ class _Context:
         said = {name: value for name, value in settings.items() if value}
         if not opened and not said:
             return "", []
-        # SET LOCAL by functions, which take parameters. Those of FROM come first.
+        # set_config() instead of SET LOCAL, because it takes parameters; FROM is evaluated first.
         calls = ", ".join(f"set_config('{name}', %s, true)" for name in said)
         query = f"select {opened or 1}" + (f" from {calls}" if said else "")  # noqa: S608 - names
         return query, [*parameters, *said.values()]
@@ -318,7 +318,7 @@ class Connection(psycopg.Connection[TupleRow]):
 
     @property
     def _clear(self) -> bytes:
-        # psycopg's own prepared statements stay where somebody asked for them.
+        # Keep psycopg's prepared statements where somebody asked for them.
         return _CLEAR if self.prepare_threshold is not None else _CLEAR + _CLEAR_STATEMENTS
 
     def hand_back(self, prepare_threshold: int | None) -> None:
@@ -531,7 +531,7 @@ class Database:
                 if attempt == attempts or not worth_another_try(error):
                     raise
                 if _connection_lost(error):
-                    # The others in the pool are probably as dead.
+                    # The pool's other connections are probably broken, too.
                     self.pool.check()
             time.sleep(FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(1, 2))  # noqa: S311
         raise AssertionError("attempts must be at least 1")
@@ -573,13 +573,13 @@ def pool(
         max_size=int(wanted("DB_POOL_MAX")),
         timeout=timeout_s,
         max_idle=float(wanted("DB_IDLE_TIMEOUT_MS")) / 1000,
-        # SQLAlchemy knows close() only.
+        # SQLAlchemy returns connections by close().
         close_returns=True,
         open=True,
     )
 
 
-# libpq's defaults that it does not tell and that "" does not mean.
+# Defaults that libpq does not report and that an empty value does not select.
 _DEFAULTS: Final = {
     "client_encoding": "UTF8",
     "sslcertmode": "allow",
@@ -605,7 +605,7 @@ def _without_libpq_variables() -> dict[str, str]:
 
 def worth_another_try(error: DBAPIError) -> bool:
     """Return whether the same work may succeed, and certainly has not been done."""
-    # The pool waited for its time-out already; asking again would make it worse.
+    # The pool has already waited; another attempt would add to the load.
     hopeless = isinstance(error.orig, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed)
     return _state(error) in _ROLLED_BACK or (_connection_lost(error) and not hopeless)
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, TypeVar
 from pandom.runtime.errors import UsageError
 from pandom.runtime.paths import ROOT
 
-# What the audit of the trail says begins with this; the audit of access has all other ids.
+# Prefix of ids of the trail's audit; all other ids are of the access audit.
 TRAIL: Final = "trail:"
 FILE: Final = ROOT / "schema" / "accepted.toml"
 _KEYS: Final = frozenset({"id", "actual", "reason", "owner", "expires"})

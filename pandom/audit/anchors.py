@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from minio import Minio
 
 PREFIX: Final = "trail-anchors/"
-# Number and hash stand in the name: comparing costs one listing, however many there are.
+# The name has number and hash, so that one listing is enough to compare all of them.
 _NAME: Final = re.compile(r"(?P<log>\w+)/(?P<number>\d{12})-(?P<hash>[0-9a-f]{64})\.json")
 
 

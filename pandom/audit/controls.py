@@ -18,7 +18,7 @@ from schema import access
 
 State = Literal["pass", "fail", "not applicable", "unknown"]
 
-# Below this a published hole opens what the rest of this file guards (CVE-2026-16239).
+# Older servers have CVE-2026-16239, which bypasses what this file checks.
 _FLOOR: Final = (17, 11)
 _RULE: Final = "connection rule"
 
@@ -139,8 +139,8 @@ def _collector(observed: Observed) -> Verdict:
         return Verdict("unknown", "logging_collector or log_destination is not visible")
     if found.value == "on":
         return Verdict("pass", "logging_collector = on")
-    # Without a collector csvlog and jsonlog fall back to stderr; syslog does not, and a
-    # container has nobody who listens to it.
+    # Without a collector csvlog and jsonlog fall back to stderr; syslog does not, and nothing
+    # in a container listens to it.
     if set(destination.value.split(",")) & {"stderr", "csvlog", "jsonlog"}:
         return Verdict("not applicable", "stderr goes to the container engine, which rotates it")
     return Verdict(

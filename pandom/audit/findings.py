@@ -34,7 +34,7 @@ _BY_HAND: Final[Mapping[tuple[str, str], str]] = {
     ("store policy", ""): "`make up` runs the storage job, which makes it as declared.",
     ("role", "missing"): _BY_UP,
 }
-# Decided by a person, who names it to this command.
+# The command for what a person must decide.
 HEAL: Final = "pandom audit heal"
 _REMOVED: Final = frozenset({("store user", "extra"), ("store policy", "extra")})
 

@@ -148,7 +148,7 @@ class AccessGraph:
             self.policies.setdefault("table " + name.rpartition(" on ")[2], []).append(policy)
         owner = self.owners.get(f"database {self.observed.database}")
         if owner:
-            # A membership that stands in no catalog.
+            # An implicit membership, which no catalog lists.
             self.edges.append(Edge("pg_database_owner", owner, True, True, False))
 
     @cached_property
@@ -188,7 +188,7 @@ class AccessGraph:
         if self.superuser(login):
             found |= {role: f"SET ROLE {role} (superuser)" for role in self.roles if role != login}
             return found
-        # SET edges from the login itself, whatever lies between.
+        # Follow SET edges from the login.
         chain = [login]
         while chain:
             member = chain.pop(0)

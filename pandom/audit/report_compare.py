@@ -11,7 +11,7 @@ from pandom.audit.report_json import VERSION
 from pandom.audit.report_json import text as json_text
 from pandom.runtime.errors import UsageError
 
-# List of the report, what names an entry, and what of it is compared.
+# Section of the report, the key of an entry, and the fields that are compared.
 _LISTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("findings", "id", ("severity", "expected", "actual")),
     ("accepted", "id", ("actual", "reason", "owner", "expires")),

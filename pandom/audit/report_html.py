@@ -191,7 +191,7 @@ def _finding(one: Finding, more: Mapping[str, str], *, accepted: bool = False) -
 
 
 def _matrix(report: Report, found: AccessGraph) -> Iterable[str]:
-    # PUBLIC first: what it has, everybody has.
+    # PUBLIC first, because everybody has its privileges.
     roles = [PUBLIC, *sorted(name for name in found.roles if not found.superuser(name))]
     drift = {
         (one.object, one.id.rpartition(":")[2])

@@ -71,7 +71,7 @@ def _result(one: Finding) -> dict[str, Any]:
         "ruleId": _rule(one),
         "level": _LEVEL[one.severity],
         "message": {"text": message},
-        # Every finding is a deviation from the declaration; that is the file to look at.
+        # Every finding deviates from the declaration, which is in this file.
         "locations": [
             {
                 "physicalLocation": {"artifactLocation": {"uri": "schema/access.py"}},

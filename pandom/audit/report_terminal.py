@@ -17,7 +17,7 @@ from pandom.runtime.progress import WIDTH
 
 # Lines of SQL that are shown at once.
 _LINES: Final = 12
-# Below a label that is longer the text begins on a line of its own.
+# After a longer label the text begins on its own line.
 _LABEL: Final = 44
 _FIXED: Final = "\N{NO-BREAK SPACE}"
 
@@ -98,7 +98,7 @@ def finding(one: Finding) -> Iterable[str]:
     yield _wrapped("why       ", one.why)
     if one.sql:
         yield from _healing(one.sql)
-    # A command stays on one line, to be typed as it is.
+    # Keep a command on one line, so that it can be copied.
     parts = one.advice.split("`")
     parts[1::2] = (f"`{part.replace(' ', _FIXED)}`" for part in parts[1::2])
     yield _wrapped("next      ", "".join(parts), whole=True).replace(_FIXED, " ")

@@ -105,7 +105,7 @@ def run(
         seen = asked.result()
         kinds = {fact.kind for fact in seen.facts}
         actual |= seen.facts
-        # What was refused is unknown; a store without any bucket or policy was not.
+        # Refused queries are unknown; an empty answer is not.
         expected |= {
             fact: value
             for fact, value in store.expected(objects.bucket).items()

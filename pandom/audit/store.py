@@ -30,7 +30,7 @@ from schema.storage import USERS, buckets, evidence_bucket, policy
 if TYPE_CHECKING:
     from minio import Minio
 
-# Policies that every MinIO server has; they matter only when somebody has one.
+# Built-in policies of MinIO; they matter only when a user has one.
 _BUILT_IN: Final = frozenset(
     {"consoleAdmin", "diagnostics", "readonly", "readwrite", "writeonly", "diagnosticsAdmin"}
 )

@@ -32,13 +32,13 @@ from pandom.runtime.errors import DONE, DRIFT, FAILED, Failure
 
 LOGS: Final[tuple[LiteralString, ...]] = ("audit_logs", "security_logs")
 
-# Rows named in one problem; an edit of a whole month must not fill a screen.
+# At most so many rows are named in one problem.
 _NAMED: Final = 10
 _MARK: Final = 16
 _ID: Final = 8
 _OLDER: Final = "older than its anchor"
 _REWRITTEN: Final = "chain rewritten"
-# Of an archive's lines, handed to the server at once.
+# So many bytes of an archive go to the server at once.
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 # Sealing happens every few minutes; beyond this someone should look.
 _WAITING_S: Final = 3600
@@ -158,8 +158,8 @@ def verify(
     """
     try:
         with connection.cursor(row_factory=dict_row) as cursor:
-            # A month is one of UTC, and the form of a row depends on the encoding; the
-            # sealer fixes the same. Blocks are read through the index, as they were made.
+            # The same settings as the sealer's: months are in UTC, and the binary form of a row
+            # depends on the encoding. Blocks are read through the index, as they were made.
             for setting in (
                 "timezone = 'UTC'",
                 "client_encoding = 'UTF8'",
@@ -192,7 +192,7 @@ def _verify(cursor: psycopg.Cursor[dict[str, Any]], kept: Kept, archive: Archive
         for month in gone:
             blocks_of_month = [block for block in chain if block["month"] == month]
             exports = archive.versions(log, month) if archive else ()
-            # One export that is right is proof, whatever was written over it.
+            # One correct export is proof, even if later versions differ.
             tried: list[list[Problem]] = [
                 list(_archived(cursor, log, blocks_of_month, lines)) for lines in exports
             ]

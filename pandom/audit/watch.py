@@ -26,11 +26,11 @@ from pandom.runtime.errors import DONE, DRIFT, FAILED, PandomError, UsageError
 from pandom.runtime.inputs import setting
 from schema.storage import AUDITOR, EVIDENCE
 
-# What is not clean is looked at again soon: somebody heals it. The more a round costs,
-# the later: the trail of years must not be read without a pause.
+# After drift the next round comes soon, because somebody is repairing it; but at most a
+# twentieth of the time goes into rounds, since a trail of years takes long to read.
 _AGAIN_S: Final = 30
 _SHARE: Final = 20
-# One line: exit code and findings; its age is that of the round.
+# Holds exit code and findings in one line; its age is that of the last round.
 VERDICT: Final = Path(os.environ.get("PANDOM_AUDITOR_VERDICT", "/tmp/auditor-verdict"))  # noqa: S108
 PREFIX: Final = "audit/"
 _WORDS: Final = {DONE: "clean", DRIFT: "drift", FAILED: "could not tell"}

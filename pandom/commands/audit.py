@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 FORMATS: Final = ("terminal", "json", "sarif", "html", "csv", "sql")
 
-# Instead of a file or folder; a file of that name is ./bucket.
+# Stands for the evidence bucket; a file of this name is ./bucket.
 BUCKET: Final = "bucket"
 
 

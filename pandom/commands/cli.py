@@ -22,7 +22,7 @@ from pandom.runtime import failures, surroundings
 from pandom.runtime.errors import DONE, FAILED, INTERRUPTED
 
 _JOBS: Final = ("keys", "cluster", "storage")
-# Modules are no garbage: at Python's own threshold a fifth of each start goes into looking.
+# At Python's default threshold a fifth of start-up goes into collecting garbage.
 _COLLECT_AFTER: Final = 50_000
 
 

@@ -13,11 +13,11 @@ def store_secret(user: User) -> str:
     return user.name.replace("pandom-", "minio-")
 
 
-# What a reader's file holds is the name of a generated secret.
+# By reader: its uid, and the generated secret that each of its files holds.
 READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
     "postgres": (UID_POSTGRES, {"superuser_password": "postgres"}),
     "minio": (UID_MINIO, {"root_user": "minio-root-user", "root_password": "minio-root"}),
-    # Both apply the settings: the one at each `up`, the other at the end of a restore.
+    # The superuser's job and the migrator apply settings: after a restore, and at each `up`.
     "superuser": (
         UID_OPERATIONS,
         {"postgres_password": "postgres", "password_hash_key": "password-hash-key"},

@@ -20,15 +20,15 @@ from pandom.runtime.errors import Failure
 from pandom.runtime.paths import ROOT
 from schema import access
 
-# What of the catalogs is the whole cluster's, and what each database's own.
+# Queries on catalogs of the whole cluster, and on those of each database.
 CATALOGS: Final = ("memberships", "role_settings", "roles")
 _DATABASE: Final = ("default_privileges", "privileges")
 FILES: Final = ("extensions", "large_objects", "auditor", "trail_archive")
 _OTHER_DATABASES: Final = ("postgres", "template1")
-# Several jobs of one server must not edit the same catalog rows at once. The key is taken in
+# Jobs of one server must not edit the same catalog rows at once. The lock is taken in
 # database postgres, to which no other login may connect (docs/adr/0016-locks.md).
 _LOCK_KEY: Final = 0x70616E646F6E
-# A policy's DDL locks its table: give way to whoever works in it.
+# DDL of a policy locks its table: give way to running transactions.
 _LOCK_TIMEOUT: Final = "-c lock_timeout=4s"
 
 

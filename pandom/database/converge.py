@@ -33,7 +33,7 @@ _NOT_YET: Final = (
 )
 
 _SEEN: Final = ("partitions", "privileges", "privileges_owner")
-# Revoking from a table takes the same from its columns, and a grant option what it gave.
+# One revoke causes others: of columns with their table, of what a grant option granted.
 _ROUNDS: Final = 3
 
 

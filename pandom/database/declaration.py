@@ -23,7 +23,7 @@ from schema.declare import EVENTS, READABLE, Allow, OnTrail, Table, Word
 from schema.models import Base, mappers
 
 _PREPARER: Final = sqlalchemy.create_engine("postgresql+psycopg://").dialect.identifier_preparer
-# What GRANT knows on a table. TRUNCATE asks no policy, and a TRIGGER runs as whoever writes.
+# Not TRUNCATE, which no policy limits, nor TRIGGER, which runs as whoever writes.
 _PRIVILEGES: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "REFERENCES"})
 _OWNERS: Final = frozenset(one.owner for one in access.DEFAULT_PRIVILEGES) - {"pandom_migrator"}
 

@@ -11,7 +11,7 @@ from typing import Any, Final, LiteralString
 
 import psycopg
 
-# Longer than any statement of ours waits on purpose; a lock that is kept longer is kept.
+# Longer than any lock of ours is held on purpose.
 WAIT: Final = "30s"
 HOW_TO_END: Final = "`select pg_terminate_backend(PID)` as the superuser"
 _SHOWN: Final = 5

@@ -25,7 +25,7 @@ ROLE: Final = "pandom_janitor"
 INTERVAL_S: Final = 300
 _AGAIN_S: Final = 10  # after a failed round: what was in its way is often gone soon
 BATCH: Final = 1000
-# How long a session that took all locks keeps everybody out, at most.
+# The longest that a session which took all locks keeps everybody out.
 WATCH_S: Final = 5
 # The container's health check looks at this file's age.
 ALIVE: Final = Path(os.environ.get("PANDOM_JANITOR_ALIVE", "/tmp/janitor-alive"))  # noqa: S108

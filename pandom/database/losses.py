@@ -16,7 +16,7 @@ from psycopg import sql
 from pandom.database.converge import OWNERS
 from pandom.runtime.errors import UsageError
 
-# A statement that PostgreSQL runs in no transaction cannot be tried.
+# The SQLSTATE of statements that run in no transaction and so cannot be tried.
 _NO_TRIAL: Final = "25001"
 _TABLES: Final = """
 select c.oid, n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner)
@@ -68,7 +68,7 @@ def of(connection: psycopg.Connection, action: Callable[[], None]) -> list[str]:
         for oid, (schema, name, owner) in after.items()
         if oid not in before
     }
-    # TRUNCATE deletes nothing that is counted: the table has another file, and fewer rows.
+    # TRUNCATE is not counted as a deletion; it gives the table another file.
     anew = _files(connection, after)
     rewritten = {
         oid: _count(connection, after[oid])

@@ -23,7 +23,7 @@ FOLDER: Final = ROOT / "schema" / "sql"
 # In the order in which objects are created.
 KINDS: Final = ("functions", "row_security", "triggers", "policies", "views")
 MARK: Final = "-- Generated from schema/models.py."
-# Whose rows a policy lets through, where that is not every row.
+# The condition of a role's policy, where it is not `true`.
 _CHECKED: Final = {"pandom_admin": "(select public.current_user_is_admin())"}
 _POLICIES: Final = {
     "pandom_admin": ("administrator", "An active administrator sees every row."),
@@ -39,9 +39,9 @@ _POLICIES: Final = {
     "pandom_trail": ("trail_maintenance", "The trail's own functions write and retire rows."),
 }
 _OWN: Final = ("user_isolation", "A user reaches its own rows only.")
-# A function takes a hundred arguments: so many pairs, or expressions, fit into one call.
+# A function takes a hundred arguments, so one call has at most this many pairs.
 _AT_ONCE: Final = 40
-# What takes so many bytes as it is stored is within the limits however well it is compressed.
+# A value stored in this many bytes is within the limits, however well it compressed.
 _SMALL: Final = 500
 _NARROW: Final = (
     sqlalchemy.Boolean,
@@ -367,7 +367,7 @@ def _joined(changes: list[str]) -> str:
         "concat_ws(',',\n    " + _indent(",\n".join(part), 4) + "\n)" for part in _parts(changes)
     ]
     if len(calls) > 1:
-        # An empty part would leave its comma.
+        # Without nullif an empty part would leave a comma.
         calls = ["concat_ws(',', " + ", ".join(f"nullif({one}, '')" for one in calls) + ")"]
     return _indent(calls[0], 12)
 

@@ -35,7 +35,7 @@ from schema import access
 
 FOLDER: Final = revisions.FOLDER
 MIGRATOR: Final = "pandom_migrator"
-# Alembic's own statements and readers pass it, another runner does not.
+# Blocks other runners, but neither readers nor Alembic's own statements.
 LOCK_MODE: Final = "ShareUpdateExclusiveLock"
 LOCK_WAIT_S: Final = 120.0
 POLL_S: Final = 0.2
@@ -81,7 +81,7 @@ def configuration() -> Config:
     # Alembic reports "Running upgrade …" on loggers that nobody configured: keep it quiet.
     logging.getLogger("alembic").setLevel(logging.ERROR)
     found = Config(FOLDER / "alembic.ini")
-    # Its own way of filling in the folder takes a % in the clone's path for one of its marks.
+    # Alembic's interpolation would take a % in the clone's path for a variable.
     folder = str(FOLDER).replace("%", "%%")
     found.file_config = ConfigParser({"here": folder})
     found.file_config.read(FOLDER / "alembic.ini", encoding="utf-8")
@@ -129,7 +129,7 @@ def session_lock(runner: Runner, waiting: Callable[[str], None] = lambda _: None
 def _make_version_table(connection: psycopg.Connection) -> None:
     """Alembic's table, as Alembic makes it: in an empty database there is nothing else to lock."""
     connection.execute("set role pandom_owner")
-    # Of two runners one is first; what the other is told depends on how far the first got.
+    # Of two runners at once one gets an error that depends on how far the other is.
     if not value(connection, "select to_regclass('public.alembic_version') is not null"):
         with contextlib.suppress(
             psycopg.errors.UniqueViolation,
@@ -154,7 +154,7 @@ def _try_lock(connection: psycopg.Connection) -> bool:
     except psycopg.errors.LockNotAvailable:
         connection.execute("rollback")
         return False
-    # What holds it is an open transaction without a number and without a snapshot.
+    # The open transaction has neither a number nor a snapshot.
     return True
 
 

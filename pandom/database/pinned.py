@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from schema.access import ROLES
 
-# Only what any login may set: a setting of the superuser would refuse the connection.
+# Only settings that any login may set; others would refuse the connection.
 SETTINGS: Final[Mapping[str, str]] = {
     # How values are written.
     "datestyle": "ISO,MDY",
@@ -27,7 +27,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "array_nulls": "on",
     "quote_all_identifiers": "off",
     "search_path": "public",
-    # Who one is, what one sees, what one may change.
+    # Role, visible rows, and what may be changed.
     "role": "none",
     "row_security": "on",
     "default_transaction_read_only": "off",
@@ -42,11 +42,11 @@ SETTINGS: Final[Mapping[str, str]] = {
     "lock_timeout": "60s",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
-    # What is said besides.
+    # Messages.
     "client_min_messages": "warning",
 }
 
-# A file that does not exist is no certificate; without a name libpq takes ~/.postgresql's.
+# Names no file, because libpq's default would be one in ~/.postgresql.
 _NO_FILE: Final = "/nonexistent"
 # What libpq would otherwise take from the home of whoever runs us.
 ISOLATED: Final[Mapping[str, str]] = {
@@ -56,7 +56,7 @@ ISOLATED: Final[Mapping[str, str]] = {
     "sslcrl": _NO_FILE,
     "gssencmode": "disable",
 }
-# What a superuser alone may set holds as the role has it; to ask for it would be refused.
+# Only a superuser may set these in a session; the role's own value holds.
 _OF_SUPERUSER: Final = frozenset({"temp_file_limit"})
 _DECLARED: Final = {
     role.name: {key: text for key, text in role.settings.items() if key not in _OF_SUPERUSER}

@@ -30,7 +30,7 @@ from pandom.runtime.paths import ROOT
 FOLDER: Final = ROOT / "migrations"
 _NAME: Final = re.compile(r"(\d{4})_([a-z0-9]+(?:_[a-z0-9]+)*)\.py")
 _NUMBER: Final = re.compile(r"\d{4}")
-# What a revision says of itself; anything else at its top level is part of its text.
+# Names of a revision's header; anything else at its top level is part of its text.
 _HEADER: Final = frozenset({"revision", "down_revision", "branch_labels", "depends_on"})
 _SHOWN: Final = 12  # characters of a digest, as people compare them
 _COMMENT: Final = (
@@ -107,7 +107,7 @@ def _files(folder: Path, mistakes: list[str]) -> list[tuple[str, Path]]:
         elif path.name != "__pycache__" and not (
             path.name.startswith(".") and path.suffix != ".py"
         ):
-            # Alembic would import any .py; an editor's hidden files trouble nobody.
+            # Alembic would import any .py; an editor's hidden files do no harm.
             mistakes.append(
                 f"versions/{path.name}: expected NNNN_slug.py (0007_add_phone.py); "
                 "rename it, or move it away"
@@ -211,7 +211,7 @@ def _sql(folder: Path, path: Path, number: str, tree: ast.Module, mistakes: list
             ]
 
 
-# What is no statement: comments, texts, names in quotes, bodies in dollars.
+# Not statements: comments, strings, quoted names, dollar-quoted bodies.
 _NO_STATEMENT: Final = re.compile(
     r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(\$\w*\$).*?\1"
     r"|\bbegin\s+atomic\b.*?\bend\b\s*;",
@@ -368,7 +368,7 @@ def read(connection: psycopg.Connection) -> Applied:
         )
     if not rows:
         return Applied()
-    # Whoever may write there may write anything.
+    # The column may hold anything.
     texts = rows[0][1] if isinstance(rows[0][1], dict) else {}
     return Applied(str(rows[0][0]), {key: str(text) for key, text in texts.items()})
 

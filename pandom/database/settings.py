@@ -34,7 +34,7 @@ _OWNERS: Final = {
     RETENTION: "pandom_trail",
     CONTEXT_KEY: "pandom_definer",
 }
-# What an outputs mapping calls them, and the jobs' environment.
+# Their names in the stack's outputs.
 _FLAGS: Final = ("signed_context", "encrypt_password_hash")
 _NUMBERS: Final = ("audit_retention_months", "bcrypt_cost")
 
@@ -70,7 +70,7 @@ def from_environment() -> DatabaseSettings:
         signed_context=_flag("PANDOM_SIGNED_CONTEXT"),
         encrypt_password_hash=_flag("PANDOM_ENCRYPT_PASSWORD_HASH"),
         retention_months=_number("PANDOM_RETENTION_MONTHS"),
-        # Containers of an earlier version do not have it.
+        # Not set in containers of earlier versions.
         bcrypt_cost=_number("PANDOM_BCRYPT_COST") if "PANDOM_BCRYPT_COST" in os.environ else 12,
     )
 
@@ -185,7 +185,7 @@ def apply(
     return changed
 
 
-# A row that somebody deleted; without one the functions that need it fail.
+# Restore a row that somebody deleted: functions fail without it.
 _MAKE: Final[Mapping[str, LiteralString]] = {
     ACCOUNTS: "insert into public.account_settings default values on conflict do nothing",
     RETENTION: "insert into public.trail_retention (log) values ('audit_logs'), ('security_logs') "

@@ -21,7 +21,7 @@ from pandom.runtime.paths import list_stacks
 from pandom.runtime.progress import say
 from toolchain import environment
 
-# What only one reader has: naming them says why the others cannot have them.
+# Why these logins' secrets are not handed out.
 _WITHHELD: Final = {
     "pandom_migrator": "its password is in the migration job only",
     "postgres": "the superuser's password is for the provider and the cluster job only",
@@ -48,7 +48,7 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
             f"Stack {stack.name} was never brought up completely, so it has no outputs yet.\n"
             f"Next: `.venv/bin/pandom up --stack {stack.name}` goes on from where it stopped."
         )
-    # Lost or damaged, nobody could connect.
+    # Without the file nobody could connect.
     certificates.keep(stack.name, found["ca_certificate"])
     return found
 
@@ -81,7 +81,7 @@ def variables(outputs: Mapping[str, Any], role: str | None) -> dict[str, str]:
             outputs["db_sslrootcert"],
         )
     if role in (None, APPLICATION) and outputs.get("encrypt_password_hash"):
-        # Whoever calls the account functions passes it; nothing else needs it.
+        # Callers of the account functions pass it; nobody else needs it.
         values[HASH_KEY] = outputs[HASH_KEY.lower()]
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)

@@ -107,12 +107,12 @@ def _take(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
     if not made:
         raise failed or Failure("Pulumi made no secret, and no error.")
     pulumi.restore(with_secrets(exported, found))
-    # PostgreSQL needs no help: each start gives the superuser the password of its secret.
+    # PostgreSQL sets the superuser's password from its secret at each start.
     volumes = set(engine.volumes())
     if "minio-root" not in found and resource_name(stack.name, "objects") in volumes:
         with step("users and policies of the object store, whose key is gone, made anew"):
             _forget_users(stack.name)
-    # Last: until here a second run finds everything as the first one did.
+    # Last, so that a run that is interrupted before can be repeated.
     for one in engine.containers():
         engine.remove_container(one.id)
     for network in engine.networks():
@@ -157,7 +157,7 @@ def _secrets_there(engine: Engine, stack: str) -> dict[str, str]:
         return {}
     api = engine.client.api
     binds = [f"{resource_name(stack, f'keys-{reader}')}:/keys/{reader}:ro" for reader in wanted]
-    # Made and never started: Docker reads files out of it all the same.
+    # Created but never started: Docker can read its files anyway.
     made = api.create_container(
         BASE_IMAGE, ["true"], host_config=api.create_host_config(binds=binds)
     )

@@ -59,7 +59,7 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
             say(f"  {said}")
         server = engine.container("postgres")
         if server is None and any(recorded.names(ROLE)):
-            # Half of a refresh would be done before the other half fails.
+            # A refresh would fail halfway.
             raise _unseen(stack, engine, recorded, server, operation)
         since, display = datetime.now(UTC), Display(planned=planned)
         pulumi, applied = Pulumi(stack, variables), None

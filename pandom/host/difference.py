@@ -26,7 +26,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from pandom.database.drift.remedies import literal
 from pandom.runtime.errors import UsageError
 
-# What nobody would call a schema of theirs: the text is replaced in what the server prints.
+# A name that no other schema has: it is replaced in what the server prints.
 _MODELS: Final = "pandom_models_as_built"
 _OWNER: Final = "pandom_owner"
 _LATER: Final = (
@@ -38,7 +38,7 @@ NOT_COMPARED: Final = (
     "of columns"
 )
 
-# Members that only drop and add can change, in an order in which none needs a later one.
+# Members that can only be dropped and added, each after those it needs.
 _CONSTRAINTS: Final = """
 select
     case o.contype when 'p' then 1 when 'u' then 2 when 'x' then 3 when 'c' then 4 else 5 end,
@@ -192,7 +192,7 @@ def _table(name: str) -> str:
     return f"public.{_PREPARER.quote(name)}"
 
 
-# Nobody connects by this engine; with named parameters no % of a text is doubled.
+# This engine never connects; named parameters keep % in texts single.
 _DIALECT: Final = sqlalchemy.create_engine("postgresql+psycopg://", paramstyle="named").dialect
 _PREPARER: Final = _DIALECT.identifier_preparer
 
@@ -345,7 +345,7 @@ def _steps(operations: UpgradeOps | DowngradeOps | None) -> Iterator[tuple[str, 
                 opts={"as_sql": True, "output_buffer": text},
             )
             if hasattr(step, "schema"):
-                # The lint step takes an index of public.t for one of another table than t.
+                # The linter takes public.t and t for two tables.
                 step.schema = "public"
             Operations(context).invoke(step)
             name = getattr(step, "table_name", None) or getattr(one, "table_name", "")

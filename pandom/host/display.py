@@ -15,7 +15,7 @@ from pandom.host import events
 from pandom.runtime.naming import PROJECT
 from pandom.runtime.progress import Lines
 
-# What is counted as done, in words; and what a preview would do.
+# Words for counted operations: done, and planned by a preview.
 _DONE: Final = {
     "create": "created",
     "create-replacement": "replaced",
@@ -83,7 +83,7 @@ class Display:
             return
         name = component(event.urn)
         for other in [one for one in self._groups if one != name]:
-            # Half of a replacement is no result yet; its group waits for the other half.
+            # A replacement is done only when both of its halves are.
             if not self._groups[other].running and self._groups[other].done:
                 self._finish(other)
         group = self._groups.get(name)

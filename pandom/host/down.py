@@ -43,7 +43,7 @@ def run(name: str, without_state: bool = False) -> None:
             identity.refuse(name, things, recorded)
             _confirm(stack, "is protected" if _protected(stack, things, recorded) else "")
         if stack.exists() and not without_state:
-            # A killed run leaves containers that hold volumes and that no state knows.
+            # Containers of a killed run hold volumes, and no state knows them.
             repair.remove_unknown(engine, recorded)
             _destroy(stack, Pulumi(stack, variables), engine)
         _leftovers(engine, recorded)

@@ -48,7 +48,7 @@ def connect() -> docker.DockerClient:
         raise DockerSilent(
             f"Docker at {endpoint} cannot be used: {error}\nNothing was touched. {endpoint.choice}"
         ) from error
-    # There is no proxy on the way to a socket; requests looks for one each time.
+    # Keep requests from looking for a proxy for a socket at each call.
     client.api.trust_env = client.api.trust_env and not client.api.base_url.startswith(
         "http+docker"
     )
@@ -281,7 +281,7 @@ class Engine:
         """
         wanted = {"label": LABEL_BUILD, "status": ["created", "exited"]}
         for one in self.client.api.containers(all=True, filters=wanted):
-            # The last step carries the image's own label; somebody's container runs a program.
+            # Only the last step has the image's own label, and it runs no program.
             last = one["Command"].startswith(_NOTHING) and LABEL_STACK not in one["Labels"]
             if not last and one["Labels"][LABEL_BUILD] != "step":
                 continue

@@ -91,7 +91,7 @@ def _began(data: Mapping[str, Any]) -> ResourceStarted:
 def _red(data: Mapping[str, Any]) -> bool:
     """Return whether a job ran and failed, which Pulumi counts as created."""
     code = ((data.get("new") or {}).get("outputs") or {}).get("exitCode")
-    # In a preview it is not known, which is a text.
+    # A preview has a text for "unknown" here.
     return data["op"] != "refresh" and isinstance(code, int) and code != 0
 
 

@@ -92,7 +92,7 @@ def failure(
     if engine is not None:
         failed = _failed(engine, since, text)
         lines = _jobs(engine, since, failed)
-        # A job looks at what only the server knows; the mistake is the user's all the same.
+        # A job may find the user's mistake, too, when only the server knows it.
         if {one.exit_code for one in failed} == {USAGE_ERROR}:
             kind = UsageError
         lines = lines or _ports(engine, stack, text) or _servers(engine)
@@ -164,7 +164,7 @@ def _jobs(engine: Engine, since: datetime, failed: Iterable[Container]) -> list[
     return lines
 
 
-# They only watch: what they say is a consequence, and never hides what stopped the run.
+# They only watch: their failures are consequences, never the cause.
 _WATCHERS: Final = ("janitor", "auditor")
 _SERVERS: Final = ("postgres", "minio")
 _NO_REASON: Final = "Pulumi gave no reason."
@@ -213,7 +213,7 @@ def _errors(said: Sequence[events.Diagnostic]) -> list[str]:
             for line in one.message.splitlines()
             if line.strip() and not _NOISE.match(line)
         ]
-        # What stops one resource often stops forty.
+        # One cause often stops many resources.
         if kept and kept[0] not in known:
             known.add(kept[0])
             lines += [f"{where}: {kept[0]}" if where else kept[0], *kept[1:]]

@@ -44,7 +44,7 @@ def generate(name: str, message: str, empty: bool) -> None:
     and when the database is not at the newest revision.
     """
     slug = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")
-    # It becomes a file's name, a docstring and an SQL comment.
+    # The message becomes a file name, a docstring and an SQL comment.
     if not slug or '"""' in message or "\\" in message or not message.isprintable():
         raise UsageError(f"{message!r}: expected a few words, such as 'add phone number'.")
     there = revisions.every()
@@ -76,7 +76,7 @@ def generate(name: str, message: str, empty: bool) -> None:
     complaints = _formatted(folder)
     with contextlib.redirect_stdout(io.StringIO()):  # Alembic reports there
         script = command.revision(migrate.configuration(), message, rev_id=number)
-    # Alembic keeps letters in the name that the folder's check does not take.
+    # Alembic allows letters in the name that the folder's check refuses.
     written = Path(str(getattr(script, "path", "")))
     revision = written.rename(written.with_name(f"{number}_{slug[:40].strip('_')}.py"))
     text = revision.read_text()

@@ -74,7 +74,7 @@ def foreign(things: Iterable[Thing], state: State) -> list[Thing]:
             continue
         known = one.id in state.ids
         if one.kind == "volume" and known and one.identity is not None:
-            # A volume's id is its name, which another state gives, too.
+            # A volume's id is its name, which another state may use, too.
             resource = volumes.get(one.name)
             recorded = _recorded(resource.inputs, resource.outputs) if resource else set()
             known = one.identity in recorded or not recorded

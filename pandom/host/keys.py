@@ -62,7 +62,7 @@ def run_again(engine: Engine, state: State) -> None:
         engine.start(job)
         engine.wait_end(job, JOB_S)
     except (docker.errors.APIError, requests.RequestException):
-        # Its image, its network or a volume is gone: it is made anew.
+        # Its image, network or a volume is gone: Pulumi makes it anew.
         engine.remove_container(job.id)
 
 

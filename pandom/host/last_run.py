@@ -32,7 +32,7 @@ def inputs(stack: Stack, variables: Mapping[str, str]) -> str:
     for name in sorted(variables):
         if name.startswith(_VARIABLES) and name != MARK:
             found.update(f"{name}={variables[name]}\0".encode(errors="surrogateescape"))
-    # The folder that a tool lies in has its version in its name.
+    # A tool's folder has its version in its name.
     found.update(variables["PATH"].partition(":")[0].encode(errors="surrogateescape"))
     found.update(str((paths.ROOT / ".venv").resolve()).encode(errors="surrogateescape"))
     for path in (*_sources(), stack.file, paths.passphrase_file()):

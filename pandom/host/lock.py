@@ -28,7 +28,7 @@ from pandom.runtime.progress import say
 WAIT_S: Final = 300.0  # a cold `up` of somebody else may build images first
 GRACE_S: Final = 20.0  # for a Pulumi without its pandom to write its state
 
-# In the environment of Pulumi and so of its plugins; names the stack they work on.
+# Set for Pulumi and its plugins; names the stack they work on.
 MARK: Final = "PANDOM_RUN"
 
 

@@ -141,7 +141,7 @@ def of(server: psycopg.Connection, tables: str) -> Objects:
         before = _state(server)
         order = _apply(server, declared)
         after = _state(server)
-        # Functions last: the others call them.
+        # Functions last, because the others call them.
         gone = sorted(
             before.keys() - declared.keys() - opt_in, key=lambda one: (_is_code(one), one)
         )
@@ -262,7 +262,7 @@ def _is_code(name: str) -> bool:
 def _previous(found: Object, frozen: str | None, *, again: bool) -> str:
     """Return the previous text: as it was frozen, or as the server prints it."""
     text = frozen or f"set local role {found.owner};\n\n{found.text}\n{found.comment}\n"
-    # A function that comes back is granted nothing; its triggers need it at once.
+    # A recreated function has no grants, and its triggers need them at once.
     return f"{text}\n{found.grants}\n" if again and found.grants else text
 
 

@@ -18,7 +18,7 @@ from pandom.runtime import paths
 from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import PROJECT
 
-# Below the range from which the kernel gives ports to clients (32768 and up).
+# Below the kernel's ephemeral ports (32768 and up).
 _RESERVED: Final = range(20000, 30000)
 _KEYS: Final = ("postgresPort", "minioPort")
 

@@ -27,8 +27,8 @@ from pandom.runtime.progress import say
 SHORT_S: Final = 60.0  # for commands that only read or write the state
 LONG_S: Final = 1500.0  # for operations; a cold one builds three images
 STOP_S: Final = 45.0  # for Pulumi to finish what is in progress after an interrupt
-# Free space for the state: to begin with, and to end in order. On a full disk Pulumi tries
-# for ever, and leaves half a state.
+# Free space needed to begin, and to end cleanly. On a full disk Pulumi retries forever and
+# leaves half a state.
 BEGIN_MB: Final = 16
 END_MB: Final = 4
 
@@ -76,7 +76,7 @@ class Pulumi:
 
     def environment(self) -> dict[str, str]:
         """Return Pulumi's environment; call it after the Docker engine has been chosen."""
-        # Either would be preferred over the file, or change what is printed.
+        # These would override the passphrase file or change the output.
         unwanted = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK")
         return {
             **{name: value for name, value in os.environ.items() if name not in unwanted},
@@ -205,8 +205,8 @@ class _Run:
         self._closed: events.Summary | None = None
 
     def follow(self, limit_s: float) -> Mapping[str, int]:
-        # A thread reads, so that a Pulumi that says nothing cannot outlast the limit,
-        # and so that its pipe is drained to the end whatever happens here.
+        # A thread reads, so that a silent Pulumi cannot outlast the limit and its pipe is
+        # always drained.
         assert self._child.stdout is not None  # noqa: S101 - for mypy
         threading.Thread(target=self._read, args=(self._child.stdout,), daemon=True).start()
         try:

@@ -32,7 +32,7 @@ from pandom.runtime.progress import say, step
 
 # What must be there before the server can be asked anything.
 SERVERS = ("postgres", "minio")
-# The parts whose volumes hold what nothing can make again.
+# Parts whose volumes hold data that cannot be recreated.
 DATA = {"data": "the database", "objects": "the object store"}
 _FOUNDATION = (*SERVERS, "keys")
 _ANY_FOUNDATION = (
@@ -59,7 +59,7 @@ def lost_for_good(engine: Engine, state: State) -> list[str]:
     """Return the volumes with people's data that the state knows and Docker has no longer."""
     known = {one.name for one in state.of_type(VOLUME) if one.label.get(LABEL_PART) in DATA}
     if state.completed and (stack := state.label(LABEL_STACK)):
-        # A refresh after the loss takes them out of the state.
+        # A refresh after the loss removes them from the state.
         known |= {resource_name(stack, part) for part in DATA}
     return sorted(one for one in known if not engine.has_volume(one))
 
@@ -152,7 +152,7 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
         # What the jobs made was in it.
         findings.replace += state.jobs
     else:
-        # To the provider a job that was killed is made and done.
+        # The provider counts a killed job as created.
         findings.replace += failed_jobs(containers.values(), state)
     if off or dropped:
         findings.targets = [
@@ -162,7 +162,7 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
             or (one.type == CONTAINER and one.label.get(LABEL_PART) in _FOUNDATION)
         ]
     if dropped:
-        # A refresh took what was gone out of the state, so there is no URN to name.
+        # A refresh removed what was gone from the state, so there is no URN to name.
         findings.targets += _ANY_FOUNDATION
     return findings
 

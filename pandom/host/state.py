@@ -67,11 +67,11 @@ class State:
             if not one.get("delete")
         ]
         provider = ((deployment or {}).get("deployment") or {}).get("secrets_providers") or {}
-        # What makes the key of its secrets from the passphrase.
+        # The salt with which the passphrase encrypts the state's secrets.
         self.salt: str | None = (provider.get("state") or {}).get("salt")
-        # Whatever waits to be deleted is known to the state too.
+        # Includes resources that wait to be deleted.
         self.ids = {str(one.get("id", "")) for one in raw}
-        # What a killed run had begun to make: it may be there, and its labels are ours.
+        # Resources that a killed run had begun to make; they may exist.
         self.begun: list[Mapping[str, Any]] = [
             (one.get("resource") or {}).get("inputs") or {}
             for one in ((deployment or {}).get("deployment") or {}).get("pending_operations") or ()
@@ -111,7 +111,7 @@ class State:
             yield from (one.label for one in self.of_type(kind))
         for inputs in self.begun:
             yield {one["label"]: str(one["value"]) for one in inputs.get("labels") or ()}
-        # A refresh after a loss leaves nothing else that says it.
+        # After a loss and a refresh only the outputs have it.
         for one in self.of_type(STACK):
             yield {f"pandom.{key}": str(value) for key, value in one.outputs.items()}
 

@@ -36,7 +36,7 @@ from toolchain import environment
 # Read by stacks/program.py, which is not imported here: it would import Pulumi's SDK.
 _SECRET_MARK: Final = "4dabf18193072939515e22adb298388d"  # noqa: S105 - Pulumi's marker of a secret
 
-# Read back by the provider as a number of milliseconds; it fails on anything else.
+# The provider reads these as milliseconds and fails on anything else.
 _UNREADABLE: Final = """
 select r.rolname, split_part(c.setting, '=', 1)
 from pg_catalog.pg_roles as r
@@ -68,7 +68,7 @@ def clear(value: Any) -> Any:
     return value
 
 
-# What only a superuser may set, and what its statements need besides.
+# Settings for the superuser's own sessions, which other roles may not make.
 _MORE: Final = (
     "-c session_replication_role=origin -c session_preload_libraries= "
     "-c local_preload_libraries= -c event_triggers=off -c search_path= -c lock_timeout=4s"
@@ -353,7 +353,7 @@ def remove_from_store(
     )
     root = administrator(store.endpoint, Account(MINIO_ROOT_USER, secret))
     failed = {}
-    # A policy that somebody has cannot be removed: users first.
+    # Users first, because a policy in use cannot be removed.
     for one in sorted(found, key=lambda one: one.kind == "store policy"):
         try:
             if one.kind == "store user":

@@ -42,7 +42,7 @@ _THERE_AGAIN: Final = (
     "It was taken back and is there again: somebody else changes it, or what is declared does not "
     "agree with its own recording; `make record` shows whether schema/catalog.json is behind."
 )
-# By which of the jobs these are mended, where they are declared at all.
+# Kinds that the storage job repairs.
 STORE: Final = ("bucket", "store user", "store policy")
 
 
@@ -134,7 +134,7 @@ class Verdict:
             parts = [
                 f"{len(self.findings)} findings of the audit" if self.findings else "",
                 f"{len(self.problems)} of its trail" if self.problems else "",
-                # Its words are those of the findings, where we have some.
+                # Findings, if there are any, say the same in more detail.
                 *(one.detail for one in self.watched if not (self.findings or self.problems)),
             ]
             return (

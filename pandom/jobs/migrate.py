@@ -60,7 +60,7 @@ def run(checkout: str | None = None) -> None:
                     email,
                     password,
                     hash_key,
-                    # An ephemeral stack is thrown away; 200 ms at each start are not.
+                    # Saves 200 ms at each start of a stack that is thrown away.
                     cost=4 if ephemeral else settings.bcrypt_cost,
                     restoring=runner.target.database in restoring.marked(connection),
                 )

@@ -45,7 +45,7 @@ def printed(log: str) -> Printed | None:
     found = _PEM.findall(log)
     if not found:
         return None
-    # A job that was started again has written below what it wrote before.
+    # A restarted job appends to its log: the last block counts.
     return Printed(found[-1] + "\n", dict(_LINE.findall(log)))
 
 
@@ -79,7 +79,7 @@ def served(port: int) -> bytes:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    # PostgreSQL 17 takes TLS from the first byte on from whoever names its protocol.
+    # PostgreSQL 17 accepts direct TLS from clients that name its protocol.
     context.set_alpn_protocols(["postgresql", "http/1.1"])
     with (
         socket.create_connection(("127.0.0.1", port), CONNECT_S) as plain,

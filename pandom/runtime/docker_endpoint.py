@@ -26,7 +26,7 @@ from pandom.runtime.errors import Failure, UsageError
 
 SOCKET: Final = "unix:///var/run/docker.sock"
 _ANSWER_S: Final = 5.0
-# What the resolved engine replaces in the environment.
+# Variables that the resolved engine replaces.
 _VARIABLES: Final = (
     "DOCKER_HOST",
     "DOCKER_CONTEXT",
@@ -37,7 +37,7 @@ _VARIABLES: Final = (
 _CERTIFICATES: Final = ("ca.pem", "cert.pem", "key.pem")
 _PORTS: Final = {False: 2375, True: 2376}
 _DEFAULT: Final = "the default"
-# A container's files that the engine mounts lie in a folder of the container's name.
+# The engine mounts files from a folder named after the container.
 _CONTAINER: Final = re.compile(r"containers/([0-9a-f]{64})/")
 _CHOOSE: Final = "Next: `docker context use default` (or unset {}) for the engine of this machine."
 
@@ -80,7 +80,7 @@ class Endpoint:
         found = {"DOCKER_HOST": self.address}
         if self.certificates:
             found["DOCKER_CERT_PATH"] = str(self.certificates)
-            # Docker's command line takes TLS without verifying from another variable.
+            # Docker's command line has another variable for TLS without verification.
             found["DOCKER_TLS_VERIFY" if self.verify else "DOCKER_TLS"] = "1"
         return found
 
@@ -299,7 +299,7 @@ def _own_containers() -> Iterator[str]:
     """Yield the identities that the mounts of this process name, if it runs in a container."""
     with contextlib.suppress(OSError):
         text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-        # Beside our own there may be others: an engine of ours mounts those of its containers.
+        # Mounts of other containers may be visible, too, if an engine runs here.
         own = [line for line in text.splitlines() if line.split()[4] == "/etc/hostname"]
         yield from dict.fromkeys(_CONTAINER.findall("\n".join(own)))
 

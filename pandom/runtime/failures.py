@@ -15,7 +15,7 @@ from pandom.runtime import paths
 from pandom.runtime.errors import FAILED, USAGE_ERROR, PandomError
 
 _AGAIN: Final = "this command, run again, goes on from here."
-# What the user of this machine decides: not a failure, a place to change.
+# Errors of places that the user can change.
 _PLACES: Final = {
     errno.EACCES: "may not be used by this user",
     errno.EPERM: "may not be changed by this user",
@@ -26,8 +26,8 @@ _PLACES: Final = {
     errno.ELOOP: "is a link that leads back to itself",
 }
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-# Classes of PostgreSQL's error codes that say something of the server, not of our SQL:
-# connection, resources, limits, operator intervention, system, and what somebody changed.
+# Classes of SQLSTATE about the server and not about our SQL: connection, resources, limits,
+# operator intervention, system, changed privileges.
 _SERVER: Final = ("08", "25006", "28", "42501", "53", "54", "55", "57", "58", "XX")
 
 
@@ -68,14 +68,14 @@ def _library(error: BaseException) -> str:
         return name
     if name not in ("requests", "urllib3"):
         return ""
-    # Both libraries below speak HTTP through the same one.
+    # The libraries of Docker and MinIO use the same HTTP library.
     frames = traceback.walk_tb(error.__traceback__)
     through = {str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame, _ in frames}
     return "minio" if "minio" in through else "docker"
 
 
 def _root(error: BaseException) -> str:
-    # What requests says of a socket that is gone is three exceptions in one tuple.
+    # requests wraps a socket's error in several exceptions.
     while error.__context__ is not None:
         error = error.__context__
     return str(error).strip("() ") or type(error).__name__

@@ -13,13 +13,13 @@ from collections.abc import MutableMapping
 from types import FrameType
 from typing import Final, NoReturn
 
-# libpq's: each of them changes where a connection goes, as whom, or how a session answers.
+# libpq's variables change where a connection goes, as whom, and how a session answers.
 _LIBPQ: Final = "PG"
-# Of these, what says how a session answers; never given back.
+# Those that change how a session answers; they are not given back.
 _SESSION: Final = frozenset(
     {"PGOPTIONS", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGCLIENTENCODING", "PGAPPNAME"}
 )
-# Python's own: another library path, warnings as errors, another encoding, no assertions.
+# Python's variables: library path, warnings as errors, encoding, assertions.
 _PYTHON: Final = "PYTHON"
 _HARMLESS: Final = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"})
 _UMASK: Final = 0o022

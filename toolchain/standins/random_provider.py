@@ -79,7 +79,7 @@ class RandomPassword(ResourceType):
         return Made(identifier, _sealed({**old, **state}))
 
     def delete(self, identifier: str, state: Values) -> None:
-        """Return the state as it is: the password is in no other place."""
+        """Do nothing: the password is in no other place."""
 
 
 def _settings(state: Values) -> Values:

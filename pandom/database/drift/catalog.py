@@ -23,11 +23,11 @@ from pandom.database.catalog_query import names, query
 from pandom.database.drift.facts import Fact, Facts
 from pandom.runtime.errors import Failure, UsageError
 
-# Not part of every audit: asked only when the login may.
+# Asked only if the login has the rights.
 _RIGHTS: Final = "rights"
 _SETTINGS: Final = "settings"
 _CONNECTION_RULES: Final = "connection_rules"
-# Where a setting comes from that holds for the whole server.
+# Sources of settings that hold for the whole server.
 _OF_SERVER: Final = ("default", "configuration file", "command line", "environment variable")
 _SETTING_ROWS: Final = "setting_rows"
 _SPECIAL: Final = frozenset(
@@ -76,7 +76,7 @@ def connect(dsn: str) -> psycopg.Connection:
         ) from None
     try:
         session = pinned.session(str(given.get("user") or os.environ.get("PGUSER", "")))
-        # Of two values of a setting the later one counts.
+        # The later of two values of a setting wins.
         session["options"] = f"{given.get('options', '')} {session['options']}".lstrip()
         connection = psycopg.connect(dsn, application_name="pandom audit", **session)
     except psycopg.OperationalError as error:
@@ -109,7 +109,7 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
     asked = tuple(name for name in (_CONNECTION_RULES, _SETTING_ROWS) if rights[name])
     names = _kinds() + asked
     with ThreadPoolExecutor() as beside:
-        # A connection of its own, which takes a third as long as the catalogs.
+        # On its own connection; it takes a third as long as the catalogs.
         under_pins = beside.submit(_under_pins, connection.info)
         with connection.pipeline():
             every = connection.execute(_union(names), {"owners": list(owners)})

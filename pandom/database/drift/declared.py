@@ -13,7 +13,7 @@ from pandom.database.drift.facts import PUBLIC, Fact, Facts, ident, listed, qual
 from pandom.database.settings import DatabaseSettings
 from schema import access
 
-# The role that initdb makes; everything else that only it may do hangs on it.
+# The role that initdb makes.
 _SUPERUSER: Final = {
     "superuser": "true",
     "login": "true",
@@ -140,7 +140,7 @@ def _memberships(roles: frozenset[str]) -> Facts:
 
 def _recorded(known: Facts, partitions: Mapping[str, str], roles: frozenset[str]) -> Facts:
     """Return the recorded facts, once for each partition that exists."""
-    # A policy for a role that does not exist here belongs to a setting that is off.
+    # Policies for roles of settings that are off.
     off = {
         fact.object
         for fact, value in known.items()

@@ -72,7 +72,7 @@ def _with(one: Difference, folded: Mapping[str, list[Difference]]) -> Difference
 
 
 def _single(expected: Facts, actual: Facts) -> Iterable[Difference]:
-    # Of thousands of facts a few differ: only their groups are put together and sorted.
+    # Few of thousands of facts differ: only their groups are collected and sorted.
     differ = {
         _group(fact)
         for fact in expected.keys() | actual.keys()
@@ -96,7 +96,7 @@ def _single(expected: Facts, actual: Facts) -> Iterable[Difference]:
             same = {key for key in wanted if wanted[key] == found.get(key)}
             wanted = {key: value for key, value in wanted.items() if key not in same}
             found = {key: value for key, value in found.items() if key not in same}
-        # What is owned by one role or another has one owner: the detail says nothing.
+        # An owner's detail repeats its kind.
         yield Difference(kind, name, "" if detail == kind else detail, status, wanted, found)
 
 

@@ -21,7 +21,7 @@ class Fact(NamedTuple):
 
 Facts = dict[Fact, str]
 
-# Words for what stands in the catalogs as a grantee of number 0.
+# The grantee with oid 0.
 PUBLIC = "PUBLIC"
 
 
@@ -36,8 +36,8 @@ def listed(members: frozenset[str] | set[str]) -> str:
 
 
 _PLAIN: Final = re.compile(r"[a-z_][a-z0-9_]*")
-# Every word of PostgreSQL 17 that it quotes where it is a name (pg_get_keywords, all but
-# the unreserved): names are compared in the form in which the server writes them.
+# Keywords of PostgreSQL 17 that it quotes as names (pg_get_keywords, all but the unreserved):
+# names are compared as the server prints them.
 _WORDS: Final = """
     all analyse analyze and any array as asc asymmetric authorization between bigint binary
     bit boolean both case cast char character check coalesce collate collation column

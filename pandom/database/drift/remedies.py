@@ -39,7 +39,7 @@ def rank(one: Difference) -> tuple[int, int, int, str]:
     """Sort differences into the order in which their SQL must run."""
     kind = ORDER.get(one.kind, len(ORDER))
     if one.kind == "role" and one.status == "extra":
-        # Last: `drop owned` takes policies and grants with it that other statements name.
+        # Last, because `drop owned` also drops policies and grants that other statements name.
         kind = len(ORDER) + 1
     drop = next(
         (place for place, word in enumerate(_DROPPED, 1) if one.object.startswith(word + " ")), 50
@@ -118,7 +118,7 @@ def sql(one: Difference, expected: Facts) -> str | None:
     if not own:
         return None
     if one.status != "extra":
-        # What an extra object brought along goes with it; the others need everything.
+        # Consequences of an extra object are dropped with it.
         for child in sorted(one.because, key=rank):
             if text := sql(child, expected):
                 own.append(text)
@@ -331,7 +331,7 @@ def _policy(one: Difference, expected: Facts) -> Iterable[str]:
     roles = ", ".join(_grantee(role) for role in sorted(words(whole["to"])))
     using = f" using ({whole['using']})" if whole["using"] else ""
     check = f" with check ({whole['with check']})" if whole["with check"] else ""
-    # An expression cannot be altered away, and neither can what a policy is for.
+    # ALTER POLICY removes no expression and changes no command.
     lost = [key for key in ("using", "with check") if one.actual.get(key) and not whole[key]]
     if one.status == "different" and not (lost or one.expected.keys() & {"as", "for"}):
         yield f"alter policy {one.object} to {roles}{using}{check};"
@@ -428,7 +428,7 @@ def _privilege(one: Difference, expected: Facts) -> Iterable[str]:
         if text.endswith("*"):
             options.add(privilege)
     for grantor, privileges in sorted(foreign.items()):
-        # Only the grantor takes its own grant back, superuser or not.
+        # Only the grantor can revoke its grant, superuser or not.
         yield f"set role {ident(grantor)};"
         yield _statement("revoke", privileges, name, role)
         yield "reset role;"

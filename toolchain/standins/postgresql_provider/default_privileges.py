@@ -82,7 +82,7 @@ class DefaultPrivileges(ResourceType):
         return made
 
     def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:
-        """Compare as for any other resource."""
+        """Grant again, as for a new entry."""
         return self.create(state, log)
 
     def read(self, identifier: str, state: Values) -> Made | None:
