@@ -1,7 +1,6 @@
-"""The object store: which bucket names are allowed, and how to make and check its state.
+"""The object store: names, clients, and how to make and read its state.
 
-Only calls that old and new MinIO servers share are used. The ``minio`` client is
-imported when a connection is made: settings need only the name rule.
+Only calls that old and new MinIO servers share; ``minio`` is imported when connecting.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pandom.runtime.errors import Failure
-from schema.storage import USERS, Bucket, User, buckets, policy
+from schema.storage import USERS, BucketSpec, User, buckets, policy
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -82,10 +81,7 @@ class Account:
 
 
 def _pool(endpoint: Endpoint) -> Any:
-    """Make a pool of connections that check the certificate and never wait for long.
-
-    No retries: callers poll, and a retried refusal would only hide its reason.
-    """
+    """Make a pool of connections that check the certificate, with time-outs and no retries."""
     from urllib3 import PoolManager, Retry, Timeout
 
     return PoolManager(
@@ -123,10 +119,7 @@ def administrator(endpoint: Endpoint, root: Account) -> MinioAdmin:
 
 
 def reachable(endpoint: Endpoint) -> bool:
-    """Return whether the store can be written to now; False while it cannot be reached.
-
-    Raises Failure at once if the certificate is refused: waiting would not help.
-    """
+    """Return whether the store can be written to now; raises Failure if TLS is refused."""
     from urllib3.exceptions import HTTPError, SSLError
 
     try:
@@ -144,17 +137,16 @@ def reachable(endpoint: Endpoint) -> bool:
 
 
 def make_buckets(s3: Minio, media: str) -> None:
-    """Make every declared bucket; nothing happens to what is in one.
+    """Make every declared bucket, without touching content.
 
-    Raises Failure for one that exists without the lock it needs: a server gives a
-    bucket its lock when it is made, or never.
+    Raises Failure for one without its lock, which a bucket gets at its creation or never.
     """
     with ThreadPoolExecutor() as together:
         pairs = buckets(media).items()
         list(together.map(lambda pair: _make_bucket(s3, *pair), pairs))
 
 
-def _make_bucket(s3: Minio, name: str, bucket: Bucket) -> None:
+def _make_bucket(s3: Minio, name: str, bucket: BucketSpec) -> None:
     from minio.commonconfig import COMPLIANCE, ENABLED
     from minio.error import S3Error
     from minio.objectlockconfig import DAYS, ObjectLockConfig
@@ -185,7 +177,7 @@ def _make_bucket(s3: Minio, name: str, bucket: Bucket) -> None:
     s3.set_object_lock_config(bucket_name=name, config=config)
 
 
-def expected_lock(bucket: Bucket) -> str:
+def expected_lock(bucket: BucketSpec) -> str:
     """Return the lock of a declared bucket in the words of ``bucket_lock``."""
     return f"COMPLIANCE, {bucket.locked_days} days" if bucket.locked_days else NO_LOCK
 
@@ -225,10 +217,9 @@ def bucket_policy(s3: Minio, bucket: str) -> dict[str, Any] | None:
 
 
 def make_users(endpoint: Endpoint, root: Account, media: str, secrets: Mapping[str, str]) -> None:
-    """Make every declared user with exactly its policy and the given secret.
+    """Make every declared user with its policy and secret; another secret is a rotation.
 
-    Repeating it is harmless; with another secret it is a rotation. Raises Failure,
-    before anything is asked, for a secret that is too short.
+    Raises Failure, before anything is asked, for a secret that is too short.
     """
     for user in USERS:
         if (length := len(secrets[user.name])) < MIN_SECRET_LENGTH:
@@ -253,8 +244,7 @@ def _make_user(
 ) -> None:
     """Make one user, whom the server lists as ``entry``.
 
-    Some servers let every user make further keys for itself, which only it can list
-    and which would outlive a rotation: they are deleted.
+    Further keys that a user made for itself would outlive a rotation: they are deleted.
     """
     admin = administrator(endpoint, root)
     account = Account(user.name, secret)

@@ -1,16 +1,9 @@
 """Who may do what: roles, memberships, and privileges on all but tables.
 
-Who may do what with a table stands in its model (``schema/models.py``); ``object_grants``
-and ``row_security_exceptions`` read it from there. Three readers, none of which adds a
-fact of its own:
-
-* ``stacks/access.py`` creates roles, memberships, database and schema grants and
-  default privileges through pulumi-postgresql;
-* the migration job converges table, column, sequence, function and type
-  privileges in the transaction that changes the schema;
-* the audit compares all of it with the catalogs.
-
-Whatever is not declared here is not granted. PUBLIC has nothing.
+Privileges on tables are in their models; ``object_grants`` and ``row_security_exceptions`` read
+them. What is not declared is not granted, and PUBLIC has nothing. Readers: ``stacks/access.py``
+makes roles, memberships, database and schema grants by pulumi-postgresql; the migration job brings
+privileges on objects in line; the audit compares.
 """
 
 from __future__ import annotations
@@ -34,8 +27,7 @@ ObjectKind = Literal["database", "schema", "table", "sequence", "function", "typ
 class Role:
     """A role of the cluster.
 
-    ``settings`` are what ``ALTER ROLE … SET`` fixes. ``opt_in`` names the setting
-    of ``pandom/config/settings.py`` without which the role does not exist.
+    ``settings`` are set by ALTER ROLE. ``opt_in`` is the setting without which it does not exist.
     """
 
     name: str
@@ -52,8 +44,7 @@ class Role:
 class Membership:
     """``member`` belongs to ``group``.
 
-    PostgreSQL fixes INHERIT when the membership is granted, from the member's
-    attribute, so both are written down and the audit compares both.
+    PostgreSQL fixes INHERIT when it is granted, so it is declared here, and the audit compares it.
     """
 
     group: str
@@ -67,8 +58,7 @@ class Membership:
 class Grant:
     """Privileges of ``role`` on one object; with ``columns``, on these only.
 
-    ``name`` is schema-qualified for tables, sequences, types and functions;
-    functions carry their argument types: ``public.f(uuid, text)``.
+    ``name`` is schema-qualified; functions have their argument types: ``public.f(uuid, text)``.
     """
 
     kind: ObjectKind
@@ -82,9 +72,8 @@ class Grant:
 class DefaultPrivilege:
     """What objects that ``owner`` makes later grant to ``role``, in every schema.
 
-    An empty set takes away what PostgreSQL would give PUBLIC. It is declared
-    without a schema on purpose: a per-schema REVOKE can only take back a
-    per-schema GRANT and silently does nothing else.
+    An empty set revokes PostgreSQL's default for PUBLIC. Not per schema: a per-schema REVOKE can
+    only revoke a per-schema GRANT.
     """
 
     owner: str
@@ -208,9 +197,8 @@ class OpenRows:
 def row_security_exceptions() -> tuple[OpenRows, ...]:
     """Return the tables declared without row security, for each login that reads them.
 
-    Everything else that a login under row security may reach has row security enabled and
-    forced, and a policy that names the role; a view is security_invoker. Converging the
-    privileges is refused otherwise, and control 4.7 of the audit fails.
+    Everything else needs row security, forced, and a policy that names the role, or is a view with
+    security_invoker; otherwise migrations are refused and control 4.7 fails.
     """
     limited = {role.name for role in ROLES if role.login and not role.bypass_rls}
     return tuple(
@@ -229,8 +217,7 @@ _NOTHING: Final[frozenset[str]] = frozenset()
 
 
 def database_grants(database: str = DATABASE) -> tuple[Grant, ...]:
-    """Return privileges on a database of ours. Not cloned from a template, so every
-    database made later needs them before it is handed out."""
+    """Return the privileges on a database of ours, which a template does not pass on."""
     logins = [role.name for role in ROLES if role.login]
     return (
         Grant("database", database, PUBLIC, _NOTHING),
@@ -395,10 +382,9 @@ EXTENSIONS: Final[tuple[str, ...]] = ("plpgsql", "pgcrypto", "pgaudit")
 def object_grants(
     partitions: tuple[str, ...] = (), opt_in: frozenset[str] = frozenset()
 ) -> tuple[Grant, ...]:
-    """Return every privilege on the objects of schema public, owners' own excepted.
+    """Return every privilege on objects of schema public, owners' own excepted.
 
-    ``partitions`` are the trail's partitions that exist, schema-qualified; roles
-    of settings that are off appear in no grant.
+    ``partitions`` are the trail's, schema-qualified; roles of settings that are off are left out.
     """
     known = {role.name for role in roles(opt_in)}
     return (

@@ -1,7 +1,6 @@
-"""How large a value may be: what the CHECKs of schema/models.py say, and nothing else.
+"""How large a value may be: the numbers of CHECKs in schema/models.py.
 
-Functions that shorten instead of refusing (the trail's) use the same numbers in
-``schema/sql``; a test compares. Rates are settings: columns of account_settings.
+Functions of the trail, which shorten values, repeat them; a test compares. Rates are settings.
 """
 
 from __future__ import annotations

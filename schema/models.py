@@ -1,14 +1,11 @@
-"""The tables as SQLAlchemy models: what applications use as an ORM, and what the
-tests compare with the migrated database.
+"""The tables as SQLAlchemy models, for applications and for migrations.
 
-Tables, columns, constraints and indexes are declared here, and what ``schema/declare.py``
-makes of a table: privileges, policies, triggers. Functions and views are declared in
-``schema/sql``; roles in ``schema/access.py``. The tables of the account functions (outbox,
-attempts, keys) are declared too, so that the comparison covers them, but no login except
-the dump's reads them.
+Tables, columns, constraints, indexes, and what ``schema/declare.py`` makes of a table: privileges,
+policies, triggers. Functions and views are declared in ``schema/sql``, roles in
+``schema/access.py``. No login but the dump's reads the account functions' own tables.
 
-Hashes and tokens are deferred: ``pandom_app`` may not read these columns, and a
-plain ``select(User)`` must not ask for them.
+Hashes and tokens are deferred: ``pandom_app`` may not read them, and a plain ``select(User)`` must
+not ask for them.
 """
 
 from __future__ import annotations

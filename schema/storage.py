@@ -24,7 +24,7 @@ LONGEST_NAME: Final = 63 - len(EVIDENCE_SUFFIX)
 
 
 @dataclass(frozen=True)
-class Bucket:
+class BucketSpec:
     """A bucket: who may read it without signing in, whether it keeps versions, and for
     how many days every version is locked; 0 is no lock. A lock cannot be had later."""
 
@@ -137,11 +137,11 @@ def evidence_bucket(media: str) -> str:
     return media + EVIDENCE_SUFFIX
 
 
-def buckets(media: str) -> dict[str, Bucket]:
+def buckets(media: str) -> dict[str, BucketSpec]:
     """Return every bucket by its name."""
     return {
-        media: Bucket(public=False, versioned=True, locked_days=0),
-        evidence_bucket(media): Bucket(public=False, versioned=True, locked_days=LOCK_DAYS),
+        media: BucketSpec(public=False, versioned=True, locked_days=0),
+        evidence_bucket(media): BucketSpec(public=False, versioned=True, locked_days=LOCK_DAYS),
     }
 
 

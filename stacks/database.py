@@ -44,7 +44,7 @@ class Database(pulumi.ComponentResource):
                 args.image,
                 args.network,
                 {"data": self.data.name, **keys.volumes},
-                labels={"pandom.keys": keys.job.then("written")},
+                labels={"pandom.keys": keys.job.after_success("written")},
             ),
             pulumi.ResourceOptions(parent=self),
         )

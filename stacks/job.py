@@ -21,7 +21,7 @@ class Job(pulumi.ComponentResource):
     The provider calls a job that failed a success and finds nothing to do on the
     next ``up``. So its exit code is checked here, each time the program runs: it
     stays red until the job is replaced. What must come after takes an input
-    through ``then``; ``depends_on`` alone would not wait for the verdict.
+    through ``after_success``; ``depends_on`` alone would not wait for the verdict.
     """
 
     container: docker.Container
@@ -49,7 +49,7 @@ class Job(pulumi.ComponentResource):
         )
         self.register_outputs({"succeeded": self.succeeded})
 
-    def then(self, value: T) -> pulumi.Input[T]:
+    def after_success(self, value: T) -> pulumi.Input[T]:
         """``value``, once the job has succeeded. A preview shows it at once, so
         that the plan is readable before anything runs."""
         if pulumi.runtime.is_dry_run():

@@ -42,7 +42,10 @@ class Migration(pulumi.ComponentResource):
                 args.image,
                 args.network,
                 args.keys.volumes,
-                labels={LABEL_HEAD: head(), "pandom.after": args.cluster.job.then("cluster")},
+                labels={
+                    LABEL_HEAD: head(),
+                    "pandom.after": args.cluster.job.after_success("cluster"),
+                },
             ),
             pulumi.ResourceOptions(parent=self),
         )

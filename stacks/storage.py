@@ -46,7 +46,7 @@ class Storage(pulumi.ComponentResource):
                 args.server_image,
                 args.network,
                 {"objects": objects.name, **keys.volumes},
-                labels={"pandom.keys": keys.job.then("written")},
+                labels={"pandom.keys": keys.job.after_success("written")},
             ),
             pulumi.ResourceOptions(parent=self),
         )

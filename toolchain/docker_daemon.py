@@ -72,7 +72,7 @@ def provide(step: Step) -> None:
     found = pins.version(version or "")
     if found is None or found < pins.DOCKER:
         raise ToolMissing(
-            f"Docker engine {pins.spell(pins.DOCKER)} or newer is needed; {version} answers."
+            f"Docker engine {pins.format_version(pins.DOCKER)} or newer is needed, found {version}."
         )
     docker_endpoint.check(docker_endpoint.use())
     state = "started now" if step.worked else "running"

@@ -30,7 +30,7 @@ def compiler() -> Compiler | None:
     variables = {"GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off", "CGO_ENABLED": "0"}
     if found < pins.GO:
         # Debian's Go does not download toolchains by default.
-        variables["GOTOOLCHAIN"] = f"go{pins.spell(pins.GO)}"
+        variables["GOTOOLCHAIN"] = f"go{pins.format_version(pins.GO)}"
     return Compiler(path, variables)
 
 

@@ -47,8 +47,9 @@ def missing() -> list[tuple[str, str | None]]:
         package = golang.debian_package()
         found.append(
             (
-                f"Go {pins.spell(pins.GO)}, or {pins.spell(pins.GO_FETCHING)} which fetches it,"
-                f" for {purpose}: not on PATH"
+                f"Go {pins.format_version(pins.GO)}, or "
+                f"{pins.format_version(pins.GO_FETCHING)}, which fetches it, for {purpose}: "
+                "not on PATH"
                 + ("" if package else ", and this Debian's is older: https://go.dev/dl"),
                 package,
             )

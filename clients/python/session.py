@@ -1,16 +1,15 @@
-"""Transactions of an application: its pool, its user, and what may be tried again.
+"""Transactions of an application: its pool, its user, and retries.
 
-What an application imports beside ``schema.models``. It reads the variables that
-``pandom env`` prints and needs nothing else of this project::
+Import it beside ``schema.models``. It reads the variables that ``pandom env`` prints and needs
+nothing else of this project::
 
     with Database() as database:
         profile = database.run(lambda session: …, token=token)
 
-Every transaction is opened for somebody, because without a context row security
-shows nothing. The context ends with the transaction, and the next one of the same
-work opens it again. Nothing of a transaction stays on its connection: what ends it
-clears the session in the same message, so that this holds behind a transaction
-pooler, too, which may give the server's session to another client at once.
+Every transaction is opened for a user, because without a context row security shows no rows. The
+context ends with the transaction; the next one of the same work opens it again. The statement that
+ends a transaction also clears the session, so that nothing stays on the connection, even behind a
+transaction pooler, which may hand the server's session to another client at once.
 """
 
 from __future__ import annotations
@@ -62,8 +61,10 @@ _MAY_END: Final = frozenset({b"COMMIT", b"ROLLBACK", b"SET", b"RESET"})
 
 
 class NotSignedIn(Exception):
-    """There is nobody to work for: no token, an unknown or expired one, an inactive user,
-    or a user without a token where contexts are signed. Nothing was done."""
+    """No user to work for: no valid token, an inactive user, or contexts must be signed.
+
+    Nothing was done.
+    """
 
 
 class NotAdministrator(Exception):
@@ -71,15 +72,14 @@ class NotAdministrator(Exception):
 
 
 class OutcomeUnknown(Exception):
-    """The connection broke while committing: the work is done or not, nobody can tell.
-
-    Never tried again by itself; look at the data first.
-    """
+    """The connection broke while committing: the work may be done or not. It is never retried."""
 
 
 class ContextLost(Exception):
-    """SQL ended the transaction, took its context away, or began to work outside of any:
-    what follows would be nobody's and see no rows. Use commit() and rollback() instead."""
+    """SQL ended the transaction, cleared its context, or began work outside of a transaction.
+
+    What follows would have no user and see no rows. Use commit() and rollback() instead.
+    """
 
 
 class OtherProcess(Exception):
@@ -89,11 +89,9 @@ class OtherProcess(Exception):
 class Whose(TypedDict, total=False):
     """For whom a transaction is opened.
 
-    ``token`` is the session token that sign_in() returned and works everywhere;
-    ``user`` alone is enough only where contexts are unsigned. With neither there is
-    no context, which is right for sign_in() and register(). ``admin`` enters
-    pandom_admin, whose policies ask whether the user is an administrator.
-    ``client_ip`` and ``user_agent`` are what the trail notes.
+    ``token`` is the session token from sign_in(); ``user`` alone is enough only where contexts are
+    unsigned. With neither there is no context, as for sign_in() and register(). ``admin`` enters
+    pandom_admin, whose policies check the user. ``client_ip`` and ``user_agent`` go into the trail.
     """
 
     token: str
@@ -206,10 +204,9 @@ class ServerCursor(_Watched, psycopg.ServerCursor[TupleRow]):
 
 
 class Connection(psycopg.Connection[TupleRow]):
-    """A connection that knows for whom it works and goes back clean.
+    """psycopg's connection, with a context for each transaction.
 
-    psycopg's own, but for three things: each transaction is opened in the context; the
-    end of a transaction clears the session; a forked process leaves it alone.
+    The end of a transaction clears the session, and a forked process cannot use the connection.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -242,10 +239,7 @@ class Connection(psycopg.Connection[TupleRow]):
                 self._opening = False
 
     def after_statement(self, cursor: Any) -> None:
-        """Refuse SQL that ended the transaction or its context: more may have followed in it.
-
-        One string may hold several statements; each one's answer counts.
-        """
+        """Refuse SQL that ended the transaction or its context, for each statement of a string."""
         if self._context is None or not self._context.somebody or self.autocommit:
             return
         status = self.info.transaction_status
@@ -290,8 +284,8 @@ class Connection(psycopg.Connection[TupleRow]):
     def _exec_command(self, command: Any, *rest: Any, **named: Any) -> Generator[Any, Any, Any]:
         """Send psycopg's BEGIN, COMMIT or ROLLBACK; the last two also clear the session.
 
-        Should psycopg send them another way one day, hand_back() clears it, with one
-        more message and not behind a pooler.
+        If psycopg ever sends them another way, hand_back() clears it with one more message, though
+        not behind a pooler.
         """
         if command not in (b"COMMIT", b"ROLLBACK"):
             return (yield from super()._exec_command(command, *rest, **named))
@@ -339,10 +333,10 @@ class Connection(psycopg.Connection[TupleRow]):
             self._used = False
 
     def close(self) -> None:
-        """Close it, or give it back to its pool; a forked process may do neither.
+        """Close it or return it to its pool; does nothing in a forked process.
 
-        In a ``with`` block of the pool's it is closed for good: given back before the block
-        ends, it would be another borrower's, and the block would end that one's work.
+        In a ``with`` block of the pool it is closed for good: returned early, it could be another
+        borrower's before the block ends.
         """
         if self._process != os.getpid():
             return
@@ -412,11 +406,9 @@ class Pool(psycopg_pool.ConnectionPool[Connection]):
 class Database:
     """The application's login: one pool, one transaction for each piece of work.
 
-    ``log_statements`` is for development; parameters are never shown, neither in the
-    log nor in errors, because tokens and passwords are among them.
-    ``prepare_threshold`` is psycopg's: after how many uses a statement is prepared.
-    Only for direct connections: behind a transaction pooler prepared statements give
-    one client the answers to another's.
+    ``log_statements`` is for development; parameters, which may be secrets, are never shown.
+    ``prepare_threshold`` is psycopg's, for direct connections only: behind a transaction pooler
+    prepared statements would give one client another's answers.
     """
 
     def __init__(
@@ -469,14 +461,12 @@ class Database:
 
     @contextmanager
     def transaction(self, **whose: Unpack[Whose]) -> Iterator[Session]:
-        """One transaction: committed at the end, rolled back by an exception.
+        """Open a transaction: committed at the end, rolled back by an exception.
 
-        commit() and rollback() of the session may be called before; what follows is
-        another transaction in the same context, and NotSignedIn if it has ended since.
-        The session is of no use after the block or its close().
-
-        Raises: NotSignedIn, NotAdministrator, ContextLost, OutcomeUnknown, OtherProcess,
-        and SQLAlchemy's errors.
+        After commit() or rollback() of the session another one begins in the same context;
+        NotSignedIn if that has ended. The session cannot be used after the block. Raises
+        NotSignedIn, NotAdministrator, ContextLost, OutcomeUnknown, OtherProcess, and SQLAlchemy's
+        errors.
         """
         context = _Context(whose)
         session = Session(self.engine, expire_on_commit=False, close_resets_only=False)
@@ -517,11 +507,10 @@ class Database:
         attempts: int = ATTEMPTS,
         **whose: Unpack[Whose],
     ) -> Result:
-        """``work`` in a transaction of its own, again when that is safe and may help.
+        """Run ``work`` in a transaction, and again when that is safe and may help.
 
-        That is: a serialization failure, a deadlock, and a connection that broke before
-        COMMIT was sent. ``work`` may run several times, so what it does outside of the
-        database must bear that. ``whose`` is passed to ``transaction``.
+        It is after a serialization failure, a deadlock, and a connection that broke before COMMIT
+        was sent. ``work`` may run several times, which its side effects must allow.
         """
         for attempt in range(1, attempts + 1):
             try:
@@ -540,11 +529,10 @@ class Database:
 def pool(
     environment: Mapping[str, str] = os.environ, *, prepare_threshold: int | None = None
 ) -> Pool:
-    """Return the source document's pool: 20 connections, 5 s to connect or to wait for a free one,
-    closed after 30 s without work.
+    """Return the source document's pool: 20 connections, 5 s to connect or wait, 30 s idle.
 
-    The first connection is made when it is needed; the rest as well. libpq's own
-    variables do not count: a pooler refuses some, and PGHOSTADDR is another server.
+    Connections are made when they are needed. libpq's variables are ignored: a pooler refuses some,
+    and PGHOSTADDR names another server.
     """
 
     def wanted(name: str) -> str:

@@ -1,7 +1,7 @@
-"""Heads of the trail's chain, kept where whoever owns the database cannot change them.
+"""Heads of the trail's chain, kept out of reach of whoever owns the database.
 
-A file of the auditor's, one JSON line a head, only ever appended to; and objects in the
-bucket for evidence, one a head, of which no version can be deleted while it is locked.
+In a file of the auditor, one JSON line a head, or in the evidence bucket, one object a head, of
+which no version can be deleted while it is locked.
 """
 
 from __future__ import annotations

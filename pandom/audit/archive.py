@@ -1,7 +1,4 @@
-"""Exported months of the trail: JSON lines as read_partition() gives them, one file a month.
-
-``audit_logs_y2026m11.jsonl``, in a folder or in the bucket for evidence.
-"""
+"""Exported months of the trail, one file of JSON lines a month (``audit_logs_y2026m11.jsonl``)."""
 
 from __future__ import annotations
 

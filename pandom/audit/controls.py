@@ -1,8 +1,8 @@
 """The CIS PostgreSQL 17 recommendations that can be decided from a connection.
 
-Numbers are the benchmark's, words are ours. What a container or this bundle settles
-otherwise is "not applicable", with the reason; what the login may not see is unknown.
-Checks of files, users and packages of the image run from the host (tests/infra).
+Numbers are the benchmark's, words are ours. What the container settles is "not applicable", with
+the reason; what the login may not see is unknown. tests/infra checks files, users and packages of
+the image.
 """
 
 from __future__ import annotations

@@ -43,10 +43,9 @@ _REMOVED: Final = frozenset({("store user", "extra"), ("store policy", "extra")}
 class Finding:
     """Something an auditor should look at.
 
-    ``detail`` is the grantee, member or setting of the object that it is about.
-    ``expected`` and ``actual`` are texts for people; "" means nothing. ``sql`` heals
-    it when a superuser runs it; ``advice`` says who does: `up`, for what is ``safe``, or a
-    person, who also does what no SQL can.
+    ``detail`` is the grantee, member or setting of the object. ``expected`` and ``actual`` are
+    texts; "" means nothing. ``sql`` corrects it when a superuser runs it; ``advice`` says who does:
+    `up` for what is ``safe``, else a person.
     """
 
     id: str
@@ -102,7 +101,7 @@ def _finding(one: Difference, expected: Facts) -> Finding:
     place = remedies.declared_in(one)
     sql = None if place else remedies.sql(one, expected)
     severity, why = _weight(one)
-    also = [f"{child.kind} {child.object}".strip() for child in one.because]
+    also = [f"{child.kind} {child.object}".strip() for child in one.consequences]
     actual = _text(one, one.actual)
     if one.status == "extra" and also:
         actual += f" (with {len(also)} more that follow from it)"

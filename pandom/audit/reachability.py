@@ -1,9 +1,8 @@
-"""Who can do what, by whatever path: inherited, by SET ROLE, by granting itself, as owner.
+"""Who can do what, by any path: inherited, by SET ROLE, by granting itself, as owner.
 
-A grant says what a role may do; a membership says who may be the role. Only both
-together answer an auditor's question. PostgreSQL's rules since 16: INHERIT uses a
-group's privileges at once, SET lets the session become it (along SET edges only),
-ADMIN lets it grant the group to itself, an owner may grant itself the rest.
+PostgreSQL's rules since 16: INHERIT uses a group's privileges at once, SET lets the session become
+it (along SET edges only), ADMIN lets it grant the group to itself, and an owner may grant itself
+the rest.
 """
 
 from __future__ import annotations
@@ -73,10 +72,10 @@ class AccessPath:
 
 @dataclass(frozen=True)
 class Answer:
-    """Who can: directly, and inside functions whose body decides.
+    """Who can: directly, and by functions whose body decides.
 
-    ``functions`` name the table in their body, ``other_functions`` only could reach it with
-    their owner's rights. ``elsewhere`` says where the values stand, too.
+    ``functions`` name the table in their body; ``other_functions`` could reach it with their
+    owner's rights. ``elsewhere`` names other places with the values.
     """
 
     privilege: str
@@ -220,8 +219,8 @@ def who_can(
 ) -> Answer:
     """Return every login that has ``privilege`` on ``target``, by every role that it can be.
 
-    ``naming`` gives the functions whose body has all of some words; without it all count.
-    Raises UsageError for an unknown privilege or object, with the nearest names.
+    ``naming`` returns the functions whose body has all of some words; without it all count. Raises
+    UsageError for an unknown privilege or object, with the nearest names.
     """
     verb = privilege.lower()
     if verb not in _VERBS:

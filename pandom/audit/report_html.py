@@ -1,8 +1,7 @@
-"""The audit as one page that needs nothing else: for reading, printing and keeping.
+"""The audit as one self-contained page.
 
-The matrix shows for each object and role which privileges it has, as letters in fixed
-places: filled where granted, outlined where reached by a membership or as owner,
-dotted where on some columns only. Letters carry the meaning, colour repeats it.
+The matrix shows the privileges of each role on each object as letters in fixed places: filled where
+granted, outlined where reached by membership or ownership, dotted where on some columns only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The audit as JSON: for machines; docs/audit.md documents the schema.
-
-Keys and lists have a stable order, so that two reports can be compared as text.
-"""
+"""The audit as JSON, in a stable order; docs/audit.md documents the schema."""
 
 from __future__ import annotations
 

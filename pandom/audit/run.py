@@ -13,7 +13,7 @@ from pandom.audit import accepted, controls, store
 from pandom.audit.accepted import Acceptance
 from pandom.audit.controls import Result
 from pandom.audit.findings import Finding, findings
-from pandom.audit.store import Store
+from pandom.audit.store import StoreClient
 from pandom.database.drift import catalog, declared, recorded
 from pandom.database.drift.catalog import Observed
 from pandom.database.drift.differences import differences
@@ -76,16 +76,15 @@ def run(
     acceptances: tuple[Acceptance, ...] | None = None,
     today: date | None = None,
     known: Facts | None = None,
-    objects: Store | None = None,
+    objects: StoreClient | None = None,
     containers: Callable[[], tuple[Facts, Facts]] | None = None,
     settings: DatabaseSettings | None = None,
 ) -> Report:
     """Audit the connection's database.
 
-    ``today`` decides which acceptances still hold; ``known`` is another recording than
-    schema/catalog.json; ``objects`` brings the object store into the scope, and
-    ``containers``, which reads declared and actual, those of the host. All three are
-    read at the same time. ``settings`` are the stack's that live in rows.
+    ``today`` decides which acceptances are valid; ``known`` replaces schema/catalog.json;
+    ``objects`` adds the object store, ``containers`` those of the host (declared and actual).
+    ``settings`` are the stack's that live in rows.
     """
     scope = ["database"]
     with ThreadPoolExecutor() as beside:

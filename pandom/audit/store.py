@@ -1,8 +1,7 @@
 """The object store as facts: buckets, users, policies, and what schema/storage.py declares.
 
-Asked as pandom-auditor, who may read users and rules; what an account may not see is
-unknown. Nothing here is healed by SQL: `make up` runs the storage job, which converges
-and asks the same questions as root.
+Asked as pandom-auditor; what an account may not see is unknown. `make up` corrects it by the
+storage job, which asks the same questions as root.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _BUILT_IN: Final = frozenset(
 
 
 @dataclass(frozen=True)
-class Store:
+class StoreClient:
     """Where the object store is, who asks, and the media bucket's name."""
 
     endpoint: Endpoint
@@ -78,7 +77,7 @@ def expected(media: str) -> Facts:
     return facts
 
 
-def read(store: Store) -> Seen:
+def read(store: StoreClient) -> Seen:
     """Return what the store says now. Raises Failure when it cannot be reached."""
     from urllib3.exceptions import HTTPError
 
@@ -104,7 +103,7 @@ def _ask(seen: Seen, what: str, question: Callable[[], Facts]) -> None:
         seen.unknown.append(f"{what}: {reason}")
 
 
-def _buckets(store: Store) -> Facts:
+def _buckets(store: StoreClient) -> Facts:
     s3 = store.s3
     found: Facts = {}
     for entry in s3.list_buckets():
@@ -118,7 +117,7 @@ def _buckets(store: Store) -> Facts:
     return found
 
 
-def _users(store: Store) -> Facts:
+def _users(store: StoreClient) -> Facts:
     found: Facts = {}
     for name, entry in users(administrator(store.endpoint, store.account)).items():
         found[Fact("store user", name, "policy")] = str(entry.get("policyName") or "none")
@@ -126,7 +125,7 @@ def _users(store: Store) -> Facts:
     return found
 
 
-def _policies(store: Store) -> Facts:
+def _policies(store: StoreClient) -> Facts:
     documents: Mapping[str, Any] = json.loads(
         administrator(store.endpoint, store.account).policy_list()
     )

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from psycopg.conninfo import make_conninfo
 
-from pandom.audit.store import Store
+from pandom.audit.store import StoreClient
 from pandom.database import pinned
 from pandom.database import settings as row_settings
 from pandom.database.connect import CONNECT_TIMEOUT_S, target_from_environment
@@ -24,7 +24,7 @@ from schema.storage import User
 LOGIN: Final = "pandom_auditor"
 
 
-def _no_store(_user: User) -> Store:
+def _no_store(_user: User) -> StoreClient:
     raise UsageError(
         "The object store needs --stack: a DSN does not say where it is and who may ask."
     )
@@ -32,15 +32,14 @@ def _no_store(_user: User) -> Store:
 
 @dataclass(frozen=True)
 class AuditTarget:
-    """A database, what is switched on there, and the object store as one of its users.
+    """A database, its opt-in settings, and the object store as one of its users.
 
-    ``store`` raises UsageError where there is none beside the database; ``settings`` are
-    unknown where no stack is.
+    ``store`` raises UsageError, and ``settings`` is None, where there is no stack.
     """
 
     dsn: str
     opt_in: frozenset[str] = frozenset()
-    store: Callable[[User], Store] = _no_store
+    store: Callable[[User], StoreClient] = _no_store
     outputs: Mapping[str, Any] | None = None
     settings: DatabaseSettings | None = None
 
@@ -63,12 +62,12 @@ def of_container() -> AuditTarget:
         connect_timeout=CONNECT_TIMEOUT_S,
     )
 
-    def store(user: User) -> Store:
+    def store(user: User) -> StoreClient:
         endpoint = Endpoint(
             setting("PANDOM_MINIO_HOST"), int(setting("PANDOM_MINIO_PORT")), secret_file("ca.crt")
         )
         account = Account(user.name, secret(user.secret_file))
-        return Store(endpoint, account, setting("PANDOM_BUCKET"))
+        return StoreClient(endpoint, account, setting("PANDOM_BUCKET"))
 
     return AuditTarget(
         dsn, opt_in_from_environment(), store, settings=row_settings.from_environment()
@@ -91,7 +90,7 @@ def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset())
         connect_timeout=CONNECT_TIMEOUT_S,
     )
 
-    def store(user: User) -> Store:
+    def store(user: User) -> StoreClient:
         return store_of(outputs, user)
 
     return AuditTarget(
@@ -103,7 +102,7 @@ def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset())
     )
 
 
-def store_of(outputs: Mapping[str, Any], user: User) -> Store:
+def store_of(outputs: Mapping[str, Any], user: User) -> StoreClient:
     """Return the object store of a stack of this host, as one of the users that keep evidence."""
     secrets = outputs.get("store_secrets") or {}
     if user.name not in secrets:
@@ -111,7 +110,7 @@ def store_of(outputs: Mapping[str, Any], user: User) -> Store:
             f"This stack's object store has no user {user.name} yet: it was brought up by an "
             "earlier version.\nNext: `make up`"
         )
-    return Store(
+    return StoreClient(
         Endpoint(
             outputs["minio_endpoint"], int(outputs["minio_port"]), Path(outputs["db_sslrootcert"])
         ),

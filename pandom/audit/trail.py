@@ -1,15 +1,11 @@
-"""Was the trail touched? The hash chain of audit_logs and security_logs, verified.
+"""Verifies the hash chain of audit_logs and security_logs.
 
-``seal_trail()`` in the database chains blocks of rows; this reads rows and blocks as
-pandom_auditor, in one snapshot, and computes everything again. A chain alone cannot
-show that somebody with all rights wrote all of it anew, or put back an old backup:
-for that its head is kept elsewhere (``anchors``), and compared.
-
-After a restore of an older backup the heads kept meanwhile are in no chain any more, for
-good. Whoever answers for it accepts exactly those (schema/accepted.toml).
-
-What is not sealed yet is not proven: rows of the last minutes, or more when a
-transaction stays open; the report says how many and for how long.
+``seal_trail()`` chains blocks of rows in the database; this reads rows and blocks as pandom_auditor
+in one snapshot and computes everything again. A chain alone does not show that somebody with all
+rights rewrote all of it, or restored an old backup: so its heads are kept elsewhere (``anchors``)
+and compared. After a restore of an older backup, the heads kept since are in no chain for good;
+whoever answers for it accepts them (schema/accepted.toml). Rows of the last minutes are not sealed,
+and so not proven, yet; the report counts them.
 """
 
 from __future__ import annotations
@@ -46,7 +42,7 @@ _WAITING_S: Final = 3600
 
 @dataclass(frozen=True)
 class Problem:
-    """Evidence that the trail is not what was sealed. ``kind`` is a stable word.
+    """Evidence that the trail was tampered with. ``kind`` is a stable word.
 
     ``about`` is what stays the same while the chain grows, where the text does not.
     """
@@ -269,10 +265,10 @@ def _links(log: str, chain: Iterable[Mapping[str, Any]]) -> Iterable[Problem]:
 def _gone(
     cursor: psycopg.Cursor[dict[str, Any]], log: LiteralString, chain: Iterable[Mapping[str, Any]]
 ) -> dict[date, bool]:
-    """Sealed months without a partition; True where the trail itself says that it was dropped.
+    """Return sealed months without a partition; True if the trail says that one was dropped.
 
-    Rows of a month without a partition of its own stand in the default partition, so
-    a month is gone only if none of its rows is there.
+    Rows of a month without a partition are in the default one, so a month is gone only if it has no
+    row there.
     """
     months = _ask(cursor, "trail_months", log)
     present = {date(m["year"], m["month"], 1) for m in months if m["state"] == "present"}
@@ -430,10 +426,7 @@ def _tampered(kept: Kept) -> Iterable[Problem]:
 def _against(
     log: str, chain: Sequence[Mapping[str, Any]], anchors: Iterable[Anchor]
 ) -> Iterable[Problem]:
-    """Compare the chain with heads that are kept out of the database's reach.
-
-    One problem, however many heads: an hourly anchor makes hundreds of them.
-    """
+    """Compare the chain with heads kept elsewhere; report lost ones as one problem."""
     hashes = {block["number"]: block["hash"] for block in chain}
     lost = sorted(
         {one.place: one for one in anchors if hashes.get(one.number) != one.hash}.values(),

@@ -1,9 +1,8 @@
 """`pandom audit watch`: the scheduled drift check, a container of the stack.
 
-Each round audits access, the object store and the trail as the auditor, keeps report and
-anchors in the bucket for evidence, and says the verdict: in one line of the log that
-names the findings, and in a file that the container's health check reads. Drift makes
-the container unhealthy, and so does everything that could not be told.
+Each round audits access, object store and trail as the auditor, stores report and anchors in the
+evidence bucket, and prints the verdict. Its health check reads the verdict from a file: drift, and
+whatever could not be checked, make the container unhealthy.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Round:
         return f"{_WORDS[self.code]}{names}"
 
 
-def look(place: AuditTarget) -> Round:
+def audit_round(place: AuditTarget) -> Round:
     """Run one round; keep nothing but new anchors.
 
     Raises PandomError when database or object store cannot be reached.
@@ -76,7 +75,7 @@ def look(place: AuditTarget) -> Round:
     return Round(code, names, text)
 
 
-def keep(place: AuditTarget, report: str, now: datetime) -> None:
+def store_report(place: AuditTarget, report: str, now: datetime) -> None:
     """Write a report under its time and as the latest; both stay as long as the lock."""
     writer, body = place.store(EVIDENCE), report.encode()
     for name in (f"{now:%Y-%m-%dT%H-%M-%SZ}", "latest"):
@@ -89,14 +88,14 @@ def keep(place: AuditTarget, report: str, now: datetime) -> None:
         )
 
 
-def once(place: AuditTarget, before: Round | None, *, due: bool) -> Round:
+def run_once(place: AuditTarget, before: Round | None, *, due: bool) -> Round:
     """Run one round; store its report when one is due or the verdict has changed."""
     try:
-        found = look(place)
+        found = audit_round(place)
         if found.report and (
             due or before is None or (found.code, found.names) != (before.code, before.names)
         ):
-            keep(place, found.report, datetime.now(UTC))
+            store_report(place, found.report, datetime.now(UTC))
     except Exception as error:  # noqa: BLE001 - one that ends would be silent, not unhealthy
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not isinstance(error, PandomError):
@@ -117,7 +116,7 @@ def run(place: AuditTarget, pause: Callable[[float], None] = time.sleep) -> None
     while True:
         started = time.monotonic()
         due = started - kept >= interval
-        found = once(place, before, due=due)
+        found = run_once(place, before, due=due)
         if due:
             kept = started
         if before is None or due or str(found) != str(before):

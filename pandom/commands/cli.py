@@ -1,8 +1,7 @@
 """The ``pandom`` command: parses, calls, and turns errors into messages and exit codes.
 
-The same file runs on the host and in the jobs' image, so every sub-command
-imports what it needs when it runs. The host's commands (Pulumi, Docker) are in
-``pandom.commands.host``, which the image does not have.
+Sub-commands import what they need when they run: the same file runs on the host and in the jobs'
+image, which does not have ``pandom.commands.host``.
 """
 
 from __future__ import annotations
@@ -72,10 +71,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code; the only place that knows exit codes.
+    """Run one command and return the exit code.
 
-    A mistake in the program itself is no message for people: its traceback goes
-    into a file that the message names.
+    The traceback of an unexpected error goes into a file that the message names.
     """
     gc.set_threshold(_COLLECT_AFTER)
     surroundings.interrupt_by(signal.SIGTERM, signal.SIGHUP)

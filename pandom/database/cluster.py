@@ -1,8 +1,7 @@
 """What only a superuser can do, idempotently: the cluster job's work.
 
-pulumi-postgresql makes the roles; it cannot comment on them, set most of their
-settings, fix the options of a membership, or touch extensions and system
-catalogs. Everything here comes from schema/access.py or schema/sql/cluster.
+pulumi-postgresql makes the roles; it cannot comment on them, set most of their settings, fix the
+options of a membership, or touch extensions and system catalogs.
 """
 
 from __future__ import annotations
@@ -33,12 +32,10 @@ _LOCK_TIMEOUT: Final = "-c lock_timeout=4s"
 
 
 def apply_roles(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
-    """Attributes, settings, memberships and comments of the roles, as declared.
+    """Bring attributes, settings, memberships and comments of the roles in line.
 
-    Heals what a role may do to itself (settings) and what drifted; passwords
-    are the provider's. One transaction, serialised by a lock on the cluster. A role may
-    change its own settings, too, and hold them as long as its transaction is open.
-    Raises: Failure that names who holds what is needed, after a bounded wait.
+    Passwords are the provider's. One transaction, under a lock on the cluster. Raises Failure that
+    names who holds a lock that is needed, after a bounded wait.
     """
     with connection.transaction():
         _lock(connection)
@@ -76,11 +73,10 @@ def _lock(connection: psycopg.Connection) -> None:
 
 
 def release_roles(server: Target, password: str, opt_in: frozenset[str]) -> list[str]:
-    """Take back what roles of settings that are off may do in other databases.
+    """Revoke in other databases what roles of settings that are off may do.
 
-    The provider drops such a role at the end of `up`, and PostgreSQL refuses that while a
-    restored database, or one that was kept aside, grants it anything. In ours the
-    migration job takes it back. Returns the databases where there may have been something.
+    The provider drops such a role at the end of `up`, which PostgreSQL refuses while any database
+    grants it anything. In the stack's own the migration job revokes it. Returns the databases.
     """
     with connect(server.on("postgres"), access.SUPERUSER, password) as connection:
         rows = connection.execute(
@@ -122,11 +118,10 @@ def apply_grants(
     opt_in: frozenset[str],
     connecting: Collection[str] | None = None,
 ) -> None:
-    """Database, schema and default privileges of the database that it is connected to.
+    """Bring database, schema and default privileges of the connection's database in line.
 
-    The provider does this for the stack's own database; every other one (a clone for
-    a test, a restored copy) gets them here, because none of them is cloned. With
-    ``connecting`` only these logins may connect: the database is not ready for the others.
+    The provider does this for the stack's own; clones for tests and restored copies get them here.
+    With ``connecting`` only these logins may connect.
     """
     name = value(connection, "select current_database()")
     expected = declared.database(name, opt_in, connecting)

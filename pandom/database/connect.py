@@ -1,8 +1,7 @@
-"""Connections of the jobs: where the server is, whose secret, always TLS.
+"""Connections of the jobs, always with TLS.
 
-Settings come from the environment (PANDOM_DB_*), secrets from files of the job's
-volume, so that neither a command line nor `docker inspect` shows one. Error
-messages name host, port, database and role, never a password.
+Settings come from the environment (PANDOM_DB_*), secrets from files of the job's volume, so that
+neither a command line nor `docker inspect` shows one.
 """
 
 from __future__ import annotations
@@ -106,9 +105,9 @@ def connect(
 
 @contextmanager
 def granting(connection: psycopg.Connection) -> Iterator[None]:
-    """Raise Failure when a GRANT or REVOKE in the block did nothing or not all of it.
+    """Raise Failure when a GRANT or REVOKE in the block had no or not its full effect.
 
-    PostgreSQL only warns of that: the grantor had no grant option.
+    PostgreSQL only warns when the grantor has no grant option.
     """
     said: list[str] = []
 
@@ -129,10 +128,9 @@ def granting(connection: psycopg.Connection) -> Iterator[None]:
 
 
 def wait(target: Target, role: str, password: str, limit_s: float = 60.0) -> None:
-    """Wait until the server takes a connection.
+    """Wait until the server accepts a connection; a wrong password or certificate fails at once.
 
-    Only "not yet" is waited for: a wrong password or certificate fails at once.
-    Raises: Failure after ``limit_s`` seconds, with the last reason.
+    Raises Failure after ``limit_s`` seconds, with the last reason.
     """
     deadline = time.monotonic() + limit_s
     while True:

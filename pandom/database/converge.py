@@ -1,8 +1,7 @@
-"""Makes the privileges on objects what schema/access.py declares.
+"""Brings the privileges on objects in line with the declaration.
 
-Runs in the transaction that changes the schema, so that no object is ever seen
-with other privileges. What is not declared is revoked, PUBLIC's implicit
-privileges and grant options included. Idempotent: a second run finds nothing.
+Runs in the transaction that changes the schema, so that no object is ever seen with other
+privileges. What is not declared is revoked, PUBLIC's implicit privileges included.
 """
 
 from __future__ import annotations
@@ -93,15 +92,12 @@ def converge(
     complete: bool = True,
     guarded: bool = True,
 ) -> int:
-    """Grant what is declared and missing, revokes what is there and not declared.
+    """Grant what is missing and revoke what is not declared; return how much was changed.
 
-    Runs in the caller's transaction, as a role that may become every owner.
-    ``complete=False`` is for a schema on its way to head or back: what is declared
-    and does not exist yet is skipped. With ``guarded`` rows that a login could reach
-    without a policy for it refuse the transaction; without, the schema on its way has
-    no row security yet, and such privileges are withheld until it has. Returns the
-    number of privileges changed.
-    Raises: Failure when a declared object or column does not exist, or rows are open.
+    Runs in the caller's transaction, as a role that may become every owner. ``complete=False``
+    skips declared objects that do not exist at an older revision. If ``guarded``, rows that a login
+    could reach without a policy are refused; otherwise such privileges are withheld until the
+    schema has row security. Raises Failure for missing objects and open rows.
     """
     # With an empty path the server writes every name qualified.
     connection.execute("select pg_catalog.set_config('search_path', '', true)")
@@ -134,10 +130,7 @@ def converge(
 
 
 def open_rows(connection: psycopg.Connection) -> list[tuple[str, str, str]]:
-    """Tables and views of any schema that a login reaches past row security, by no exception.
-
-    Each with the role and what is missing.
-    """
+    """Return relations that a login reaches past row security, with role and what is missing."""
     declared = {(one.name, one.role) for one in access.row_security_exceptions()}
     connection.execute("select pg_catalog.set_config('search_path', '', true)")
     return sorted(
@@ -189,10 +182,10 @@ def _take_back(connection: psycopg.Connection, found: Comparison) -> None:
 def _converge_opt_in(
     connection: psycopg.Connection, opt_in: frozenset[str], *, complete: bool
 ) -> None:
-    """Make or drops the policies of roles that exist only when a setting is on.
+    """Make or drop the policies of roles that exist only when a setting is on.
 
-    Nothing is touched that is right already: a policy's DDL locks its table. At an older
-    revision a policy whose columns or functions are still to come is left out.
+    Correct ones are not touched, because DDL of a policy locks its table. At an older revision a
+    policy whose columns or functions do not exist yet is skipped.
     """
     tables: dict[str, str] = dict(
         connection.execute(

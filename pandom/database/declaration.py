@@ -1,7 +1,4 @@
-"""What the models declare wrongly, found before anything runs: a line each, with its place.
-
-`pandom up`, `pandom migrate generate`, `pandom docs` and a unit test ask.
-"""
+"""Checks the models' declarations before anything runs: a line for each mistake."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Runs the frozen SQL text of a revision (migrations/sql/NNNN/NAME.sql).
+"""Runs the frozen SQL of a revision (migrations/sql/NNNN/NAME.sql).
 
-A revision must not read schema/sql: that text moves on, and history would change
-with it. Each file says by SET LOCAL ROLE who owns what it makes.
+A revision must not read schema/sql, which changes. SET LOCAL ROLE in each file says who owns what
+it makes.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ def run(revision: str, *names: str) -> None:
 
 
 def build_index(revision: str, name: str, index: str) -> None:
-    """Run a file with one CREATE INDEX CONCURRENTLY of a table of pandom_owner.
+    """Run a file with one CREATE INDEX CONCURRENTLY on a table of pandom_owner.
 
-    It cannot run in a transaction: what the revision did before is committed first, so
-    an index is best a revision of its own. A build that was killed leaves an invalid
-    index of that name, which IF NOT EXISTS would keep for ever; it is dropped first.
-    Raises: UsageError when the file does something else.
+    It cannot run in a transaction: what the revision did before is committed first, so give an
+    index its own revision. An invalid index of a killed build is dropped first. Raises UsageError
+    if the file does something else.
     """
     text = _text(revision, name)
     if b"concurrently" not in text.lower() or index.encode() not in text:

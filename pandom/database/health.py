@@ -1,7 +1,4 @@
-"""Is the database what it should be: one list of findings, also as JSON.
-
-Reads catalogs and counts only; runs as the operator's login, which may see every row.
-"""
+"""Checks of a database's content, as the operator's login, which may see every row."""
 
 from __future__ import annotations
 
@@ -48,11 +45,7 @@ TABLES: Final = ("auth_users", "user_profiles", "sessions", "audit_logs", "secur
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what was found, and whether it is right.
-
-    ``warning`` is what rows of the application make somebody look at; the stack is not at
-    fault, so the check is ``ok``.
-    """
+    """One check. A ``warning`` is about rows that users change; the check is ``ok``."""
 
     name: str
     ok: bool
@@ -92,8 +85,8 @@ def check(
 ) -> Health:
     """Run the checks as pandom_user; ``expected_head`` defaults to this program's.
 
-    ``settings`` are the stack's that live in rows, ``administrator`` is its adminEmail.
-    Later checks need the tables, so a missing one ends the list.
+    ``settings`` are the stack's that live in rows, ``administrator`` is its adminEmail. A missing
+    table ends the list, because later checks need it.
     """
     findings = [Finding("query", connection.execute("select 1").fetchone() == (1,), "select 1")]
     missing = [

@@ -1,7 +1,6 @@
-"""Who holds what somebody of ours waits for: named, with what ends it.
+"""Names the sessions that hold a lock, and how to end them.
 
-Roles see the sessions of others only in part; a login that may become pandom_definer
-sees them all through it (pg_read_all_stats).
+A login that may become pandom_definer sees all sessions through it (pg_read_all_stats).
 """
 
 from __future__ import annotations
@@ -109,10 +108,7 @@ def _words(
 
 
 def end_long(connection: psycopg.Connection) -> list[str]:
-    """End clients' sessions that hold up everybody (end_long_transactions), one line for each.
-
-    Nothing in a database of before revision 0007.
-    """
+    """End clients' sessions that block everybody, a line for each; nothing before revision 0007."""
     rule = "public.end_long_transactions()"
     known = connection.execute(
         "select pg_catalog.to_regprocedure(%s) is not null", (rule,)

@@ -1,9 +1,8 @@
-"""The janitor: deletes what has expired and makes partitions ahead, in a loop.
+"""The janitor: deletes expired rows and makes partitions ahead, in a loop.
 
-Each round is short and each routine a transaction of its own: one that fails must
-not stop the other, or the trail would run out of partitions unnoticed. Between rounds it
-ends sessions of clients that hold up everybody, on a connection that it keeps: when a
-session has taken all locks of the server, nobody can connect any more.
+Each routine is a transaction of its own, so that one that fails does not stop the others. Between
+rounds it ends client sessions that block everybody, on a connection that it keeps: when a session
+has taken all locks of the server, nobody can connect.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def _sealed(connection: psycopg.Connection) -> list[str]:
     return [f"{total} rows of the trail sealed"] if total else []
 
 
-def once(target: Target, password: str) -> list[str]:
+def run_once(target: Target, password: str) -> list[str]:
     """Connect, runs one round, disconnects."""
     with connect(
         target, ROLE, password, autocommit=True, application_name="pandom janitor"
@@ -122,7 +121,7 @@ class Watch:
 
 
 def run() -> None:
-    """Repeat the round every PANDOM_JANITOR_INTERVAL_S seconds; a failed one is said and retried.
+    """Repeat the round every PANDOM_JANITOR_INTERVAL_S seconds; report and retry failed ones.
 
     Only a round without a failure makes the container healthy.
     """
@@ -134,7 +133,7 @@ def run() -> None:
     while True:
         pause = int(interval)
         try:
-            for line in once(target, password):
+            for line in run_once(target, password):
                 print(line, flush=True)
             ALIVE.touch()
         except Exception as failure:  # noqa: BLE001 - one that ends would be silent

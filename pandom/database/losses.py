@@ -1,8 +1,8 @@
-"""What a way back would take away: counted by going it in a transaction that is rolled back.
+"""What a revert would delete, counted by running it in a transaction that is rolled back.
 
-Reading the SQL could not tell a column that is renamed from one that is dropped, nor rows
-that are copied elsewhere first. A table or column that is gone by its number in the
-catalogs is gone, unless a new table of its name holds as many rows.
+The SQL alone would not tell a renamed column from a dropped one, or rows that are copied first. A
+table or column whose number left the catalogs is gone, unless a new table of its name has as many
+rows.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""Migrations on Alembic: generate, run, revert, show, one runner at a time.
+"""Migrations on Alembic: run and revert, one runner at a time, one transaction per revision.
 
-One lock on a connection of its own: of Alembic's table, which no login of an application
-reaches; an advisory lock anybody can take (docs/adr/0016-locks.md). It is tried again and
-again: LOCK TABLE waits without a snapshot, so that the holder's CREATE INDEX CONCURRENTLY
-does not wait for those who wait. One transaction per revision, in which the privileges
-converge, too.
+The lock is on Alembic's table, which no application's login reaches (docs/adr/0016-locks.md). It is
+polled: LOCK TABLE waits without a snapshot, so that the holder's CREATE INDEX CONCURRENTLY does not
+wait for the waiting runners.
 """
 
 from __future__ import annotations
@@ -184,8 +182,8 @@ def _alembic(
 def upgrade(runner: Runner, target: str = "head") -> tuple[str | None, str | None]:
     """Apply the revisions up to ``target``; the caller holds the session lock.
 
-    Returns the revision before and after. Raises: UsageError for a folder or a database
-    that this program must not touch; Failure naming the revision.
+    Returns the revision before and after. Raises UsageError for a folder or database that must not
+    be used, Failure naming the revision.
     """
     there = revisions.every(FOLDER)
 
@@ -207,11 +205,11 @@ def upgrade(runner: Runner, target: str = "head") -> tuple[str | None, str | Non
 def revert(
     runner: Runner, target: str, *, losing: bool | None = None
 ) -> tuple[str | None, str | None, list[str]]:
-    """Take revisions back, down to ``target`` (a revision, ``base`` or ``-1``).
+    """Revert revisions down to ``target`` (a revision, ``base`` or ``-1``).
 
-    Returns the revision before and after, and what was lost, a line each, which is
-    counted unless ``losing`` is None. Raises: UsageError for a revision that does not
-    exist, and for what would be lost when ``losing`` is False; Failure as upgrade().
+    Returns the revision before and after, and what was lost, which is counted unless ``losing`` is
+    None. Raises UsageError for an unknown revision, and for losses if ``losing`` is False; Failure
+    as upgrade().
     """
     there = revisions.every(FOLDER)
     known = {one.number for one in there}
@@ -371,10 +369,10 @@ def finish(runner: Runner) -> int:
 
 
 def validate(runner: Runner) -> list[str]:
-    """Validate limits that rows of an older revision did not keep; names those that still do not.
+    """Validate constraints that older rows violate; describe those that still cannot be.
 
-    A constraint that is NOT VALID holds for new rows. Rows of the trail are never edited:
-    they leave with their month; other rows are made smaller by hand.
+    NOT VALID constraints hold for new rows. Rows of the trail are never edited: they leave with
+    their month; others are made smaller by hand.
     """
     left = []
     with runner.connect(autocommit=True) as connection:

@@ -1,8 +1,7 @@
-"""What every session of ours pins, whatever the caller's or the server's settings are.
+"""Settings that every session of ours pins.
 
-A start-up option beats the settings of a database, of a role and of a role in a
-database, so nobody can bend what we read by leaving one of those behind. Standard
-library only: Pulumi's plugins get the same through PGOPTIONS.
+Start-up options override the settings of server, database and role, so nobody can change what we
+read by setting one. Pulumi's plugins get them through PGOPTIONS.
 """
 
 from __future__ import annotations
@@ -81,10 +80,7 @@ def session(role: str | None, more: str = "") -> dict[str, Any]:
 
 
 def variables() -> dict[str, str]:
-    """Return the same for Pulumi's plugins, which connect by themselves.
-
-    Only what the official plugin's library knows: at others it gives up.
-    """
+    """Return the same for Pulumi's plugins: only what the official plugin's library accepts."""
     return {"PGOPTIONS": options(), "PGSSLCERT": _NO_FILE}
 
 

@@ -1,8 +1,7 @@
 """Months of the trail that retention no longer keeps: exported, then dropped.
 
-An export is JSON lines; its digest is the SHA-256 of the lines' SHA-256 digests, in
-order, as ``partition_digest()`` computes it in the database, so that neither side
-needs the whole month in memory. The database recomputes it before it drops.
+An export is JSON lines; its digest is the SHA-256 of the lines' SHA-256 digests, as
+``partition_digest()`` computes it, so that neither side needs the whole month in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Protocol
 import psycopg
 
 
-class Store(Protocol):
+class ExportSink(Protocol):
     """Where exports are kept."""
 
     def put(self, name: str, content: Path) -> str:
@@ -40,11 +39,13 @@ def expired(connection: psycopg.Connection) -> list[str]:
     return [row[0] for row in connection.execute("select public.expired_partitions()").fetchall()]
 
 
-def export(connection: psycopg.Connection, partition: str, store: Store, folder: Path) -> Exported:
+def export(
+    connection: psycopg.Connection, partition: str, sink: ExportSink, folder: Path
+) -> Exported:
     """Export a partition through a file in ``folder`` and has the database record it.
 
     Runs as pandom_janitor, in autocommit mode. Raises: psycopg.Error when the partition
-    does not exist or changed meanwhile; what the store raises.
+    does not exist or changed meanwhile; what the sink raises.
     """
     path = folder / f"{partition}.jsonl"
     chain, rows = hashlib.sha256(), 0
@@ -54,7 +55,7 @@ def export(connection: psycopg.Connection, partition: str, store: Store, folder:
             file.write(text + b"\n")
             chain.update(hashlib.sha256(text).digest())
             rows += 1
-    place = store.put(path.name, path)
+    place = sink.put(path.name, path)
     path.unlink()
     made = Exported(partition, rows, chain.hexdigest(), place)
     connection.execute(

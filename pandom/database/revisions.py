@@ -1,10 +1,8 @@
-"""The folder of revisions, looked at before anything runs, and what a database holds of it.
+"""The folder of revisions, checked before anything runs, and what a database has of it.
 
-Alembic imports whatever ends in ``.py`` and finds out in the middle of a run that a
-number is there twice or a file is missing. So the folder is read as text first: every
-mistake is named with its file, all of them at once. And a database keeps the digest of
-each text that it was given, in a column beside Alembic's own: a draft that was applied
-and then completed is another text under the same number.
+Alembic imports every ``.py`` and notices a missing file or duplicate number in the middle of a run;
+here every mistake is named first. A column beside Alembic's own keeps the digest of each applied
+text: a draft that was applied and then edited is another text under the same number.
 """
 
 from __future__ import annotations
@@ -65,11 +63,10 @@ class Applied:
 
 
 def every(folder: Path | None = None, *, run: bool = True) -> tuple[Revision, ...]:
-    """Return the revisions in their order, after a look at the whole folder.
+    """Return the revisions in order, after checking the whole folder.
 
-    Without ``run`` none of them will be run: they are not imported either, which would bring
-    in all of Alembic.
-    Raises: UsageError that names each file with a mistake, and the next step.
+    Without ``run`` they are not imported, which would import all of Alembic. Raises UsageError that
+    names each file with a mistake.
     """
     folder = folder or FOLDER
     mistakes: list[str] = []
@@ -323,11 +320,7 @@ def _purpose(tree: ast.Module) -> str:
 
 
 def _digest(folder: Path, path: Path, number: str, tree: ast.Module) -> str:
-    """Return SHA-256 over the frozen text and the code that runs it.
-
-    Without what may change under a revision that was applied: docstring, imports, the
-    names of its neighbours, and white space.
-    """
+    """Return the SHA-256 over a revision's frozen text and code, without docstring and imports."""
     text = path.read_text()
     kept = [
         ast.get_source_segment(text, node) or ""
@@ -376,10 +369,10 @@ def read(connection: psycopg.Connection) -> Applied:
 def keep(
     connection: psycopg.Connection, there: Iterable[Revision], last: str | None = None
 ) -> None:
-    """Note the digests of what is applied; ``last`` is the one that was applied just now.
+    """Note the digests of applied revisions; ``last`` was applied just now.
 
-    A revision without a note was applied before there were any: it gets the text that
-    the checkout has. Runs as pandom_owner in the caller's transaction.
+    A revision without a note gets the checkout's digest. Runs as pandom_owner in the caller's
+    transaction.
     """
     found = read(connection)
     if found.reached is None:
@@ -397,10 +390,7 @@ def keep(
 
 
 def add_column(connection: psycopg.Connection) -> None:
-    """Give Alembic's table the column of the digests, as pandom_owner, if it has none.
-
-    A runner does it before it takes its lock: a change of the table would wait for that.
-    """
+    """Add the column of digests to Alembic's table, as pandom_owner, before a runner locks it."""
     if connection.execute(
         "select from pg_catalog.pg_attribute where attname = 'texts' and not attisdropped "
         "and attrelid = 'public.alembic_version'::regclass"

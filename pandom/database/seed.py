@@ -1,7 +1,4 @@
-"""The administrator and, in development, sample data.
-
-Seeding twice changes nothing: who exists is left alone, a changed password above all.
-"""
+"""The administrator and, in development, sample data; existing accounts are left alone."""
 
 from __future__ import annotations
 
@@ -62,13 +59,12 @@ def administrator(
     *,
     restoring: bool = False,
 ) -> Seeded:
-    """Make the administrator if there is none at all; the caller's transaction.
+    """Make the administrator, if there is none, in the caller's transaction.
 
-    One that exists keeps its password, role and state. If adminEmail changed, the account
-    that the stack gave the former one gets the new one, unless it has got another since, or
-    the database is ``restoring`` from a dump, perhaps of another stack. Runs as
-    pandom_definer, which may write both tables. Raises: UsageError when the e-mail is an
-    ordinary user's: its password is not ADMIN_PASSWORD, and nobody made it an administrator.
+    An existing one keeps password, role and state. After a change of adminEmail the account that
+    the stack made gets the new e-mail, unless it has another one since or the database is
+    ``restoring`` a dump. Runs as pandom_definer. Raises UsageError if the e-mail is an ordinary
+    user's, whose password is not ADMIN_PASSWORD.
     """
     connection.execute("set local role pandom_definer")
     known = value(connection, "select s.administrator from public.account_settings as s")

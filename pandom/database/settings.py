@@ -1,9 +1,7 @@
-"""Settings that live in rows: what is declared, what is there, and how the one becomes the other.
+"""Settings that live in rows of account_settings, trail_retention and context_key.
 
-Three tables hold what decides how the database behaves: account_settings, trail_retention
-and context_key. A stack's settings say some of it, the models' defaults the rest. A dump
-brings its own, and a superuser may edit them; so the migration job and the end of a
-restore apply them, health compares them, and the audit names each difference.
+A stack's settings decide some of them, the models' defaults the rest. A dump brings its own: so the
+migration job and the end of a restore apply them, and health and audit compare them.
 """
 
 from __future__ import annotations
@@ -162,10 +160,10 @@ def differences(connection: psycopg.Connection, settings: DatabaseSettings) -> l
 def apply(
     connection: psycopg.Connection, settings: DatabaseSettings, hash_key: str | None
 ) -> list[str]:
-    """Make the database follow the settings; returns what changed, in the caller's transaction.
+    """Apply the settings in the caller's transaction; return what changed.
 
-    Runs as a role that may become every owner. Raises: UsageError when hashes would have
-    to be encrypted or decrypted and there is no key, or another one.
+    Runs as a role that may become every owner. Raises UsageError if hashes must be encrypted or
+    decrypted without their key.
     """
     connection.execute("select pg_catalog.set_config('intervalstyle', 'postgres', false)")
     changed: list[str] = []

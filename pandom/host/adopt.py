@@ -1,9 +1,7 @@
 """`pandom adopt`: takes over a stack that another state made, with its data.
 
-The state is gone, or somebody else's; the data is in volumes, and so are the secrets
-that open it, in those of their readers. Those secrets are put into this state, then an
-ordinary `up` makes everything else anew around the volumes. A secret that is gone, too,
-is a new one.
+The data is in volumes, and so are the secrets that open it. These are put into this state; then an
+ordinary `up` recreates everything around the volumes. Missing secrets are made anew.
 """
 
 from __future__ import annotations
@@ -46,8 +44,8 @@ _JOB_S: Final = 120.0
 def run(name: str, profile: str | None = None) -> None:
     """Take the stack over and bring it up.
 
-    Raises UsageError, before anything is touched, unless there is one of somebody else's
-    and CONFIRM names it.
+    Raises UsageError, before anything is touched, unless somebody else's stack exists and CONFIRM
+    names it.
     """
     started = time.monotonic()
     stack = Stack(name)
@@ -120,10 +118,7 @@ def _take(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
 
 
 def _make_secrets(pulumi: Pulumi) -> PulumiFailed | None:
-    """Let Pulumi make the secrets, and nothing else.
-
-    The program then misses what it was not let make, and fails; what counts is the state.
-    """
+    """Let Pulumi make the secrets only; the program then fails, but the state has them."""
     display = Display("secrets: ")
     try:
         pulumi.operate("up", "--yes", "--skip-preview", *_SECRETS_ONLY, show=display)

@@ -1,8 +1,7 @@
-"""Running containers as facts, and what the program declares of them (the audit's host scope).
+"""Running containers as facts, and what the program declares of them (the audit's --host).
 
-The declaration is what the program makes them from, so that neither Pulumi's state nor a
-refresh of it can hide what somebody changed by hand. Nobody but the host asks this: no
-container ever gets Docker's socket, and one that mounts it is a finding.
+Pulumi's state is not asked, so that a refresh cannot hide changes by hand. Only the host can ask:
+no container gets Docker's socket, and one that mounts it is a finding.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""What the models and a database differ in, as the SQL of a revision and of its way back.
+"""Differences between models and database, as the SQL of a revision and its way back.
 
-Alembic compares tables, columns, types, defaults and their comments. It does not see a
-changed CHECK, a new member of an enumeration, an index's condition, method or operator
-class, or a comment on a constraint or index. For these the server itself is asked: the
-models are built in a schema of their own, in a transaction that is rolled back, and both
-sides are read as the server prints them, so that spelling and quoting make no difference.
+Alembic compares tables, columns, types, defaults and comments. It does not see changed CHECKs,
+enumerations, index methods and conditions, or comments on constraints. For these the models are
+built in another schema, in a transaction that is rolled back, and compared as the server prints
+both.
 """
 
 from __future__ import annotations

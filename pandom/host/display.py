@@ -1,8 +1,4 @@
-"""Shows an operation while it runs: one line for each component, with its time.
-
-A stack has some hundred resources, most of them grants; what a person follows are
-the nine components, in the order in which they come up.
-"""
+"""Shows an operation while it runs: one line for each component, with its time."""
 
 from __future__ import annotations
 
@@ -59,8 +55,7 @@ class Display:
     """Receives events and prints lines; counts what changed."""
 
     def __init__(self, prefix: str = "", planned: bool = False, failed: str = "FAILED") -> None:
-        """``prefix`` tells apart the operations of one run; ``planned`` is a preview; ``failed``
-        is the word for what the run goes on from."""
+        """Begin; ``prefix`` names the operation, ``planned`` is a preview, ``failed`` a word."""
         self._prefix, self._failed = prefix, failed
         self._words = _PLANNED if planned else _DONE
         self._lines = Lines()

@@ -181,9 +181,9 @@ class Engine:
         return True
 
     def namesakes(self, stack: str) -> list[Thing]:
-        """Return what has a name of the stack's and does not carry its label.
+        """Return objects that have a name of the stack but not its label.
 
-        Docker lets two networks have one name, and then refuses to start what is to join it.
+        Docker allows two networks of one name, and then refuses to start what joins it.
         """
         specs = container_specs(load(stack, {})).values()
         parts = {spec.part for spec in specs}
@@ -255,9 +255,9 @@ class Engine:
         self.client.api.wait(container.id, timeout=limit_s)
 
     def ask(self, container: Container) -> tuple[int, str]:
-        """Make a container's own health check now: its exit code and words, "" if it said none.
+        """Run a container's health check now: exit code and output, "" without one.
 
-        The engine makes it once an interval, which may be half a minute away.
+        The engine runs it once an interval, which may be half a minute away.
         """
         try:
             made = self.client.api.exec_create(container.id, list(container.check), stderr=False)
@@ -275,9 +275,9 @@ class Engine:
             self.client.api.remove_container(identity, force=True, v=True)
 
     def remove_build_steps(self) -> None:
-        """Remove containers that builds of our images left behind, of any stack.
+        """Remove containers that builds of our images left behind, if they are a minute old.
 
-        Only those a minute old: a younger one may be a step of a build that runs.
+        A younger one may belong to a running build.
         """
         wanted = {"label": LABEL_BUILD, "status": ["created", "exited"]}
         for one in self.client.api.containers(all=True, filters=wanted):
@@ -309,10 +309,7 @@ class Engine:
         return []
 
     def wait_until_healthy(self, part: str, limit_s: float) -> Container | None:
-        """Wait until a part's container is good; its last state, None if there is none.
-
-        Returns early when it has exited: only `up` can change that.
-        """
+        """Wait until a part's container is healthy or has exited; return its last state."""
         deadline = time.monotonic() + limit_s
         while True:
             found = self.container(part)

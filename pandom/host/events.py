@@ -51,10 +51,7 @@ Event = ResourceStarted | ResourceFinished | Diagnostic | Summary
 
 
 def parse(line: str) -> Event | None:
-    """Return one line of Pulumi's output as an event, or None if it says nothing to us.
-
-    A line that is no event is Pulumi speaking before or instead of the engine.
-    """
+    """Return one line of Pulumi's output as an event, or None; other text is a diagnostic."""
     try:
         raw = json.loads(line)
     except ValueError:
@@ -96,8 +93,7 @@ def _red(data: Mapping[str, Any]) -> bool:
 
 
 def _changed(data: Mapping[str, Any]) -> bool:
-    """Return whether the operation did something. A refresh did, if it found drift: the
-    provider says which properties; what it merely writes in another way is none."""
+    """Return whether the operation changed anything; a refresh did if it found drift."""
     if data["op"] == "refresh":
         return data.get("new") is None or bool(data.get("diffs") or data.get("detailedDiff"))
     return data["op"] not in QUIET_OPERATIONS

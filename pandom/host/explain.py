@@ -1,7 +1,6 @@
 """Turns a failed operation into one screen: the cause, then the next step.
 
-Pulumi's own report is long and repeats itself; what a person needs is the job's
-last log lines, the server's last log lines, or the provider's one sentence.
+The cause is in the job's last log lines, the server's, or one sentence of the provider.
 """
 
 from __future__ import annotations
@@ -154,8 +153,7 @@ def _failed(engine: Engine, since: datetime, text: str) -> list[Container]:
 
 
 def _jobs(engine: Engine, since: datetime, failed: Iterable[Container]) -> list[str]:
-    """Return the last log lines of the jobs that failed: in this run, or in an earlier one if that
-    is what stopped this one."""
+    """Return the last log lines of failed jobs, of this run or one that stopped it."""
     lines: list[str] = []
     for one in failed:
         when = "" if _of_now(one, since) else ", in an earlier run"

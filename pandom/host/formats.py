@@ -1,8 +1,6 @@
-"""The formats of `pandom env`: one rendering each, and what each cannot carry.
+"""The formats of `pandom env`, quoted for the programs that read them.
 
-Every format is read by a program that exists, which decides about quoting; the tests
-read each one back with it. What a format has no way to write is refused: a secret that
-arrives as another one is worse than none.
+What a format cannot express is refused: a corrupted secret is worse than none.
 """
 
 from __future__ import annotations

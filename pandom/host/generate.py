@@ -38,10 +38,10 @@ _OWNER: Final = "set local role pandom_owner;"
 
 
 def generate(name: str, message: str, empty: bool) -> None:
-    """Write the next revision; with ``empty`` without looking at a database.
+    """Write the next revision; with ``empty`` without a comparison.
 
-    Raises UsageError when there is nothing to write, when the message names no file
-    and when the database is not at the newest revision.
+    Raises UsageError when there is nothing to write, for an unusable message, and when the database
+    is not at the newest revision.
     """
     slug = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")
     # The message becomes a file name, a docstring and an SQL comment.

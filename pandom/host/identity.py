@@ -1,8 +1,7 @@
 """Whose stack Docker has: this state's, another's, or nobody's.
 
-Names are not enough: two states (of two users, of two homes, of before and after a
-loss) can have a stack of the same name. So each state has an identity, which stands
-on everything that it made. What carries another one is somebody else's.
+Two states (of two users, or of before and after a loss) can have a stack of the same name. So each
+state has an identity, which is a label on everything that it made.
 """
 
 from __future__ import annotations
@@ -61,8 +60,8 @@ def owner_here() -> str:
 def foreign(things: Iterable[Thing], state: State) -> list[Thing]:
     """Return the things that do not belong to this state.
 
-    What the first releases made has no identity: it belongs to the state that knows any
-    of it. What has no owner at all was not made by this program.
+    Things of the first releases have no identity: they belong to the state that knows any of them.
+    Without an owner label a thing was not made by this program.
     """
     there = list(things)
     mine = state.label(LABEL_IDENTITY)
@@ -97,10 +96,9 @@ def _recorded(*documents: Mapping[str, object]) -> set[str]:
 
 
 def protected(things: Iterable[Thing]) -> bool:
-    """Return whether Docker says so: the containers, or where there are none, whatever is left.
+    """Return whether labels of the containers, or else of anything left, say so.
 
-    Volumes and networks keep the labels of their birth; containers are made anew when
-    the setting changes.
+    Volumes and networks keep their first labels; containers are recreated when the setting changes.
     """
     there = list(things)
     containers = [one for one in there if one.kind == "container" and LABEL_PROTECTED in one.labels]

@@ -1,8 +1,7 @@
-"""Secrets and certificates before and after a run: what is lost or near its end is made again.
+"""Secrets and certificates before and after a run.
 
-Each `up` starts the keys job's container once more, as it is: it has its request and
-every volume, looks at each file, and changes nothing that is right. What a server
-shows on its port is then compared with what the job says that it shall show.
+Each `up` starts the keys job's container once more: it checks each file and changes nothing that is
+right. Then the certificate on each server's port is compared with what the job printed.
 """
 
 from __future__ import annotations
@@ -51,10 +50,7 @@ def restore(stack: Stack, exported: Mapping[str, Any]) -> None:
 
 
 def run_again(engine: Engine, state: State) -> None:
-    """Start the keys job that is there; one that cannot run is left to Pulumi.
-
-    Its request is the one of the last `up`. A new request comes with a new container.
-    """
+    """Start the existing keys job, with the request of the last `up`; else leave it to Pulumi."""
     job, known = engine.container(PART), _resource(state)
     if job is None or known is None or job.id != known.id or job.status == "running":
         return
@@ -75,8 +71,7 @@ def printed(engine: Engine) -> certificates.Printed | None:
 
 
 def outdated(engine: Engine, exported: Mapping[str, Any]) -> list[str]:
-    """Return the job, if its container made another CA than the state knows: it is to be replaced,
-    or the program would give clients the old one."""
+    """Return the URN of a job that printed another CA than the state knows, to be replaced."""
     said, job = printed(engine), _resource(State(exported))
     if said is None or job is None or said.authority == recorded(exported):
         return []

@@ -1,8 +1,7 @@
-"""Whether Pulumi has anything to do: what its last complete run was given, as a digest.
+"""Whether Pulumi has anything to do: a digest of what its last complete run was given.
 
-Pulumi compares what the program declares with its state. Where program, settings, tools and
-state are those of a run that ended well, the comparison can find nothing, and half of an `up`
-goes into it. What was changed beside Pulumi, in Docker or in a server, is the audit's to find.
+If program, settings, tools and state are the same, running Pulumi, half of an `up`, would find
+nothing. Changes in Docker and the servers are found by the audit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""One run at a time for each stack, and an end to what a killed run left behind.
+"""One run at a time for each stack, and the end of what a killed run left behind.
 
-The kernel drops a file lock with its process, however that ended, so the lock
-itself never needs repair. What a killed run leaves are Pulumi's plugins, which
-would go on working on the stack, and Pulumi's own lock file.
+The kernel releases a file lock with its process. A killed run leaves Pulumi's plugins, which would
+go on working on the stack, and Pulumi's own lock file.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ MARK: Final = "PANDOM_RUN"
 
 
 def _take(handle: IO[str], place: Path) -> bool:
-    """Lock the file, and see that it is still the one of that name: the last holder
-    may have removed it."""
+    """Lock the file, and check that it is still the one of that name, which may be removed."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.fstat(handle.fileno()).st_ino == place.stat().st_ino
@@ -76,10 +74,9 @@ def held(place: Path, what: str, wait_s: float = WAIT_S) -> Iterator[None]:
 
 @contextlib.contextmanager
 def of_stack(stack: Stack, wait_s: float = WAIT_S) -> Iterator[None]:
-    """Hold the stack, with everything ended that a killed run left behind.
+    """Hold the stack, after ending what a killed run left behind.
 
-    The lock files lie beside the stacks' folders: `down` removes a folder while
-    it holds the lock.
+    The lock files are not in the stacks' folders, which `down` removes while it holds the lock.
     """
     with held(paths.state_home() / "locks" / stack.name, f"Stack {stack.name}", wait_s):
         end_former_run(stack)
@@ -137,10 +134,7 @@ def _wait(processes: list[Process], seconds: float) -> list[Process]:
 
 
 def end_former_run(stack: Stack) -> None:
-    """End what a killed run left; we hold the lock, so nobody waits for them any more.
-
-    Pulumi first, gently, because it writes the state; the plugins after it.
-    """
+    """End processes of a killed run: first Pulumi, gently, because it writes the state."""
     processes = marked(stack)
     if not processes:
         return

@@ -1,8 +1,8 @@
-"""What schema/sql declares and a database has otherwise, as the SQL of a revision and its way back.
+"""Differences between declared SQL and a database, as the SQL of a revision and its way back.
 
-The declared text is run in a transaction that is rolled back, and the catalogs are read
-before and after: spelling makes no difference, and what is written is known to run. The
-way back has the text that an older revision froze; its server's own where there is none.
+The declared text is run in a transaction that is rolled back, and the catalogs are read before and
+after, so what is written is known to run. The way back has the text that an older revision froze,
+or the server's own.
 """
 
 from __future__ import annotations

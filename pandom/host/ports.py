@@ -83,8 +83,7 @@ def _inodes(port: int) -> Iterator[str]:
 def reserve(stack: Stack) -> None:
     """Give a short-lived stack ports that no other stack has, unless its file names them.
 
-    The lock is held until they stand in the copy that other runs read, so that two
-    stacks brought up at once never choose the same.
+    The lock is held until other runs can read them, so that no two stacks choose the same.
     """
     if any(f"{PROJECT}:{key}" in read_file(stack) for key in _KEYS):
         return

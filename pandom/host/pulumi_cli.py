@@ -1,8 +1,7 @@
 """Runs the Pulumi CLI for one stack: events in, one interrupt out, always an end.
 
-The Automation API does the same through the same CLI, but it ignores
-``stackConfigDir`` for settings and turns every failure into one long exception;
-here the events are read as they come.
+The Automation API ignores ``stackConfigDir`` for settings and turns every failure into one long
+exception; here the events are read as they come.
 """
 
 from __future__ import annotations
@@ -163,10 +162,8 @@ class Pulumi:
     ) -> Mapping[str, int]:
         """Run up, preview, refresh or destroy; return the counts of what was done.
 
-        ``watch`` is called about once a second and stops the operation by raising:
-        a provider waits to its limit for a server that has ended long ago.
-        Raises PulumiFailed, Failure when it does not end, KeyboardInterrupt after
-        an interrupt has been handed on and Pulumi has stopped.
+        ``watch`` is called about once a second and stops the operation by raising. Raises
+        PulumiFailed, Failure when it does not end, KeyboardInterrupt after an interrupt.
         """
         refuse_full(BEGIN_MB)
         command = self._command(operation, "--json", *options)

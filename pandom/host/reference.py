@@ -1,7 +1,4 @@
-"""The generated reference (`make docs`): what the declarations say, for people.
-
-A test makes it again and compares, so it cannot be stale.
-"""
+"""The generated reference (`make docs`); a test checks that it is fresh."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Makes Docker and Pulumi's state agree again before an `up`, at the least cost.
+"""Makes Docker and Pulumi's state agree before an `up`; never removes a volume.
 
-A killed run leaves containers that the state does not know: their names would be
-in conflict. A stopped server leaves resources that cannot be read: a refresh of
-the roles would fail. Data is in volumes, which nothing here removes.
+Containers of a killed run would conflict by name; a stopped server cannot be refreshed.
 """
 
 from __future__ import annotations
@@ -89,11 +87,7 @@ class Findings:
 
 
 def start_stopped(engine: Engine, state: State) -> list[str]:
-    """Start servers that were stopped by hand or by a reboot; return their parts.
-
-    One that cannot start, for instance because its network is gone, is removed:
-    it is made anew, its data is in a volume.
-    """
+    """Start servers that were stopped; return their parts. One that cannot start is removed."""
     wanted = {one.id for one in state.of_type(CONTAINER) if not one.one_shot}
     networks = engine.networks()
     started = []
@@ -113,8 +107,7 @@ def start_stopped(engine: Engine, state: State) -> list[str]:
 
 
 def make_way(engine: Engine, ports: Mapping[str, int]) -> list[Container]:
-    """Return the servers on a port that another server of the stack is to get, as when two are
-    swapped: they must be gone before it can have it, and get ports of their own."""
+    """Return servers on a port that another server is to get, as when two ports are swapped."""
     wanted = {port: part for part, port in ports.items()}
     return [
         one
@@ -170,8 +163,8 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
 def there(engine: Engine, state: State, replace: Iterable[str]) -> list[str]:
     """Return those of ``replace`` that Pulumi can replace.
 
-    A container that is gone from Docker leaves the state by the refresh, also outside of the
-    targets, and Pulumi refuses to replace what it does not know; it is made anew anyway.
+    The refresh drops containers that are gone from the state, and Pulumi refuses to replace what it
+    does not know; they are recreated anyway.
     """
     containers = {one.id for one in engine.containers()}
     known = {one.urn for one in state.resources if one.type != CONTAINER or one.id in containers}

@@ -1,8 +1,6 @@
-"""A database of its own on a running server, empty and freshly migrated, dropped afterwards.
+"""A freshly migrated database on a running server, dropped afterwards.
 
-What is recorded from it is what the revisions make, whatever was done by hand to the
-stack's own database. What belongs to the server and not to a database cannot have been
-changed: its files are the image's, and ALTER SYSTEM is not allowed there.
+Recordings come from it, so that changes by hand in the stack's own database do not matter.
 """
 
 from __future__ import annotations
@@ -29,8 +27,8 @@ NAME: Final = "pandom_scratch"
 def migrated(exported: Mapping[str, Any], opt_in: frozenset[str]) -> Iterator[str]:
     """Make a database at the newest revision; yield the auditor's DSN for it.
 
-    Roles of settings that are off here are made for the time, without a login.
-    Raises: Failure when the server does not answer, or a revision fails.
+    Roles of settings that are off are made meanwhile, without a login. Raises Failure when the
+    server does not answer or a revision fails.
     """
     with superuser.database(exported, "postgres") as server:
         login = superuser.login(exported)

@@ -96,10 +96,9 @@ class State:
             ) from error
 
     def label(self, name: str, beside: str | None = None) -> str | None:
-        """Return the value of a Docker label in this state; ``beside`` must be on the same thing.
+        """Return the value of a Docker label in this state; ``beside`` must be on the same object.
 
-        The network and the containers first: volumes keep the labels that they were
-        made with, whoever owns them now.
+        Networks and containers first: volumes keep the labels that they were made with.
         """
         for labels in self._labels():
             if name in labels and (beside is None or beside in labels):
@@ -125,8 +124,7 @@ class State:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the jobs were told last, by the names of pandom/jobs: the settings that were
-        applied, also by a run that did not come to its end."""
+        """The last environment of the jobs: the applied settings, even of an unfinished run."""
         found: dict[str, str] = {}
         for one in self.of_type(CONTAINER):
             if one.one_shot:

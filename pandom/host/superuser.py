@@ -1,9 +1,8 @@
-"""What only the server's superuser can see or mend before Pulumi looks at the server.
+"""What only the superuser can see or repair before Pulumi looks at the server.
 
-A run killed between making a role and recording it leaves one that the state does
-not know; making it again fails with "already exists". The program imports those
-that are named to it. And a role that gave itself a time-out with a unit makes the
-provider's refresh fail, so that nothing could be healed any more.
+A run killed between making a role and recording it leaves one that the state does not know, which
+the program must import. A role that gave itself a time-out with a unit makes the provider's refresh
+fail.
 """
 
 from __future__ import annotations
@@ -136,10 +135,7 @@ def restores(exported: Mapping[str, Any]) -> list[str]:
 
 
 def open_database(exported: Mapping[str, Any]) -> bool:
-    """Reopen a database that somebody closed to clients; return whether it was closed.
-
-    Nobody could look into it: not the provider, nor the audit that would say so.
-    """
+    """Reopen a database that somebody closed to clients; return whether it was closed."""
     with database(exported, SUPERUSER) as server:
         if server is None:
             return False
@@ -165,10 +161,7 @@ where evtevent = 'login' and evtenabled <> 'D' order by 1
 
 
 def silence_logins(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:
-    """Switch off event triggers at login that nobody declared; returns whose database, and names.
-
-    One may keep out everybody: the provider, the jobs, the audit that would say so.
-    """
+    """Disable login event triggers that nobody declared, which may keep everybody out."""
     silenced = []
     for name in (SUPERUSER, DATABASE):
         with database(exported, name) as server:
@@ -273,11 +266,10 @@ def passwords(exported: Mapping[str, Any]) -> dict[str, str]:
 
 
 def set_passwords(exported: Mapping[str, Any]) -> list[str]:
-    """Give roles the password that the state holds, if the server takes another one.
+    """Set passwords that the server refuses to those of the state; return the roles.
 
-    A role may change its own, and the superuser anybody's; the provider sees neither, and
-    without its password the migration job could mend nothing. The server gets the
-    verifier, not the password. Returns the roles.
+    A role may change its own, which the provider does not see. The server gets the verifier, not
+    the password.
     """
     given = login(exported)
     refused = {
@@ -291,10 +283,7 @@ def set_passwords(exported: Mapping[str, Any]) -> list[str]:
 
 
 def give_adopted(exported: Mapping[str, Any], names: list[str]) -> None:
-    """Give roles that are about to be adopted the passwords of this state.
-
-    The import itself cannot set one, and the jobs of the same run sign in with them.
-    """
+    """Set the passwords of roles that will be adopted, which an import cannot."""
     made = {
         one.urn.rpartition("::")[2]: str(clear(one.outputs.get("result")))
         for one in State(exported).of_type(RANDOM)

@@ -1,8 +1,7 @@
-"""The verdict on a stack: does it work, and is everything in it as it was declared.
+"""The verdict on a stack: does it work, and is everything as declared.
 
-What clients and containers say (``health``) and the audit of database, object store,
-containers and the heads of the trail are asked at the same time, and make one exit code:
-0 all is well, 2 something is not as declared, 1 something failed or could not be told.
+Checks of clients and containers (``health``) and the audit run at the same time and make one exit
+code: 0 well, 2 not as declared, 1 failed or unknown.
 """
 
 from __future__ import annotations
@@ -171,9 +170,8 @@ def prepare() -> None:
 def look(
     stack: Stack, engine: Engine, outputs: Mapping[str, Any], state: State | None = None
 ) -> Verdict:
-    """Ask everything, also after a failure: one run shows all that is wrong.
+    """Run all checks, even after a failure; ``state`` is Pulumi's, read from its file if None.
 
-    ``state`` is Pulumi's, read from its file if there is none.
     Raises UsageError when schema/accepted.toml cannot be read.
     """
     started = time.monotonic()
@@ -229,10 +227,10 @@ def _heads(place: AuditTarget) -> Trail:
 
 
 def heal(name: str, wanted: Sequence[str]) -> int:
-    """`pandom audit heal`: take back what a person names, and look again.
+    """`pandom audit heal`: correct the named findings, and audit again.
 
-    Raises UsageError, before anything is touched, for a name that is no finding, or one
-    that no statement takes back.
+    Raises UsageError, before anything is touched, for a name that is not a finding or that no
+    statement corrects.
     """
     from pandom.host import superuser
     from pandom.host.access import outputs_of

@@ -10,7 +10,7 @@ from minio.error import MinioAdminException, MinioException
 from urllib3.exceptions import HTTPError
 
 from pandom.audit import store as facts
-from pandom.audit.store import Store
+from pandom.audit.store import StoreClient
 from pandom.objectstore import (
     Account,
     Endpoint,
@@ -38,7 +38,7 @@ def run() -> None:
     )
     root = Account(secret("minio_root_user"), secret("minio_root_password"))
     secrets = {user.name: secret(user.secret_file) for user in USERS}
-    store = Store(endpoint, root, setting("PANDOM_BUCKET"))
+    store = StoreClient(endpoint, root, setting("PANDOM_BUCKET"))
 
     with step(f"object store {endpoint.address}"):
         _wait(endpoint)
@@ -64,12 +64,11 @@ def _wait(endpoint: Endpoint) -> None:
         time.sleep(0.2)
 
 
-def converge(store: Store, secrets: Mapping[str, str]) -> None:
-    """Make, read back, and make again if a server that was still loading its users and
-    policies when it was asked has lost a change.
+def converge(store: StoreClient, secrets: Mapping[str, str]) -> None:
+    """Make what is declared, read it back, and repeat if a loading server lost a change.
 
-    ``store`` is asked as root; ``secrets`` are the users'. Users and buckets that are
-    not declared are left alone and named. Raises Failure for what stays different.
+    ``store`` is asked as root; ``secrets`` are the users'. Undeclared users and buckets are named
+    and left alone. Raises Failure for what stays different.
     """
     s3 = client(store.endpoint, store.account)
     wrong: list[str] = []
@@ -90,7 +89,7 @@ def converge(store: Store, secrets: Mapping[str, str]) -> None:
         say(f"  not declared, left alone: {', '.join(others)}")
 
 
-def _read_back(store: Store, secrets: Mapping[str, str]) -> tuple[list[str], list[str]]:
+def _read_back(store: StoreClient, secrets: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Return what is not as declared, one sentence each, and what nobody declared."""
     seen, expected = facts.read(store), facts.expected(store.bucket)
     wrong = [f"cannot be read: {what}" for what in seen.unknown]

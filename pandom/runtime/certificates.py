@@ -1,8 +1,4 @@
-"""A stack's certificates as seen from the host: what the keys job said, what servers show.
-
-The keys job prints the CA's certificate and, for each server, the fingerprint of the
-one that it shall show; what a server shows comes from its port.
-"""
+"""A stack's certificates as seen from the host: what the keys job printed, what servers show."""
 
 from __future__ import annotations
 
@@ -28,8 +24,7 @@ _LINE: Final = re.compile(r"^certificate of ([\w-]+): sha256 ([0-9a-f]{64})$", r
 
 @dataclass(frozen=True)
 class Printed:
-    """What the last run of the keys job said: the CA's certificate, and the fingerprint of
-    each server's."""
+    """What the keys job printed last: the CA's certificate and each server's fingerprint."""
 
     authority: str
     servers: Mapping[str, str]
@@ -94,10 +89,7 @@ def der(authority: str) -> bytes:
 
 
 def lasting(certificate: bytes) -> tuple[str, str | None]:
-    """Return how long a certificate (DER) lasts, and a warning if that is not long.
-
-    Raises Failure for one whose time is over.
-    """
+    """Return how long a certificate (DER) lasts, and a warning; raises Failure if it expired."""
     from cryptography import x509
 
     end = x509.load_der_x509_certificate(certificate).not_valid_after_utc

@@ -1,9 +1,8 @@
 """Which Docker engine: one answer for the command line, the client library and the plugins.
 
-As Docker's command line decides: DOCKER_HOST, then DOCKER_CONTEXT, then the context that
-the user's config.json names, then the local socket. The answer is put into the environment,
-so that every program we start asks the same engine. Standard library only, because
-`make tools` asks it first.
+In Docker's order: DOCKER_HOST, DOCKER_CONTEXT, the context in config.json, the local socket. The
+answer is put into the environment for every program that we start. Standard library only, because
+`make tools` uses it first.
 """
 
 from __future__ import annotations
@@ -263,10 +262,10 @@ def _refused(found: Endpoint, why: str) -> UsageError:
 
 
 def check(found: Endpoint) -> None:
-    """See that the engine answers, and that its published ports will be on our 127.0.0.1.
+    """Check that the engine answers, and publishes ports on our 127.0.0.1.
 
-    Raises DockerSilent at once, with the engine's address; UsageError in a container
-    that was only lent the engine's socket.
+    Raises DockerSilent with the engine's address; UsageError in a container that only has the
+    engine's socket.
     """
     if reason := silence(found):
         raise DockerSilent(

@@ -1,7 +1,6 @@
-"""The message and the exit code for what fails around us, wherever it was noticed.
+"""Messages and exit codes for errors of libraries and the system.
 
-Standard library only; libraries are recognised by the names of their modules, because
-no command imports all of them.
+Libraries are recognised by module name, because no command imports all of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Names and labels of everything a stack makes; constants in this one file.
-
-Used by the components that create the objects, by ``pandom up`` and ``pandom
-down`` that look for leftovers, and by the tests.
-"""
+"""Names and labels of everything a stack makes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""One line a step on stderr, with the time it took; results and JSON go to stdout.
+"""One line a step on stderr, with its time; results and JSON go to stdout.
 
-On a terminal the last line names what runs; elsewhere (CI=true, a pipe) a step's
-line appears once, complete.
+On a terminal the last line names what runs; elsewhere a line appears when its step ends.
 """
 
 from __future__ import annotations
@@ -43,10 +42,7 @@ def shorten(text: str, width: int = WIDTH) -> str:
 
 
 class Lines:
-    """Steps that may overlap: a line for each that ended, in that order.
-
-    On a terminal the last line names those that run, and is written over.
-    """
+    """Steps that may overlap: a line for each when it ends; on a terminal one for running ones."""
 
     def __init__(self) -> None:
         """Begin with no step open."""

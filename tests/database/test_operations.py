@@ -251,8 +251,8 @@ def test_expired_rows_go_in_batches(database: Database, monkeypatch: pytest.Monk
         )
     monkeypatch.setattr(janitor, "BATCH", 10)
     password = database.server.passwords[janitor.ROLE]
-    assert "25 expired rows deleted" in janitor.once(database.target, password)
-    assert not any("expired" in line for line in janitor.once(database.target, password))
+    assert "25 expired rows deleted" in janitor.run_once(database.target, password)
+    assert not any("expired" in line for line in janitor.run_once(database.target, password))
     batches = database.rows(
         "select details->>'rows' from public.audit_logs where event_type = 'sessions_expired' "
         "order by id"
@@ -270,7 +270,7 @@ def test_a_session_that_somebody_uses_stops_no_batch(database: Database) -> None
         )
     with database.connect("pandom_user") as busy:
         busy.execute("select from public.sessions where user_uuid = %s for update", (ALICE.uuid,))
-        done = janitor.once(database.target, database.server.passwords[janitor.ROLE])
+        done = janitor.run_once(database.target, database.server.passwords[janitor.ROLE])
         assert "4 expired rows deleted" in done
 
 

@@ -1,5 +1,4 @@
--- Every object that PostgreSQL did not bring along, and its owner: what is new or gone shows
--- here. What an extension made says so.
+-- Every object that is not built in, with its owner and the extension that made it.
 with objects (class, oid, name, owner) as (
     select o.class, o.oid, o.name, o.owner
     from (

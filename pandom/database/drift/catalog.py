@@ -1,8 +1,7 @@
 """Reads the catalogs of one database into facts, in one snapshot, without superuser rights.
 
-Every query answers with the four columns kind, object,
-detail, value; a new kind of object is a new file. They are sent as one statement, a
-union of all of them: thirty statements would cost as much again in round trips.
+Every query returns the columns kind, object, detail, value. They are sent as one union, because
+thirty round trips would take as long again.
 """
 
 from __future__ import annotations
@@ -65,8 +64,7 @@ def _kinds() -> tuple[str, ...]:
 def connect(dsn: str) -> psycopg.Connection:
     """Connect for reading only, whatever the login may do otherwise.
 
-    Its settings are pinned; other options of the ``dsn`` stay.
-    Raises Failure that says where, as whom and why not; never a password.
+    The session is pinned; other options of the ``dsn`` stay. Raises Failure without a password.
     """
     try:
         given = conninfo_to_dict(dsn)
@@ -154,8 +152,7 @@ def functions_naming(connection: psycopg.Connection, words: Sequence[str]) -> fr
 def _under_pins(info: psycopg.ConnectionInfo) -> dict[str, Setting]:
     """Return the server's own values of pinned settings, from a session that pins nothing.
 
-    Where a database or a role has its own, the server's cannot be seen, and where these
-    do not even let the question be asked, none can: the settings of both are facts.
+    Values of a database or role hide the server's; they are facts of their own.
     """
     wanted: dict[str, Any] = {**info.get_parameters(), "password": info.password, "options": ""}
     try:

@@ -39,10 +39,10 @@ def facts(
     known: Facts | None = None,
     settings: DatabaseSettings | None = None,
 ) -> Facts:
-    """Return everything that should be seen in the observed database; ``known`` as in ``recorded``.
+    """Return every declared fact of the observed database; ``known`` replaces the recording.
 
-    The database's name, and which months have a partition, are not declared; they
-    are taken from what was observed. So is what a stack's ``settings`` decide, without them.
+    The database's name and the months that have partitions are taken from what was observed, and so
+    are the rows that a stack's ``settings`` decide, without them.
     """
     roles = frozenset(role.name for role in access.roles(opt_in))
     partitions = recorded.partitions(observed)
@@ -168,10 +168,9 @@ def objects(
     relations: Iterable[str],
     former: Iterable[access.Grant] = (),
 ) -> Facts:
-    """Return the privileges on tables, functions and types; ``former`` are granted besides.
+    """Return the privileges on tables, functions and types, and ``former`` ones.
 
-    ``partitions`` have their parents. ``relations`` say what is a view: the declaration, as
-    GRANT does, calls one a table.
+    ``partitions`` have their parents; ``relations`` tell views from tables, as GRANT does not.
     """
     trail = tuple(name for name, parent in partitions.items() if parent in access.TRAIL_TABLES)
     return privileges((*access.object_grants(trail, opt_in), *former), relations)

@@ -1,8 +1,7 @@
-"""Where the catalogs and the declaration differ, one difference for each thing that is wrong.
+"""Differences between catalogs and declaration, one for each cause.
 
-A new table is one difference, not one for its owner, one for its row security and
-one for each privilege on it: what only follows from something else that is wrong is
-folded into that (``because``).
+A new table is one difference, not one for its owner, its row security and each privilege: what only
+follows from another difference is one of its ``consequences``.
 """
 
 from __future__ import annotations
@@ -22,9 +21,8 @@ Status = Literal["extra", "missing", "different"]
 class Difference:
     """Expected against actual, for one object or one detail of it.
 
-    ``expected`` and ``actual`` hold only details that differ; both hold all details
-    when the whole object is extra or missing. ``because`` has the differences that
-    follow from this one.
+    ``expected`` and ``actual`` have the details that differ, or all if the whole object is extra or
+    missing. ``consequences`` follow from this difference.
     """
 
     kind: str
@@ -33,7 +31,7 @@ class Difference:
     status: Status
     expected: Mapping[str, str]
     actual: Mapping[str, str]
-    because: tuple[Difference, ...] = field(default=(), repr=False)
+    consequences: tuple[Difference, ...] = field(default=(), repr=False)
 
     @cached_property
     def id(self) -> str:
@@ -65,9 +63,9 @@ def differences(expected: Facts, actual: Facts) -> list[Difference]:
 
 
 def _with(one: Difference, folded: Mapping[str, list[Difference]]) -> Difference:
-    because = tuple(_with(child, folded) for child in folded.get(one.id, ()))
+    consequences = tuple(_with(child, folded) for child in folded.get(one.id, ()))
     return Difference(
-        one.kind, one.object, one.detail, one.status, one.expected, one.actual, because
+        one.kind, one.object, one.detail, one.status, one.expected, one.actual, consequences
     )
 
 

@@ -1,8 +1,7 @@
-"""One shape for everything that the audit compares.
+"""Facts: one shape for everything that the audit compares.
 
-A fact is a triple (kind, object, detail) with a text value: ("privilege",
-"table public.sessions", "pandom_app") → "DELETE". The catalogs give facts, the
-declaration gives facts, and drift is where the two dictionaries differ.
+A fact is (kind, object, detail) with a text value: ("privilege", "table public.sessions",
+"pandom_app") → "DELETE".
 """
 
 from __future__ import annotations

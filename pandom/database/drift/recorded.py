@@ -1,10 +1,8 @@
-"""What a fresh database of ours looks like in the catalogs, as PostgreSQL prints it.
+"""The recorded facts of a freshly migrated database (schema/catalog.json).
 
-Policies, triggers, functions and views are declared as SQL text (schema/sql), which
-PostgreSQL keeps in a form of its own: a comparison needs that form. So
-``schema/catalog.json`` holds the facts of a database that was just migrated; a test
-makes one and compares, and a diff of the file shows a reviewer what a change does.
-Privileges are not in it, except on what extensions make: schema/access.py has them.
+Policies, triggers, functions and views are declared as SQL, which PostgreSQL stores in another
+form: a comparison needs that form. A diff of the file shows what a change does. Privileges are in
+schema/access.py and schema/models.py, except those on extensions' objects.
 """
 
 from __future__ import annotations

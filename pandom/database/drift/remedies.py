@@ -1,8 +1,7 @@
-"""The SQL that takes one difference back; for a superuser, in the order of ``rank``.
+"""The SQL that corrects a difference, for a superuser, in the order of ``rank``.
 
-What no statement can heal (a rule of pg_hba, a setting of the image, a table that is
-gone) has none: the finding then says what to do instead. `up` runs what is ``safe``;
-the rest waits for a person, who names it to `pandom audit heal`.
+What no statement can correct has none, and the finding says what to do instead. `up` runs what is
+``safe``; the rest is for a person and `pandom audit heal`.
 """
 
 from __future__ import annotations
@@ -49,10 +48,7 @@ def rank(one: Difference) -> tuple[int, int, int, str]:
 
 
 def declared_in(one: Difference) -> str | None:
-    """Return where an extra object is declared, if only its recording is missing.
-
-    A drop of it would be the wrong advice, whatever schema/catalog.json says.
-    """
+    """Return where an extra object is declared, if only its recording is missing."""
     if one.status != "extra":
         return None
     kind, _, name = one.object.partition(" ") if one.kind == "owner" else (one.kind, "", one.object)
@@ -119,7 +115,7 @@ def sql(one: Difference, expected: Facts) -> str | None:
         return None
     if one.status != "extra":
         # Consequences of an extra object are dropped with it.
-        for child in sorted(one.because, key=rank):
+        for child in sorted(one.consequences, key=rank):
             if text := sql(child, expected):
                 own.append(text)
     return "\n".join(dict.fromkeys(own))
@@ -143,8 +139,8 @@ def plan(expected: Facts, seen: Facts) -> Iterator[tuple[Difference, str]]:
 def apply(connection: psycopg.Connection, scripts: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Run scripts (name and SQL, in order) as the superuser, each whole or not at all.
 
-    The connection is in autocommit mode. What fails is tried again after the others, which
-    may have been in its way. Returns what failed in the end: name → the server's words.
+    In autocommit mode. Failed ones are tried again after the others. Returns what failed in the
+    end: name → reason.
     """
     failed: dict[str, str] = {}
     waiting = list(scripts)
