@@ -48,7 +48,7 @@ def missing() -> list[tuple[str, str | None]]:
         found.append(
             (
                 f"Go {pins.format_version(pins.GO)}, or "
-                f"{pins.format_version(pins.GO_FETCHING)}, which fetches it, for {purpose}: "
+                f"{pins.format_version(pins.GO_FETCHING)} which fetches it, for {purpose}: "
                 "not on PATH"
                 + ("" if package else ", and this Debian's is older: https://go.dev/dl"),
                 package,
