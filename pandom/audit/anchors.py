@@ -57,7 +57,7 @@ class Kept:
 
     def fresh(self, heads: Iterable[Head]) -> list[Head]:
         """Return the heads that are not kept yet."""
-        known = {one.place for one in self.anchors}
+        known = {anchor.place for anchor in self.anchors}
         return [head for head in heads if head.place not in known]
 
     def __add__(self, other: Kept) -> Kept:

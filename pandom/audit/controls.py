@@ -250,7 +250,7 @@ def _row_security(observed: Observed) -> Verdict:
         for detail in ("enabled", "forced")
         if observed.facts.get(Fact("row security", f"table {table}", detail)) != "true"
     }
-    open_rows = {(one.name, one.role) for one in access.row_security_exceptions()}
+    open_rows = {(exempt.name, exempt.role) for exempt in access.row_security_exceptions()}
     found |= {
         f"{fact.object} for {fact.detail}: {missing}"
         for fact, missing in observed.facts.items()

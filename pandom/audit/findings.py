@@ -88,7 +88,7 @@ def for_stack(found: Iterable[Finding], stack: str) -> tuple[Finding, ...]:
 def scripts(found: Iterable[Finding]) -> list[tuple[str, str]]:
     """Return name and SQL of all findings that have some, in the order in which it must run."""
     healed = sorted((one for one in found if one.sql), key=lambda one: one.order)
-    return [(one.id, one.sql) for one in healed if one.sql]
+    return [(finding.id, finding.sql) for finding in healed if finding.sql]
 
 
 def script(found: Iterable[Finding]) -> str:
@@ -96,43 +96,43 @@ def script(found: Iterable[Finding]) -> str:
     return "".join(f"-- {name}\n{sql}\n" for name, sql in scripts(found))
 
 
-def _finding(one: Difference, expected: Facts) -> Finding:
-    safe = remedies.safe(one)
-    place = remedies.declared_in(one)
-    sql = None if place else remedies.sql(one, expected)
-    severity, why = _weight(one)
-    also = [f"{child.kind} {child.object}".strip() for child in one.consequences]
-    actual = _text(one, one.actual)
-    if one.status == "extra" and also:
+def _finding(difference: Difference, expected: Facts) -> Finding:
+    safe = remedies.safe(difference)
+    place = remedies.declared_in(difference)
+    sql = None if place else remedies.sql(difference, expected)
+    severity, why = _weight(difference)
+    also = [f"{child.kind} {child.object}".strip() for child in difference.consequences]
+    actual = _text(difference, difference.actual)
+    if difference.status == "extra" and also:
         actual += f" (with {len(also)} more that follow from it)"
     return Finding(
-        id=one.id,
-        kind=one.kind,
+        id=difference.id,
+        kind=difference.kind,
         severity=severity,
-        object=one.object,
-        title=f"declared in {place}, but not recorded" if place else _title(one),
-        expected=_text(one, one.expected),
+        object=difference.object,
+        title=f"declared in {place}, but not recorded" if place else _title(difference),
+        expected=_text(difference, difference.expected),
         actual=actual,
         why=why,
         sql=sql,
-        advice=_not_recorded(one) if place else _advice(one, sql, safe),
-        detail=one.detail,
-        safe=safe and (sql is not None or one.kind in WITHOUT_SQL),
-        order=remedies.rank(one),
+        advice=_not_recorded(difference) if place else _advice(difference, sql, safe),
+        detail=difference.detail,
+        safe=safe and (sql is not None or difference.kind in WITHOUT_SQL),
+        order=remedies.rank(difference),
     )
 
 
-def _advice(one: Difference, sql: str | None, safe: bool) -> str:
-    if (one.kind, one.status) in _BY_HAND:
-        return _BY_HAND[one.kind, one.status]
-    if (sql and not safe) or (one.kind, one.status) in _REMOVED:
-        return f"If nobody needs it: `{HEAL} '{one.id}'`, {_ACCEPT}."
-    return _BY_UP if sql else _BY_HAND.get((one.kind, ""), _RESTORE)
+def _advice(difference: Difference, sql: str | None, safe: bool) -> str:
+    if (difference.kind, difference.status) in _BY_HAND:
+        return _BY_HAND[difference.kind, difference.status]
+    if (sql and not safe) or (difference.kind, difference.status) in _REMOVED:
+        return f"If nobody needs it: `{HEAL} '{difference.id}'`, {_ACCEPT}."
+    return _BY_UP if sql else _BY_HAND.get((difference.kind, ""), _RESTORE)
 
 
-def _not_recorded(one: Difference) -> str:
+def _not_recorded(difference: Difference) -> str:
     """Return what to do with an object that is declared and not in schema/catalog.json."""
-    if remedies.made_by_a_revision(one):
+    if remedies.made_by_a_revision(difference):
         return (
             "A revision makes it, and schema/catalog.json lacks it: `pandom audit record`, "
             "then read what changes there."
@@ -143,9 +143,9 @@ def _not_recorded(one: Difference) -> str:
     )
 
 
-def _text(one: Difference, values: Mapping[str, str]) -> str:
+def _text(difference: Difference, values: Mapping[str, str]) -> str:
     """Return the values as text; a single detail needs no name."""
-    if len(values) == 1 and one.kind not in WHOLE:
+    if len(values) == 1 and difference.kind not in WHOLE:
         return next(iter(values.values()))
     return "; ".join(f"{detail}: {value or 'none'}" for detail, value in values.items())
 
@@ -177,24 +177,24 @@ _TITLES: Final[Mapping[tuple[str, str], str]] = {
 }
 
 
-def _title(one: Difference) -> str:
-    if (one.kind, one.status) in _TITLES:
-        return _TITLES[one.kind, one.status]
-    noun = _NOUNS.get(one.kind, one.kind)
-    if one.status == "missing":
+def _title(difference: Difference) -> str:
+    if (difference.kind, difference.status) in _TITLES:
+        return _TITLES[difference.kind, difference.status]
+    noun = _NOUNS.get(difference.kind, difference.kind)
+    if difference.status == "missing":
         return f"a declared {noun} is gone"
     article = "an" if noun[0] in "aeiou" else "a"
-    what = "that is not declared" if one.status == "extra" else "is not as declared"
+    what = "that is not declared" if difference.status == "extra" else "is not as declared"
     return f"{article} {noun} {what}"
 
 
 _Weight = tuple[Severity, str]
 
 
-def _weight(one: Difference) -> _Weight:
+def _weight(difference: Difference) -> _Weight:
     """Severity and rationale: of this status, of this kind, or judged by what it holds."""
-    fixed = _FIXED.get((one.kind, one.status)) or _FIXED.get((one.kind, ""))
-    return fixed or _JUDGED[one.kind](one)
+    fixed = _FIXED.get((difference.kind, difference.status)) or _FIXED.get((difference.kind, ""))
+    return fixed or _JUDGED[difference.kind](difference)
 
 
 _FIXED: Final[Mapping[tuple[str, str], _Weight]] = {
@@ -275,29 +275,29 @@ _FIXED: Final[Mapping[tuple[str, str], _Weight]] = {
 }
 
 
-def _role(one: Difference) -> _Weight:
-    powers = [key for key in _POWERS if one.actual.get(key) == "true"]
+def _role(difference: Difference) -> _Weight:
+    powers = [key for key in _POWERS if difference.actual.get(key) == "true"]
     if powers:
         return "critical", f"It has a power that bypasses everything else: {', '.join(powers)}."
-    if one.status == "extra":
+    if difference.status == "extra":
         return (
-            "critical" if one.actual.get("login") == "true" else "high",
+            "critical" if difference.actual.get("login") == "true" else "high",
             "Nobody declared it, so nobody watches its password or takes it away again.",
         )
     return "medium", "Attributes limit what a stolen password is worth."
 
 
-def _role_setting(one: Difference) -> _Weight:
-    grave = one.detail in ("search_path", "row_security", "session_replication_role", "role")
+def _role_setting(difference: Difference) -> _Weight:
+    grave = difference.detail in ("search_path", "row_security", "session_replication_role", "role")
     return (
         "high" if grave else "medium",
         "Settings of a role hold in all of its sessions, before it can say anything.",
     )
 
 
-def _membership(one: Difference) -> _Weight:
+def _membership(difference: Difference) -> _Weight:
     declared_groups = {entry.group for entry in access.MEMBERSHIPS} | {access.SUPERUSER}
-    grave = one.object in declared_groups or one.object.startswith("pg_")
+    grave = difference.object in declared_groups or difference.object.startswith("pg_")
     return (
         "critical" if grave else "high",
         "INHERIT uses the group's rights at once, SET becomes the group, ADMIN hands it on: each "
@@ -305,24 +305,25 @@ def _membership(one: Difference) -> _Weight:
     )
 
 
-def _trigger(one: Difference) -> _Weight:
+def _trigger(difference: Difference) -> _Weight:
     return (
-        "critical" if one.object.startswith(("audit_", "foreign key ")) else "high",
+        "critical" if difference.object.startswith(("audit_", "foreign key ")) else "high",
         "A trigger that does not fire leaves no trace: changes go unrecorded, or references "
         "unchecked.",
     )
 
 
-def _privilege(one: Difference) -> _Weight:
+def _privilege(difference: Difference) -> _Weight:
     held = {
-        word.partition("/")[0].removesuffix("*") for word in words(one.actual.get(one.detail, ""))
+        word.partition("/")[0].removesuffix("*")
+        for word in words(difference.actual.get(difference.detail, ""))
     }
-    extra = held - words(one.expected.get(one.detail, ""))
-    if one.detail == PUBLIC:
+    extra = held - words(difference.expected.get(difference.detail, ""))
+    if difference.detail == PUBLIC:
         return "critical", "PUBLIC is every login that exists now or later."
-    if any(table in one.object for table in access.TRAIL_TABLES) and extra - _READING:
+    if any(table in difference.object for table in access.TRAIL_TABLES) and extra - _READING:
         return "critical", "The trail is evidence only while no login can write to it."
-    if one.detail == "the owner":
+    if difference.detail == "the owner":
         return "medium", "What the owner's functions and migrations do may fail."
     if extra - _READING:
         return "high", "It can change what it should at most read."
@@ -331,16 +332,16 @@ def _privilege(one: Difference) -> _Weight:
     return "medium", "A grant option, or a grant by another than the owner, spreads by itself."
 
 
-def _default_privilege(one: Difference) -> _Weight:
+def _default_privilege(difference: Difference) -> _Weight:
     return (
-        "critical" if one.detail == PUBLIC else "high",
+        "critical" if difference.detail == PUBLIC else "high",
         "It opens every object made from now on, at the moment it is made.",
     )
 
 
-def _container(one: Difference) -> _Weight:
-    actual = one.actual
-    if one.status == "missing":
+def _container(difference: Difference) -> _Weight:
+    actual = difference.actual
+    if difference.status == "missing":
         return "medium", "What it does is not done: nothing is open."
     if "docker.sock" in actual.get("mounts", ""):
         return "critical", "Docker's socket is root on the host, and so on everything here."
@@ -351,7 +352,7 @@ def _container(one: Difference) -> _Weight:
         or actual.get("user", "").split(":")[0] in ("root", "0")
     ):
         return "critical", "It is not isolated: whoever breaks into it is on the host."
-    if one.status == "extra" or one.expected.keys() & _REACH:
+    if difference.status == "extra" or difference.expected.keys() & _REACH:
         return "high", "It reaches, or can become, more than was reviewed: secrets among it."
     return "medium", "Limits and checks decide what a fault of it costs the others."
 
@@ -361,17 +362,17 @@ _REACH: Final = frozenset(
 )
 
 
-def _setting_row(one: Difference) -> _Weight:
-    if one.detail == "enforced":
+def _setting_row(difference: Difference) -> _Weight:
+    if difference.detail == "enforced":
         return "critical", "Without a signature a session is whoever it says it is."
-    if one.detail == "encrypt_password_hash":
+    if difference.detail == "encrypt_password_hash":
         return "high", "It decides whether a stolen dump holds password hashes in clear."
     return "high", "It limits guessing, or says how long evidence and sessions are kept."
 
 
-def _bucket(one: Difference) -> _Weight:
+def _bucket(difference: Difference) -> _Weight:
     return (
-        "critical" if one.actual.get("without signing in") else "high",
+        "critical" if difference.actual.get("without signing in") else "high",
         "An open bucket is read by whoever finds it; without versions a deletion is final.",
     )
 

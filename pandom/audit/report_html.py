@@ -115,9 +115,9 @@ def _head(report: Report, title: str) -> Iterable[str]:
     observed = report.observed
     if report.findings:
         counts = [
-            f"{sum(one.severity == severity for one in report.findings)} {severity}"
+            f"{sum(finding.severity == severity for finding in report.findings)} {severity}"
             for severity in SEVERITIES
-            if any(one.severity == severity for one in report.findings)
+            if any(finding.severity == severity for finding in report.findings)
         ]
         style, verdict = "drift", f"Drift: {', '.join(counts)}"
     elif report.exit_code == DONE:
@@ -147,8 +147,8 @@ def _findings(report: Report) -> Iterable[str]:
     yield '<section aria-labelledby="findings"><h2 id="findings">Findings</h2>'
     if not report.findings:
         yield "<p>None.</p>"
-    for one in report.findings:
-        yield _finding(one, {"Why it matters": one.why})
+    for finding in report.findings:
+        yield _finding(finding, {"Why it matters": finding.why})
     if report.accepted:
         yield "<h3>Accepted deviations</h3>"
     for one, given in report.accepted:
@@ -160,28 +160,28 @@ def _findings(report: Report) -> Iterable[str]:
     yield "</section>"
 
 
-def _finding(one: Finding, more: Mapping[str, str], *, accepted: bool = False) -> str:
+def _finding(finding: Finding, more: Mapping[str, str], *, accepted: bool = False) -> str:
     rows = {
-        "Expected": one.expected or "nothing",
-        "Actual": one.actual or "nothing",
+        "Expected": finding.expected or "nothing",
+        "Actual": finding.actual or "nothing",
         **more,
     }
     if not accepted:
-        rows["What to do"] = one.advice
+        rows["What to do"] = finding.advice
     listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
-    if one.sql and one.sql.count("\n") < _SHORT:
-        listed += f"<dt>Healed by</dt><dd><pre>{escape(one.sql)}</pre></dd>"
-    elif one.sql:
+    if finding.sql and finding.sql.count("\n") < _SHORT:
+        listed += f"<dt>Healed by</dt><dd><pre>{escape(finding.sql)}</pre></dd>"
+    elif finding.sql:
         listed += (
             "<dt>Healed by</dt><dd><details><summary>SQL of "
-            f"{one.sql.count(chr(10)) + 1} lines</summary><pre>{escape(one.sql)}</pre>"
+            f"{finding.sql.count(chr(10)) + 1} lines</summary><pre>{escape(finding.sql)}</pre>"
             "</details></dd>"
         )
-    listed += f"<dt>Id</dt><dd><code>{escape(one.id)}</code></dd>"
-    word = "accepted" if accepted else one.severity
+    listed += f"<dt>Id</dt><dd><code>{escape(finding.id)}</code></dd>"
+    word = "accepted" if accepted else finding.severity
     return (
         f'<details class="{word}"{"" if accepted else " open"}><summary>'
-        f'<span class="word">{escape(word)}</span> {escape(one.place)}: {escape(one.title)}'
+        f'<span class="word">{escape(word)}</span> {escape(finding.place)}: {escape(finding.title)}'
         f"</summary><dl>{listed}</dl></details>"
     )
 
@@ -193,9 +193,9 @@ def _matrix(report: Report, found: AccessGraph) -> Iterable[str]:
     # PUBLIC first, because everybody has its privileges.
     roles = [PUBLIC, *sorted(name for name in found.roles if not found.superuser(name))]
     drift = {
-        (one.object, one.id.rpartition(":")[2])
-        for one in report.findings
-        if one.kind == "privilege"
+        (finding.object, finding.id.rpartition(":")[2])
+        for finding in report.findings
+        if finding.kind == "privilege"
     }
     objects = [
         name
@@ -450,13 +450,13 @@ def _controls(report: Report) -> Iterable[str]:
         ["Number", "Recommendation", "Verdict", "Evidence"],
         (
             [
-                one.control.number,
-                f"{escape(one.control.title)}<br><small>{escape(one.control.reason)}</small>",
+                result.control.number,
+                f"{escape(result.control.title)}<br><small>{escape(result.control.reason)}</small>",
                 f'<span class="{state.replace(" ", "-")}">{state}</span>',
-                escape(one.verdict.evidence),
+                escape(result.verdict.evidence),
             ]
-            for one in report.controls
-            for state in (report.state_of(one),)
+            for result in report.controls
+            for state in (report.state_of(result),)
         ),
     )
     yield "</section>"

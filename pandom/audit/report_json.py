@@ -14,20 +14,20 @@ from pandom.audit.run import Report
 VERSION: Final = 1
 
 
-def finding(one: Finding) -> dict[str, Any]:
+def finding(finding: Finding) -> dict[str, Any]:
     """Return one finding as plain values."""
     return {
-        "id": one.id,
-        "kind": one.kind,
-        "severity": one.severity,
-        "object": one.object,
-        "detail": one.detail,
-        "title": one.title,
-        "expected": one.expected,
-        "actual": one.actual,
-        "why": one.why,
-        "sql": one.sql,
-        "advice": one.advice,
+        "id": finding.id,
+        "kind": finding.kind,
+        "severity": finding.severity,
+        "object": finding.object,
+        "detail": finding.detail,
+        "title": finding.title,
+        "expected": finding.expected,
+        "actual": finding.actual,
+        "why": finding.why,
+        "sql": finding.sql,
+        "advice": finding.advice,
     }
 
 
@@ -43,7 +43,7 @@ def document(report: Report) -> dict[str, Any]:
         "read_at": observed.read_at,
         "exit_code": report.exit_code,
         "counts": {
-            severity: sum(one.severity == severity for one in report.findings)
+            severity: sum(finding.severity == severity for finding in report.findings)
             for severity in SEVERITIES
         },
         "findings": [finding(one) for one in report.findings],
@@ -63,13 +63,13 @@ def document(report: Report) -> dict[str, Any]:
         "unknown": list(report.unknown),
         "controls": [
             {
-                "number": one.control.number,
-                "title": one.control.title,
-                "reason": one.control.reason,
-                "state": one.verdict.state,
-                "evidence": one.verdict.evidence,
+                "number": result.control.number,
+                "title": result.control.title,
+                "reason": result.control.reason,
+                "state": result.verdict.state,
+                "evidence": result.verdict.evidence,
             }
-            for one in report.controls
+            for result in report.controls
         ],
         "logins": [asdict(one) for one in every_login(observed)],
     }

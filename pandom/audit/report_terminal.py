@@ -81,7 +81,7 @@ def render(report: Report) -> str:
         lines.append("Unknown, never counted as clean")
         lines += [_wrapped("- ", reason, 2) for reason in report.unknown]
         lines.append("")
-    states = Counter(report.state_of(one) for one in report.controls)
+    states = Counter(report.state_of(result) for result in report.controls)
     lines.append(
         "CIS PostgreSQL 17: " + ", ".join(f"{count} {state}" for state, count in states.items())
     )
@@ -89,31 +89,31 @@ def render(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def finding(one: Finding) -> Iterable[str]:
+def finding(finding: Finding) -> Iterable[str]:
     """Yield one finding: where, what, why, and what to do."""
-    yield _wrapped(f"{one.severity.upper()}: ", f"{one.place}: {one.title}", 0)
-    yield _wrapped("", one.id)
-    yield _wrapped("expected  ", one.expected or "nothing")
-    yield _wrapped("actual    ", one.actual or "nothing")
-    yield _wrapped("why       ", one.why)
-    if one.sql:
-        yield from _healing(one.sql)
+    yield _wrapped(f"{finding.severity.upper()}: ", f"{finding.place}: {finding.title}", 0)
+    yield _wrapped("", finding.id)
+    yield _wrapped("expected  ", finding.expected or "nothing")
+    yield _wrapped("actual    ", finding.actual or "nothing")
+    yield _wrapped("why       ", finding.why)
+    if finding.sql:
+        yield from _healing(finding.sql)
     # Keep a command on one line, so that it can be copied.
-    parts = one.advice.split("`")
+    parts = finding.advice.split("`")
     parts[1::2] = (f"`{part.replace(' ', _FIXED)}`" for part in parts[1::2])
     yield _wrapped("next      ", "".join(parts), whole=True).replace(_FIXED, " ")
     yield ""
 
 
-def problem(one: Problem) -> Iterable[str]:
+def problem(problem: Problem) -> Iterable[str]:
     """Yield one sign of tampering with the trail, and what names it in schema/accepted.toml."""
-    yield _wrapped(f"{one.kind.upper()}: ", one.text, 0)
-    yield _wrapped("", one.id)
-    yield _wrapped("actual  ", one.actual)
+    yield _wrapped(f"{problem.kind.upper()}: ", problem.text, 0)
+    yield _wrapped("", problem.id)
+    yield _wrapped("actual  ", problem.actual)
 
 
 def _summary(report: Report) -> str:
-    counts = Counter(one.severity for one in report.findings)
+    counts = Counter(finding.severity for finding in report.findings)
     found = ", ".join(f"{counts[one]} {one}" for one in SEVERITIES if counts[one])
     if found:
         return f"Drift: {found}."

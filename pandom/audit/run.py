@@ -50,15 +50,15 @@ class Report:
     @property
     def drift(self) -> tuple[Finding, ...]:
         """The findings that are differences from the declaration."""
-        return tuple(one for one in self.findings if one.kind != "control")
+        return tuple(finding for finding in self.findings if finding.kind != "control")
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """What is inside the scope of this run and could not be seen."""
         undecided = (
-            f"control {one.control.number}: {one.verdict.evidence}"
-            for one in self.controls
-            if one.verdict.state == "unknown"
+            f"control {result.control.number}: {result.verdict.evidence}"
+            for result in self.controls
+            if result.verdict.state == "unknown"
         )
         return (*self.observed.unknown, *undecided)
 
@@ -121,17 +121,17 @@ def run(
 
 
 def _failed(results: Iterable[Result]) -> Iterable[Finding]:
-    for one in results:
-        if one.verdict.state == "fail":
+    for result in results:
+        if result.verdict.state == "fail":
             yield Finding(
-                id=f"control:{one.control.number}",
+                id=f"control:{result.control.number}",
                 kind="control",
                 severity="medium",
-                object=f"CIS {one.control.number}",
-                title=one.control.title,
+                object=f"CIS {result.control.number}",
+                title=result.control.title,
                 expected="the recommendation",
-                actual=one.verdict.evidence,
-                why=one.control.reason,
+                actual=result.verdict.evidence,
+                why=result.control.reason,
                 advice="Follow it, or record in schema/accepted.toml who answers for it and why.",
             )
 

@@ -98,7 +98,7 @@ class Verdict:
         """For machines; what the auditor's container keeps, too."""
         return {
             **asdict(self),
-            "problems": [one.as_json() for one in self.problems],
+            "problems": [problem.as_json() for problem in self.problems],
             "accepted": [
                 {
                     **one.as_json(),
@@ -134,7 +134,9 @@ def heads(connection: psycopg.Connection, kept: Kept) -> Verdict:
                 chain = _ask(cursor, "trail_blocks", log)
                 blocks += len(chain)
                 problems += _links(log, chain)
-                problems += _against(log, chain, [one for one in kept.anchors if one.log == log])
+                problems += _against(
+                    log, chain, [anchor for anchor in kept.anchors if anchor.log == log]
+                )
             return Verdict((), tuple(problems), 0, blocks, anchors=len(kept.anchors))
     except psycopg.Error as error:
         reason = error.diag.message_primary or str(error).strip()
@@ -223,7 +225,7 @@ def _verify(cursor: psycopg.Cursor[dict[str, Any]], kept: Kept, archive: Archive
                     sealed_at=chain[-1]["sealed_at"].isoformat(),
                 )
             )
-        problems += _against(log, chain, [one for one in kept.anchors if one.log == log])
+        problems += _against(log, chain, [anchor for anchor in kept.anchors if anchor.log == log])
     return Verdict(
         tuple(heads),
         tuple(problems),
@@ -429,14 +431,16 @@ def _against(
     """Compare the chain with heads kept elsewhere; report lost ones as one problem."""
     hashes = {block["number"]: block["hash"] for block in chain}
     lost = sorted(
-        {one.place: one for one in anchors if hashes.get(one.number) != one.hash}.values(),
+        {
+            anchor.place: anchor for anchor in anchors if hashes.get(anchor.number) != anchor.hash
+        }.values(),
         key=lambda one: (one.number, one.hash),
     )
     if not lost:
         return
     first, last = lost[0], lost[-1]
     end = max(hashes, default=0)
-    marks = "".join(f"{one.number} {one.hash}\n" for one in lost)
+    marks = "".join(f"{problem.number} {problem.hash}\n" for problem in lost)
     heads = "1 kept head" if len(lost) == 1 else f"{len(lost)} kept heads"
     about = (
         f"{heads}, blocks {first.number} to {last.number}, "

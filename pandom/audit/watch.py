@@ -63,8 +63,8 @@ def audit_round(place: AuditTarget) -> Round:
         anchors.to_bucket(writer.s3, writer.evidence, kept.fresh(verdict.heads))
     codes = {report.exit_code, verdict.exit_code}
     names = (
-        *(one.id for one in report.findings),
-        *(f"{one.kind}: {one.text}" for one in verdict.problems),
+        *(finding.id for finding in report.findings),
+        *(f"{problem.kind}: {problem.text}" for problem in verdict.problems),
         *report.unknown,
         *verdict.late,
     )

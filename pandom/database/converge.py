@@ -115,12 +115,12 @@ def converge(
             break
         _take_back(connection, found)
         changed += len(wrong)
-        if all(one.status == "missing" for one in wrong):
+        if all(difference.status == "missing" for difference in wrong):
             break
     else:
         raise Failure(
             f"privileges do not become as declared: {', '.join(one.id for one in wrong)}. Next: "
-            "take them back as the superuser (`pandom audit` has the statements)"
+            "correct them as the superuser (`pandom audit` has the statements)"
         )
     if exposed := open_rows(connection):
         if guarded:
@@ -131,7 +131,7 @@ def converge(
 
 def open_rows(connection: psycopg.Connection) -> list[tuple[str, str, str]]:
     """Return relations that a login reaches past row security, with role and what is missing."""
-    declared = {(one.name, one.role) for one in access.row_security_exceptions()}
+    declared = {(exempt.name, exempt.role) for exempt in access.row_security_exceptions()}
     connection.execute("select pg_catalog.set_config('search_path', '', true)")
     return sorted(
         (name, role, missing)

@@ -22,7 +22,7 @@ from schema.models import Base, mappers
 _PREPARER: Final = sqlalchemy.create_engine("postgresql+psycopg://").dialect.identifier_preparer
 # Not TRUNCATE, which no policy limits, nor TRIGGER, which runs as whoever writes.
 _PRIVILEGES: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "REFERENCES"})
-_OWNERS: Final = frozenset(one.owner for one in access.DEFAULT_PRIVILEGES) - {"pandom_migrator"}
+_OWNERS: Final = frozenset(entry.owner for entry in access.DEFAULT_PRIVILEGES) - {"pandom_migrator"}
 
 
 def check() -> None:
@@ -89,7 +89,7 @@ def _names(mapper: Mapper[Base], table: sqlalchemy.Table) -> Iterator[tuple[str,
     assert isinstance(_PREPARER, PGIdentifierPreparer)  # noqa: S101 - the dialect is ours
     for key, name in (
         ("__tablename__", table.name),
-        *((mapper.get_property_by_column(one).key, one.name) for one in table.columns),
+        *((mapper.get_property_by_column(column).key, column.name) for column in table.columns),
     ):
         if _PREPARER.quote(name) != name:
             yield key, f"{name!r} is a reserved word or needs quotes; take another name"
@@ -118,9 +118,9 @@ def _allowed(allow: Allow, table: sqlalchemy.Table, declared: Table) -> Iterator
 
 def _indexes(table: sqlalchemy.Table) -> Iterator[tuple[str, str]]:
     """Without an index each DELETE of the other table reads the whole of this one."""
-    led = [[one.name for one in table.primary_key.columns]]
+    led = [[column.name for column in table.primary_key.columns]]
     led += [
-        [one.name for one in rule.columns]
+        [column.name for column in rule.columns]
         for rule in table.constraints
         if isinstance(rule, sqlalchemy.UniqueConstraint)
     ]
@@ -130,7 +130,7 @@ def _indexes(table: sqlalchemy.Table) -> Iterator[tuple[str, str]]:
         if index.dialect_options["postgresql"].get("where") is None
     ]
     for key in table.foreign_key_constraints:
-        columns = [one.name for one in key.columns]
+        columns = [column.name for column in key.columns]
         if not any(set(one[: len(columns)]) == set(columns) for one in led):
             yield (
                 "__table_args__",

@@ -67,9 +67,10 @@ class Health:
     def lines(self) -> list[str]:
         """For people, a line for each check."""
         return [
-            f"{one.name}: "
-            f"{'warning' if one.ok and one.warning else 'ok' if one.ok else 'FAILED'}, {one.found}"
-            for one in self.findings
+            f"{finding.name}: "
+            f"{'FAILED' if not finding.ok else 'warning' if finding.warning else 'ok'}, "
+            f"{finding.found}"
+            for finding in self.findings
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -103,9 +104,9 @@ def check(
         return Health(tuple(findings))
     there, applied = revisions.every(run=False), revisions.read(connection)
     head, reached = expected_head or there[-1].number, applied.reached
-    other = ", ".join(one.number for one in revisions.changed(there, applied))
+    other = ", ".join(revision.number for revision in revisions.changed(there, applied))
     said = f"; applied with other text: {other}" if other else ""
-    if reached is not None and reached not in {one.number for one in there}:
+    if reached is not None and reached not in {revision.number for revision in there}:
         said += (
             ", and this checkout has no such revision: check out the commit that has it, or "
             f"`pandom migrate revert {there[-1].number}`"

@@ -279,7 +279,7 @@ def subject(table: sqlalchemy.Table, declared: Table) -> str | None:
 
 def _audit_function(table: sqlalchemy.Table, declared: Table) -> str:
     whose = str(subject(table, declared))
-    keys = [one for one in table.primary_key.columns if one.name != whose]
+    keys = [column for column in table.primary_key.columns if column.name != whose]
     text = _FUNCTION.format(
         small=_SMALL,
         table=table.name,
@@ -287,9 +287,12 @@ def _audit_function(table: sqlalchemy.Table, declared: Table) -> str:
         owned_by=whose,
         subject=_json_of_either(table.columns[whose]),
         beside="".join(
-            f"|| ', \"{one.name}\": ' || {_json_of_either(one)}\n            " for one in keys
+            f"|| ', \"{column.name}\": ' || {_json_of_either(column)}\n            "
+            for column in keys
         ),
-        join=" and ".join(f"n.{one.name} = o.{one.name}" for one in table.primary_key.columns),
+        join=" and ".join(
+            f"n.{column.name} = o.{column.name}" for column in table.primary_key.columns
+        ),
         changed=_joined(_changes(table)),
         new=_object("n", table, whose, "INSERT"),
         old=_object("o", table, whose, "DELETE"),
@@ -298,7 +301,7 @@ def _audit_function(table: sqlalchemy.Table, declared: Table) -> str:
 
 
 def _words(table: sqlalchemy.Table) -> list[tuple[sqlalchemy.Column[object], OnTrail]]:
-    return [(one, one.info["trail"]) for one in table.columns]
+    return [(column, column.info["trail"]) for column in table.columns]
 
 
 def _json_of_either(column: sqlalchemy.Column[object]) -> str:
@@ -368,7 +371,7 @@ def _joined(changes: list[str]) -> str:
     ]
     if len(calls) > 1:
         # Without nullif an empty part would leave a comma.
-        calls = ["concat_ws(',', " + ", ".join(f"nullif({one}, '')" for one in calls) + ")"]
+        calls = ["concat_ws(',', " + ", ".join(f"nullif({call}, '')" for call in calls) + ")"]
     return _indent(calls[0], 12)
 
 

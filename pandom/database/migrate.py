@@ -212,7 +212,7 @@ def revert(
     as upgrade().
     """
     there = revisions.every(FOLDER)
-    known = {one.number for one in there}
+    known = {revision.number for revision in there}
     if target not in known | {"base"} and not (target.startswith("-") and target[1:].isdigit()):
         raise UsageError(
             f"there is no revision {target!r}; use -1, base or one of {', '.join(sorted(known))}"
@@ -330,7 +330,9 @@ def _failure(
     reached = applied.reached
     failing = reached
     if forward:
-        failing = next((one.number for one in there if one.number > (reached or "")), reached)
+        failing = next(
+            (revision.number for revision in there if revision.number > (reached or "")), reached
+        )
     direction = "revision" if forward else "taking back revision"
     if isinstance(cause, psycopg.Error):
         message = [f"{direction} {failing} failed: {cause.diag.message_primary or cause}"]
@@ -345,7 +347,9 @@ def _failure(
             f"Some transaction holds a lock that it needs: {held}. Next: wait for it, or end it: "
             f"{holders.HOW_TO_END}; then run it again."
         )
-    elif not forward and any(one.number == failing for one in revisions.changed(there, applied)):
+    elif not forward and any(
+        revision.number == failing for revision in revisions.changed(there, applied)
+    ):
         advice = (
             "It was applied with other text than is there now: put back that text, take it back, "
             "then put the new one in place."

@@ -112,7 +112,7 @@ def _files(folder: Path, mistakes: list[str]) -> list[tuple[str, Path]]:
     if not found and not mistakes:
         mistakes.append("versions: holds no revision; is the checkout complete?")
     numbers = [number for number, _ in found]
-    for number in sorted({one for one in numbers if numbers.count(one) > 1}):
+    for number in sorted({number for number in numbers if numbers.count(number) > 1}):
         names = ", ".join(path.name for one, path in found if one == number)
         mistakes.append(f"versions: number {number} is there twice ({names}); renumber one")
     for place, number in enumerate(sorted(set(numbers)), 1):
@@ -180,7 +180,9 @@ def _assigned(node: ast.stmt) -> list[str]:
         targets = node.targets
     elif isinstance(node, ast.AnnAssign):
         targets = [node.target]
-    return [one.id for one in targets if isinstance(one, ast.Name) and one.id in _HEADER]
+    return [
+        target.id for target in targets if isinstance(target, ast.Name) and target.id in _HEADER
+    ]
 
 
 def _sql(folder: Path, path: Path, number: str, tree: ast.Module, mistakes: list[str]) -> None:
@@ -190,8 +192,8 @@ def _sql(folder: Path, path: Path, number: str, tree: ast.Module, mistakes: list
         mistakes.append(f"sql/{number}: is missing, the text that versions/{path.name} runs")
         return
     wanted, complete = _run(tree)
-    there = {one.name for one in place.iterdir() if not one.name.startswith(".")}
-    for name in sorted({f"{one}.sql" for one in wanted} - there):
+    there = {path.name for path in place.iterdir() if not path.name.startswith(".")}
+    for name in sorted({f"{name}.sql" for name in wanted} - there):
         mistakes.append(f"sql/{number}/{name}: is missing; versions/{path.name} runs it")
     for name in sorted(there):
         if not name.endswith(".sql"):
@@ -223,7 +225,11 @@ _ENDS: Final = re.compile(
 def _ends_transaction(text: str) -> list[str]:
     """Return statements that would end the revision's transaction halfway."""
     statements = (one.strip() for one in _NO_STATEMENT.sub(" ", text).split(";"))
-    return [" ".join(found[0].upper().split()) for one in statements if (found := _ENDS.match(one))]
+    return [
+        " ".join(found[0].upper().split())
+        for statement in statements
+        if (found := _ENDS.match(statement))
+    ]
 
 
 def _run(tree: ast.AST) -> tuple[dict[str, None], bool]:
@@ -259,10 +265,12 @@ def frozen_files(folder: Path | None = None) -> list[Path]:
 
 def _folders(folder: Path, numbers: set[str], mistakes: list[str]) -> None:
     place = folder / "sql"
-    for one in sorted(place.iterdir()) if place.is_dir() else ():
-        if one.name not in numbers and not one.name.startswith("."):
-            what = "no revision has this number" if _NUMBER.fullmatch(one.name) else "expected NNNN"
-            mistakes.append(f"sql/{one.name}: {what}; move it away")
+    for path in sorted(place.iterdir()) if place.is_dir() else ():
+        if path.name not in numbers and not path.name.startswith("."):
+            what = (
+                "no revision has this number" if _NUMBER.fullmatch(path.name) else "expected NNNN"
+            )
+            mistakes.append(f"sql/{path.name}: {what}; move it away")
 
 
 def released(folder: Path) -> dict[str, str]:
@@ -377,7 +385,9 @@ def keep(
     found = read(connection)
     if found.reached is None:
         return
-    held = {one.number: one.digest for one in there if one.number <= found.reached}
+    held = {
+        revision.number: revision.digest for revision in there if revision.number <= found.reached
+    }
     texts = {**held, **{key: text for key, text in found.texts.items() if key in held}}
     if last in held:
         texts[last] = held[last]
@@ -409,7 +419,7 @@ def add_column(connection: psycopg.Connection) -> None:
 
 def refuse_unknown(there: Sequence[Revision], applied: Applied) -> None:
     """Raise UsageError for a database that is ahead of this checkout."""
-    if applied.reached is None or applied.reached in {one.number for one in there}:
+    if applied.reached is None or applied.reached in {revision.number for revision in there}:
         return
     raise UsageError(
         f"The database is at revision {applied.reached}, which this checkout does not have: its "
@@ -422,7 +432,11 @@ def refuse_unknown(there: Sequence[Revision], applied: Applied) -> None:
 
 def changed(there: Sequence[Revision], applied: Applied) -> list[Revision]:
     """Return the applied revisions whose text is another one here."""
-    return [one for one in there if applied.texts.get(one.number, one.digest) != one.digest]
+    return [
+        revision
+        for revision in there
+        if applied.texts.get(revision.number, revision.digest) != revision.digest
+    ]
 
 
 def refuse_changed(there: Sequence[Revision], applied: Applied) -> None:
@@ -431,9 +445,9 @@ def refuse_changed(there: Sequence[Revision], applied: Applied) -> None:
     if not found:
         return
     lines = [
-        f"  {one.number} was applied with other text (applied "
-        f"{applied.texts[one.number][:_SHOWN]}, now {one.digest[:_SHOWN]})"
-        for one in found
+        f"  {revision.number} was applied with other text (applied "
+        f"{applied.texts[revision.number][:_SHOWN]}, now {revision.digest[:_SHOWN]})"
+        for revision in found
     ]
     first = found[0].number
     before = f"{int(first) - 1:04}" if first > "0001" else "base"
@@ -447,24 +461,30 @@ def refuse_changed(there: Sequence[Revision], applied: Applied) -> None:
 
 def pending(there: Sequence[Revision], applied: Applied) -> list[Revision]:
     """Return what the database was not given yet; the caller has refused what is unknown."""
-    return [one for one in there if applied.reached is None or one.number > applied.reached]
+    return [
+        revision
+        for revision in there
+        if applied.reached is None or revision.number > applied.reached
+    ]
 
 
 def history(there: Sequence[Revision], applied: Applied) -> list[str]:
     """Return a line for each revision, newest first: [x] applied, [ ] not, [!] with other text."""
-    waiting = {one.number for one in pending(there, applied)}
-    other = {one.number for one in changed(there, applied)}
+    waiting = {revision.number for revision in pending(there, applied)}
+    other = {revision.number for revision in changed(there, applied)}
     lines = []
-    if applied.reached is not None and applied.reached not in {one.number for one in there}:
+    if applied.reached is not None and applied.reached not in {
+        revision.number for revision in there
+    }:
         lines.append(f"[?] {applied.reached} is applied, and not in this checkout")
-        waiting = {one.number for one in there if one.number > applied.reached}
-    for one in reversed(there):
+        waiting = {revision.number for revision in there if revision.number > applied.reached}
+    for revision in reversed(there):
         mark, said = "x", ""
-        if one.number in waiting:
+        if revision.number in waiting:
             mark = " "
-        elif one.number in other:
+        elif revision.number in other:
             mark, said = "!", " (applied with other text)"
-        lines.append(f"[{mark}] {one.number} {one.purpose}{said}")
+        lines.append(f"[{mark}] {revision.number} {revision.purpose}{said}")
     return lines
 
 
@@ -474,7 +494,7 @@ def same_checkout(there: Sequence[Revision], wanted: str) -> None:
     ``wanted`` is ``fingerprint()`` of the checkout from which a job was started.
     """
     checkout = dict(entry.split(":") for entry in wanted.split(",") if entry)
-    here = {one.number: one.digest[:_SHOWN] for one in there}
+    here = {revision.number: revision.digest[:_SHOWN] for revision in there}
     other = sorted(
         number
         for number in checkout.keys() | here.keys()
@@ -490,4 +510,4 @@ def same_checkout(there: Sequence[Revision], wanted: str) -> None:
 
 def fingerprint(there: Sequence[Revision]) -> str:
     """Return number and digest of each revision, short enough for a command line."""
-    return ",".join(f"{one.number}:{one.digest[:_SHOWN]}" for one in there)
+    return ",".join(f"{revision.number}:{revision.digest[:_SHOWN]}" for revision in there)

@@ -90,9 +90,9 @@ def run(name: str, profile: str | None = None) -> None:
 
 def _take(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
     with step("stopping the servers"):
-        for one in engine.containers():
-            if one.status == "running":
-                engine.stop(one)
+        for container in engine.containers():
+            if container.status == "running":
+                engine.stop(container)
     with step("reading the secrets that are there"):
         found = _secrets_there(engine, stack.name)
     if not stack.exists():
@@ -101,7 +101,7 @@ def _take(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
         pulumi.init()
     failed = _make_secrets(pulumi)
     exported = pulumi.export(secrets=True)
-    made = {one.urn.rpartition("::")[2] for one in State(exported).of_type(RANDOM)}
+    made = {resource.urn.rpartition("::")[2] for resource in State(exported).of_type(RANDOM)}
     if not made:
         raise failed or Failure("Pulumi made no secret, and no error.")
     pulumi.restore(with_secrets(exported, found))
@@ -111,8 +111,8 @@ def _take(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
         with step("users and policies of the object store, whose key is gone, made anew"):
             _forget_users(stack.name)
     # Last, so that a run that is interrupted before can be repeated.
-    for one in engine.containers():
-        engine.remove_container(one.id)
+    for container in engine.containers():
+        engine.remove_container(container.id)
     for network in engine.networks():
         engine.remove_network(network)
 

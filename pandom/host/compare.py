@@ -97,8 +97,8 @@ def _pending(there: Sequence[Revision], applied: Applied | None, engine: Engine)
         say("  the database does not answer: whether revisions are pending is not known")
         return 0
     waiting = revisions.pending(there, applied or Applied())
-    for one in waiting:
-        say(f"  {one.named}: will be applied")
+    for revision in waiting:
+        say(f"  {revision.named}: will be applied")
     return len(waiting)
 
 

@@ -70,8 +70,8 @@ def read(name: str, state: State | None = None) -> tuple[Facts, Facts]:
     """
     stack, engine = Stack(name), Engine(name)
     images = {
-        str(one.inputs.get("imageName")): str(one.outputs.get("repoDigest"))
-        for one in (state or stack.recorded()).of_type(IMAGE)
+        str(resource.inputs.get("imageName")): str(resource.outputs.get("repoDigest"))
+        for resource in (state or stack.recorded()).of_type(IMAGE)
     }
     specs = container_specs(settings(stack)).values()
     for tag, digest in images.items():

@@ -167,9 +167,9 @@ def of(server: psycopg.Connection, given: Mapping[str, Any], models: sqlalchemy.
             and one.comment != (start[key].comment if key in start and one not in come else None)
             and (one.table not in new or one.table in made)
         ]
-        yield [of_table(one.table, one.drop) for one in sorted(gone, reverse=True)]
-        yield [of_table(one.table, one.add) for one in sorted(come)]
-        yield [of_table(one.table, one.commented(one.comment)) for one in sorted(said)]
+        yield [of_table(part.table, part.drop) for part in sorted(gone, reverse=True)]
+        yield [of_table(part.table, part.add) for part in sorted(come)]
+        yield [of_table(part.table, part.commented(part.comment)) for part in sorted(said)]
 
     drops, adds, comments = parts(wanted, found, new)
     back_drops, back_adds, back_comments = parts(found, wanted, set())
@@ -218,7 +218,7 @@ def _build(server: psycopg.Connection, models: sqlalchemy.MetaData) -> None:
         server.execute(f"create type {_PREPARER.quote(name)} as enum ({labels})".encode())
     for table in models.sorted_tables:
         statements: list[ExecutableDDLElement] = [CreateTable(table)]
-        statements += [CreateIndex(one) for one in sorted(table.indexes, key=_by_name)]
+        statements += [CreateIndex(index) for index in sorted(table.indexes, key=_by_name)]
         for statement in statements:
             try:
                 server.execute(str(statement.compile(dialect=_DIALECT)).encode())
@@ -246,17 +246,19 @@ def _declared(models: sqlalchemy.MetaData) -> dict[str, list[str]]:
     return found
 
 
-def _with_comment(one: Part, models: sqlalchemy.MetaData) -> Part:
+def _with_comment(part: Part, models: sqlalchemy.MetaData) -> Part:
     """Add the model's comment, which SQLAlchemy's CREATE statements leave out."""
-    table = models.tables[one.table]
+    table = models.tables[part.table]
     comment = None
-    if one.index:
+    if part.index:
         comment = next(
-            (index.info.get("comment") for index in table.indexes if index.name == one.plain), None
+            (index.info.get("comment") for index in table.indexes if index.name == part.plain), None
         )
     else:
-        comment = next((rule.comment for rule in table.constraints if rule.name == one.plain), None)
-    return Part(one.rank, one.table, one.name, one.definition, comment, one.plain)
+        comment = next(
+            (rule.comment for rule in table.constraints if rule.name == part.plain), None
+        )
+    return Part(part.rank, part.table, part.name, part.definition, comment, part.plain)
 
 
 def _enumerations(
@@ -277,17 +279,19 @@ def _enumerations(
                 down.append((_OWNER, f"drop type {kind};"))
             continue
         there = list(found[name])
-        fresh = [one for one in members if one not in there]
+        fresh = [member for member in members if member not in there]
         if fresh:
             up.append((_OWNER, _LATER))
-        for one in fresh:
-            place = members.index(one)
+        for member in fresh:
+            place = members.index(member)
             before = members[place - 1] if place else None
             at = f"after {literal(before)}" if before else f"before {literal(there[0])}"
-            up.append((_OWNER, f"alter type {kind} add value if not exists {literal(one)} {at};"))
-            down.append((_OWNER, f"-- {kind} keeps {literal(one)}: no member can be dropped."))
-            there.insert(place, one)
-        lost = [one for one in there if one not in members]
+            up.append(
+                (_OWNER, f"alter type {kind} add value if not exists {literal(member)} {at};")
+            )
+            down.append((_OWNER, f"-- {kind} keeps {literal(member)}: no member can be dropped."))
+            there.insert(place, member)
+        lost = [member for member in there if member not in members]
         if lost:
             notes.append(
                 f"not written: {name} has {', '.join(map(literal, lost))} in the database only; "

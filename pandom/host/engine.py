@@ -138,7 +138,7 @@ def _container(attributes: Mapping[str, Any]) -> Container:
         started=_time(state.get("StartedAt", "")),
         finished=_time(state.get("FinishedAt", "")),
         ports=tuple(sorted(ports)),
-        networks=tuple(str(one.get("NetworkID", "")) for one in networks.values()),
+        networks=tuple(str(network.get("NetworkID", "")) for network in networks.values()),
         check=_command((config.get("Healthcheck") or {}).get("Test") or ()),
     )
 
@@ -154,18 +154,21 @@ class Engine:
     def containers(self) -> list[Container]:
         """Return all containers, running or not, by name."""
         found = []
-        for one in self.client.api.containers(all=True, filters=self._filter):
+        for container in self.client.api.containers(all=True, filters=self._filter):
             with contextlib.suppress(docker.errors.NotFound):  # removed since it was listed
-                found.append(_container(self.client.api.inspect_container(one["Id"])))
+                found.append(_container(self.client.api.inspect_container(container["Id"])))
         return sorted(found, key=lambda one: one.name)
 
     def container(self, part: str) -> Container | None:
         """Return the container of a part, or None."""
-        return next((one for one in self.containers() if one.part == part), None)
+        return next((container for container in self.containers() if container.part == part), None)
 
     def networks(self) -> dict[str, str]:
         """Return the networks' names by id."""
-        return {one["Id"]: one["Name"] for one in self.client.api.networks(filters=self._filter)}
+        return {
+            network["Id"]: network["Name"]
+            for network in self.client.api.networks(filters=self._filter)
+        }
 
     def volumes(self) -> list[str]:
         """Names, sorted."""
@@ -191,30 +194,35 @@ class Engine:
         names = {resource_name(stack, part) for part in (*parts, "network")}
         containers = self.client.api.containers(all=True)
         found = [
-            Thing("container", one["Id"], name.lstrip("/"), one["Labels"] or {})
-            for one in containers
-            for name in one["Names"] or ()
+            Thing("container", container["Id"], name.lstrip("/"), container["Labels"] or {})
+            for container in containers
+            for name in container["Names"] or ()
         ]
         found += [
-            Thing("volume", one["Name"], one["Name"], one["Labels"] or {})
-            for one in self.client.api.volumes().get("Volumes") or ()
+            Thing("volume", volume["Name"], volume["Name"], volume["Labels"] or {})
+            for volume in self.client.api.volumes().get("Volumes") or ()
         ]
         found += [
-            Thing("network", one["Id"], one["Name"], one["Labels"] or {})
-            for one in self.client.api.networks()
+            Thing("network", network["Id"], network["Name"], network["Labels"] or {})
+            for network in self.client.api.networks()
         ]
         return [one for one in found if one.name in names and one.labels.get(LABEL_STACK) != stack]
 
     def things(self) -> list[Thing]:
         """Return everything that carries the stack's label, with all of its labels."""
         found = [
-            Thing("container", one["Id"], one["Names"][0].lstrip("/"), one["Labels"] or {})
-            for one in self.client.api.containers(all=True, filters=self._filter)
-            if one["Names"]
+            Thing(
+                "container",
+                container["Id"],
+                container["Names"][0].lstrip("/"),
+                container["Labels"] or {},
+            )
+            for container in self.client.api.containers(all=True, filters=self._filter)
+            if container["Names"]
         ]
         found += [
-            Thing("network", one["Id"], one["Name"], one["Labels"] or {})
-            for one in self.client.api.networks(filters=self._filter)
+            Thing("network", network["Id"], network["Name"], network["Labels"] or {})
+            for network in self.client.api.networks(filters=self._filter)
         ]
         answer = self.client.api.volumes(filters=self._filter)
         found += [
@@ -280,13 +288,15 @@ class Engine:
         A younger one may belong to a running build.
         """
         wanted = {"label": LABEL_BUILD, "status": ["created", "exited"]}
-        for one in self.client.api.containers(all=True, filters=wanted):
+        for container in self.client.api.containers(all=True, filters=wanted):
             # Only the last step has the image's own label, and it runs no program.
-            last = one["Command"].startswith(_NOTHING) and LABEL_STACK not in one["Labels"]
-            if not last and one["Labels"][LABEL_BUILD] != "step":
+            last = (
+                container["Command"].startswith(_NOTHING) and LABEL_STACK not in container["Labels"]
+            )
+            if not last and container["Labels"][LABEL_BUILD] != "step":
                 continue
-            if time.time() - one["Created"] > _STEP_S:
-                self.remove_container(one["Id"])
+            if time.time() - container["Created"] > _STEP_S:
+                self.remove_container(container["Id"])
 
     def remove_network(self, identity: str) -> None:
         """Remove a network, disconnecting what is still in it."""
@@ -321,7 +331,7 @@ class Engine:
 
     def publisher(self, port: int) -> str | None:
         """Return the name of the running container, of any stack, that publishes a host port."""
-        for one in self.client.api.containers(filters={"publish": str(port)}):
-            if any(item.get("PublicPort") == port for item in one.get("Ports") or ()):
-                return str(one["Names"][0]).lstrip("/")
+        for container in self.client.api.containers(filters={"publish": str(port)}):
+            if any(item.get("PublicPort") == port for item in container.get("Ports") or ()):
+                return str(container["Names"][0]).lstrip("/")
         return None

@@ -83,7 +83,9 @@ def failure(
     stack: Stack, error: PulumiFailed, engine: Engine | None, since: datetime, again: str
 ) -> PandomError:
     """Return the failure to show; ``again`` is the command that goes on from here."""
-    text = "\n".join(one.message for one in error.diagnostics if one.severity != "warning")
+    text = "\n".join(
+        diagnostic.message for diagnostic in error.diagnostics if diagnostic.severity != "warning"
+    )
     if found := re.search(r"(stacks/Pulumi\.[\w-]+\.yaml cannot be used(?:.|\n)*)", text):
         return UsageError(_cut(found.group(1)))
     lines: list[str] = []
@@ -92,7 +94,7 @@ def failure(
         failed = _failed(engine, since, text)
         lines = _jobs(engine, since, failed)
         # A job may find the user's mistake, too, when only the server knows it.
-        if {one.exit_code for one in failed} == {USAGE_ERROR}:
+        if {container.exit_code for container in failed} == {USAGE_ERROR}:
             kind = UsageError
         lines = lines or _ports(engine, stack, text) or _servers(engine)
     if not lines:
@@ -107,7 +109,7 @@ def _ports(engine: Engine, stack: Stack, text: str) -> list[str]:
     lines = []
     for found in dict.fromkeys(re.findall(r"[\d.]+:(\d+)\S* failed: port is already", text)):
         holder = engine.publisher(int(found))
-        if holder in {one.name for one in engine.containers()}:
+        if holder in {container.name for container in engine.containers()}:
             lines.append(
                 f"port {found}: {holder}, the stack's own, still has it; `pandom up` moves both"
             )
@@ -118,7 +120,7 @@ def _ports(engine: Engine, stack: Stack, text: str) -> list[str]:
 
 def short(error: PulumiFailed) -> Failure:
     """Return the failure of a command that only reads or writes the state."""
-    text = "\n".join(one.message for one in error.diagnostics)
+    text = "\n".join(diagnostic.message for diagnostic in error.diagnostics)
     lines = [f"`pulumi {error.operation}` failed:", *_errors(error.diagnostics)]
     known = _cause(text) or ["Next: docs/runbook.md, The state cannot be read."]
     return Failure("\n".join([*lines, *known]))
@@ -138,27 +140,27 @@ def _compose(stack: Stack, lines: Sequence[str], evidence: str, again: str) -> s
     return "\n".join([*parts, *(_cause(evidence) or unknown)])
 
 
-def _of_now(one: Container, since: datetime) -> bool:
-    return one.finished is not None and one.finished >= since.replace(microsecond=0)
+def _of_now(container: Container, since: datetime) -> bool:
+    return container.finished is not None and container.finished >= since.replace(microsecond=0)
 
 
 def _failed(engine: Engine, since: datetime, text: str) -> list[Container]:
     return [
-        one
-        for one in engine.containers()
-        if one.part not in (*_SERVERS, *_WATCHERS)
-        and (one.status, one.exit_code == 0) == ("exited", False)
-        and (_of_now(one, since) or f"The {one.part} job" in text)
+        container
+        for container in engine.containers()
+        if container.part not in (*_SERVERS, *_WATCHERS)
+        and (container.status, container.exit_code == 0) == ("exited", False)
+        and (_of_now(container, since) or f"The {container.part} job" in text)
     ]
 
 
 def _jobs(engine: Engine, since: datetime, failed: Iterable[Container]) -> list[str]:
     """Return the last log lines of failed jobs, of this run or one that stopped it."""
     lines: list[str] = []
-    for one in failed:
-        when = "" if _of_now(one, since) else ", in an earlier run"
-        lines.append(f"The {one.part} job failed with exit code {one.exit_code}{when}:")
-        lines += _log(engine, one)
+    for container in failed:
+        when = "" if _of_now(container, since) else ", in an earlier run"
+        lines.append(f"The {container.part} job failed with exit code {container.exit_code}{when}:")
+        lines += _log(engine, container)
     return lines
 
 
@@ -171,11 +173,11 @@ _NO_REASON: Final = "Pulumi gave no reason."
 def _servers(engine: Engine, parts: Sequence[str] = _SERVERS) -> list[str]:
     """Return the last log lines of the servers that are not well."""
     lines: list[str] = []
-    for one in engine.containers():
-        young = one.part in _WATCHERS and one.state == "starting"
-        if one.part in parts and not one.is_healthy and not young:
-            lines.append(f"The {one.part} container is not ready ({one.state}):")
-            lines += _log(engine, one)
+    for container in engine.containers():
+        young = container.part in _WATCHERS and container.state == "starting"
+        if container.part in parts and not container.is_healthy and not young:
+            lines.append(f"The {container.part} container is not ready ({container.state}):")
+            lines += _log(engine, container)
     return lines
 
 
@@ -200,15 +202,15 @@ def _errors(said: Sequence[events.Diagnostic]) -> list[str]:
     """Return the distinct sentences of the errors, without Pulumi's wrapping and tracebacks."""
     lines: list[str] = []
     known: set[str] = set()
-    for one in said:
-        if one.severity != "error":
+    for diagnostic in said:
+        if diagnostic.severity != "error":
             continue
-        where = one.urn.rpartition("::")[2]
+        where = diagnostic.urn.rpartition("::")[2]
         if where and any(line.startswith(f"{where}:") for line in lines):
             continue  # the provider's wrapper says it again
         kept = [
             _SUFFIX.sub("", _PREFIX.sub("", line)).rstrip()
-            for line in one.message.splitlines()
+            for line in diagnostic.message.splitlines()
             if line.strip() and not _NOISE.match(line)
         ]
         # One cause often stops many resources.
@@ -227,18 +229,19 @@ def _cut(text: str) -> str:
 def unreadable_setting(error: PulumiFailed) -> bool:
     """Return whether the provider failed because it cannot read a role's setting."""
     return any(
-        re.search(r"(?:statement|session)_timeout|invalid literal for int", one.message)
-        for one in error.diagnostics
+        re.search(r"(?:statement|session)_timeout|invalid literal for int", diagnostic.message)
+        for diagnostic in error.diagnostics
     )
 
 
 def open_rows(error: PulumiFailed) -> bool:
     """Return whether the migration job refused a table that row security does not guard."""
-    return any("rows would be open" in one.message for one in error.diagnostics)
+    return any("rows would be open" in diagnostic.message for diagnostic in error.diagnostics)
 
 
 def already_there(error: PulumiFailed) -> bool:
     """Return whether something exists in the server that the state does not know."""
     return any(
-        re.search(r"(?:role|database) .*already exists", one.message) for one in error.diagnostics
+        re.search(r"(?:role|database) .*already exists", diagnostic.message)
+        for diagnostic in error.diagnostics
     )

@@ -53,7 +53,7 @@ def generate(name: str, message: str, empty: bool) -> None:
     draft, others = Draft("", "", ()), Objects()
     if outputs is not None:
         draft, others = _difference(Stack(name), outputs)
-    notes = "".join(f"\n  {one}" for one in (*draft.notes, *others.notes))
+    notes = "".join(f"\n  {item}" for item in (*draft.notes, *others.notes))
     if not (draft.up or others.up or empty):
         raise UsageError(
             f"What is declared and the database agree; there is nothing to generate.{notes}\n"
@@ -88,7 +88,7 @@ def generate(name: str, message: str, empty: bool) -> None:
         print(path.relative_to(paths.ROOT))
     if not empty:
         say(f"Not compared: {NOT_COMPARED}.{notes}")
-    say("Left to do:\n" + "\n".join(f"  [ ] {one}" for one in _left(name, revision, complaints)))
+    say("Left to do:\n" + "\n".join(f"  [ ] {item}" for item in _left(name, revision, complaints)))
 
 
 def freeze(number: str | None) -> None:
@@ -123,11 +123,11 @@ def freeze(number: str | None) -> None:
 
 def _call(parts: Mapping[str, str]) -> str:
     """Return the line of a revision that runs its files, as the formatter writes it."""
-    names = [f'"{one}"' for one in parts]
+    names = [f'"{name}"' for name in parts]
     line = f"run(revision, {', '.join(names)})"
     if len(line) <= 96:
         return line
-    return "run(\n        revision,\n" + "".join(f"        {one},\n" for one in names) + "    )"
+    return "run(\n        revision,\n" + "".join(f"        {name},\n" for name in names) + "    )"
 
 
 def _formatted(folder: Path) -> str:

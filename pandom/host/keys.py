@@ -29,7 +29,9 @@ SHOW_S: Final = 30.0  # for a server to show a new certificate
 
 
 def _resource(state: State) -> Resource | None:
-    found = (one for one in state.of_type(CONTAINER) if one.label.get(LABEL_PART) == PART)
+    found = (
+        resource for resource in state.of_type(CONTAINER) if resource.label.get(LABEL_PART) == PART
+    )
     return next(found, None)
 
 

@@ -128,7 +128,9 @@ def marked(stack: Stack) -> list[Process]:
 
 def _wait(processes: list[Process], seconds: float) -> list[Process]:
     deadline = time.monotonic() + seconds
-    while (left := [one for one in processes if not one.ended()]) and time.monotonic() < deadline:
+    while (
+        left := [process for process in processes if not process.ended()]
+    ) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
 
@@ -139,18 +141,18 @@ def end_former_run(stack: Stack) -> None:
     if not processes:
         return
     say(f"  ending {len(processes)} processes that an interrupted run left behind")
-    pulumi = [one for one in processes if one.name == "pulumi"]
-    for one in pulumi:
-        one.signal(signal.SIGINT)
-    for one in _wait(pulumi, GRACE_S):
-        one.signal(signal.SIGKILL)
-    for one in processes:
-        one.signal(signal.SIGTERM)
-    for one in _wait(processes, 3.0):
-        one.signal(signal.SIGKILL)
+    pulumi = [process for process in processes if process.name == "pulumi"]
+    for process in pulumi:
+        process.signal(signal.SIGINT)
+    for process in _wait(pulumi, GRACE_S):
+        process.signal(signal.SIGKILL)
+    for process in processes:
+        process.signal(signal.SIGTERM)
+    for process in _wait(processes, 3.0):
+        process.signal(signal.SIGKILL)
     left = _wait(processes, 5.0)
     if left:
-        pids = " ".join(str(one.pid) for one in left)
+        pids = " ".join(str(process.pid) for process in left)
         raise Failure(
             f"Processes of an interrupted run of stack {stack.name} cannot be ended: {pids}.\n"
             f"Next: look at them (ps -fp {pids}), end them, and run this again."

@@ -149,16 +149,18 @@ def of(server: psycopg.Connection, tables: str) -> Objects:
     finally:
         server.rollback()
     changed = [name for name in order if after.get(name) != before.get(name)]
-    said = [one for one in changed if one in start and _but_comment(start, after, one)]
-    changed = [one for one in changed if one not in said]
+    said = [name for name in changed if name in start and _but_comment(start, after, name)]
+    changed = [name for name in changed if name not in said]
     after = {name: one for name, one in after.items() if name not in gone}
 
     def previous(names: Iterable[str]) -> dict[str, str]:
         """Functions first: the others call them."""
-        ranked = sorted((one for one in names if one in start), key=lambda one: not _is_code(one))
+        ranked = sorted(
+            (name for name in names if name in start), key=lambda one: not _is_code(one)
+        )
         return {
-            _file(one, "down."): _previous(start[one], frozen.get(one), again=one not in after)
-            for one in ranked
+            _file(name, "down."): _previous(start[name], frozen.get(name), again=name not in after)
+            for name in ranked
         }
 
     up = {_file(name): declared[name] for name in changed}
@@ -232,7 +234,7 @@ def _apply(server: psycopg.Connection, texts: Mapping[str, str]) -> list[str]:
 
 
 def _drops(state: Mapping[str, Object], names: Iterable[str]) -> str:
-    return _as_owners((state[one].owner, state[one].drop) for one in names if one in state)
+    return _as_owners((state[name].owner, state[name].drop) for name in names if name in state)
 
 
 def _but_comment(start: Mapping[str, Object], after: Mapping[str, Object], name: str) -> bool:
@@ -241,7 +243,7 @@ def _but_comment(start: Mapping[str, Object], after: Mapping[str, Object], name:
 
 def _comments(state: Mapping[str, Object], names: list[str]) -> str:
     return "-- Comments of what is otherwise as it was.\n" + _as_owners(
-        (state[one].owner, f"{state[one].comment}\n") for one in names
+        (state[name].owner, f"{state[name].comment}\n") for name in names
     )
 
 
@@ -252,7 +254,7 @@ def _as_owners(statements: Iterable[tuple[str, str]]) -> str:
         lines += [] if owner == role else [f"set local role {owner};"]
         lines.append(statement)
         role = owner
-    return "".join(f"{one}\n" for one in lines)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _is_code(name: str) -> bool:
@@ -300,7 +302,7 @@ def _frozen() -> dict[str, str]:
 
 
 def _named(matched: re.Match[str]) -> str:
-    kind, *names = [one for one in matched.groups() if one]
+    kind, *names = [part for part in matched.groups() if part]
     return f"{_FOLDER[kind.lower()]}/{'.'.join(reversed(names))}"
 
 

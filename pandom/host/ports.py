@@ -36,7 +36,12 @@ def free(port: int) -> bool:
 
 def refuse_taken(stack: Stack, settings: Settings, engine: Engine) -> None:
     """Raise UsageError, before anything is touched, if somebody else has a port of the stack."""
-    own = {port for one in engine.containers() if one.holds_ports for port in one.ports}
+    own = {
+        port
+        for container in engine.containers()
+        if container.holds_ports
+        for port in container.ports
+    }
     problems, others = [], []
     for key, port in zip(_KEYS, (settings.postgres_port, settings.minio_port), strict=True):
         if port in own or free(port):

@@ -63,8 +63,8 @@ def access_matrix() -> str:
         + "\n\n## Rows without a policy\n\nEverything else that these logins may reach is under "
         "row security.\n\n| table or view | role | why |\n|---|---|---|\n"
         + "\n".join(
-            f"| `{one.name}` | `{one.role}` | {one.reason} |"
-            for one in access.row_security_exceptions()
+            f"| `{exempt.name}` | `{exempt.role}` | {exempt.reason} |"
+            for exempt in access.row_security_exceptions()
         )
         + "\n\n## Privileges\n\n| kind | object | role | privileges | columns |\n"
         "|---|---|---|---|---|\n" + "\n".join(_grants(_every_grant())) + "\n"

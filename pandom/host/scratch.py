@@ -39,7 +39,7 @@ def migrated(exported: Mapping[str, Any], opt_in: frozenset[str]) -> Iterator[st
         target = Target(login["host"], login["port"], NAME, Path(login["sslrootcert"]))
         database = sql.Identifier(NAME)
         there = {name for (name,) in server.execute("select rolname from pg_catalog.pg_roles")}
-        made = [one.name for one in access.roles(opt_in) if one.name not in there]
+        made = [role.name for role in access.roles(opt_in) if role.name not in there]
         try:
             for role in made:
                 server.execute(sql.SQL("create role {} nologin").format(sql.Identifier(role)))

@@ -107,46 +107,46 @@ class State:
 
     def _labels(self) -> Iterator[Mapping[str, str]]:
         for kind in (NETWORK, CONTAINER, VOLUME):
-            yield from (one.label for one in self.of_type(kind))
+            yield from (resource.label for resource in self.of_type(kind))
         for inputs in self.begun:
             yield {one["label"]: str(one["value"]) for one in inputs.get("labels") or ()}
         # After a loss and a refresh only the outputs have it.
-        for one in self.of_type(STACK):
-            yield {f"pandom.{key}": str(value) for key, value in one.outputs.items()}
+        for resource in self.of_type(STACK):
+            yield {f"pandom.{key}": str(value) for key, value in resource.outputs.items()}
 
     def of_type(self, kind: str) -> Iterator[Resource]:
         """Return the resources of one type."""
-        return (one for one in self.resources if one.type == kind)
+        return (resource for resource in self.resources if resource.type == kind)
 
     def names(self, kind: str) -> set[str]:
         """Return their outside names."""
-        return {one.name for one in self.of_type(kind)}
+        return {resource.name for resource in self.of_type(kind)}
 
     @property
     def environment(self) -> dict[str, str]:
         """The last environment of the jobs: the applied settings, even of an unfinished run."""
         found: dict[str, str] = {}
-        for one in self.of_type(CONTAINER):
-            if one.one_shot:
-                found |= dict(line.split("=", 1) for line in one.inputs.get("envs") or ())
+        for resource in self.of_type(CONTAINER):
+            if resource.one_shot:
+                found |= dict(line.split("=", 1) for line in resource.inputs.get("envs") or ())
         return found
 
     @property
     def outputs(self) -> Mapping[str, Any]:
         """The stack's outputs as exported, secrets wrapped."""
-        return next((one.outputs for one in self.of_type(STACK)), {})
+        return next((resource.outputs for resource in self.of_type(STACK)), {})
 
     @property
     def completed(self) -> bool:
         """Whether the stack was brought up completely once, so that there was data."""
-        return any(one.type == STACK and one.outputs for one in self.resources)
+        return any(resource.type == STACK and resource.outputs for resource in self.resources)
 
     @property
     def jobs(self) -> list[str]:
         """The URNs of the one-shot jobs."""
-        return [one.urn for one in self.resources if one.one_shot]
+        return [resource.urn for resource in self.resources if resource.one_shot]
 
     @property
     def protected(self) -> bool:
         """Whether anything is protected against deletion."""
-        return any(one.protect for one in self.resources)
+        return any(resource.protect for resource in self.resources)

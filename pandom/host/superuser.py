@@ -193,9 +193,9 @@ def heal_cluster(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Fi
         found = declared.comparable(catalog.seen(server, cluster.CATALOGS))
         wanted = declared.cluster(opt_in)
         wrong = [
-            one
-            for one in differences(wanted, found)
-            if one.status != "missing" and one.kind in ("role setting", "membership")
+            difference
+            for difference in differences(wanted, found)
+            if difference.status != "missing" and difference.kind in ("role setting", "membership")
         ]
         return _healed(server, wrong, wanted)
 
@@ -208,9 +208,9 @@ def heal_row_security(exported: Mapping[str, Any], opt_in: frozenset[str]) -> li
         observed = catalog.read(server, declared.OWNERS)
         expected = declared.facts(observed, opt_in)
         wrong = [
-            one
-            for one in differences(expected, declared.comparable(observed.facts))
-            if one.kind in ("row security", "policy") and remedies.safe(one)
+            difference
+            for difference in differences(expected, declared.comparable(observed.facts))
+            if difference.kind in ("row security", "policy") and remedies.safe(difference)
         ]
         server.autocommit = True
         return _healed(server, wrong, expected)
@@ -259,9 +259,9 @@ def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> lis
 def passwords(exported: Mapping[str, Any]) -> dict[str, str]:
     """Return the logins' passwords in clear, as the state holds them."""
     return {
-        one.name: password
-        for one in State(exported).of_type(ROLE)
-        if (password := clear(one.inputs.get("password")))
+        resource.name: password
+        for resource in State(exported).of_type(ROLE)
+        if (password := clear(resource.inputs.get("password")))
     }
 
 
@@ -285,8 +285,8 @@ def set_passwords(exported: Mapping[str, Any]) -> list[str]:
 def give_adopted(exported: Mapping[str, Any], names: list[str]) -> None:
     """Set the passwords of roles that will be adopted, which an import cannot."""
     made = {
-        one.urn.rpartition("::")[2]: str(clear(one.outputs.get("result")))
-        for one in State(exported).of_type(RANDOM)
+        resource.urn.rpartition("::")[2]: str(clear(resource.outputs.get("result")))
+        for resource in State(exported).of_type(RANDOM)
     }
     resources = {name: f"{name.replace('_', '-')}-password" for name in names}
     _give(exported, {name: made[key] for name, key in resources.items() if key in made})
@@ -336,9 +336,9 @@ def remove_from_store(
 
     store = store_of(outputs, AUDITOR)
     secret = next(
-        clear(one.outputs["result"])
-        for one in State(exported).of_type(RANDOM)
-        if one.urn.endswith("::minio-root-password")
+        clear(resource.outputs["result"])
+        for resource in State(exported).of_type(RANDOM)
+        if resource.urn.endswith("::minio-root-password")
     )
     root = administrator(store.endpoint, Account(MINIO_ROOT_USER, secret))
     failed = {}

@@ -62,10 +62,16 @@ def differences(expected: Facts, actual: Facts) -> list[Difference]:
     return [_with(one, folded) for one in kept]
 
 
-def _with(one: Difference, folded: Mapping[str, list[Difference]]) -> Difference:
-    consequences = tuple(_with(child, folded) for child in folded.get(one.id, ()))
+def _with(difference: Difference, folded: Mapping[str, list[Difference]]) -> Difference:
+    consequences = tuple(_with(child, folded) for child in folded.get(difference.id, ()))
     return Difference(
-        one.kind, one.object, one.detail, one.status, one.expected, one.actual, consequences
+        difference.kind,
+        difference.object,
+        difference.detail,
+        difference.status,
+        difference.expected,
+        difference.actual,
+        consequences,
     )
 
 
@@ -103,56 +109,58 @@ def _group(fact: Fact) -> tuple[str, str, str]:
     return fact.kind, fact.object, "" if fact.kind in WHOLE else fact.detail
 
 
-def _causes(one: Difference) -> Iterable[tuple[str, str]]:
+def _causes(difference: Difference) -> Iterable[tuple[str, str]]:
     """Yield what this difference explains: a whole object, or what its new owner holds as such."""
-    if one.kind == "owner" and one.status == "different":
-        yield "owned", f"{one.object} by {next(iter(one.actual.values()))}"
-    if one.status == "different":
+    if difference.kind == "owner" and difference.status == "different":
+        yield "owned", f"{difference.object} by {next(iter(difference.actual.values()))}"
+    if difference.status == "different":
         return
-    if one.kind == "owner":
-        yield "object", one.object
-    elif one.kind == "role":
-        yield "role", one.object
-    elif one.kind == "extension":
-        yield "extension", one.object
+    if difference.kind == "owner":
+        yield "object", difference.object
+    elif difference.kind == "role":
+        yield "role", difference.object
+    elif difference.kind == "extension":
+        yield "extension", difference.object
 
 
-def _depends_on(one: Difference, expected: Facts, actual: Facts) -> Iterable[tuple[str, str]]:
+def _depends_on(
+    difference: Difference, expected: Facts, actual: Facts
+) -> Iterable[tuple[str, str]]:
     """Yield what could explain this difference, most telling first."""
-    for name in _objects(one):
+    for name in _objects(difference):
         for facts in (expected, actual):
             owner = facts.get(Fact("owner", name, "owner"), "")
             if " by extension " in owner:
                 yield "extension", owner.partition(" by extension ")[2]
         yield "object", name
-        yield "owned", f"{name} by {one.detail}"
-    if one.kind == "role setting":
-        yield "role", one.object.partition(" in database ")[0]
-    elif one.kind == "membership":
-        yield "role", one.object
-        yield "role", one.detail.partition(" by ")[0]
-    elif one.kind == "privilege":
-        yield "role", one.detail
-    elif one.kind == "default privilege":
-        yield "role", one.detail
-        yield "role", one.object.partition(" of ")[2].partition(" in schema ")[0]
+        yield "owned", f"{name} by {difference.detail}"
+    if difference.kind == "role setting":
+        yield "role", difference.object.partition(" in database ")[0]
+    elif difference.kind == "membership":
+        yield "role", difference.object
+        yield "role", difference.detail.partition(" by ")[0]
+    elif difference.kind == "privilege":
+        yield "role", difference.detail
+    elif difference.kind == "default privilege":
+        yield "role", difference.detail
+        yield "role", difference.object.partition(" of ")[2].partition(" in schema ")[0]
 
 
-def _objects(one: Difference) -> Iterable[str]:
+def _objects(difference: Difference) -> Iterable[str]:
     """Yield the object, in the form of an owner's fact, that this difference is about."""
-    if one.kind in ("owner", "row security", "privilege"):
-        yield one.object
-        if one.object.startswith("column "):
-            table = one.object.partition(" of ")[2]
+    if difference.kind in ("owner", "row security", "privilege"):
+        yield difference.object
+        if difference.object.startswith("column "):
+            table = difference.object.partition(" of ")[2]
             yield f"table {table}"
             yield f"view {table}"
-    elif one.kind in ("policy", "trigger", "rule"):
-        table = one.object.rpartition(" on ")[2]
+    elif difference.kind in ("policy", "trigger", "rule"):
+        table = difference.object.rpartition(" on ")[2]
         yield f"table {table}"
         yield f"view {table}"
-    elif one.kind == "function":
-        yield from (f"{word} {one.object}" for word in ("function", "procedure"))
-    elif one.kind == "view":
-        yield from (f"{word} {one.object}" for word in ("view", "materialized view"))
-    elif one.kind in ("event trigger", "publication"):
-        yield f"{one.kind} {one.object}"
+    elif difference.kind == "function":
+        yield from (f"{word} {difference.object}" for word in ("function", "procedure"))
+    elif difference.kind == "view":
+        yield from (f"{word} {difference.object}" for word in ("view", "materialized view"))
+    elif difference.kind in ("event trigger", "publication"):
+        yield f"{difference.kind} {difference.object}"
