@@ -82,11 +82,51 @@ def register(commands: Commands) -> None:
     shell = _stack(commands.add_parser("shell", help="psql and pg_dump as pandom_user"))
     shell.set_defaults(handler=call("pandom.host.access", "shell", "stack"))
 
+    _recovery(commands)
+
     docs = commands.add_parser("docs", help="make the generated reference again (in a clone)")
     docs.set_defaults(handler=call("pandom.host.reference"))
 
     _migrate(commands)
     _db(commands)
+
+
+def _recovery(commands: Commands) -> None:
+    kit = _stack(
+        commands.add_parser(
+            "recovery-kit", help="state, passphrase and settings in one encrypted file"
+        )
+    )
+    kit.add_argument("file", help="where to; an older kit is replaced")
+    kit.add_argument(
+        "--recipient",
+        action="append",
+        default=[],
+        help="who can open it: age1… or an SSH public key; may be repeated "
+        "(default: whoever knows a passphrase)",
+    )
+    _passphrase(kit)
+    kit.set_defaults(
+        handler=call(
+            "pandom.host.recovery_kit", "write", "stack", "file", "recipient", "passphrase_file"
+        )
+    )
+
+    recover = commands.add_parser("recover", help="on a new host: put a recovery kit's stack back")
+    recover.add_argument("file", help="the kit")
+    recover.add_argument(
+        "--identity", action="append", default=[], help="file with the key that opens it"
+    )
+    _passphrase(recover)
+    recover.set_defaults(
+        handler=call("pandom.host.recovery_kit", "recover", "file", "identity", "passphrase_file")
+    )
+
+
+def _passphrase(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--passphrase-file", metavar="FILE", help="the kit's passphrase (default: asked for)"
+    )
 
 
 def _migrate(commands: Commands) -> None:
