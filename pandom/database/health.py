@@ -11,6 +11,9 @@ import psycopg
 from pandom.database import holders, revisions
 from pandom.database import settings as row_settings
 from pandom.database.connect import value
+from pandom.database.drift import catalog, declared
+from pandom.database.drift.differences import differences
+from pandom.database.drift.facts import Fact
 from pandom.database.settings import DatabaseSettings
 from schema import access
 
@@ -139,11 +142,29 @@ def check(
         Finding("default partitions", left == 0, f"{left} rows that no month's partition took")
     )
     if settings is not None and reached == head:
-        wrong = row_settings.differences(connection, settings)
+        wrong = setting_differences(connection, settings)
         findings.append(Finding("settings", not wrong, "; ".join(wrong) or "as declared"))
     findings.append(_sealing(connection))
     findings += _rows_of_the_application(connection, administrator)
     return Health(tuple(findings))
+
+
+def setting_differences(connection: psycopg.Connection, settings: DatabaseSettings) -> list[str]:
+    """Describe each setting in a row, and password hashes, that are not as declared."""
+    rows = row_settings.declared(settings)
+    expected = declared.comparable({Fact("setting row", *row): text for row, text in rows.items()})
+    actual = declared.comparable(catalog.seen(connection, ("setting_rows",)))
+    lines = [
+        f"{row_settings.Row(difference.object, difference.detail)} is "
+        f"{difference.actual.get(difference.detail, 'missing')}, "
+        f"declared {difference.expected[difference.detail]}"
+        for difference in differences(expected, actual)
+        if difference.status != "extra"
+    ]
+    if count := row_settings.hashes_to_convert(connection, settings.encrypt_password_hash):
+        form = "encrypted" if settings.encrypt_password_hash else "plain"
+        lines.append(f"{count} password hashes are not stored {form}")
+    return lines
 
 
 def _rows_of_the_application(

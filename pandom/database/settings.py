@@ -17,7 +17,6 @@ import psycopg
 import psycopg.errors
 from psycopg import sql
 
-from pandom.database.catalog_query import query
 from pandom.database.connect import value
 from pandom.runtime.errors import UsageError
 from pandom.runtime.inputs import setting
@@ -136,27 +135,6 @@ def plain(text: str) -> str:
     return f"{((days * 24 + hours) * 60 + minutes) * 60 + seconds} s"
 
 
-def present(connection: psycopg.Connection) -> dict[Row, str]:
-    """Return every row as it is; runs as a role that may read the three tables."""
-    connection.execute("select pg_catalog.set_config('intervalstyle', 'postgres', false)")
-    rows = connection.execute(query("setting_rows")).fetchall()
-    return {Row(name, column): text for _, name, column, text in rows}
-
-
-def differences(connection: psycopg.Connection, settings: DatabaseSettings) -> list[str]:
-    """Describe each row, and password hashes, that are not as declared."""
-    wanted, found = declared(settings), present(connection)
-    lines = [
-        f"{row} is {found.get(row, 'missing')}, declared {text}"
-        for row, text in wanted.items()
-        if plain(found.get(row, "")) != plain(text)
-    ]
-    if waiting := _waiting(connection, settings.encrypt_password_hash):
-        kind = "encrypted" if settings.encrypt_password_hash else "plain"
-        lines.append(f"{waiting} password hashes are not stored {kind}")
-    return lines
-
-
 def apply(
     connection: psycopg.Connection, settings: DatabaseSettings, hash_key: str | None
 ) -> list[str]:
@@ -232,7 +210,8 @@ def _as(connection: psycopg.Connection, owner: str) -> None:
     connection.execute(sql.SQL("set local role {}").format(sql.Identifier(owner)))
 
 
-def _waiting(connection: psycopg.Connection, encrypted: bool) -> int:
+def hashes_to_convert(connection: psycopg.Connection, encrypted: bool) -> int:
+    """Return how many password hashes are not stored as ``encrypted`` says."""
     return int(
         value(
             connection,
@@ -246,7 +225,7 @@ def _waiting(connection: psycopg.Connection, encrypted: bool) -> int:
 def _encryption(connection: psycopg.Connection, on: bool, hash_key: str | None) -> list[str]:
     """Move every hash into the column that the setting names."""
     _as(connection, "pandom_definer")
-    waiting = _waiting(connection, on)
+    waiting = hashes_to_convert(connection, on)
     if waiting and not hash_key:
         raise UsageError(
             f"{waiting} password hashes have to be {'en' if on else 'de'}crypted, and the job has "

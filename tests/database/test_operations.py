@@ -11,6 +11,7 @@ import pytest
 
 from pandom.database import health, janitor, seed
 from pandom.database import settings as database_settings
+from pandom.database.drift import catalog
 from pandom.jobs.cluster import end_long
 from pandom.runtime.errors import Failure, UsageError
 from tests.fixtures.databases import ADMIN_EMAIL, ALICE, BOB, PASSWORD, ROOT, SETTINGS, Database
@@ -196,19 +197,20 @@ def test_settings_that_were_changed_or_deleted_are_applied_again(database: Datab
             "long transactions were left alone"
         ]
     with database.connect("pandom_user") as connection:
-        assert len(database_settings.differences(connection, SETTINGS)) > 10
+        assert len(health.setting_differences(connection, SETTINGS)) > 10
     with database.connect("pandom_migrator") as connection:
         database_settings.apply(connection, SETTINGS, None)
         assert database_settings.apply(connection, SETTINGS, None) == []
     with database.connect("pandom_user") as connection:
-        assert database_settings.differences(connection, SETTINGS) == []
+        assert health.setting_differences(connection, SETTINGS) == []
 
 
 @pytest.mark.requirement("P1")
 def test_the_auditor_reads_settings_and_not_the_key(shared: Database) -> None:
     with shared.connect("pandom_auditor") as connection:
-        found = database_settings.present(connection)
-        assert found.keys() >= database_settings.declared(SETTINGS).keys()
+        seen = catalog.seen(connection, ("setting_rows",))
+        found = {(fact.object, fact.detail) for fact in seen}
+        assert found >= set(database_settings.declared(SETTINGS))
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select secret from public.context_key")
 
