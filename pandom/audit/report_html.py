@@ -197,11 +197,17 @@ def _matrix(report: Report, found: AccessGraph) -> Iterable[str]:
         for finding in report.findings
         if finding.kind == "privilege"
     }
-    objects = [
-        name
-        for name in sorted(found.owners, key=_rank)
-        if name.partition(" ")[0] in _OTHER and not _of_extension(report, name)
-    ]
+    kinds = tuple(_OTHER)
+    of_extensions = {
+        fact.object
+        for fact, value in report.observed.facts.items()
+        if fact.kind == "owner" and " by extension " in value
+    }
+    ranked = (
+        (kinds.index(name.partition(" ")[0]), name)
+        for name in found.owners.keys() - of_extensions
+        if name.partition(" ")[0] in kinds
+    )
     yield '<section aria-labelledby="access"><h2 id="access">Access: role × object</h2>'
     yield _legend()
     yield _filters(roles)
@@ -212,7 +218,7 @@ def _matrix(report: Report, found: AccessGraph) -> Iterable[str]:
     yield from (f'<th scope="col" data-role="{escape(role)}">{escape(role)}</th>' for role in roles)
     yield "</tr></thead><tbody>"
     cells = _Cells(found)
-    for name in objects:
+    for _, name in sorted(ranked):
         kind, _, rest = name.partition(" ")
         yield (
             f'<tr data-name="{escape(rest.lower())}" data-kind="{kind}">'
@@ -227,20 +233,6 @@ def _matrix(report: Report, found: AccessGraph) -> Iterable[str]:
             yield _cell(cells.of(name, role), _OTHER[kind], role, wrong=wrong)
         yield "</tr>"
     yield '</tbody></table></div><p id="cell" class="quiet" role="status"></p></section>'
-
-
-def _rank(name: str) -> tuple[int, str]:
-    return tuple(_OTHER).index(name.partition(" ")[0]) if name.partition(" ")[
-        0
-    ] in _OTHER else 99, name
-
-
-def _of_extension(report: Report, name: str) -> bool:
-    return any(
-        " by extension " in value
-        for fact, value in report.observed.facts.items()
-        if fact.kind == "owner" and fact.object == name
-    )
 
 
 def _short(name: str) -> str:

@@ -192,44 +192,29 @@ class Engine:
         parts = {spec.part for spec in specs}
         parts |= {mount.volume for spec in specs for mount in spec.mounts}
         names = {resource_name(stack, part) for part in (*parts, "network")}
-        containers = self.client.api.containers(all=True)
-        found = [
-            Thing("container", container["Id"], name.lstrip("/"), container["Labels"] or {})
-            for container in containers
-            for name in container["Names"] or ()
+        return [
+            thing
+            for thing in self._listed({})
+            if thing.name in names and thing.labels.get(LABEL_STACK) != stack
         ]
-        found += [
-            Thing("volume", volume["Name"], volume["Name"], volume["Labels"] or {})
-            for volume in self.client.api.volumes().get("Volumes") or ()
-        ]
-        found += [
-            Thing("network", network["Id"], network["Name"], network["Labels"] or {})
-            for network in self.client.api.networks()
-        ]
-        return [one for one in found if one.name in names and one.labels.get(LABEL_STACK) != stack]
 
     def things(self) -> list[Thing]:
         """Return everything that carries the stack's label, with all of its labels."""
-        found = [
-            Thing(
-                "container",
-                container["Id"],
-                container["Names"][0].lstrip("/"),
-                container["Labels"] or {},
-            )
-            for container in self.client.api.containers(all=True, filters=self._filter)
-            if container["Names"]
+        return self._listed(self._filter)
+
+    def _listed(self, filters: Mapping[str, str]) -> list[Thing]:
+        api = self.client.api
+        listed = [
+            ("container", container["Id"], name.lstrip("/"), container)
+            for container in api.containers(all=True, filters=filters)
+            for name in container["Names"] or ()
+            if name.count("/") == 1  # others are links
         ]
-        found += [
-            Thing("network", network["Id"], network["Name"], network["Labels"] or {})
-            for network in self.client.api.networks(filters=self._filter)
-        ]
-        answer = self.client.api.volumes(filters=self._filter)
-        found += [
-            Thing("volume", one["Name"], one["Name"], one["Labels"] or {})
-            for one in answer.get("Volumes") or ()
-        ]
-        return found
+        networks = api.networks(filters=filters)
+        listed += [("network", network["Id"], network["Name"], network) for network in networks]
+        volumes = api.volumes(filters=filters).get("Volumes") or ()
+        listed += [("volume", volume["Name"], volume["Name"], volume) for volume in volumes]
+        return [Thing(kind, key, name, entry["Labels"] or {}) for kind, key, name, entry in listed]
 
     def has_image(self, reference: str) -> bool:
         """Return whether the engine has the image."""

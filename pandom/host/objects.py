@@ -85,16 +85,12 @@ _TOKENS: Final = re.compile(
     re.S | re.I,
 )
 _ROLE: Final = re.compile(r"set local role (\w+)", re.I)
-_MADE: Final = re.compile(
-    r"create\s+(?:or\s+replace\s+)?(?:(function|view)\s+public\.(\w+)"
-    r"|(trigger)\s+(\w+)|(policy)\s+(\w+)\s+on\s+public\.(\w+))",
-    re.I,
+_NAME: Final = (
+    r"(?:(function|view)\s+public\.(\w+)"
+    r"|(trigger)\s+(\w+)|(policy)\s+(\w+)\s+on\s+public\.(\w+))"
 )
-_COMMENT: Final = re.compile(
-    r"comment\s+on\s+(?:(function|view)\s+public\.(\w+)"
-    r"|(trigger)\s+(\w+)|(policy)\s+(\w+)\s+on\s+public\.(\w+))",
-    re.I,
-)
+_MADE: Final = re.compile(rf"create\s+(?:or\s+replace\s+)?{_NAME}", re.I)
+_COMMENT: Final = re.compile(rf"comment\s+on\s+{_NAME}", re.I)
 _FOLDER: Final = {
     "function": "functions",
     "view": "views",
