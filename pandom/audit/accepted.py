@@ -28,6 +28,11 @@ class Acceptance:
     owner: str
     expires: date
 
+    def terms(self) -> dict[str, str]:
+        """Return what an accepted finding has beside its own values."""
+        expires = self.expires.isoformat()
+        return {"reason": self.reason, "owner": self.owner, "expires": expires}
+
 
 class Deviation(Protocol):
     """A finding, or a problem of the trail."""

@@ -14,21 +14,15 @@ from pandom.audit.run import Report
 VERSION: Final = 1
 
 
-def finding(finding: Finding) -> dict[str, Any]:
+_FINDING: Final = (
+    *("id", "kind", "severity", "object", "detail", "title", "expected", "actual", "why"),
+    *("sql", "advice"),
+)
+
+
+def finding(found: Finding) -> dict[str, Any]:
     """Return one finding as plain values."""
-    return {
-        "id": finding.id,
-        "kind": finding.kind,
-        "severity": finding.severity,
-        "object": finding.object,
-        "detail": finding.detail,
-        "title": finding.title,
-        "expected": finding.expected,
-        "actual": finding.actual,
-        "why": finding.why,
-        "sql": finding.sql,
-        "advice": finding.advice,
-    }
+    return {key: getattr(found, key) for key in _FINDING}
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -47,15 +41,7 @@ def document(report: Report) -> dict[str, Any]:
             for severity in SEVERITIES
         },
         "findings": [finding(one) for one in report.findings],
-        "accepted": [
-            {
-                **finding(one),
-                "reason": given.reason,
-                "owner": given.owner,
-                "expires": given.expires.isoformat(),
-            }
-            for one, given in report.accepted
-        ],
+        "accepted": [finding(one) | given.terms() for one, given in report.accepted],
         "stale_acceptances": [
             {"id": one.id, "actual": one.actual, "expires": one.expires.isoformat()}
             for one in report.stale

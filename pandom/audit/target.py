@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,16 +51,13 @@ def of_container() -> AuditTarget:
     Raises Failure for a container that was not given the auditor's.
     """
     target = target_from_environment()
-    dsn = make_conninfo(
-        **pinned.ISOLATED,
+    dsn = _dsn(
         host=target.host,
         port=target.port,
-        user=LOGIN,
         password=secret(f"{LOGIN}_password"),
         dbname=target.database,
         sslmode="verify-full",
         sslrootcert=str(target.ca),
-        connect_timeout=CONNECT_TIMEOUT_S,
     )
 
     def store(user: User) -> StoreClient:
@@ -78,28 +76,26 @@ def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset())
     """Return a stack of this host, from its outputs."""
     passwords = outputs["passwords"]
     wanted = {role.opt_in for role in access.ROLES if role.opt_in and role.name in passwords}
-    dsn = make_conninfo(
-        **pinned.ISOLATED,
+    dsn = _dsn(
         host=outputs["db_host"],
         port=int(outputs["db_port"]),
-        user=LOGIN,
         password=passwords[LOGIN],
         dbname=outputs["db_database"],
         sslmode=outputs["db_sslmode"],
         sslrootcert=outputs["db_sslrootcert"],
-        connect_timeout=CONNECT_TIMEOUT_S,
     )
-
-    def store(user: User) -> StoreClient:
-        return store_of(outputs, user)
 
     return AuditTarget(
         dsn,
         opt_in | {one for one in wanted if one},
-        store,
+        partial(store_of, outputs),
         outputs,
         row_settings.of_outputs(outputs),
     )
+
+
+def _dsn(**given: Any) -> str:
+    return make_conninfo(**pinned.ISOLATED, user=LOGIN, connect_timeout=CONNECT_TIMEOUT_S, **given)
 
 
 def store_of(outputs: Mapping[str, Any], user: User) -> StoreClient:

@@ -24,7 +24,8 @@ from pandom.audit.accepted import Acceptance
 from pandom.audit.anchors import Anchor, Head, Kept
 from pandom.audit.archive import Archive, Key
 from pandom.database.catalog_query import query
-from pandom.runtime.errors import DONE, DRIFT, FAILED, Failure
+from pandom.database.drift.catalog import reading
+from pandom.runtime.errors import DONE, DRIFT, FAILED
 
 LOGS: Final[tuple[LiteralString, ...]] = ("audit_logs", "security_logs")
 
@@ -66,13 +67,7 @@ class Problem:
 
     def as_json(self) -> dict[str, str]:
         """For machines."""
-        return {
-            "id": self.id,
-            "kind": self.kind,
-            "log": self.log,
-            "text": self.text,
-            "actual": self.actual,
-        }
+        return {key: getattr(self, key) for key in ("id", "kind", "log", "text", "actual")}
 
 
 @dataclass(frozen=True)
@@ -99,15 +94,7 @@ class Verdict:
         return {
             **asdict(self),
             "problems": [problem.as_json() for problem in self.problems],
-            "accepted": [
-                {
-                    **one.as_json(),
-                    "reason": given.reason,
-                    "owner": given.owner,
-                    "expires": given.expires.isoformat(),
-                }
-                for one, given in self.accepted
-            ],
+            "accepted": [one.as_json() | given.terms() for one, given in self.accepted],
             "exit_code": self.exit_code,
         }
 
@@ -124,26 +111,22 @@ def heads(connection: psycopg.Connection, kept: Kept) -> Verdict:
 
     The scheduled audit verifies the rows.
     """
-    try:
-        with connection.cursor(row_factory=dict_row) as cursor:
-            cursor.execute("set local timezone = 'UTC'")
-            cursor.execute("set local client_encoding = 'UTF8'")
-            problems = [*_tampered(kept)]
-            blocks = 0
-            for log in LOGS:
-                chain = _ask(cursor, "trail_blocks", log)
-                blocks += len(chain)
-                problems += _links(log, chain)
-                problems += _against(
-                    log, chain, [anchor for anchor in kept.anchors if anchor.log == log]
-                )
-            return Verdict((), tuple(problems), 0, blocks, anchors=len(kept.anchors))
-    except psycopg.Error as error:
-        reason = error.diag.message_primary or str(error).strip()
-        raise Failure(f"The heads of the trail could not be read: {reason}") from error
-    finally:
-        if not connection.closed:
-            connection.rollback()
+    with (
+        reading(connection, "The heads of the trail"),
+        connection.cursor(row_factory=dict_row) as cursor,
+    ):
+        cursor.execute("set local timezone = 'UTC'")
+        cursor.execute("set local client_encoding = 'UTF8'")
+        problems = [*_tampered(kept)]
+        blocks = 0
+        for log in LOGS:
+            chain = _ask(cursor, "trail_blocks", log)
+            blocks += len(chain)
+            problems += _links(log, chain)
+            problems += _against(
+                log, chain, [anchor for anchor in kept.anchors if anchor.log == log]
+            )
+        return Verdict((), tuple(problems), 0, blocks, anchors=len(kept.anchors))
 
 
 def verify(
@@ -154,26 +137,22 @@ def verify(
     Months that retention dropped are verified from ``archive``, if it has them.
     Raises Failure when the login may not read the trail or there is no chain.
     """
-    try:
-        with connection.cursor(row_factory=dict_row) as cursor:
-            # The same settings as the sealer's: months are in UTC, and the binary form of a row
-            # depends on the encoding. Blocks are read through the index, as they were made.
-            for setting in (
-                "timezone = 'UTC'",
-                "client_encoding = 'UTF8'",
-                "statement_timeout = 0",
-                "enable_seqscan = off",
-                "enable_sort = off",
-                "jit = off",
-            ):
-                cursor.execute(f"set local {setting}")
-            return _verify(cursor, kept or Kept(), archive)
-    except psycopg.Error as error:
-        reason = error.diag.message_primary or str(error).strip()
-        raise Failure(f"The trail could not be read: {reason}") from error
-    finally:
-        if not connection.closed:
-            connection.rollback()
+    with (
+        reading(connection, "The trail"),
+        connection.cursor(row_factory=dict_row) as cursor,
+    ):
+        # The same settings as the sealer's: months are in UTC, and the binary form of a row
+        # depends on the encoding. Blocks are read through the index, as they were made.
+        for setting in (
+            "timezone = 'UTC'",
+            "client_encoding = 'UTF8'",
+            "statement_timeout = 0",
+            "enable_seqscan = off",
+            "enable_sort = off",
+            "jit = off",
+        ):
+            cursor.execute(f"set local {setting}")
+        return _verify(cursor, kept or Kept(), archive)
 
 
 def _verify(cursor: psycopg.Cursor[dict[str, Any]], kept: Kept, archive: Archive | None) -> Verdict:

@@ -27,8 +27,9 @@ def of_table(connection: psycopg.Connection, table: str, mode: str) -> str:
     """Return the sessions that hold a table in a mode, in words."""
     return _named(
         connection,
-        _SEEN + "and l.relation = %s::regclass and l.mode = %s order by a.xact_start, a.pid",
-        (table, mode),
+        "and l.relation = %s::regclass and l.mode = %s",
+        table,
+        mode,
     )
 
 
@@ -36,9 +37,7 @@ def of_database(connection: psycopg.Connection) -> str:
     """Return the sessions with a lock on a table of this database, the oldest transaction first."""
     return _named(
         connection,
-        _SEEN + "and l.relation >= 16384 and a.datname = current_database() "
-        "order by a.xact_start, a.pid",
-        (),
+        "and l.relation >= 16384 and a.datname = current_database()",
     )
 
 
@@ -46,32 +45,28 @@ def of_key(connection: psycopg.Connection, key: int) -> str:
     """Return the sessions that hold an advisory lock, in words."""
     return _named(
         connection,
-        _SEEN + "and l.locktype = 'advisory' and l.objsubid = 1 "
-        "and (l.classid::bigint << 32) + l.objid::bigint = %s order by a.xact_start, a.pid",
-        (key,),
+        "and l.locktype = 'advisory' and l.objsubid = 1 "
+        "and (l.classid::bigint << 32) + l.objid::bigint = %s",
+        key,
     )
 
 
 def of_writers(connection: psycopg.Connection) -> str:
     """Return the sessions with a transaction that has written: what sealing waits for, in words."""
-    return _named(
-        connection, _SEEN + "and l.locktype = 'transactionid' order by a.xact_start, a.pid", ()
-    )
+    return _named(connection, "and l.locktype = 'transactionid'")
 
 
 def of_role(connection: psycopg.Connection, role: str) -> str:
     """Return a role's sessions with a transaction that has changed something, in words."""
     return _named(
         connection,
-        _SEEN + "and l.locktype = 'transactionid' and a.usename = %s order by a.xact_start, a.pid",
-        (role,),
+        "and l.locktype = 'transactionid' and a.usename = %s",
+        role,
     )
 
 
-def _named(
-    connection: psycopg.Connection, query: LiteralString, parameters: tuple[Any, ...]
-) -> str:
-    rows = _rows(connection, query, parameters)
+def _named(connection: psycopg.Connection, condition: LiteralString, *parameters: Any) -> str:
+    rows = _rows(connection, f"{_SEEN}{condition} order by a.xact_start, a.pid", parameters)
     if not rows:
         return "a session that has just ended"
     words = [_words(*row) for row in rows[:_SHOWN]]

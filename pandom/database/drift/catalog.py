@@ -7,8 +7,9 @@ thirty round trips would take as long again.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, LiteralString
@@ -91,11 +92,18 @@ def read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
     ``owners`` are the roles whose default privileges are declared. Raises Failure
     when the server refuses a query.
     """
-    try:
+    with reading(connection, "The catalogs"):
         return _read(connection, owners)
+
+
+@contextmanager
+def reading(connection: psycopg.Connection, what: str) -> Iterator[None]:
+    """Turn the server's errors into a Failure about ``what``, and end the transaction."""
+    try:
+        yield
     except psycopg.Error as error:
         reason = error.diag.message_primary or str(error).strip()
-        raise Failure(f"The catalogs could not be read: {reason}") from error
+        raise Failure(f"{what} could not be read: {reason}") from error
     finally:
         if not connection.closed:
             connection.rollback()
