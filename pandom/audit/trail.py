@@ -419,7 +419,7 @@ def _against(
         return
     first, last = lost[0], lost[-1]
     end = max(hashes, default=0)
-    marks = "".join(f"{problem.number} {problem.hash}\n" for problem in lost)
+    marks = "".join(f"{anchor.number} {anchor.hash}\n" for anchor in lost)
     heads = "1 kept head" if len(lost) == 1 else f"{len(lost)} kept heads"
     about = (
         f"{heads}, blocks {first.number} to {last.number}, "
