@@ -8,6 +8,7 @@ privileges on objects in line; the audit compares.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -87,11 +88,14 @@ class DefaultPrivilege:
 PROVIDER_TIMEOUTS: Final = ("statement_timeout", "idle_in_transaction_session_timeout")
 
 
-def milliseconds(value: str) -> int:
-    """``30s`` as a number of milliseconds; raises ValueError for anything but whole seconds."""
-    if not value.endswith("s") or not value[:-1].isdigit():
-        raise ValueError(f"expected whole seconds such as 30s, found {value!r}")
-    return int(value[:-1]) * 1000
+_TIME: Final = re.compile(r"(\d+)(ms|s|min|h|d)")
+_UNITS: Final = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def milliseconds(value: str) -> int | None:
+    """Return a time such as ``30s`` in milliseconds; None for any other value."""
+    matched = _TIME.fullmatch(value)
+    return int(matched[1]) * _UNITS[matched[2]] if matched else None
 
 
 # Only a superuser can raise it, unlike the time-outs, which a role can change for itself.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
@@ -96,13 +95,9 @@ def comparable(found: Facts) -> Facts:
     }
 
 
-_TIME: Final = re.compile(r"(\d+)(ms|s|min|h|d)")
-_UNITS: Final = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
-
-
 def _milliseconds(value: str) -> str:
-    matched = _TIME.fullmatch(value)
-    return str(int(matched[1]) * _UNITS[matched[2]]) if matched else value
+    milliseconds = access.milliseconds(value)
+    return value if milliseconds is None else str(milliseconds)
 
 
 def _setting_rows(observed: Observed, settings: DatabaseSettings | None) -> Facts:
