@@ -21,7 +21,7 @@ up: ready ## bring STACK up, from a bare machine to healthy
 
 .PHONY: test
 test: ready lint ## every check and every test layer, on stacks of their own
-	@$(RUN) pytest --numprocesses 3 --no-loadscope-reorder
+	@$(RUN) pytest --numprocesses 4 --no-loadscope-reorder
 
 .PHONY: tools
 tools: ## provide what this machine lacks; say where each tool came from

@@ -28,7 +28,7 @@ def _connection() -> Connection:
 
 
 def _applied(step: MigrationInfo, **_: Any) -> None:
-    """Notes the revision's text and grants and revokes, in the revision's own transaction.
+    """Note the revision's text, and converge privileges, in the revision's own transaction.
 
     A head whose rows would be open is refused with all of it; older revisions made their
     tables before the policies, and get those privileges when the policies are there.

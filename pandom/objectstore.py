@@ -1,7 +1,6 @@
-"""The object store: which bucket names are allowed, and how to make and check its state.
+"""The object store: names, clients, and how to make and read its state.
 
-Only calls that old and new MinIO servers share are used. The ``minio`` client is
-imported when a connection is made: settings need only the name rule.
+Only calls that old and new MinIO servers share; ``minio`` is imported when connecting.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pandom.runtime.errors import Failure
-from schema.storage import BACKUP, Bucket, User, buckets, policy
+from schema.storage import BACKUP, BucketSpec, User, buckets, policy
 from schema.storage import users as declared_users
 
 if TYPE_CHECKING:
     from minio import Minio
     from minio.minioadmin import MinioAdmin
 
-# MinIO's own default; stated, because a client that must ask for it makes one more call.
+# MinIO's default, stated to save the client a request.
 REGION: Final = "us-east-1"
 
-# MinIO accepts a secret of one character from its administrator. Settings refuse a
-# shorter one before anything is touched; here it is the last guard.
+# MinIO accepts a secret of one character from its administrator. Settings refuse one
+# before anything is touched; this is the last check.
 MIN_SECRET_LENGTH: Final = 16
 
 # How a server lists a user: policyName and status.
@@ -43,7 +42,7 @@ _RESERVED_ENDS: Final = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 
 
 def bucket_name_problem(name: str) -> str | None:
-    """What a bucket's name must be, if S3 or MinIO refuses ``name``; otherwise None."""
+    """Return what a bucket's name must be, if S3 or MinIO refuses ``name``; otherwise None."""
     if not 3 <= len(name) <= 63:
         return "a bucket name of 3 to 63 characters"
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*[a-z0-9]", name):
@@ -83,10 +82,7 @@ class Account:
 
 
 def _pool(endpoint: Endpoint) -> Any:
-    """Connections that check the certificate and never wait for long.
-
-    No retries: callers poll, and a retried refusal would only hide its reason.
-    """
+    """Make a pool of connections that check the certificate, with time-outs and no retries."""
     from urllib3 import PoolManager, Retry, Timeout
 
     return PoolManager(
@@ -98,7 +94,7 @@ def _pool(endpoint: Endpoint) -> Any:
 
 
 def client(endpoint: Endpoint, account: Account) -> Minio:
-    """An S3 client of one account."""
+    """Return an S3 client of one account."""
     from minio import Minio
 
     return Minio(
@@ -111,7 +107,7 @@ def client(endpoint: Endpoint, account: Account) -> Minio:
 
 
 def administrator(endpoint: Endpoint, root: Account) -> MinioAdmin:
-    """A client for users and policies, with the root account."""
+    """Return a client for users and policies, with the root account."""
     from minio.credentials.providers import StaticProvider
     from minio.minioadmin import MinioAdmin
 
@@ -124,10 +120,7 @@ def administrator(endpoint: Endpoint, root: Account) -> MinioAdmin:
 
 
 def reachable(endpoint: Endpoint) -> bool:
-    """Whether the store can be written to now; False while it cannot be reached.
-
-    Raises Failure at once if the certificate is refused: waiting would not help.
-    """
+    """Return whether the store can be written to now; raises Failure if TLS is refused."""
     from urllib3.exceptions import HTTPError, SSLError
 
     try:
@@ -145,17 +138,16 @@ def reachable(endpoint: Endpoint) -> bool:
 
 
 def make_buckets(s3: Minio, media: str, backup: bool = False) -> None:
-    """Make every declared bucket; nothing happens to what is in one.
+    """Make every declared bucket, without touching content.
 
-    Raises Failure for one that exists without the lock it needs: a server gives a
-    bucket its lock when it is made, or never.
+    Raises Failure for one without its lock, which a bucket gets at its creation or never.
     """
     with ThreadPoolExecutor() as together:
         pairs = buckets(media, backup).items()
         list(together.map(lambda pair: _make_bucket(s3, *pair), pairs))
 
 
-def _make_bucket(s3: Minio, name: str, bucket: Bucket) -> None:
+def _make_bucket(s3: Minio, name: str, bucket: BucketSpec) -> None:
     from minio.commonconfig import COMPLIANCE, ENABLED
     from minio.error import S3Error
     from minio.objectlockconfig import DAYS, ObjectLockConfig
@@ -186,13 +178,13 @@ def _make_bucket(s3: Minio, name: str, bucket: Bucket) -> None:
     s3.set_object_lock_config(bucket_name=name, config=config)
 
 
-def expected_lock(bucket: Bucket) -> str:
-    """The lock of a declared bucket in the words of ``bucket_lock``."""
+def expected_lock(bucket: BucketSpec) -> str:
+    """Return the lock of a declared bucket in the words of ``bucket_lock``."""
     return f"COMPLIANCE, {bucket.locked_days} days" if bucket.locked_days else NO_LOCK
 
 
 def bucket_lock(s3: Minio, name: str) -> str:
-    """How long each version written to the bucket is locked, and whether root may break it."""
+    """Return mode and days for which each version in the bucket is locked."""
     from minio.error import S3Error
 
     try:
@@ -207,14 +199,14 @@ def bucket_lock(s3: Minio, name: str) -> str:
 
 
 def bucket_expiry(s3: Minio, name: str) -> str:
-    """The names of the rules by which objects of the bucket expire; "" if there are none."""
+    """Return the names of the rules by which objects of the bucket expire; "" if there are none."""
     found = s3.get_bucket_lifecycle(bucket_name=name)
     rules = found.rules if found else []
     return ", ".join(sorted(rule.rule_id or "without a name" for rule in rules))
 
 
 def bucket_policy(s3: Minio, bucket: str) -> dict[str, Any] | None:
-    """Who may use the bucket without signing in; None if nobody."""
+    """Return who may use the bucket without signing in; None if nobody."""
     from minio.error import S3Error
 
     try:
@@ -226,11 +218,11 @@ def bucket_policy(s3: Minio, bucket: str) -> dict[str, Any] | None:
 
 
 def make_users(endpoint: Endpoint, root: Account, media: str, secrets: Mapping[str, str]) -> None:
-    """Make every declared user with exactly its policy and the given secret; the one for
-    backups where there is a secret of it.
+    """Make every declared user with its policy and secret; another secret is a rotation.
 
-    Repeating it is harmless; with another secret it is a rotation. Raises Failure,
-    before anything is asked, for a secret that is too short.
+    The user for backups is made where there is a secret of it.
+
+    Raises Failure, before anything is asked, for a secret that is too short.
     """
     wanted = declared_users(BACKUP.name in secrets)
     for user in wanted:
@@ -256,8 +248,7 @@ def _make_user(
 ) -> None:
     """Make one user, whom the server lists as ``entry``.
 
-    Some servers let every user make further keys for itself, which only it can list
-    and which would outlive a rotation: they are deleted.
+    Further keys that a user made for itself would outlive a rotation: they are deleted.
     """
     admin = administrator(endpoint, root)
     account = Account(user.name, secret)
@@ -284,7 +275,7 @@ def remove_user(endpoint: Endpoint, root: Account, name: str) -> bool:
 
 
 def signs_in(endpoint: Endpoint, account: Account) -> bool:
-    """Whether the secret is right; a user may be told that it may do nothing here."""
+    """Return whether the secret is right; a user may be told that it may do nothing here."""
     from minio.error import S3Error
 
     try:
@@ -295,11 +286,11 @@ def signs_in(endpoint: Endpoint, account: Account) -> bool:
 
 
 def users(admin: MinioAdmin) -> dict[str, Entry]:
-    """Every user but root: access key → policyName, status."""
+    """Return every user but root: access key → policyName, status."""
     return dict(json.loads(admin.user_list()) or {})
 
 
 def own_keys(own: MinioAdmin, access_key: str) -> list[str]:
-    """Further keys (service accounts) that a user made for itself; none are declared."""
+    """Return further keys (service accounts) that a user made for itself; none are declared."""
     listed = json.loads(own.list_service_account(access_key)).get("accounts") or []
     return [entry["accessKey"] if isinstance(entry, dict) else entry for entry in listed]

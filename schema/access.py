@@ -1,20 +1,14 @@
 """Who may do what: roles, memberships, and privileges on all but tables.
 
-Who may do what with a table stands in its model (``schema/models.py``); ``object_grants``
-and ``row_security_exceptions`` read it from there. Three readers, none of which adds a
-fact of its own:
-
-* ``stacks/access.py`` creates roles, memberships, database and schema grants and
-  default privileges through pulumi-postgresql;
-* the migration job converges table, column, sequence, function and type
-  privileges in the transaction that changes the schema;
-* the audit compares all of it with the catalogs.
-
-Whatever is not declared here is not granted. PUBLIC has nothing.
+Privileges on tables are in their models; ``object_grants`` and ``row_security_exceptions`` read
+them. What is not declared is not granted, and PUBLIC has nothing. Readers: ``stacks/access.py``
+makes roles, memberships, database and schema grants by pulumi-postgresql; the migration job brings
+privileges on objects in line; the audit compares.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -34,8 +28,7 @@ ObjectKind = Literal["database", "schema", "table", "sequence", "function", "typ
 class Role:
     """A role of the cluster.
 
-    ``settings`` are what ``ALTER ROLE … SET`` fixes. ``opt_in`` names the setting
-    of ``pandom/config/settings.py`` without which the role does not exist.
+    ``settings`` are set by ALTER ROLE. ``opt_in`` is the setting without which it does not exist.
     """
 
     name: str
@@ -52,8 +45,7 @@ class Role:
 class Membership:
     """``member`` belongs to ``group``.
 
-    PostgreSQL fixes INHERIT when the membership is granted, from the member's
-    attribute, so both are written down and the audit compares both.
+    PostgreSQL fixes INHERIT when it is granted, so it is declared here, and the audit compares it.
     """
 
     group: str
@@ -67,8 +59,7 @@ class Membership:
 class Grant:
     """Privileges of ``role`` on one object; with ``columns``, on these only.
 
-    ``name`` is schema-qualified for tables, sequences, types and functions;
-    functions carry their argument types: ``public.f(uuid, text)``.
+    ``name`` is schema-qualified; functions have their argument types: ``public.f(uuid, text)``.
     """
 
     kind: ObjectKind
@@ -82,9 +73,8 @@ class Grant:
 class DefaultPrivilege:
     """What objects that ``owner`` makes later grant to ``role``, in every schema.
 
-    An empty set takes away what PostgreSQL would give PUBLIC. It is declared
-    without a schema on purpose: a per-schema REVOKE can only take back a
-    per-schema GRANT and silently does nothing else.
+    An empty set revokes PostgreSQL's default for PUBLIC. Not per schema: a per-schema REVOKE can
+    only revoke a per-schema GRANT.
     """
 
     owner: str
@@ -98,14 +88,17 @@ class DefaultPrivilege:
 PROVIDER_TIMEOUTS: Final = ("statement_timeout", "idle_in_transaction_session_timeout")
 
 
-def milliseconds(value: str) -> int:
-    """``30s`` as a number of milliseconds; raises ValueError for anything but whole seconds."""
-    if not value.endswith("s") or not value[:-1].isdigit():
-        raise ValueError(f"expected whole seconds such as 30s, found {value!r}")
-    return int(value[:-1]) * 1000
+_TIME: Final = re.compile(r"(\d+)(ms|s|min|h|d)")
+_UNITS: Final = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-# Only a superuser can raise it; the time limits beside it a role may switch off for itself.
+def milliseconds(value: str) -> int | None:
+    """Return a time such as ``30s`` in milliseconds; None for any other value."""
+    matched = _TIME.fullmatch(value)
+    return int(matched[1]) * _UNITS[matched[2]] if matched else None
+
+
+# Only a superuser can raise it, unlike the time-outs, which a role can change for itself.
 _ON_DISK: Final = {"temp_file_limit": "1GB"}
 
 ROLES: Final[tuple[Role, ...]] = (
@@ -148,11 +141,7 @@ ROLES: Final[tuple[Role, ...]] = (
         "Reads evidence: trail, catalogs, settings; writes nothing.",
         login=True,
         connection_limit=5,
-        settings={
-            "default_transaction_read_only": "on",
-            "statement_timeout": "60s",
-            **_ON_DISK,
-        },
+        settings={"default_transaction_read_only": "on", "statement_timeout": "60s", **_ON_DISK},
     ),
     Role(
         "pandom_janitor",
@@ -210,11 +199,10 @@ class OpenRows:
 
 @cache
 def row_security_exceptions() -> tuple[OpenRows, ...]:
-    """The tables without row security, as the models declare, for each login that reads them.
+    """Return the tables declared without row security, for each login that reads them.
 
-    Everything else that a login under row security may reach has row security enabled and
-    forced, and a policy that names the role; a view is security_invoker. Converging the
-    privileges is refused otherwise, and control 4.7 of the audit fails.
+    Everything else needs row security, forced, and a policy that names the role, or is a view with
+    security_invoker; otherwise migrations are refused and control 4.7 fails.
     """
     limited = {role.name for role in ROLES if role.login and not role.bypass_rls}
     return tuple(
@@ -233,8 +221,7 @@ _NOTHING: Final[frozenset[str]] = frozenset()
 
 
 def database_grants(database: str = DATABASE) -> tuple[Grant, ...]:
-    """Privileges on a database of ours. Not cloned from a template, so every
-    database made later needs them before it is handed out."""
+    """Return the privileges on a database of ours, which a template does not pass on."""
     logins = [role.name for role in ROLES if role.login]
     return (
         Grant("database", database, PUBLIC, _NOTHING),
@@ -258,13 +245,13 @@ DEFAULT_PRIVILEGES: Final[tuple[DefaultPrivilege, ...]] = tuple(
 
 
 def roles(opt_in: frozenset[str] = frozenset()) -> tuple[Role, ...]:
-    """The roles that exist when the settings named in ``opt_in`` are on."""
+    """Return the roles that exist when the settings named in ``opt_in`` are on."""
     return tuple(role for role in ROLES if role.opt_in is None or role.opt_in in opt_in)
 
 
 # -- objects -------------------------------------------------------------------
 # The migration job converges these, and those of the tables.
-# What an owner holds on its own objects is not listed: owning is the declaration.
+# Privileges of an owner on its own objects are not listed.
 
 TRAIL_TABLES: Final = ("public.audit_logs", "public.security_logs")
 
@@ -282,7 +269,7 @@ def _readable(view: str, *roles: str) -> tuple[Grant, ...]:
 
 @cache
 def table_grants() -> tuple[Grant, ...]:
-    """Privileges on tables, and what their triggers and dumps need, as the models declare."""
+    """Return the table privileges that the models declare, and what triggers and dumps need."""
     found = []
     for table in tables():
         name = f"{SCHEMA}.{table.name}"
@@ -318,7 +305,7 @@ def _function_grants() -> tuple[Grant, ...]:
     return (
         *_execute("pandom_app", *context),
         *_execute("pandom_admin", *context),
-        # The trail's functions ask who acts, from where, and how often.
+        # For the trail's functions: who acts, from where, and how often.
         *_execute(
             "pandom_trail",
             "public.call_refused(text, text, integer, interval, integer, interval)",
@@ -356,11 +343,7 @@ def _function_grants() -> tuple[Grant, ...]:
         # Internal: one owner's function calls another's.
         *_execute("pandom_definer", "public.write_event(text, uuid, text, text, jsonb)"),
         # Creating a trigger needs EXECUTE on its function; firing it needs nothing.
-        *_execute(
-            "pandom_owner",
-            "public.delete_profile_of_user()",
-            "public.watch_account()",
-        ),
+        *_execute("pandom_owner", "public.delete_profile_of_user()", "public.watch_account()"),
         *_execute(
             "pandom_janitor",
             "public.delete_expired(integer)",
@@ -375,9 +358,7 @@ def _function_grants() -> tuple[Grant, ...]:
             "public.end_long_transactions()",
         ),
         *_execute(
-            "pandom_mailer",
-            "public.claim_messages(integer)",
-            "public.finish_message(bigint)",
+            "pandom_mailer", "public.claim_messages(integer)", "public.finish_message(bigint)"
         ),
     )
 
@@ -389,12 +370,12 @@ OBJECT_GRANTS: Final[tuple[Grant, ...]] = (
     Grant("type", "public.userrole", "pandom_definer", _USAGE),
 )
 
-# Of objects that a later revision dropped: the older ones cannot be applied without.
+# On objects that a later revision dropped; older revisions need them.
 FORMER_GRANTS: Final[tuple[Grant, ...]] = (
     *_execute("pandom_owner", "public.audit_trigger_function()"),
 )
 
-# Each partition of a trail table: reached through its parent, except by the dump.
+# On each partition of the trail: only a dump reads partitions directly.
 PARTITION_GRANTS: Final[tuple[tuple[str, frozenset[str]], ...]] = (("pandom_user", _SELECT),)
 
 # Only these extensions exist, and only the owner of the account functions executes
@@ -402,58 +383,12 @@ PARTITION_GRANTS: Final[tuple[tuple[str, frozenset[str]], ...]] = (("pandom_user
 EXTENSIONS: Final[tuple[str, ...]] = ("plpgsql", "pgcrypto", "pgaudit")
 
 
-# -- events --------------------------------------------------------------------
-@dataclass(frozen=True)
-class EventType:
-    """A kind of event that only the database writes; ``log`` is the table."""
-
-    name: str
-    log: Literal["audit_logs", "security_logs"]
-    comment: str
-
-
-EVENT_TYPES: Final[tuple[EventType, ...]] = (
-    EventType("INSERT", "audit_logs", "A row of an account table was made."),
-    EventType("UPDATE", "audit_logs", "A row of an account table was changed."),
-    EventType("DELETE", "audit_logs", "A row of an account table was deleted."),
-    EventType("TRUNCATE", "audit_logs", "An account table was emptied."),
-    EventType("user_registered", "audit_logs", "An account was registered."),
-    EventType("registration_repeated", "audit_logs", "A registration of a taken e-mail."),
-    EventType("user_verified", "audit_logs", "An account's e-mail was verified."),
-    EventType("user_deactivated", "security_logs", "An account was deactivated."),
-    EventType("user_reactivated", "security_logs", "An account was activated again."),
-    EventType("user_deleted", "security_logs", "An account was deleted."),
-    EventType("login_succeeded", "audit_logs", "A sign-in by e-mail and password."),
-    EventType("login_failed", "audit_logs", "A refused sign-in."),
-    EventType("login_throttled", "audit_logs", "A sign-in refused after too many failures."),
-    EventType("session_refreshed", "audit_logs", "A refresh token was exchanged."),
-    EventType("session_ended", "audit_logs", "A sign-out."),
-    EventType("sessions_expired", "audit_logs", "The janitor deleted expired sessions."),
-    EventType("password_changed", "security_logs", "A password was changed by its owner."),
-    EventType("password_reset_requested", "security_logs", "A reset token was sent."),
-    EventType("password_reset", "security_logs", "A password was set by a reset token."),
-    EventType("email_change_requested", "security_logs", "A new e-mail awaits its token."),
-    EventType("email_changed", "security_logs", "An account's e-mail was changed."),
-    EventType("role_changed", "security_logs", "An administrator changed a user's role."),
-    EventType("context_rejected", "security_logs", "A session token opened no context."),
-    EventType("context_key_rotated", "security_logs", "The key that signs contexts is new."),
-    EventType("partition_created", "security_logs", "A partition of the trail was made."),
-    EventType("partition_drained", "security_logs", "The default partition was emptied."),
-    EventType("partition_exported", "security_logs", "A partition was read for export."),
-    EventType("partition_dropped", "security_logs", "A partition was dropped."),
-    EventType("retention_changed", "security_logs", "The trail's retention was changed."),
-    EventType("trail_restored", "security_logs", "The trail was restored; a new epoch began."),
-    EventType("backup_made", "security_logs", "A backup of the database was made."),
-)
-
-
 def object_grants(
     partitions: tuple[str, ...] = (), opt_in: frozenset[str] = frozenset()
 ) -> tuple[Grant, ...]:
-    """Every privilege on the objects of schema public, owners' own excepted.
+    """Return every privilege on objects of schema public, owners' own excepted.
 
-    ``partitions`` are the trail's partitions that exist, schema-qualified; roles
-    of settings that are off appear in no grant.
+    ``partitions`` are the trail's, schema-qualified; roles of settings that are off are left out.
     """
     known = {role.name for role in roles(opt_in)}
     return (

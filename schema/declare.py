@@ -1,9 +1,8 @@
-"""What a model says of its table beyond columns: owner, who may do what, what the trail keeps.
+"""What a model declares of its table: owner, privileges, and what the trail records.
 
-A model carries a ``Table`` as ``__declared__``. From it are made: privileges (read by
-``schema/access.py``), row security and policies, the trigger of ``updated_at``, and the
-audit function with its triggers (``schema/sql``, written by ``pandom docs``). What the
-declaration says wrongly is found by ``pandom/database/declaration.py`` before anything runs.
+A model has a ``Table`` as ``__declared__``. Privileges (``schema/access.py``), row security,
+policies, the ``updated_at`` trigger and the audit function are generated from it
+(``pandom/database/made.py``); ``pandom/database/declaration.py`` checks it.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from typing import Any, Final, Literal
 
 Word = Literal["recorded", "redacted", "ignored"]
 EVENTS: Final = ("INSERT", "UPDATE", "DELETE")
-# Instead of a list of columns: all that the models do not defer. Hashes and tokens are.
+# Instead of a list of columns: all that are not deferred, as hashes and tokens are.
 READABLE: Final = ("*",)
 
 
 @dataclass(frozen=True)
 class Allow:
-    """``role`` may do ``privileges`` on its user's own rows, or on all of them.
+    """``role`` may do ``privileges`` on its user's own rows, or on all rows.
 
-    ``privileges`` are words of GRANT with a space between; with ``columns`` on these only.
+    ``privileges`` are words of GRANT separated by spaces; with ``columns`` on these only.
     """
 
     role: str
@@ -32,11 +31,11 @@ class Allow:
 
 @dataclass(frozen=True)
 class Table:
-    """``owned_by`` is the column whose value is ``current`` in a row of the user itself.
+    """The declaration of a table.
 
-    A table that anybody but a role with BYPASSRLS may reach has row security, unless
-    ``open_rows`` says why not. ``trail`` is the name that the triggers share which record
-    its changes; without it they are not recorded.
+    ``owned_by`` is the column that has the value of ``current`` in a user's own rows. A table has
+    row security unless ``open_rows`` says why not. ``trail`` is the prefix of its audit triggers;
+    without it changes are not recorded.
     """
 
     owner: str
@@ -57,9 +56,8 @@ class OnTrail:
 
 
 def trail(word: Word, *events: str, name: str | None = None) -> dict[str, Any]:
-    """For a column's ``info``: its value, that it changed, or nothing stands in the trail.
+    """Return a column's ``info``: what the trail keeps of it, in which ``events`` (default: all).
 
-    Without ``events`` in all of them. Redacted columns stand in an UPDATE only; those that
-    share a ``name`` there are one.
+    Redacted columns are in UPDATE events only; those with the same ``name`` count as one.
     """
     return {"trail": OnTrail(word, events or EVENTS, name)}

@@ -1,14 +1,11 @@
-"""The tables as SQLAlchemy models: what applications use as an ORM, and what the
-tests compare with the migrated database.
+"""The tables as SQLAlchemy models, for applications and for migrations.
 
-Tables, columns, constraints and indexes are declared here, and what ``schema/declare.py``
-makes of a table: privileges, policies, triggers. Functions and views are declared in
-``schema/sql``; roles in ``schema/access.py``. The tables of the account functions (outbox,
-attempts, keys) are declared too, so that the comparison covers them, but no login except
-the dump's reads them.
+Tables, columns, constraints, indexes, and what ``schema/declare.py`` makes of a table: privileges,
+policies, triggers. Functions and views are declared in ``schema/sql``, roles in
+``schema/access.py``. No login but the dump's reads the account functions' own tables.
 
-Hashes and tokens are deferred: ``pandom_app`` may not read these columns, and a
-plain ``select(User)`` must not ask for them.
+Hashes and tokens are deferred: ``pandom_app`` may not read them, and a plain ``select(User)`` must
+not ask for them.
 """
 
 from __future__ import annotations
@@ -51,13 +48,10 @@ _DIGEST_RULE: Final = "{0} is null or ({0} ~ '^[0-9a-f]{{64}}$' and {1} is not n
 _NOW: Final = text("CURRENT_TIMESTAMP")
 _MOMENT: Final = DateTime(timezone=True)
 _DML: Final = "SELECT INSERT UPDATE DELETE"
-# The account functions do what the application may not do itself; the service login is the
-# source's literal DML, a wide door that is opened by a setting.
-_ACCOUNTS: Final = (
-    Allow("pandom_definer", _DML, "all"),
-    Allow("pandom_service", _DML, "all"),
-)
-# Read only, for everyone but the functions of its owner.
+# The account functions do what the application may not do itself. The service login has the
+# source document's DML on all rows; a setting enables it.
+_ACCOUNTS: Final = (Allow("pandom_definer", _DML, "all"), Allow("pandom_service", _DML, "all"))
+# Read only; the owner's functions write.
 _TRAIL: Final = Table(
     owner="pandom_trail",
     owned_by="user_uuid",
@@ -69,7 +63,7 @@ _TRAIL: Final = Table(
         ),
     ),
 )
-# A dump is complete, or it is no backup; nobody else but the owner's functions reads these.
+# Only the owner's functions and a dump, which must be complete, read these.
 _FUNCTIONS_ONLY: Final = Table(
     owner="pandom_definer", allow=(Allow("pandom_user", "SELECT", "all"),)
 )
@@ -81,11 +75,11 @@ class Xid8(UserDefinedType[int]):
     cache_ok = True
 
     def get_col_spec(self, **_: Any) -> str:
-        """How the type is written in DDL."""
+        """Return how the type is written in DDL."""
         return "XID8"
 
 
-# Reflection meets the type, too: `pandom migrate generate` compares columns.
+# For reflection: `pandom migrate generate` compares columns.
 ischema_names["xid8"] = Xid8
 
 
@@ -174,10 +168,7 @@ class UserProfile(Base):
         info=trail("recorded"),
     )
     created_at: Mapped[datetime] = mapped_column(
-        _MOMENT,
-        server_default=_NOW,
-        comment="When the row was made.",
-        info=trail("ignored"),
+        _MOMENT, server_default=_NOW, comment="When the row was made.", info=trail("ignored")
     )
     updated_at: Mapped[datetime] = mapped_column(
         _MOMENT,
@@ -340,9 +331,7 @@ class User(Base):
         info=trail("redacted"),
     )
     verification_expires: Mapped[datetime | None] = mapped_column(
-        _MOMENT,
-        comment="When the verification token expires.",
-        info=trail("ignored"),
+        _MOMENT, comment="When the verification token expires.", info=trail("ignored")
     )
     reset_token: Mapped[str | None] = mapped_column(
         Text,
@@ -351,9 +340,7 @@ class User(Base):
         info=trail("redacted"),
     )
     reset_token_expiry: Mapped[datetime | None] = mapped_column(
-        _MOMENT,
-        comment="When the reset token expires.",
-        info=trail("ignored"),
+        _MOMENT, comment="When the reset token expires.", info=trail("ignored")
     )
     refresh_token: Mapped[str | None] = mapped_column(
         Text,
@@ -362,25 +349,16 @@ class User(Base):
         info=trail("redacted"),
     )
     refresh_token_expires: Mapped[datetime | None] = mapped_column(
-        _MOMENT,
-        comment="When the refresh token expires.",
-        info=trail("ignored"),
+        _MOMENT, comment="When the refresh token expires.", info=trail("ignored")
     )
     last_login_at: Mapped[datetime | None] = mapped_column(
-        _MOMENT,
-        comment="When the user last signed in.",
-        info=trail("recorded", "UPDATE"),
+        _MOMENT, comment="When the user last signed in.", info=trail("recorded", "UPDATE")
     )
     profile_uuid: Mapped[uuid_module.UUID | None] = mapped_column(
-        UUID,
-        comment="The user's profile.",
-        info=trail("recorded"),
+        UUID, comment="The user's profile.", info=trail("recorded")
     )
     created_at: Mapped[datetime] = mapped_column(
-        _MOMENT,
-        server_default=_NOW,
-        comment="When the row was made.",
-        info=trail("ignored"),
+        _MOMENT, server_default=_NOW, comment="When the row was made.", info=trail("ignored")
     )
     updated_at: Mapped[datetime] = mapped_column(
         _MOMENT,
@@ -469,15 +447,10 @@ class Session(Base):
         _MOMENT, comment="When it ends by itself.", info=trail("recorded")
     )
     created_at: Mapped[datetime] = mapped_column(
-        _MOMENT,
-        server_default=_NOW,
-        comment="When the row was made.",
-        info=trail("ignored"),
+        _MOMENT, server_default=_NOW, comment="When the row was made.", info=trail("ignored")
     )
     ip_address: Mapped[str | None] = mapped_column(
-        INET,
-        comment="The client's address, as the application stated it.",
-        info=trail("ignored"),
+        INET, comment="The client's address, as the application stated it.", info=trail("ignored")
     )
     user_agent: Mapped[str | None] = mapped_column(
         Text,
@@ -592,10 +565,7 @@ class TrailRetention(Base):
     __tablename__ = "trail_retention"
     __declared__ = Table(
         owner="pandom_trail",
-        allow=(
-            Allow("pandom_auditor", "SELECT", "all"),
-            Allow("pandom_user", "SELECT", "all"),
-        ),
+        allow=(Allow("pandom_auditor", "SELECT", "all"), Allow("pandom_user", "SELECT", "all")),
         open_rows="Two rows of settings, of nobody.",
     )
     __table_args__ = (
@@ -628,10 +598,7 @@ class TrailBlock(Base):
     __tablename__ = "trail_blocks"
     __declared__ = Table(
         owner="pandom_trail",
-        allow=(
-            Allow("pandom_auditor", "SELECT", "all"),
-            Allow("pandom_user", "SELECT", "all"),
-        ),
+        allow=(Allow("pandom_auditor", "SELECT", "all"), Allow("pandom_user", "SELECT", "all")),
     )
     __table_args__ = (
         PrimaryKeyConstraint(
@@ -686,7 +653,7 @@ class TrailBlock(Base):
     )
     row_marks: Mapped[bytes] = mapped_column(
         LargeBinary,
-        # Hashes hardly compress: trying to took a quarter of the sealer's time.
+        # Not compressed: trying took a quarter of the sealer's time, and hashes hardly compress.
         info={"storage": "external"},
         comment="For each row its id and a short hash: names the row when the digest is wrong; "
         "no proof.",
@@ -838,9 +805,7 @@ class Outbox(Base):
             comment="The kinds of messages that the mailer knows.",
         ),
         Index(
-            "idx_outbox_expires",
-            "expires_at",
-            info={"comment": "Finds what the janitor deletes."},
+            "idx_outbox_expires", "expires_at", info={"comment": "Finds what the janitor deletes."}
         ),
         Index(
             "idx_outbox_mailbox",
@@ -957,7 +922,7 @@ class ContextKey(Base):
     """The key that signs contexts."""
 
     __tablename__ = "context_key"
-    # Whether contexts must be signed is a setting; the key itself only a dump reads.
+    # The auditor reads whether contexts must be signed; only a dump reads the key.
     __declared__ = Table(
         owner="pandom_definer",
         allow=(
@@ -986,5 +951,5 @@ class ContextKey(Base):
 
 
 def mappers() -> list[Mapper[Any]]:
-    """The models by the names of their tables; SQLAlchemy keeps them in a set."""
+    """Return the models by the names of their tables; SQLAlchemy keeps them in a set."""
     return sorted(Base.registry.mappers, key=lambda one: one.class_.__tablename__)

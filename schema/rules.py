@@ -11,7 +11,7 @@ _WEAK: Final = ("admin", "password", "pandom", "secret", "letmein", "qwerty", "c
 
 
 def password_problem(value: str, email: str) -> str | None:
-    """Why ``value`` is too weak for an administrator, or None."""
+    """Return why ``value`` is too weak for an administrator, or None."""
     lowered = value.lower()
     if len(value) < MIN_PASSWORD_LENGTH:
         return f"at least {MIN_PASSWORD_LENGTH} characters"

@@ -31,12 +31,12 @@ S3: Final = "s3"
 
 EVIDENCE_SUFFIX: Final = "-evidence"
 BACKUP_SUFFIX: Final = "-backup"
-# What a bucket's name may have at most, less the longer suffix.
+# S3's limit for names, less the longer suffix.
 LONGEST_NAME: Final = 63 - len(EVIDENCE_SUFFIX)
 
 
 @dataclass(frozen=True)
-class Bucket:
+class BucketSpec:
     """A bucket: who may read it without signing in, whether it keeps versions, and for
     how many days every version is locked; 0 is no lock. A lock cannot be had later."""
 
@@ -169,40 +169,40 @@ USERS: Final[tuple[User, ...]] = (MEDIA, AUDITOR, EVIDENCE)
 
 
 def archives(backup: str) -> bool:
-    """Whether this value of `backup` means backups by this program."""
+    """Return whether this value of `backup` means backups by this program."""
     return backup in (OWN_STORE, S3)
 
 
 def users(backup: bool = False) -> tuple[User, ...]:
-    """Every user; ``backup`` where the stack's own store takes its backups."""
+    """Return every user; ``backup`` where the stack's own store takes its backups."""
     return (*USERS, BACKUP) if backup else USERS
 
 
 def evidence_bucket(media: str) -> str:
-    """The name of the second bucket."""
+    """Return the name of the second bucket."""
     return media + EVIDENCE_SUFFIX
 
 
 def backup_bucket(media: str) -> str:
-    """The name of the bucket for backups."""
+    """Return the name of the bucket for backups."""
     return media + BACKUP_SUFFIX
 
 
-def buckets(media: str, backup: bool = False) -> dict[str, Bucket]:
-    """Every bucket by its name; ``backup`` where the stack's own store takes its backups."""
-    more = {backup_bucket(media): Bucket(public=False, versioned=False, locked_days=0)}
+def buckets(media: str, backup: bool = False) -> dict[str, BucketSpec]:
+    """Return every bucket by its name; ``backup`` where the store takes the stack's backups."""
+    more = {backup_bucket(media): BucketSpec(public=False, versioned=False, locked_days=0)}
     return {
-        media: Bucket(public=False, versioned=True, locked_days=0),
-        evidence_bucket(media): Bucket(public=False, versioned=True, locked_days=LOCK_DAYS),
+        media: BucketSpec(public=False, versioned=True, locked_days=0),
+        evidence_bucket(media): BucketSpec(public=False, versioned=True, locked_days=LOCK_DAYS),
         **(more if backup else {}),
     }
 
 
 def policy(user: User, media: str) -> dict[str, Any]:
-    """A user's policy document; whatever it does not name is denied."""
+    """Return a user's policy document; whatever it does not name is denied."""
     evidence, backup = evidence_bucket(media), backup_bucket(media)
     resources: dict[Target, str] = {
-        # Servers want a resource for what has none.
+        # Servers require a resource even where none applies.
         "server": "*",
         "buckets": "*",
         "media": media,

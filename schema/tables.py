@@ -36,7 +36,7 @@ class DeclaredTable:
 
 @cache
 def tables() -> tuple[DeclaredTable, ...]:
-    """Every table, by name; ``allow`` names the columns where the model says READABLE."""
+    """Return every table, by name; ``allow`` names the columns where the model says READABLE."""
     sources = sorted(_FOLDER.glob("*.py"))
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
     kept = _FOLDER / "__pycache__" / f"tables.{sys.implementation.cache_tag}.json"
@@ -51,7 +51,9 @@ def tables() -> tuple[DeclaredTable, ...]:
 
 
 def _table(document: dict[str, Any]) -> DeclaredTable:
-    allow = tuple(Allow(**{**one, "columns": tuple(one["columns"])}) for one in document["allow"])
+    allow = tuple(
+        Allow(**{**allow, "columns": tuple(allow["columns"])}) for allow in document["allow"]
+    )
     identities = tuple(document["identities"])
     return DeclaredTable(**{**document, "allow": allow, "identities": identities})
 
@@ -77,19 +79,23 @@ def _of_models() -> list[DeclaredTable]:
             if not mapper.get_property_by_column(column).deferred
         )
         allow = tuple(
-            Allow(one.role, one.privileges, one.rows, readable) if one.columns == READABLE else one
-            for one in declared.allow
+            Allow(allow.role, allow.privileges, allow.rows, readable)
+            if allow.columns == READABLE
+            else allow
+            for allow in declared.allow
         )
         found.append(
             DeclaredTable(
                 name=mapper.class_.__tablename__,
                 owner=declared.owner,
                 allow=allow,
-                identities=tuple(one.name for one in table.columns if one.identity is not None),
+                identities=tuple(
+                    column.name for column in table.columns if column.identity is not None
+                ),
                 defaults={
-                    one.name: str(one.server_default.arg).strip("'")
-                    for one in table.columns
-                    if one.server_default is not None and not one.primary_key
+                    column.name: str(column.server_default.arg).strip("'")
+                    for column in table.columns
+                    if column.server_default is not None and not column.primary_key
                 },
                 open_rows=declared.open_rows,
                 trail=declared.trail,

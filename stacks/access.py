@@ -49,16 +49,14 @@ class Access(pulumi.ComponentResource):
     ready: list[pulumi.Resource]
     database: pulumi.Output[str]
 
-    def __init__(
-        self, name: str, args: AccessArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("pandom-stack:index:Access", name, None, opts)
+    def __init__(self, name: str, args: AccessArgs) -> None:
+        super().__init__("pandom-stack:index:Access", name)
         self._args = args
         settings = args.settings
         self._provider = postgresql.Provider(
             "cluster",
-            # Literals only: an address known after the container alone would leave
-            # the first preview with nothing to say.
+            # Literals only: with an address known only after the container exists, the first
+            # preview could show nothing.
             host="127.0.0.1",
             port=settings.postgres_port,
             username=SUPERUSER,
@@ -99,7 +97,7 @@ class Access(pulumi.ComponentResource):
             parent=self,
             provider=self._provider,
             depends_on=list(depends_on),
-            # Not inherited from the parent by every SDK, so on each child.
+            # Set on each child, because not every SDK inherits it.
             deleted_with=self._args.database.data,
             import_=adopt if adopted else None,
             # A password cannot be read back, so an import that set it would be
@@ -139,7 +137,7 @@ class Access(pulumi.ComponentResource):
         after: list[pulumi.Resource],
         made: dict[str, postgresql.Role],
     ) -> list[pulumi.Resource]:
-        """One after the other: the provider locks the role but not the object, and
+        """Grant one after the other: the provider locks the role but not the object, and
         two at a time on one object fail with "tuple concurrently updated"."""
         chain: list[pulumi.Resource] = []
         for grant in grants:

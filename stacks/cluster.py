@@ -35,18 +35,12 @@ class Cluster(pulumi.ComponentResource):
 
     job: Job
 
-    def __init__(
-        self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("pandom-stack:index:Cluster", name, None, opts)
+    def __init__(self, name: str, args: ClusterArgs) -> None:
+        super().__init__("pandom-stack:index:Cluster", name)
         self.job = Job(
             "cluster",
             container_specs(args.settings)["cluster"],
-            Wiring(
-                args.image,
-                args.network,
-                args.keys.volumes,
-            ),
+            Wiring(args.image, args.network, args.keys.volumes),
             pulumi.ResourceOptions(parent=self, depends_on=args.access.ready),
         )
         self.register_outputs({})

@@ -32,14 +32,14 @@ class Wiring:
 
 
 def labels(stack: str, part: str) -> dict[str, str]:
-    """What tells a stack's containers, networks and volumes from everybody else's."""
+    """Return the labels that tell a stack's objects from everybody else's."""
     return {LABEL_STACK: stack, LABEL_PART: part, **identity_labels(stack)}
 
 
 def container(
     name: str, spec: ContainerSpec, wiring: Wiring, opts: pulumi.ResourceOptions
 ) -> docker.Container:
-    """One container, hardened; ``one_shot`` ones end, and their exit code is read."""
+    """Create one hardened container; a ``one_shot`` one ends, and its exit code is read."""
     every_label = {**labels(spec.stack, spec.part), **wiring.labels}
     return docker.Container(
         name,

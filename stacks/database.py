@@ -33,17 +33,10 @@ class Database(pulumi.ComponentResource):
     port: pulumi.Output[int]
     data: docker.Volume
 
-    def __init__(
-        self, name: str, args: DatabaseArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("pandom-stack:index:Database", name, None, opts)
+    def __init__(self, name: str, args: DatabaseArgs) -> None:
+        super().__init__("pandom-stack:index:Database", name)
         settings, keys = args.settings, args.keys
-        self.data = volume(
-            "data-volume",
-            settings.stack,
-            "data",
-            kept(settings, self),
-        )
+        self.data = volume("data-volume", settings.stack, "data", kept(settings, self))
         self.container = container(
             "postgres-container",
             container_specs(settings)["postgres"],
@@ -51,7 +44,7 @@ class Database(pulumi.ComponentResource):
                 args.image,
                 args.network,
                 {"data": self.data.name, **keys.volumes},
-                labels={"pandom.keys": keys.job.then("written")},
+                labels={"pandom.keys": keys.job.after_success("written")},
             ),
             pulumi.ResourceOptions(parent=self),
         )

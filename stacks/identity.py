@@ -15,7 +15,7 @@ from pandom.runtime.naming import LABEL_IDENTITY, LABEL_OWNER, LABEL_PROTECTED, 
 
 
 def identity_labels(stack: str) -> dict[str, str]:
-    """The labels that name the owner and the protection of the running stack."""
+    """Return the labels that name the owner and the protection of the running stack."""
     identity, owner = _made_once(paths.states() / f"{stack}.json")
     protected = bool(pulumi.Config(PROJECT).get_bool("protect"))
     return {
@@ -27,7 +27,7 @@ def identity_labels(stack: str) -> dict[str, str]:
 
 @functools.cache
 def _made_once(checkpoint: Path) -> tuple[str, str]:
-    """Identity and owner from the state; new ones for a state that has none.
+    """Return identity and owner from the state; new ones for a state that has none.
 
     The first resource that is made puts them into the state, begun or done.
     """

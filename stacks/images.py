@@ -26,8 +26,8 @@ class Images(pulumi.ComponentResource):
     minio: pulumi.Output[str]
     operations: pulumi.Output[str]
 
-    def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("pandom-stack:index:Images", name, None, opts)
+    def __init__(self, name: str) -> None:
+        super().__init__("pandom-stack:index:Images", name)
         digests = {part: self._build(part) for part in PARTS}
         self.postgres = digests["postgres"]
         self.minio = digests["minio"]

@@ -21,7 +21,7 @@ class Job(pulumi.ComponentResource):
     The provider calls a job that failed a success and finds nothing to do on the
     next ``up``. So its exit code is checked here, each time the program runs: it
     stays red until the job is replaced. What must come after takes an input
-    through ``then``; ``depends_on`` alone would not wait for the verdict.
+    through ``after_success``; ``depends_on`` alone would not wait for the verdict.
     """
 
     container: docker.Container
@@ -37,10 +37,7 @@ class Job(pulumi.ComponentResource):
     ) -> None:
         super().__init__("pandom-stack:index:Job", name, None, opts)
         self.container = container(
-            f"{name}-container",
-            spec,
-            wiring,
-            pulumi.ResourceOptions(parent=self),
+            f"{name}-container", spec, wiring, pulumi.ResourceOptions(parent=self)
         )
         # The jobs never print a secret (a test searches for every one of them); the
         # state keeps the output encrypted all the same.
@@ -52,7 +49,7 @@ class Job(pulumi.ComponentResource):
         )
         self.register_outputs({"succeeded": self.succeeded})
 
-    def then(self, value: T) -> pulumi.Input[T]:
+    def after_success(self, value: T) -> pulumi.Input[T]:
         """``value``, once the job has succeeded. A preview shows it at once, so
         that the plan is readable before anything runs."""
         if pulumi.runtime.is_dry_run():
@@ -66,7 +63,7 @@ class Job(pulumi.ComponentResource):
 
 
 def check_exit(stack: str, part: str, code: int | None, logs: str) -> bool:
-    """True for exit code 0; otherwise an error that shows the job's own words.
+    """Return True for exit code 0; else raise an error that shows the job's log.
 
     Raises ``pulumi.RunError``, which Pulumi prints without a traceback.
     """

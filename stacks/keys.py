@@ -46,10 +46,8 @@ class Keys(pulumi.ComponentResource):
     certificate: pulumi.Output[str]
     job: Job
 
-    def __init__(
-        self, name: str, args: KeysArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("pandom-stack:index:Keys", name, None, opts)
+    def __init__(self, name: str, args: KeysArgs) -> None:
+        super().__init__("pandom-stack:index:Keys", name)
         settings = args.settings
         self.secrets = self._secrets(settings)
         child = pulumi.ResourceOptions(parent=self)
@@ -117,7 +115,7 @@ class Keys(pulumi.ComponentResource):
         return secrets
 
     def _backup_files(self, settings: Settings) -> dict[str, dict[str, pulumi.Input[str]]]:
-        """What readers get besides, where this program makes the backups."""
+        """Return what readers get besides, where this program makes the backups."""
         chosen, config = settings.backup, pulumi.Config()
         if not chosen.archives:
             return {}

@@ -33,10 +33,8 @@ class Migration(pulumi.ComponentResource):
 
     job: Job
 
-    def __init__(
-        self, name: str, args: MigrationArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("pandom-stack:index:Migration", name, None, opts)
+    def __init__(self, name: str, args: MigrationArgs) -> None:
+        super().__init__("pandom-stack:index:Migration", name)
         self.job = Job(
             "migration",
             container_specs(args.settings)["migration"],
@@ -44,7 +42,10 @@ class Migration(pulumi.ComponentResource):
                 args.image,
                 args.network,
                 args.keys.volumes,
-                labels={LABEL_HEAD: head(), "pandom.after": args.cluster.job.then("cluster")},
+                labels={
+                    LABEL_HEAD: head(),
+                    "pandom.after": args.cluster.job.after_success("cluster"),
+                },
             ),
             pulumi.ResourceOptions(parent=self),
         )
@@ -52,7 +53,7 @@ class Migration(pulumi.ComponentResource):
 
 
 def head() -> str:
-    """The newest revision by its number; a test compares it with Alembic's head."""
+    """Return the newest revision by its number; a test compares it with Alembic's head."""
     files = sorted((ROOT / "migrations" / "versions").glob("[0-9]*_*.py"))
     if not files:
         raise pulumi.RunError("migrations/versions holds no revision; expected NNNN_slug.py")

@@ -23,10 +23,8 @@ class Network(pulumi.ComponentResource):
 
     name: pulumi.Output[str]
 
-    def __init__(
-        self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("pandom-stack:index:Network", name, None, opts)
+    def __init__(self, name: str, args: NetworkArgs) -> None:
+        super().__init__("pandom-stack:index:Network", name)
         every_label = labels(args.stack, "network")
         network = docker.Network(
             f"{name}-bridge",

@@ -34,12 +34,10 @@ class Operations(pulumi.ComponentResource):
     janitor: docker.Container
     auditor: docker.Container | None = None
 
-    def __init__(
-        self, name: str, args: OperationsArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("pandom-stack:index:Operations", name, None, opts)
+    def __init__(self, name: str, args: OperationsArgs) -> None:
+        super().__init__("pandom-stack:index:Operations", name)
         specs, volumes = container_specs(args.settings), args.keys.volumes
-        after = {"pandom.after": args.migration.job.then("migration")}
+        after = {"pandom.after": args.migration.job.after_success("migration")}
         child = pulumi.ResourceOptions(parent=self)
         self.janitor = container(
             "janitor-container",
@@ -48,7 +46,7 @@ class Operations(pulumi.ComponentResource):
             child,
         )
         if "auditor" in specs:
-            after_too = {**after, "pandom.after-too": args.storage.job.then("storage")}
+            after_too = {**after, "pandom.after-too": args.storage.job.after_success("storage")}
             self.auditor = container(
                 "auditor-container",
                 specs["auditor"],

@@ -57,7 +57,7 @@ def export(
                 if role.login and role.name not in UNSHARED
             }
         ),
-        # Who audits a stack from outside asks as one and keeps evidence as the other.
+        # For audits from outside: one user asks, the other stores evidence.
         "store_secrets": pulumi.Output.secret(
             {user.name: keys.secrets[store_secret(user)] for user in (AUDITOR, EVIDENCE)}
         ),
@@ -72,7 +72,7 @@ def export(
         "backup_max_age_days": settings.backup.max_age_days,
         # The account functions take it from their caller: the database never has it.
         "password_hash_key": keys.secrets["password-hash-key"],
-        # Whose stack it is, for a state that has nothing else left.
+        # The stack's identity, for a state that lost everything else.
         **{label.rpartition(".")[2]: value for label, value in labels(settings.stack, "").items()},
     }
     for name, value in values.items():

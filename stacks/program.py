@@ -17,7 +17,7 @@ from pandom.runtime.paths import states
 
 
 def current_settings() -> Settings:
-    """The running stack's settings.
+    """Return the running stack's settings.
 
     Raises ``pulumi.RunError`` with every problem, before any resource is registered.
     """
@@ -41,5 +41,5 @@ def current_settings() -> Settings:
 
 
 def adopted() -> frozenset[str]:
-    """Names that ``pandom up`` found in the cluster but not in the state."""
+    """Return names that ``pandom up`` found in the cluster but not in the state."""
     return frozenset(json.loads(os.environ.get(ADOPT_VARIABLE, "[]")))

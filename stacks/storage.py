@@ -34,18 +34,11 @@ class Storage(pulumi.ComponentResource):
     port: pulumi.Output[int]
     job: Job
 
-    def __init__(
-        self, name: str, args: StorageArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("pandom-stack:index:Storage", name, None, opts)
+    def __init__(self, name: str, args: StorageArgs) -> None:
+        super().__init__("pandom-stack:index:Storage", name)
         settings, keys = args.settings, args.keys
         specs = container_specs(settings)
-        objects = volume(
-            "objects-volume",
-            settings.stack,
-            "objects",
-            kept(settings, self),
-        )
+        objects = volume("objects-volume", settings.stack, "objects", kept(settings, self))
         self.container = container(
             "minio-container",
             specs["minio"],
@@ -53,7 +46,7 @@ class Storage(pulumi.ComponentResource):
                 args.server_image,
                 args.network,
                 {"objects": objects.name, **keys.volumes},
-                labels={"pandom.keys": keys.job.then("written")},
+                labels={"pandom.keys": keys.job.after_success("written")},
             ),
             pulumi.ResourceOptions(parent=self),
         )

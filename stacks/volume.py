@@ -11,7 +11,7 @@ from stacks.container import labels
 
 
 def volume(name: str, stack: str, part: str, opts: pulumi.ResourceOptions) -> docker.Volume:
-    """A labelled local volume, ``pandom-<stack>-<part>``."""
+    """Return a labelled local volume, ``pandom-<stack>-<part>``."""
     every_label = labels(stack, part)
     return docker.Volume(
         name,
@@ -20,8 +20,8 @@ def volume(name: str, stack: str, part: str, opts: pulumi.ResourceOptions) -> do
         labels=[
             docker.VolumeLabelArgs(label=key, value=every_label[key]) for key in sorted(every_label)
         ],
-        # Any difference would replace the volume, and what is in it would be gone. Its
-        # labels are those of its birth: who owns it now stands on the containers.
+        # A difference would replace the volume and lose its content. Its labels are those of
+        # its creation; the containers have the present owner.
         opts=pulumi.ResourceOptions.merge(
             opts, pulumi.ResourceOptions(ignore_changes=["name", "labels", "driver", "driverOpts"])
         ),
@@ -29,7 +29,7 @@ def volume(name: str, stack: str, part: str, opts: pulumi.ResourceOptions) -> do
 
 
 def kept(settings: Settings, parent: pulumi.Resource) -> pulumi.ResourceOptions:
-    """The options of a volume that people's data is in: Pulumi itself never removes it.
+    """Return the options of a volume that people's data is in: Pulumi itself never removes it.
 
     `pandom down` does, by its labels and after it has asked. An ephemeral stack leaves
     nothing, also after a plain `pulumi destroy`.

@@ -21,7 +21,8 @@ pytest_plugins = ["tests.fixtures.stack", "tests.fixtures.server"]
 # one. Two groups have a stack to share, and use different parts of it.
 _GROUPS = {
     "tests/conformance/": "own stacks",
-    **{f"tests/lifecycle/test_{name}": "own stacks" for name in ("by_hand", "heal", "killed")},
+    "tests/lifecycle/test_heal": "the longest file",
+    **{f"tests/lifecycle/test_{name}": "own stacks" for name in ("by_hand", "killed")},
     **{f"tests/{name}/": "databases" for name in ("clients", "database", "migrations")},
     **{f"tests/{name}/": "shared stack" for name in ("audit", "infra", "lifecycle")},
 }

@@ -42,10 +42,10 @@ def provide(quiet: bool) -> None:
     if install:
         with report.step("Debian packages") as step:
             prerequisites.install(step, install)
-    # `make up` and `make test` may run in one clone at a time; what is cached has its own locks.
+    # One run at a time in each clone; the cache has its own locks.
     clone = paths.cache_home() / "locks" / f"clone-{cache.key(str(paths.ROOT))}.lock"
     with cache.locked(clone, "tools"):
-        # The builds keep the processors busy, the rest waits for the network: side by side.
+        # Side by side: the builds use the processors, the rest waits for the network.
         _side_by_side(
             report,
             [
@@ -65,7 +65,7 @@ def provide(quiet: bool) -> None:
     paths.backend().mkdir(parents=True, exist_ok=True, mode=0o700)
     found = environment.find()
     if not quiet:
-        # `pandom up` makes it itself; who uses pulumi by hand finds it here.
+        # For using pulumi by hand; `pandom up` makes it itself.
         if passphrase.ensure():
             say("  made a passphrase for the states; keep a copy of it (docs/runbook.md)")
         say('\nFor using pulumi by hand (or: eval "$(python3 -m toolchain --print-exports)"):')

@@ -16,10 +16,10 @@ SUITE: Final = "trixie"
 # debian:trixie-slim of 2026-08-24 (13.6), all architectures. A tag moves, a digest does not.
 OFFICIAL: Final = "debian@sha256:d7e12182ce18b85b93007c1dedf31f2d29e01ccf3182cc4017c709b6259bc132"
 _HUB: Final = "https://registry-1.docker.io/v2/"
-# All keyrings there: an older Debian's own does not hold the next release's keys.
+# The whole folder: an older Debian's own keyring lacks the next release's keys.
 _KEYRING: Final = "--keyring=/usr/share/keyrings"
 PACKAGES: Final = ("mmdebstrap", "debian-archive-keyring")
-# Files made while bootstrapping get this time; any fixed one will do.
+# The time of files made while bootstrapping; any fixed time will do.
 _EPOCH: Final = "1756684800"
 
 
@@ -28,7 +28,7 @@ def _root() -> Path:
 
 
 def present() -> bool:
-    """Tell whether the engine has the base image."""
+    """Return whether the engine has the base image."""
     return bool(process.output(["docker", "image", "inspect", "--format={{.Id}}", BASE_IMAGE]))
 
 

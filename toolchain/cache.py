@@ -32,7 +32,7 @@ def key(*parts: str | bytes) -> str:
 
 
 def complete(path: Path) -> bool:
-    """Tell whether an entry was made to its end."""
+    """Return whether an entry was made to its end."""
     return (path / _COMPLETE).is_file()
 
 
@@ -110,5 +110,5 @@ def place(source: Path, target: Path) -> None:
     except OSError:
         shutil.copy2(source, partial)
     partial.replace(target)
-    # Renaming one hard link over another of the same file leaves both names.
+    # Renaming a hard link over another one of the same file leaves both names.
     partial.unlink(missing_ok=True)

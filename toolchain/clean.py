@@ -71,6 +71,6 @@ def _remove_folder(folder: Path) -> None:
 
 
 def _remove_image(image: str) -> None:
-    # Not by force, which would take images away under stopped containers.
+    # Without force, which would remove images of stopped containers.
     done = process.output(["docker", "image", "rm", image])
     say(f"removed image {image}" if done else f"kept image {image}: a container uses it")

@@ -37,7 +37,7 @@ def packages() -> list[str]:
 
 
 def systemd() -> bool:
-    """Tell whether systemd runs this machine."""
+    """Return whether systemd runs this machine."""
     return Path("/run/systemd/system").is_dir()
 
 
@@ -72,7 +72,7 @@ def provide(step: Step) -> None:
     found = pins.version(version or "")
     if found is None or found < pins.DOCKER:
         raise ToolMissing(
-            f"Docker engine {pins.spell(pins.DOCKER)} or newer is needed; {version} answers."
+            f"Docker engine {pins.format_version(pins.DOCKER)} or newer is needed, found {version}."
         )
     docker_endpoint.check(docker_endpoint.use())
     state = "started now" if step.worked else "running"

@@ -67,7 +67,7 @@ def find() -> Environment:
         "PATH": os.pathsep.join([str(front), *rest]),
         "PULUMI_BACKEND_URL": paths.backend_url(),
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(paths.passphrase_file()),
-        # Both would ask the network, which many do not reach, and wait for it.
+        # Both would wait for a network that may not be reachable.
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PANDOM_VENV": str(venv.LINK),

@@ -29,8 +29,8 @@ def compiler() -> Compiler | None:
         return None
     variables = {"GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off", "CGO_ENABLED": "0"}
     if found < pins.GO:
-        # Debian's Go is told not to do this by itself.
-        variables["GOTOOLCHAIN"] = f"go{pins.spell(pins.GO)}"
+        # Debian's Go does not download toolchains by default.
+        variables["GOTOOLCHAIN"] = f"go{pins.format_version(pins.GO)}"
     return Compiler(path, variables)
 
 

@@ -67,7 +67,7 @@ def _probe(url: str) -> str:
         with urllib.request.urlopen(request, timeout=PROBE_S):  # noqa: S310 - as above
             return ""
     except urllib.error.HTTPError as error:
-        # A registry that asks for a token is there; a proxy that forbids is not.
+        # 401 means that the registry is reachable; a proxy that forbids answers otherwise.
         return "" if error.code == 401 else f"HTTP {error.code}"
     except OSError as error:
         return str(error)

@@ -14,7 +14,7 @@ IMAGE_REQUIREMENTS: Final = ROOT / "app_image" / "operations" / "requirements.tx
 
 # go.mod of the Pulumi CLI says the same; a test compares them.
 GO: Final[Version] = (1, 25, 11)
-# From here on, an older Go fetches the wanted one through its module proxy.
+# An older Go from this version on fetches the wanted one through its module proxy.
 GO_FETCHING: Final[Version] = (1, 21)
 PYTHON: Final[Version] = (3, 11)
 # The oldest engine that was tried (Debian bookworm's docker.io).
@@ -30,7 +30,7 @@ def version(text: str) -> Version | None:
     return tuple(int(part) for part in found[1].split(".")) if found else None
 
 
-def spell(parts: Version) -> str:
+def format_version(parts: Version) -> str:
     """Write a version as people do."""
     return ".".join(str(part) for part in parts)
 
@@ -54,7 +54,7 @@ def plugins() -> dict[str, str]:
     return {name: pinned(f"pulumi-{name}") for name in ("docker", "postgresql", "random")}
 
 
-def serves(found: Version | None, wanted: str) -> bool:
-    """Tell whether a CLI of version ``found`` does what ``wanted`` does: newer, same major."""
+def satisfies(found: Version | None, wanted: str) -> bool:
+    """Return whether a CLI of version ``found`` does what ``wanted`` does: newer, same major."""
     least = version(wanted)
     return found is not None and least is not None and found[0] == least[0] and found >= least

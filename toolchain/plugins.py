@@ -45,7 +45,7 @@ def provider(name: str, version: str) -> Plugin:
         return Plugin(name, version, "PATH", path)
     folder = pulumi.plugin_folder(name, version)
     installed = folder / program
-    # Pulumi leaves the first beside what it has begun to unpack, and then does not use it.
+    # The mark that Pulumi leaves while it unpacks a plugin.
     whole = not folder.with_name(f"{folder.name}.partial").exists()
     if whole and os.access(installed, os.X_OK) and installed.is_file():
         return Plugin(name, version, "installed", installed)

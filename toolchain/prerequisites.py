@@ -47,8 +47,9 @@ def missing() -> list[tuple[str, str | None]]:
         package = golang.debian_package()
         found.append(
             (
-                f"Go {pins.spell(pins.GO)}, or {pins.spell(pins.GO_FETCHING)} which fetches it,"
-                f" for {purpose}: not on PATH"
+                f"Go {pins.format_version(pins.GO)}, or "
+                f"{pins.format_version(pins.GO_FETCHING)} which fetches it, for {purpose}: "
+                "not on PATH"
                 + ("" if package else ", and this Debian's is older: https://go.dev/dl"),
                 package,
             )
@@ -80,7 +81,7 @@ def changes() -> tuple[list[str], bool]:
         if reason:
             raise ToolMissing(reason)
     install = [] if running else docker.packages()
-    # Whether the image is there only a running engine can tell; the hub may serve it.
+    # Only a running engine knows whether the image exists.
     if not (running and base_image.present()):
         install += base_image.packages()
     return install, not running

@@ -44,7 +44,7 @@ def _exec_folder() -> Path:
 def find() -> tuple[Path, str] | None:
     """Return the CLI and where it came from: PATH, the official download, our own build."""
     path = search.on_path("pulumi")
-    if path and pins.serves(search.version(path, "version"), pins.pulumi()):
+    if path and pins.satisfies(search.version(path, "version"), pins.pulumi()):
         return path, "PATH"
     for folder, origin in ((_official(), "official download"), (_built(), "built with Go")):
         if cache.complete(folder):

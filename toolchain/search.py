@@ -16,7 +16,7 @@ _STANDINS: Final = ("toolchain", "standins", "bin")
 
 
 def is_ours(path: Path) -> bool:
-    """Tell whether a program is a stand-in (of any clone) or came from our cache.
+    """Return whether a program is a stand-in (of any clone) or came from our cache.
 
     The caller may already have our PATH, and must not take what we put there
     for something that the user installed.
@@ -29,7 +29,7 @@ def on_path(program: str, search: str | None = None) -> Path | None:
     """Return the first program of that name on PATH which is not ours."""
     for folder in (os.environ.get("PATH", "") if search is None else search).split(os.pathsep):
         candidate = Path(folder or ".") / program
-        # What may not be looked at, in a folder of somebody else, is not there for this user.
+        # A program in a folder that this user may not read does not count.
         if not os.access(candidate, os.X_OK) or not candidate.is_file():
             continue
         if not is_ours(candidate):

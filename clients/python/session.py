@@ -1,16 +1,15 @@
-"""Transactions of an application: its pool, its user, and what may be tried again.
+"""Transactions of an application: its pool, its user, and retries.
 
-What an application imports beside ``schema.models``. It reads the variables that
-``pandom env`` prints and needs nothing else of this project::
+Import it beside ``schema.models``. It reads the variables that ``pandom env`` prints and needs
+nothing else of this project::
 
     with Database() as database:
         profile = database.run(lambda session: …, token=token)
 
-Every transaction is opened for somebody, because without a context row security
-shows nothing. The context ends with the transaction, and the next one of the same
-work opens it again. Nothing of a transaction stays on its connection: what ends it
-clears the session in the same message, so that this holds behind a transaction
-pooler, too, which may give the server's session to another client at once.
+Every transaction is opened for a user, because without a context row security shows no rows. The
+context ends with the transaction; the next one of the same work opens it again. The statement that
+ends a transaction also clears the session, so that nothing stays on the connection, even behind a
+transaction pooler, which may hand the server's session to another client at once.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ FIRST_WAIT_S: Final = 0.05
 
 # serialization_failure, deadlock_detected: the server says that it rolled back.
 _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
-# admin_shutdown, crash_shutdown, cannot_connect_now. Not the time-out of idle
-# transactions: a program that lets one idle would only do it again.
+# admin_shutdown, crash_shutdown, cannot_connect_now. Not the idle transaction time-out: a
+# program that idles once would idle again.
 _SERVER_WENT: Final = frozenset({"57P01", "57P02", "57P03"})
 
 # What DISCARD ALL does, which may not follow another statement in one message. The
@@ -56,30 +55,31 @@ _CLEAR: Final = (
     b"select pg_catalog.pg_advisory_unlock_all(); discard temp; discard sequences"
 )
 _CLEAR_STATEMENTS: Final = b"; deallocate all; discard plans"
-# What a statement says that ends a transaction, or may empty a context in one. ROLLBACK is also
-# what ROLLBACK TO says, which keeps it.
+# Command tags of statements that end a transaction or may clear its context. ROLLBACK TO has
+# the tag ROLLBACK, too, and keeps the context.
 _MAY_END: Final = frozenset({b"COMMIT", b"ROLLBACK", b"SET", b"RESET"})
 
 
 class NotSignedIn(Exception):
-    """There is nobody to work for: no token, an unknown or expired one, an inactive user,
-    or a user without a token where contexts are signed. Nothing was done."""
+    """No user to work for: no valid token, an inactive user, or contexts must be signed.
 
-
-class NotAdministrator(Exception):
-    """``admin=True`` for somebody who is none, or no longer; nothing was done."""
-
-
-class OutcomeUnknown(Exception):
-    """The connection broke while committing: the work is done or not, nobody can tell.
-
-    Never tried again by itself; look at the data first.
+    Nothing was done.
     """
 
 
+class NotAdministrator(Exception):
+    """``admin=True`` for a user who is not an administrator. Nothing was done."""
+
+
+class OutcomeUnknown(Exception):
+    """The connection broke while committing: the work may be done or not. It is never retried."""
+
+
 class ContextLost(Exception):
-    """SQL ended the transaction, took its context away, or began to work outside of any:
-    what follows would be nobody's and see no rows. Use commit() and rollback() instead."""
+    """SQL ended the transaction, cleared its context, or began work outside of a transaction.
+
+    What follows would have no user and see no rows. Use commit() and rollback() instead.
+    """
 
 
 class OtherProcess(Exception):
@@ -89,11 +89,9 @@ class OtherProcess(Exception):
 class Whose(TypedDict, total=False):
     """For whom a transaction is opened.
 
-    ``token`` is the session token that sign_in() returned and works everywhere;
-    ``user`` alone is enough only where contexts are unsigned. With neither there is
-    no context, which is right for sign_in() and register(). ``admin`` enters
-    pandom_admin, whose policies ask whether the user is an administrator.
-    ``client_ip`` and ``user_agent`` are what the trail notes.
+    ``token`` is the session token from sign_in(); ``user`` alone is enough only where contexts are
+    unsigned. With neither there is no context, as for sign_in() and register(). ``admin`` enters
+    pandom_admin, whose policies check the user. ``client_ip`` and ``user_agent`` go into the trail.
     """
 
     token: str
@@ -122,7 +120,7 @@ class _Context:
         return "token" in self.whose or "user" in self.whose
 
     def statement(self) -> tuple[str, list[str]]:
-        """What opens it, in one statement, with its parameters; "" if there is nothing to say."""
+        """Return the statement that opens the context and its parameters; "" if none is needed."""
         settings = {
             "app.client_ip": self.whose.get("client_ip", ""),
             "app.user_agent": self.whose.get("user_agent", ""),
@@ -136,7 +134,7 @@ class _Context:
         said = {name: value for name, value in settings.items() if value}
         if not opened and not said:
             return "", []
-        # SET LOCAL by functions, which take parameters. Those of FROM come first.
+        # set_config() instead of SET LOCAL, because it takes parameters; FROM is evaluated first.
         calls = ", ".join(f"set_config('{name}', %s, true)" for name in said)
         query = f"select {opened or 1}" + (f" from {calls}" if said else "")  # noqa: S608 - names
         return query, [*parameters, *said.values()]
@@ -164,7 +162,7 @@ class _Context:
                 raise NotAdministrator("the user is no administrator, or no longer")
 
     def is_open(self, connection: Connection) -> bool:
-        """Whether the transaction still has it."""
+        """Return whether the transaction still has it."""
         row = (
             psycopg.Cursor(connection, row_factory=tuple_row)
             .execute("select current_setting('app.current_user_id', true) <> ''")
@@ -206,10 +204,9 @@ class ServerCursor(_Watched, psycopg.ServerCursor[TupleRow]):
 
 
 class Connection(psycopg.Connection[TupleRow]):
-    """A connection that knows for whom it works and goes back clean.
+    """psycopg's connection, with a context for each transaction.
 
-    psycopg's own, but for three things: each transaction is opened in the context; the
-    end of a transaction clears the session; a forked process leaves it alone.
+    The end of a transaction clears the session, and a forked process cannot use the connection.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -242,10 +239,7 @@ class Connection(psycopg.Connection[TupleRow]):
                 self._opening = False
 
     def after_statement(self, cursor: Any) -> None:
-        """Refuse SQL that ended the transaction or its context: more may have followed in it.
-
-        One string may hold several statements; each one's answer counts.
-        """
+        """Refuse SQL that ended the transaction or its context, for each statement of a string."""
         if self._context is None or not self._context.somebody or self.autocommit:
             return
         status = self.info.transaction_status
@@ -258,8 +252,10 @@ class Connection(psycopg.Connection[TupleRow]):
             )
 
     def _start_query(self) -> Generator[Any, Any, None]:
-        """What every cursor of psycopg does first. One that is not made by cursor() does not
-        open the context, so it may not be the first of a transaction."""
+        """Refuse a cursor that was not made by cursor() as the first of a transaction.
+
+        It would not open the context. Every cursor of psycopg calls this first.
+        """
         self._refuse_other_process()
         if (
             self._context is not None
@@ -277,7 +273,7 @@ class Connection(psycopg.Connection[TupleRow]):
     def transaction(
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> Iterator[psycopg.Transaction]:
-        """A block of psycopg's, which begins without a cursor."""
+        """Open psycopg's transaction block, which begins without a cursor, in the context."""
         outermost = self.info.transaction_status == TransactionStatus.IDLE
         with super().transaction(savepoint_name, force_rollback) as made:
             if outermost and self._context is not None:
@@ -286,10 +282,10 @@ class Connection(psycopg.Connection[TupleRow]):
             yield made
 
     def _exec_command(self, command: Any, *rest: Any, **named: Any) -> Generator[Any, Any, Any]:
-        """BEGIN, COMMIT and ROLLBACK of psycopg; the last two clear the session as well.
+        """Send psycopg's BEGIN, COMMIT or ROLLBACK; the last two also clear the session.
 
-        Should psycopg send them another way one day, hand_back() clears it, with one
-        more message and not behind a pooler.
+        If psycopg ever sends them another way, hand_back() clears it with one more message, though
+        not behind a pooler.
         """
         if command not in (b"COMMIT", b"ROLLBACK"):
             return (yield from super()._exec_command(command, *rest, **named))
@@ -316,7 +312,7 @@ class Connection(psycopg.Connection[TupleRow]):
 
     @property
     def _clear(self) -> bytes:
-        # psycopg's own prepared statements stay where somebody asked for them.
+        # Keep psycopg's prepared statements where somebody asked for them.
         return _CLEAR if self.prepare_threshold is not None else _CLEAR + _CLEAR_STATEMENTS
 
     def hand_back(self, prepare_threshold: int | None) -> None:
@@ -337,10 +333,10 @@ class Connection(psycopg.Connection[TupleRow]):
             self._used = False
 
     def close(self) -> None:
-        """Close it, or give it back to its pool; a forked process may do neither.
+        """Close it or return it to its pool; does nothing in a forked process.
 
-        In a ``with`` block of the pool's it is closed for good: given back before the block
-        ends, it would be another borrower's, and the block would end that one's work.
+        In a ``with`` block of the pool it is closed for good: returned early, it could be another
+        borrower's before the block ends.
         """
         if self._process != os.getpid():
             return
@@ -351,7 +347,7 @@ class Connection(psycopg.Connection[TupleRow]):
             super().close()
 
     def lend(self) -> None:
-        """A block has it, and hands it back at its end."""
+        """Mark it as lent to a block, which hands it back at its end."""
         self._lent = True
 
     def _refuse_other_process(self) -> None:
@@ -373,7 +369,7 @@ class Pool(psycopg_pool.ConnectionPool[Connection]):
         super().__init__(conninfo, connection_class=Connection, kwargs=kwargs, **options)
 
     def getconn(self, timeout: float | None = None) -> Connection:
-        """A connection. Raises OtherProcess in a process that was forked from the pool's."""
+        """Return a connection. Raises OtherProcess in a process that was forked from the pool's."""
         if self.process != os.getpid():
             raise OtherProcess(
                 f"this pool belongs to process {self.process}, from which this one was forked: "
@@ -383,7 +379,7 @@ class Pool(psycopg_pool.ConnectionPool[Connection]):
 
     @contextmanager
     def connection(self, timeout: float | None = None) -> Iterator[Connection]:
-        """A connection for a block, at whose end it goes back, whatever the block did to it."""
+        """Lend a connection to a block; it goes back at the block's end in any case."""
         with super().connection(timeout) as connection:
             connection.lend()
             yield connection
@@ -410,11 +406,9 @@ class Pool(psycopg_pool.ConnectionPool[Connection]):
 class Database:
     """The application's login: one pool, one transaction for each piece of work.
 
-    ``log_statements`` is for development; parameters are never shown, neither in the
-    log nor in errors, because tokens and passwords are among them.
-    ``prepare_threshold`` is psycopg's: after how many uses a statement is prepared.
-    Only for direct connections: behind a transaction pooler prepared statements give
-    one client the answers to another's.
+    ``log_statements`` is for development; parameters, which may be secrets, are never shown.
+    ``prepare_threshold`` is psycopg's, for direct connections only: behind a transaction pooler
+    prepared statements would give one client another's answers.
     """
 
     def __init__(
@@ -424,7 +418,7 @@ class Database:
         log_statements: bool = False,
         prepare_threshold: int | None = None,
     ) -> None:
-        """Opens no connection yet. Raises ValueError that names a missing variable."""
+        """Open no connection yet. Raises ValueError that names a missing variable."""
         self._make_pool: Callable[[], Pool] = partial(
             pool, environment, prepare_threshold=prepare_threshold
         )
@@ -462,19 +456,17 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Closes every connection."""
+        """Close every connection."""
         self.pool.close()
 
     @contextmanager
     def transaction(self, **whose: Unpack[Whose]) -> Iterator[Session]:
-        """One transaction: committed at the end, rolled back by an exception.
+        """Open a transaction: committed at the end, rolled back by an exception.
 
-        commit() and rollback() of the session may be called before; what follows is
-        another transaction in the same context, and NotSignedIn if it has ended since.
-        The session is of no use after the block or its close().
-
-        Raises: NotSignedIn, NotAdministrator, ContextLost, OutcomeUnknown, OtherProcess,
-        and SQLAlchemy's errors.
+        After commit() or rollback() of the session another one begins in the same context;
+        NotSignedIn if that has ended. The session cannot be used after the block. Raises
+        NotSignedIn, NotAdministrator, ContextLost, OutcomeUnknown, OtherProcess, and SQLAlchemy's
+        errors.
         """
         context = _Context(whose)
         session = Session(self.engine, expire_on_commit=False, close_resets_only=False)
@@ -502,7 +494,7 @@ class Database:
 
     @contextmanager
     def connection(self, **whose: Unpack[Whose]) -> Iterator[Connection]:
-        """The same for psycopg without SQLAlchemy, whose errors it raises."""
+        """Open the same for psycopg without SQLAlchemy; raises psycopg's errors."""
         context = _Context(whose)
         with self.pool.connection() as connection:
             connection.work_for(context)
@@ -515,11 +507,10 @@ class Database:
         attempts: int = ATTEMPTS,
         **whose: Unpack[Whose],
     ) -> Result:
-        """``work`` in a transaction of its own, again when that is safe and may help.
+        """Run ``work`` in a transaction, and again when that is safe and may help.
 
-        That is: a serialization failure, a deadlock, and a connection that broke before
-        COMMIT was sent. ``work`` may run several times, so what it does outside of the
-        database must bear that. ``whose`` is passed to ``transaction``.
+        It is after a serialization failure, a deadlock, and a connection that broke before COMMIT
+        was sent. ``work`` may run several times, which its side effects must allow.
         """
         for attempt in range(1, attempts + 1):
             try:
@@ -529,7 +520,7 @@ class Database:
                 if attempt == attempts or not worth_another_try(error):
                     raise
                 if _connection_lost(error):
-                    # The others in the pool are probably as dead.
+                    # The pool's other connections are probably broken, too.
                     self.pool.check()
             time.sleep(FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(1, 2))  # noqa: S311
         raise AssertionError("attempts must be at least 1")
@@ -538,11 +529,10 @@ class Database:
 def pool(
     environment: Mapping[str, str] = os.environ, *, prepare_threshold: int | None = None
 ) -> Pool:
-    """The source document's pool: 20 connections, 5 s to connect or to wait for a free one,
-    closed after 30 s without work.
+    """Return the source document's pool: 20 connections, 5 s to connect or wait, 30 s idle.
 
-    The first connection is made when it is needed; the rest as well. libpq's own
-    variables do not count: a pooler refuses some, and PGHOSTADDR is another server.
+    Connections are made when they are needed. libpq's variables are ignored: a pooler refuses some,
+    and PGHOSTADDR names another server.
     """
 
     def wanted(name: str) -> str:
@@ -571,13 +561,13 @@ def pool(
         max_size=int(wanted("DB_POOL_MAX")),
         timeout=timeout_s,
         max_idle=float(wanted("DB_IDLE_TIMEOUT_MS")) / 1000,
-        # SQLAlchemy knows close() only.
+        # SQLAlchemy returns connections by close().
         close_returns=True,
         open=True,
     )
 
 
-# libpq's defaults that it does not tell and that "" does not mean.
+# Defaults that libpq does not report and that an empty value does not select.
 _DEFAULTS: Final = {
     "client_encoding": "UTF8",
     "sslcertmode": "allow",
@@ -588,7 +578,7 @@ _DEFAULTS: Final = {
 
 
 def _without_libpq_variables() -> dict[str, str]:
-    """The defaults of libpq, stated, for whatever its variables or a service would change."""
+    """State libpq's defaults for what its variables or a service file would change."""
     stated = {}
     for option in pq.Conninfo.get_defaults():
         name, variable = option.keyword.decode(), (option.envvar or b"").decode()
@@ -602,8 +592,8 @@ def _without_libpq_variables() -> dict[str, str]:
 
 
 def worth_another_try(error: DBAPIError) -> bool:
-    """Whether the same work may succeed, and certainly has not been done."""
-    # The pool waited for its time-out already; asking again would make it worse.
+    """Return whether the same work may succeed, and certainly has not been done."""
+    # The pool has already waited; another attempt would add to the load.
     hopeless = isinstance(error.orig, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed)
     return _state(error) in _ROLLED_BACK or (_connection_lost(error) and not hopeless)
 

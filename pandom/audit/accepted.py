@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, TypeVar
 from pandom.runtime.errors import UsageError
 from pandom.runtime.paths import ROOT
 
-# What the audit of the trail says begins with this; the audit of access has all other ids.
+# Prefix of ids of the trail's audit; all other ids are of the access audit.
 TRAIL: Final = "trail:"
 FILE: Final = ROOT / "schema" / "accepted.toml"
 _KEYS: Final = frozenset({"id", "actual", "reason", "owner", "expires"})
@@ -27,6 +27,11 @@ class Acceptance:
     reason: str
     owner: str
     expires: date
+
+    def terms(self) -> dict[str, str]:
+        """Return what an accepted finding has beside its own values."""
+        expires = self.expires.isoformat()
+        return {"reason": self.reason, "owner": self.owner, "expires": expires}
 
 
 class Deviation(Protocol):
@@ -45,7 +50,7 @@ D = TypeVar("D", bound=Deviation)
 
 
 def load(path: Path = FILE) -> tuple[Acceptance, ...]:
-    """The acceptances of a file. Raises UsageError that names the entry and the key."""
+    """Return the acceptances of a file. Raises UsageError that names the entry and the key."""
     try:
         entries = tomllib.loads(path.read_text()).get("accepted", [])
     except OSError as error:
@@ -70,15 +75,15 @@ def _acceptance(path: Path, number: int, entry: dict[str, Any]) -> Acceptance:
 
 
 def of_access(given: Iterable[Acceptance]) -> list[Acceptance]:
-    """Those of the audit of access, which alone can say that one excuses nothing: those of a
-    trail are of one database, and the file is of all."""
+    """Return the acceptances of access findings. Only these can be reported as unused: those of
+    a trail belong to one database, and the file to all."""
     return [one for one in given if not one.id.startswith(TRAIL)]
 
 
 def divide(
     found: Iterable[D], given: Sequence[Acceptance], today: date
 ) -> tuple[list[D], list[tuple[D, Acceptance]], list[Acceptance]]:
-    """Findings that stand, findings that are accepted, and acceptances that excuse nothing.
+    """Divide into findings that stand, accepted ones, and acceptances without a finding.
 
     The date itself still counts: the finding is back on the day after.
     """

@@ -1,7 +1,7 @@
-"""Heads of the trail's chain, kept where whoever owns the database cannot change them.
+"""Heads of the trail's chain, kept out of reach of whoever owns the database.
 
-A file of the auditor's, one JSON line a head, only ever appended to; and objects in the
-bucket for evidence, one a head, of which no version can be deleted while it is locked.
+In a file of the auditor, one JSON line a head, or in the evidence bucket, one object a head, of
+which no version can be deleted while it is locked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from minio import Minio
 
 PREFIX: Final = "trail-anchors/"
-# Number and hash stand in the name: comparing costs one listing, however many there are.
+# The name has number and hash, so that one listing is enough to compare all of them.
 _NAME: Final = re.compile(r"(?P<log>\w+)/(?P<number>\d{12})-(?P<hash>[0-9a-f]{64})\.json")
 
 
@@ -56,12 +56,12 @@ class Kept:
     written_over: tuple[str, ...] = ()
 
     def fresh(self, heads: Iterable[Head]) -> list[Head]:
-        """The heads that are not kept yet."""
-        known = {one.place for one in self.anchors}
+        """Return the heads that are not kept yet."""
+        known = {anchor.place for anchor in self.anchors}
         return [head for head in heads if head.place not in known]
 
     def __add__(self, other: Kept) -> Kept:
-        """What two places kept."""
+        """Return what two places kept."""
         return Kept(
             self.anchors + other.anchors,
             self.deleted + other.deleted,
@@ -77,7 +77,7 @@ def _parsed(text: str, place: str) -> Head:
 
 
 def from_file(path: Path) -> Kept:
-    """The anchors of a file; none if it does not exist. Raises UsageError for other content."""
+    """Return the anchors of a file, none if it is missing. Raises UsageError for other content."""
     if not path.exists():
         return Kept()
     lines = path.read_text().splitlines()
@@ -102,7 +102,7 @@ def _line(head: Head) -> str:
 
 
 def from_bucket(s3: Minio, bucket: str, database: str) -> Kept:
-    """Every version of every anchor of a database; what was hidden or written over is told.
+    """Return every anchor of a database, and the names of those hidden or overwritten.
 
     Two writers may keep the same head: versions of one content are no tampering.
     """

@@ -1,7 +1,4 @@
-"""Exported months of the trail: JSON lines as read_partition() gives them, one file a month.
-
-``audit_logs_y2026m11.jsonl``, in a folder or in the bucket for evidence.
-"""
+"""Exported months of the trail, one file of JSON lines a month (``audit_logs_y2026m11.jsonl``)."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ class Archive(Protocol):
     """Where exports are kept."""
 
     def versions(self, log: str, month: date) -> Iterator[dict[Key, str]]:
-        """The lines of a month by their place in the chain, the newest export first.
+        """Return the lines of a month by their place in the chain, the newest export first.
 
         Raises UsageError for what is no export.
         """
@@ -42,7 +39,7 @@ class Folder:
     path: Path
 
     def versions(self, log: str, month: date) -> Iterator[dict[Key, str]]:
-        """The month's file, if it is there."""
+        """Yield the month's file, if it is there."""
         for path in (self.path / file_name(log, month), self.path / f"{file_name(log, month)}.gz"):
             if path.exists():
                 try:
@@ -62,7 +59,7 @@ class Evidence:
     prefix: str = PREFIX
 
     def versions(self, log: str, month: date) -> Iterator[dict[Key, str]]:
-        """A later version may be of an export that was broken off, or of somebody else."""
+        """Yield every version: a later one may be incomplete, or somebody else's."""
         found = self.client.list_objects(
             bucket_name=self.bucket,
             prefix=self.prefix + file_name(log, month),
@@ -83,7 +80,7 @@ class Evidence:
 
 
 def file_name(log: str, month: date) -> str:
-    """The name of a month's export: that of the partition it was."""
+    """Return the name of a month's export: that of the partition it was."""
     return f"{log}_y{month:%Y}m{month:%m}.jsonl"
 
 

@@ -1,8 +1,8 @@
 """The CIS PostgreSQL 17 recommendations that can be decided from a connection.
 
-Numbers are the benchmark's, words are ours. What a container or this bundle settles
-otherwise is "not applicable", with the reason; what the login may not see is unknown.
-Checks of files, users and packages of the image run from the host (tests/infra).
+Numbers are the benchmark's, words are ours. What the container settles is "not applicable", with
+the reason; what the login may not see is unknown. tests/infra checks files, users and packages of
+the image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from schema import access
 
 State = Literal["pass", "fail", "not applicable", "unknown"]
 
-# Below this a published hole opens what the rest of this file guards (CVE-2026-16239).
+# Older servers have CVE-2026-16239, which bypasses what this file checks.
 _FLOOR: Final = (17, 11)
 _RULE: Final = "connection rule"
 NOT_ARCHIVED: Final = "archive_mode = off"
@@ -51,7 +51,7 @@ class Result:
 
 
 def evaluate(observed: Observed) -> tuple[Result, ...]:
-    """Every control, in the benchmark's order."""
+    """Return every control, in the benchmark's order."""
     return tuple(Result(control, control.check(observed)) for control in CONTROLS)
 
 
@@ -89,13 +89,13 @@ def _not_applicable(reason: str) -> Callable[[Observed], Verdict]:
 
 
 def _none(found: Iterable[str], good: str) -> Verdict:
-    """Passes if nothing was found; otherwise what was found is the evidence."""
+    """Pass if nothing was found; otherwise what was found is the evidence."""
     listed = sorted(found)
     return _verdict(not listed, ", ".join(listed) or good)
 
 
 def _rules(bad: Callable[[list[str]], bool], good: str) -> Callable[[Observed], Verdict]:
-    """A check of every line of pg_hba: type, databases, users, address, method, options."""
+    """Return a check of every line of pg_hba: type, databases, users, address, method, options."""
 
     def check(observed: Observed) -> Verdict:
         rules = {fact.object: value for fact, value in observed.facts.items() if fact.kind == _RULE}
@@ -140,8 +140,8 @@ def _collector(observed: Observed) -> Verdict:
         return Verdict("unknown", "logging_collector or log_destination is not visible")
     if found.value == "on":
         return Verdict("pass", "logging_collector = on")
-    # Without a collector csvlog and jsonlog fall back to stderr; syslog does not, and a
-    # container has nobody who listens to it.
+    # Without a collector csvlog and jsonlog fall back to stderr; syslog does not, and nothing
+    # in a container listens to it.
     if set(destination.value.split(",")) & {"stderr", "csvlog", "jsonlog"}:
         return Verdict("not applicable", "stderr goes to the container engine, which rotates it")
     return Verdict(
@@ -150,7 +150,7 @@ def _collector(observed: Observed) -> Verdict:
 
 
 def _log_files(name: str, good: Callable[[str], bool]) -> Callable[[Observed], Verdict]:
-    """Settings of log files matter only when the server writes files itself."""
+    """Check a setting of log files, unless the server writes none itself."""
 
     def check(observed: Observed) -> Verdict:
         collector = observed.settings.get("logging_collector")
@@ -251,7 +251,7 @@ def _row_security(observed: Observed) -> Verdict:
         for detail in ("enabled", "forced")
         if observed.facts.get(Fact("row security", f"table {table}", detail)) != "true"
     }
-    open_rows = {(one.name, one.role) for one in access.row_security_exceptions()}
+    open_rows = {(exempt.name, exempt.role) for exempt in access.row_security_exceptions()}
     found |= {
         f"{fact.object} for {fact.detail}: {missing}"
         for fact, missing in observed.facts.items()
@@ -330,7 +330,7 @@ def _archiving(observed: Observed) -> Verdict:
 
 
 def _wide(rule: list[str]) -> bool:
-    """Whether a rule lets a password in from everywhere by an unencrypted connection."""
+    """Return whether a rule admits unencrypted connections."""
     return rule[0] in ("host", "hostnossl")
 
 
@@ -367,7 +367,7 @@ def _tls(observed: Observed) -> Verdict:
 
 
 def _parameters(contexts: frozenset[str]) -> Callable[[Observed], Verdict]:
-    """Settings of these contexts that a role or the database changes, against the declaration."""
+    """Check that no undeclared role or database setting changes parameters of ``contexts``."""
 
     def check(observed: Observed) -> Verdict:
         declared = {(role.name, name) for role in access.ROLES for name in role.settings}
@@ -645,10 +645,7 @@ CONTROLS: Final[tuple[Control, ...]] = (
         _connection_limits,
     ),
     Control(
-        "5.6",
-        "Weak passwords are refused",
-        "A short password is found by trying.",
-        _password_rules,
+        "5.6", "Weak passwords are refused", "A short password is found by trying.", _password_rules
     ),
     Control(
         "5.7",
@@ -686,12 +683,7 @@ CONTROLS: Final[tuple[Control, ...]] = (
         _PARAMETER,
         _parameters(frozenset({"superuser"})),
     ),
-    Control(
-        "6.6",
-        "User parameters are left alone",
-        _PARAMETER,
-        _parameters(frozenset({"user"})),
-    ),
+    Control("6.6", "User parameters are left alone", _PARAMETER, _parameters(frozenset({"user"}))),
     Control("6.8", "TLS is on, 1.2 or newer", "Older protocols are broken.", _tls),
     Control(
         "6.9",
@@ -703,12 +695,7 @@ CONTROLS: Final[tuple[Control, ...]] = (
     ),
     Control("6.10", "No weak cipher is allowed", "Weak ciphers are read.", _ciphers),
     Control("7.1", "Only who replicates may replicate", "A replica has every row.", _replication),
-    Control(
-        "7.2",
-        "Replication commands are logged",
-        _COLLECT,
-        _replication_log,
-    ),
+    Control("7.2", "Replication commands are logged", _COLLECT, _replication_log),
     Control(
         "7.4",
         "WAL is archived, and backups are made",

@@ -34,7 +34,7 @@ _BY_HAND: Final[Mapping[tuple[str, str], str]] = {
     ("store policy", ""): "`make up` runs the storage job, which makes it as declared.",
     ("role", "missing"): _BY_UP,
 }
-# Decided by a person, who names it to this command.
+# The command for what a person must decide.
 HEAL: Final = "pandom audit heal"
 _REMOVED: Final = frozenset({("store user", "extra"), ("store policy", "extra")})
 
@@ -43,10 +43,9 @@ _REMOVED: Final = frozenset({("store user", "extra"), ("store policy", "extra")}
 class Finding:
     """Something an auditor should look at.
 
-    ``detail`` is the grantee, member or setting of the object that it is about.
-    ``expected`` and ``actual`` are texts for people; "" means nothing. ``sql`` heals
-    it when a superuser runs it; ``advice`` says who does: `up`, for what is ``safe``, or a
-    person, who also does what no SQL can.
+    ``detail`` is the grantee, member or setting of the object. ``expected`` and ``actual`` are
+    texts; "" means nothing. ``sql`` corrects it when a superuser runs it; ``advice`` says who does:
+    `up` for what is ``safe``, else a person.
     """
 
     id: str
@@ -75,65 +74,65 @@ class Finding:
 
 
 def findings(found: Iterable[Difference], expected: Facts) -> list[Finding]:
-    """The differences as findings, the gravest first."""
+    """Return the differences as findings, the gravest first."""
     made = [_finding(one, expected) for one in found]
     return sorted(made, key=lambda one: (SEVERITIES.index(one.severity), one.id))
 
 
 def for_stack(found: Iterable[Finding], stack: str) -> tuple[Finding, ...]:
-    """The findings with advice that can be typed as it is, whatever the stack's name."""
+    """Return the findings with the stack's name in the commands of their advice."""
     command = f".venv/bin/{HEAL.replace('audit', f'audit --stack {stack}')}"
     return tuple(replace(one, advice=one.advice.replace(HEAL, command)) for one in found)
 
 
 def scripts(found: Iterable[Finding]) -> list[tuple[str, str]]:
-    """Name and SQL of all findings that have some, in the order in which it must run."""
+    """Return name and SQL of all findings that have some, in the order in which it must run."""
     healed = sorted((one for one in found if one.sql), key=lambda one: one.order)
-    return [(one.id, one.sql) for one in healed if one.sql]
+    return [(finding.id, finding.sql) for finding in healed if finding.sql]
 
 
 def script(found: Iterable[Finding]) -> str:
-    """The same as one text."""
+    """Return the SQL of all findings as one script."""
     return "".join(f"-- {name}\n{sql}\n" for name, sql in scripts(found))
 
 
-def _finding(one: Difference, expected: Facts) -> Finding:
-    safe = remedies.safe(one)
-    place = remedies.declared_in(one)
-    sql = None if place else remedies.sql(one, expected)
-    severity, why = _weight(one)
-    also = [f"{child.kind} {child.object}".strip() for child in one.because]
-    actual = _text(one, one.actual)
-    if one.status == "extra" and also:
+def _finding(difference: Difference, expected: Facts) -> Finding:
+    safe = remedies.safe(difference)
+    place = remedies.declared_in(difference)
+    sql = None if place else remedies.sql(difference, expected)
+    severity, why = _weight(difference)
+    also = [f"{child.kind} {child.object}".strip() for child in difference.consequences]
+    actual = _text(difference, difference.actual)
+    if difference.status == "extra" and also:
         actual += f" (with {len(also)} more that follow from it)"
     return Finding(
-        id=one.id,
-        kind=one.kind,
+        id=difference.id,
+        kind=difference.kind,
         severity=severity,
-        object=one.object,
-        title=f"declared in {place}, but not recorded" if place else _title(one),
-        expected=_text(one, one.expected),
+        object=difference.object,
+        title=f"declared in {place}, but not recorded" if place else _title(difference),
+        expected=_text(difference, difference.expected),
         actual=actual,
         why=why,
         sql=sql,
-        advice=_not_recorded(one) if place else _advice(one, sql, safe),
-        detail=one.detail,
-        safe=safe and (sql is not None or one.kind in WITHOUT_SQL),
-        order=remedies.rank(one),
+        advice=_not_recorded(difference) if place else _advice(difference, sql, safe),
+        detail=difference.detail,
+        safe=safe and (sql is not None or difference.kind in WITHOUT_SQL),
+        order=remedies.rank(difference),
     )
 
 
-def _advice(one: Difference, sql: str | None, safe: bool) -> str:
-    if (one.kind, one.status) in _BY_HAND:
-        return _BY_HAND[one.kind, one.status]
-    if (sql and not safe) or (one.kind, one.status) in _REMOVED:
-        return f"If nobody needs it: `{HEAL} '{one.id}'`, {_ACCEPT}."
-    return _BY_UP if sql else _BY_HAND.get((one.kind, ""), _RESTORE)
+def _advice(difference: Difference, sql: str | None, safe: bool) -> str:
+    if (difference.kind, difference.status) in _BY_HAND:
+        return _BY_HAND[difference.kind, difference.status]
+    if (sql and not safe) or (difference.kind, difference.status) in _REMOVED:
+        return f"If nobody needs it: `{HEAL} '{difference.id}'`, {_ACCEPT}."
+    return _BY_UP if sql else _BY_HAND.get((difference.kind, ""), _RESTORE)
 
 
-def _not_recorded(one: Difference) -> str:
-    """What to do with an object that is declared and not in schema/catalog.json."""
-    if remedies.made_by_a_revision(one):
+def _not_recorded(difference: Difference) -> str:
+    """Return what to do with an object that is declared and not in schema/catalog.json."""
+    if remedies.made_by_a_revision(difference):
         return (
             "A revision makes it, and schema/catalog.json lacks it: `pandom audit record`, "
             "then read what changes there."
@@ -144,39 +143,25 @@ def _not_recorded(one: Difference) -> str:
     )
 
 
-def _text(one: Difference, values: Mapping[str, str]) -> str:
-    """One detail needs no name when the finding's own is the same."""
-    if len(values) == 1 and one.kind not in WHOLE:
+def _text(difference: Difference, values: Mapping[str, str]) -> str:
+    """Return the values as text; a single detail needs no name."""
+    if len(values) == 1 and difference.kind not in WHOLE:
         return next(iter(values.values()))
     return "; ".join(f"{detail}: {value or 'none'}" for detail, value in values.items())
 
 
+# What a kind is called in a title; others are called by their name.
+_NOUNS: Final[Mapping[str, str]] = {
+    "owner": "object",
+    "role setting": "setting of a role",
+    "setting row": "setting in a row",
+    "store policy": "policy of the object store",
+    "store user": "user of the object store",
+}
 _TITLES: Final[Mapping[tuple[str, str], str]] = {
-    ("role", "extra"): "a role that is not declared",
-    ("role", "missing"): "a declared role does not exist",
-    ("role", "different"): "a role's attributes are not as declared",
-    ("role setting", "extra"): "a setting that is not declared",
-    ("role setting", "missing"): "a declared setting is gone",
-    ("role setting", "different"): "a setting has another value",
     ("database", "different"): "who may connect to the database, or copy it",
-    ("membership", "extra"): "a membership that is not declared",
-    ("membership", "missing"): "a declared membership is gone",
-    ("membership", "different"): "a membership has other options",
-    ("owner", "extra"): "an object that is not declared",
-    ("owner", "missing"): "a declared object is gone",
     ("owner", "different"): "an object has another owner",
     ("row security", "different"): "row security is not as declared",
-    ("policy", "extra"): "a policy that is not declared",
-    ("policy", "missing"): "a declared policy is gone",
-    ("policy", "different"): "a policy is not as declared",
-    ("trigger", "extra"): "a trigger that is not declared",
-    ("trigger", "missing"): "a declared trigger is gone",
-    ("trigger", "different"): "a trigger is not as declared",
-    ("rule", "extra"): "a rule that is not declared",
-    ("function", "different"): "a function is not as declared",
-    ("view", "different"): "a view is not as declared",
-    ("extension", "extra"): "an extension that is not declared",
-    ("extension", "missing"): "a declared extension is gone",
     ("extension", "different"): "an extension is in another schema",
     ("privilege", "extra"): "privileges that are not declared",
     ("privilege", "missing"): "declared privileges are gone",
@@ -187,45 +172,39 @@ _TITLES: Final[Mapping[tuple[str, str], str]] = {
     ("system privilege", "extra"): "privileges on a part of PostgreSQL were changed",
     ("system privilege", "missing"): "declared privileges on a part of PostgreSQL are gone",
     ("system privilege", "different"): "privileges on a part of PostgreSQL were changed",
-    ("event trigger", "different"): "an event trigger is not as declared",
-    ("connection rule", "extra"): "a connection rule that is not declared",
-    ("connection rule", "missing"): "a declared connection rule is gone",
-    ("connection rule", "different"): "another connection rule than declared",
     ("setting", "extra"): "the server's file fixes a setting that is not declared",
-    ("setting", "different"): "a setting has another value than declared",
-    ("setting", "missing"): "a declared setting is not there",
-    ("setting row", "extra"): "a setting in a row that is not declared",
-    ("setting row", "different"): "a setting in a row has another value than declared",
-    ("setting row", "missing"): "a declared setting in a row is gone",
     ("container", "extra"): "a container that is not declared reaches into the stack",
-    ("container", "missing"): "a declared container is gone",
-    ("container", "different"): "a container does not run as declared",
-    ("bucket", "extra"): "a bucket that is not declared",
-    ("bucket", "missing"): "the declared bucket is gone",
-    ("bucket", "different"): "the bucket is not as declared",
-    ("store user", "extra"): "a user of the object store that is not declared",
-    ("store user", "missing"): "the declared user of the object store is gone",
-    ("store user", "different"): "a user of the object store is not as declared",
-    ("store policy", "extra"): "a policy of the object store that is not declared",
-    ("store policy", "missing"): "the declared policy of the object store is gone",
-    ("store policy", "different"): "a policy of the object store allows something else",
 }
 
 
-def _title(one: Difference) -> str:
-    return _TITLES.get((one.kind, one.status), f"{one.kind} is {one.status}")
+def _title(difference: Difference) -> str:
+    if (difference.kind, difference.status) in _TITLES:
+        return _TITLES[difference.kind, difference.status]
+    noun = _NOUNS.get(difference.kind, difference.kind)
+    if difference.status == "missing":
+        return f"a declared {noun} is gone"
+    article = "an" if noun[0] in "aeiou" else "a"
+    what = "that is not declared" if difference.status == "extra" else "is not as declared"
+    return f"{article} {noun} {what}"
 
 
-def _weight(one: Difference) -> tuple[Severity, str]:
-    if (one.kind, one.status) in _FIXED:
-        return _FIXED[one.kind, one.status]
-    return _JUDGED[one.kind](one)
+_Weight = tuple[Severity, str]
 
 
-_FIXED: Final[Mapping[tuple[str, str], tuple[Severity, str]]] = {
+def _weight(difference: Difference) -> _Weight:
+    """Severity and rationale: of this status, of this kind, or judged by what it holds."""
+    fixed = _FIXED.get((difference.kind, difference.status)) or _FIXED.get((difference.kind, ""))
+    return fixed or _JUDGED[difference.kind](difference)
+
+
+_FIXED: Final[Mapping[tuple[str, str], _Weight]] = {
     ("role", "missing"): (
         "medium",
         "What should run as this role cannot; it is often a half-finished restore.",
+    ),
+    ("database", ""): (
+        "high",
+        "With a limit clients are turned away; anybody may copy a template, rows and all.",
     ),
     ("membership", "missing"): ("medium", "What should run as the group's role cannot."),
     ("owner", "extra"): (
@@ -239,21 +218,30 @@ _FIXED: Final[Mapping[tuple[str, str], tuple[Severity, str]]] = {
         "An owner may do anything with its object: drop it, switch off its triggers and row "
         "security, and grant itself the rest.",
     ),
-    ("row security", "different"): (
+    ("row security", ""): (
         "critical",
         "Without row security every row is visible to whoever may select; without FORCE, to the "
         "owner; a partition inherits neither from its parent.",
     ),
     ("policy", "missing"): (
         "high",
-        "Rows that it admitted are invisible now: the fault is closed.",
+        "Rows that it admitted are invisible now; nothing is open.",
+    ),
+    ("policy", ""): (
+        "critical",
+        "Permissive policies are ORed: one that admits every row makes the others worthless.",
     ),
     ("trigger", "extra"): ("high", "It runs code in other people's statements."),
-    ("rule", "extra"): (
+    ("rule", ""): (
         "critical",
         "It replaces what a statement does, without a trace in the statement itself.",
     ),
-    ("view", "different"): (
+    ("function", ""): (
+        "critical",
+        "A SECURITY DEFINER function acts with its owner's rights: without a pinned search_path, "
+        "or with another body, its caller may choose what it does.",
+    ),
+    ("view", ""): (
         "high",
         "A view without security_invoker reads with its owner's rights, past the reader's row "
         "security.",
@@ -263,33 +251,53 @@ _FIXED: Final[Mapping[tuple[str, str], tuple[Severity, str]]] = {
     ("extension", "different"): ("medium", "Functions that name its schema do not find it."),
     ("privilege", "missing"): ("medium", "What needs the privilege fails; nothing is open."),
     ("default privilege", "missing"): ("low", "What is made later grants less; nothing is open."),
-    ("event trigger", "different"): ("high", "Event triggers record or guard everybody's DDL."),
+    ("event trigger", ""): ("high", "Event triggers record or guard everybody's DDL."),
+    ("publication", ""): ("high", "What is published leaves the database, row security or not."),
+    ("system privilege", ""): (
+        "high",
+        "Parts of PostgreSQL read files, end sessions or show other people's statements; whoever "
+        "may use them needs nothing else.",
+    ),
+    ("connection rule", ""): (
+        "critical",
+        "The first rule that matches decides who may connect, from where, and how they prove it.",
+    ),
     ("setting", "extra"): ("medium", "It may change what is logged or how clients are let in."),
+    ("setting", ""): ("high", "It decides what is encrypted, logged or checked for everybody."),
+    ("store user", ""): (
+        "high",
+        "Its key opens whatever its policy allows, from wherever the store can be reached.",
+    ),
+    ("store policy", ""): (
+        "high",
+        "Whoever has it may do more with documents and anchors than was decided.",
+    ),
 }
 
 
-def _role(one: Difference) -> tuple[Severity, str]:
-    powers = [key for key in _POWERS if one.actual.get(key) == "true"]
+def _role(difference: Difference) -> _Weight:
+    powers = [key for key in _POWERS if difference.actual.get(key) == "true"]
     if powers:
         return "critical", f"It has a power that bypasses everything else: {', '.join(powers)}."
-    if one.status == "extra":
+    if difference.status == "extra":
         return (
-            "critical" if one.actual.get("login") == "true" else "high",
+            "critical" if difference.actual.get("login") == "true" else "high",
             "Nobody declared it, so nobody watches its password or takes it away again.",
         )
     return "medium", "Attributes limit what a stolen password is worth."
 
 
-def _role_setting(one: Difference) -> tuple[Severity, str]:
-    weight: Severity = "medium"
-    if one.detail in ("search_path", "row_security", "session_replication_role", "role"):
-        weight = "high"
-    return weight, "Settings of a role hold in all of its sessions, before it can say anything."
+def _role_setting(difference: Difference) -> _Weight:
+    grave = difference.detail in ("search_path", "row_security", "session_replication_role", "role")
+    return (
+        "high" if grave else "medium",
+        "Settings of a role hold in all of its sessions, before it can say anything.",
+    )
 
 
-def _membership(one: Difference) -> tuple[Severity, str]:
+def _membership(difference: Difference) -> _Weight:
     declared_groups = {entry.group for entry in access.MEMBERSHIPS} | {access.SUPERUSER}
-    grave = one.object in declared_groups or one.object.startswith("pg_")
+    grave = difference.object in declared_groups or difference.object.startswith("pg_")
     return (
         "critical" if grave else "high",
         "INHERIT uses the group's rights at once, SET becomes the group, ADMIN hands it on: each "
@@ -297,39 +305,25 @@ def _membership(one: Difference) -> tuple[Severity, str]:
     )
 
 
-def _policy(one: Difference) -> tuple[Severity, str]:
+def _trigger(difference: Difference) -> _Weight:
     return (
-        "critical",
-        "Permissive policies are ORed: one that admits every row makes the others worthless.",
-    )
-
-
-def _trigger(one: Difference) -> tuple[Severity, str]:
-    return (
-        "critical" if one.object.startswith(("audit_", "foreign key ")) else "high",
+        "critical" if difference.object.startswith(("audit_", "foreign key ")) else "high",
         "A trigger that does not fire leaves no trace: changes go unrecorded, or references "
         "unchecked.",
     )
 
 
-def _function(one: Difference) -> tuple[Severity, str]:
-    return (
-        "critical",
-        "A SECURITY DEFINER function acts with its owner's rights: without a pinned search_path, "
-        "or with another body, its caller may choose what it does.",
-    )
-
-
-def _privilege(one: Difference) -> tuple[Severity, str]:
+def _privilege(difference: Difference) -> _Weight:
     held = {
-        word.partition("/")[0].removesuffix("*") for word in words(one.actual.get(one.detail, ""))
+        word.partition("/")[0].removesuffix("*")
+        for word in words(difference.actual.get(difference.detail, ""))
     }
-    extra = held - words(one.expected.get(one.detail, ""))
-    if one.detail == PUBLIC:
+    extra = held - words(difference.expected.get(difference.detail, ""))
+    if difference.detail == PUBLIC:
         return "critical", "PUBLIC is every login that exists now or later."
-    if any(table in one.object for table in access.TRAIL_TABLES) and extra - _READING:
+    if any(table in difference.object for table in access.TRAIL_TABLES) and extra - _READING:
         return "critical", "The trail is evidence only while no login can write to it."
-    if one.detail == "the owner":
+    if difference.detail == "the owner":
         return "medium", "What the owner's functions and migrations do may fail."
     if extra - _READING:
         return "high", "It can change what it should at most read."
@@ -338,103 +332,59 @@ def _privilege(one: Difference) -> tuple[Severity, str]:
     return "medium", "A grant option, or a grant by another than the owner, spreads by itself."
 
 
-def _default_privilege(one: Difference) -> tuple[Severity, str]:
+def _default_privilege(difference: Difference) -> _Weight:
     return (
-        "critical" if one.detail == PUBLIC else "high",
+        "critical" if difference.detail == PUBLIC else "high",
         "It opens every object made from now on, at the moment it is made.",
     )
 
 
-def _system_privilege(one: Difference) -> tuple[Severity, str]:
-    return (
-        "high",
-        "Parts of PostgreSQL read files, end sessions or show other people's statements; whoever "
-        "may use them needs nothing else.",
-    )
-
-
-def _connection_rule(one: Difference) -> tuple[Severity, str]:
-    return (
-        "critical",
-        "The first rule that fits decides who may connect, from where, with what proof.",
-    )
-
-
-def _container(one: Difference) -> tuple[Severity, str]:
-    found, wanted = one.actual, one.expected
-    if one.status == "missing":
+def _container(difference: Difference) -> _Weight:
+    actual = difference.actual
+    if difference.status == "missing":
         return "medium", "What it does is not done: nothing is open."
-    if "docker.sock" in found.get("mounts", ""):
+    if "docker.sock" in actual.get("mounts", ""):
         return "critical", "Docker's socket is root on the host, and so on everything here."
     if (
-        found.get("privileged") == "true"
-        or found.get("shares with the host", "none") != "none"
-        or found.get("devices", "none") != "none"
-        or found.get("user", "").split(":")[0] in ("root", "0")
+        actual.get("privileged") == "true"
+        or actual.get("shares with the host", "none") != "none"
+        or actual.get("devices", "none") != "none"
+        or actual.get("user", "").split(":")[0] in ("root", "0")
     ):
-        return "critical", "Its walls are down: whoever breaks into it is on the host."
-    if one.status == "extra" or wanted.keys() & {
-        "capabilities",
-        "command",
-        "image",
-        "mounts",
-        "networks",
-        "ports",
-        "root",
-        "security options",
-    }:
+        return "critical", "It is not isolated: whoever breaks into it is on the host."
+    if difference.status == "extra" or difference.expected.keys() & _REACH:
         return "high", "It reaches, or can become, more than was reviewed: secrets among it."
     return "medium", "Limits and checks decide what a fault of it costs the others."
 
 
-def _setting(one: Difference) -> tuple[Severity, str]:
-    return "high", "It decides what is encrypted, logged or checked for everybody."
+_REACH: Final = frozenset(
+    ("capabilities", "command", "image", "mounts", "networks", "ports", "root", "security options")
+)
 
 
-def _setting_row(one: Difference) -> tuple[Severity, str]:
-    if one.detail == "enforced":
+def _setting_row(difference: Difference) -> _Weight:
+    if difference.detail == "enforced":
         return "critical", "Without a signature a session is whoever it says it is."
-    if one.detail == "encrypt_password_hash":
+    if difference.detail == "encrypt_password_hash":
         return "high", "It decides whether a stolen dump holds password hashes in clear."
     return "high", "It limits guessing, or says how long evidence and sessions are kept."
 
 
-_JUDGED: Final[Mapping[str, Callable[[Difference], tuple[Severity, str]]]] = {
+def _bucket(difference: Difference) -> _Weight:
+    return (
+        "critical" if difference.actual.get("without signing in") else "high",
+        "An open bucket is read by whoever finds it; without versions a deletion is final.",
+    )
+
+
+_JUDGED: Final[Mapping[str, Callable[[Difference], _Weight]]] = {
     "role": _role,
     "role setting": _role_setting,
-    "database": lambda one: (
-        "high",
-        "With a limit clients are turned away; anybody may copy a template, rows and all.",
-    ),
     "membership": _membership,
-    "policy": _policy,
     "trigger": _trigger,
-    "function": _function,
     "privilege": _privilege,
     "default privilege": _default_privilege,
-    "system privilege": _system_privilege,
-    "connection rule": _connection_rule,
-    "setting": _setting,
-    "setting row": _setting_row,
-    "view": lambda one: _FIXED["view", "different"],
-    "rule": lambda one: _FIXED["rule", "extra"],
-    "row security": lambda one: _FIXED["row security", "different"],
-    "event trigger": lambda one: _FIXED["event trigger", "different"],
     "container": _container,
-    "bucket": lambda one: (
-        "critical" if one.actual.get("without signing in") else "high",
-        "An open bucket is read by whoever finds it; without versions a deletion is final.",
-    ),
-    "store user": lambda one: (
-        "high",
-        "Its key opens whatever its policy allows, from wherever the store can be reached.",
-    ),
-    "store policy": lambda one: (
-        "high",
-        "Whoever has it may do more with documents and anchors than was decided.",
-    ),
-    "publication": lambda one: (
-        "high",
-        "What is published leaves the database, row security or not.",
-    ),
+    "setting row": _setting_row,
+    "bucket": _bucket,
 }

@@ -1,9 +1,8 @@
-"""Who can do what, by whatever path: inherited, by SET ROLE, by granting itself, as owner.
+"""Who can do what, by any path: inherited, by SET ROLE, by granting itself, as owner.
 
-A grant says what a role may do; a membership says who may be the role. Only both
-together answer an auditor's question. PostgreSQL's rules since 16: INHERIT uses a
-group's privileges at once, SET lets the session become it (along SET edges only),
-ADMIN lets it grant the group to itself, an owner may grant itself the rest.
+PostgreSQL's rules since 16: INHERIT uses a group's privileges at once, SET lets the session become
+it (along SET edges only), ADMIN lets it grant the group to itself, and an owner may grant itself
+the rest.
 """
 
 from __future__ import annotations
@@ -73,10 +72,10 @@ class AccessPath:
 
 @dataclass(frozen=True)
 class Answer:
-    """Who can: directly, and inside functions whose body decides.
+    """Who can: directly, and by functions whose body decides.
 
-    ``functions`` name the table in their body, ``other_functions`` only could reach it with
-    their owner's rights. ``elsewhere`` says where the values stand, too.
+    ``functions`` name the table in their body; ``other_functions`` could reach it with their
+    owner's rights. ``elsewhere`` names other places with the values.
     """
 
     privilege: str
@@ -148,7 +147,7 @@ class AccessGraph:
             self.policies.setdefault("table " + name.rpartition(" on ")[2], []).append(policy)
         owner = self.owners.get(f"database {self.observed.database}")
         if owner:
-            # A membership that stands in no catalog.
+            # An implicit membership, which no catalog lists.
             self.edges.append(Edge("pg_database_owner", owner, True, True, False))
 
     @cached_property
@@ -158,15 +157,15 @@ class AccessGraph:
         return tuple(sorted(found, key=lambda name: (not self.superuser(name), name)))
 
     def superuser(self, role: str) -> bool:
-        """Whether nothing is checked for the role."""
+        """Return whether nothing is checked for the role."""
         return self.roles.get(role, {}).get("superuser") == "true"
 
     def bypasses(self, role: str) -> bool:
-        """Whether row security does not apply to the role; this is never inherited."""
+        """Return whether row security does not apply to the role; this is never inherited."""
         return self.superuser(role) or self.roles.get(role, {}).get("bypass row security") == "true"
 
     def inherited(self, role: str) -> dict[str, str]:
-        """Roles whose privileges ``role`` has at once, with the path."""
+        """Return roles whose privileges ``role`` has at once, with the path."""
         found = {role: ""}
         queue = [role]
         while queue:
@@ -180,7 +179,7 @@ class AccessGraph:
         return found
 
     def becomes(self, login: str) -> dict[str, str]:
-        """Every role that a session of ``login`` can be, with the path; itself with none.
+        """Return every role that a session of ``login`` can be, with the path; itself with none.
 
         Granting itself a group by ADMIN counts: it takes one statement.
         """
@@ -188,7 +187,7 @@ class AccessGraph:
         if self.superuser(login):
             found |= {role: f"SET ROLE {role} (superuser)" for role in self.roles if role != login}
             return found
-        # SET edges from the login itself, whatever lies between.
+        # Follow SET edges from the login.
         chain = [login]
         while chain:
             member = chain.pop(0)
@@ -218,10 +217,10 @@ def who_can(
     target: str,
     naming: Callable[[Sequence[str]], frozenset[str]] | None = None,
 ) -> Answer:
-    """Every login that has ``privilege`` on ``target``, by every role that it can be.
+    """Return every login that has ``privilege`` on ``target``, by every role that it can be.
 
-    ``naming`` gives the functions whose body has all of some words; without it all count.
-    Raises UsageError for an unknown privilege or object, with the nearest names.
+    ``naming`` returns the functions whose body has all of some words; without it all count. Raises
+    UsageError for an unknown privilege or object, with the nearest names.
     """
     verb = privilege.lower()
     if verb not in _VERBS:
@@ -257,7 +256,7 @@ def who_can(
 
 
 def _elsewhere(found: AccessGraph, name: str) -> Iterable[str]:
-    """Where a trigger of the trail writes what a table or column holds."""
+    """Yield where a trigger of the trail writes what a table or column holds."""
     writers = {
         function
         for function in found.definers
@@ -275,7 +274,7 @@ def _elsewhere(found: AccessGraph, name: str) -> Iterable[str]:
 
 
 def _resolve(found: AccessGraph, target: str) -> str:
-    """The observed object that a name means: with or without kind, schema and arguments."""
+    """Return the observed object that a name means: with or without kind, schema and arguments."""
     if target in found.owners or target.startswith("column "):
         return target
     columns = [name for name in found.privileges if name.startswith("column ")]
@@ -296,7 +295,7 @@ def _resolve(found: AccessGraph, target: str) -> str:
 
 
 def _ways(found: AccessGraph, login: str, privilege: str, name: str) -> Iterable[AccessPath]:
-    """One way for each role that ``login`` can be and that holds the privilege, best first."""
+    """Yield one path for each role that ``login`` can be and that holds the privilege."""
     if found.superuser(login):
         yield AccessPath(login, login, "", "superuser")
         return
@@ -324,12 +323,12 @@ def _ways(found: AccessGraph, login: str, privilege: str, name: str) -> Iterable
 
 
 def _table(name: str) -> str:
-    """The table of a column; anything else as it is."""
+    """Return the table of a column; anything else as it is."""
     return f"table {name.rpartition(' of ')[2]}" if name.startswith("column ") else name
 
 
 def _holds(found: AccessGraph, role: str, privilege: str, name: str) -> str:
-    """Why ``role`` itself holds the privilege; "" if it does not."""
+    """Return why ``role`` itself holds the privilege; "" if it does not."""
     table = _table(name)
     if found.owners.get(table) == role:
         return "owns it" if privilege in ("ALTER", "DROP") else "owns it, so it can"
@@ -359,7 +358,7 @@ def _holds(found: AccessGraph, role: str, privilege: str, name: str) -> str:
 
 
 def _enters(found: AccessGraph, reached: Iterable[str], name: str) -> bool:
-    """Whether the object's schema may be used; without it a grant is worth nothing."""
+    """Return whether the object's schema may be used; without it a grant is worth nothing."""
     rest = name.rpartition(" of ")[2] if name.startswith("column ") else name.partition(" ")[2]
     schema, dot, _ = rest.partition("(")[0].rpartition(".")
     if not dot or name.startswith(("schema ", "database ")):
@@ -377,7 +376,7 @@ def _enters(found: AccessGraph, reached: Iterable[str], name: str) -> bool:
 def rows_left(
     found: AccessGraph, role: str, reached: Iterable[str], privilege: str, name: str
 ) -> str:
-    """What row security leaves of the table for ``role``; "" where there is none."""
+    """Return what row security leaves of the table for ``role``; "" where there is none."""
     table = _table(name)
     flags = found.secured.get(table)
     if privilege not in _POLICY_OF or flags is None or flags["enabled"] != "true":
@@ -400,7 +399,7 @@ def rows_left(
 
 
 def only_some(left: str) -> bool:
-    """Whether what ``rows_left`` says of a table means some of its rows only."""
+    """Return whether what ``rows_left`` says of a table means some of its rows only."""
     return bool(left) and not left.startswith((_PAST, _ALL_ROWS))
 
 
@@ -427,7 +426,7 @@ def _functions(found: AccessGraph, privilege: str, name: str) -> list[AccessPath
 
 
 def every_login(observed: Observed) -> list[Login]:
-    """What each login can become, and whether it reaches what matters most."""
+    """Return what each login can become, and whether it reaches what matters most."""
     found = AccessGraph(observed)
     passwords = "column password_hash of public.auth_users"
     result = []

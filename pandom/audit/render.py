@@ -20,5 +20,5 @@ _FORMS: Final[Mapping[str, Callable[[Report], str]]] = {
 
 
 def render(report: Report, form: str) -> str:
-    """The text of the report."""
+    """Return the text of the report."""
     return _FORMS[form](report)

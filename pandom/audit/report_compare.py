@@ -11,7 +11,7 @@ from pandom.audit.report_json import VERSION
 from pandom.audit.report_json import text as json_text
 from pandom.runtime.errors import UsageError
 
-# List of the report, what names an entry, and what of it is compared.
+# Section of the report, the key of an entry, and the fields that are compared.
 _LISTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("findings", "id", ("severity", "expected", "actual")),
     ("accepted", "id", ("actual", "reason", "owner", "expires")),
@@ -22,7 +22,7 @@ Change = Mapping[str, Any]
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    """A report from its file; raises UsageError for anything else."""
+    """Return a report from its file; raises UsageError for anything else."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -35,7 +35,7 @@ def read(path: Path) -> Mapping[str, Any]:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """What is new, gone or different, in the report's order."""
+    """Return what is new, gone or different, in the report's order."""
     found: list[Change] = []
     for part in ("server", "database", "scope"):
         if old.get(part) != new.get(part):
@@ -70,7 +70,7 @@ def _change(part: str, name: str, was: Any, now: Any) -> Change:
 
 
 def render(found: Sequence[Change], *, as_json: bool) -> str:
-    """One line for what it is, one for before, one for after."""
+    """Render each change in three lines: what, before, after."""
     if as_json:
         return json_text({"changes": list(found)})
     if not found:

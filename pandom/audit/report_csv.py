@@ -12,7 +12,7 @@ HEAD = ("role", "login", "kind", "object", "privilege", "grant option", "grantor
 
 
 def render(report: Report) -> str:
-    """Every granted privilege, sorted by role; what an owner has is its ownership."""
+    """Return every granted privilege, sorted by role; what an owner has is its ownership."""
     facts = report.observed.facts
     owners = {fact.object: value for fact, value in facts.items() if fact.kind == "owner"}
     logins = {

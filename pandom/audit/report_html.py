@@ -1,8 +1,7 @@
-"""The audit as one page that needs nothing else: for reading, printing and keeping.
+"""The audit as one self-contained page.
 
-The matrix shows for each object and role which privileges it has, as letters in fixed
-places: filled where granted, outlined where reached by a membership or as owner,
-dotted where on some columns only. Letters carry the meaning, colour repeats it.
+The matrix shows the privileges of each role on each object as letters in fixed places: filled where
+granted, outlined where reached by membership or ownership, dotted where on some columns only.
 """
 
 from __future__ import annotations
@@ -77,13 +76,13 @@ def _hash(text: str) -> str:
 
 
 def _policy() -> str:
-    """Nothing is loaded, and nothing runs but what is written here, whatever a name holds."""
+    """Return the Content-Security-Policy: nothing but this page's style and script runs."""
     style, script = (_hash(_file(name)) for name in ("style.css", "script.js"))
     return f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'"
 
 
 def render(report: Report) -> str:
-    """The page."""
+    """Render the page."""
     found = AccessGraph(report.observed)
     title = f"Audit of {report.observed.database}"
     if report.place:
@@ -116,9 +115,9 @@ def _head(report: Report, title: str) -> Iterable[str]:
     observed = report.observed
     if report.findings:
         counts = [
-            f"{sum(one.severity == severity for one in report.findings)} {severity}"
+            f"{sum(finding.severity == severity for finding in report.findings)} {severity}"
             for severity in SEVERITIES
-            if any(one.severity == severity for one in report.findings)
+            if any(finding.severity == severity for finding in report.findings)
         ]
         style, verdict = "drift", f"Drift: {', '.join(counts)}"
     elif report.exit_code == DONE:
@@ -140,7 +139,7 @@ def _head(report: Report, title: str) -> Iterable[str]:
 
 
 def _when(observed: Observed) -> str:
-    """The moment without fractions of a second."""
+    """Return the moment without fractions of a second."""
     return f"{datetime.fromisoformat(observed.read_at).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -148,8 +147,8 @@ def _findings(report: Report) -> Iterable[str]:
     yield '<section aria-labelledby="findings"><h2 id="findings">Findings</h2>'
     if not report.findings:
         yield "<p>None.</p>"
-    for one in report.findings:
-        yield _finding(one, {"Why it matters": one.why})
+    for finding in report.findings:
+        yield _finding(finding, {"Why it matters": finding.why})
     if report.accepted:
         yield "<h3>Accepted deviations</h3>"
     for one, given in report.accepted:
@@ -161,28 +160,28 @@ def _findings(report: Report) -> Iterable[str]:
     yield "</section>"
 
 
-def _finding(one: Finding, more: Mapping[str, str], *, accepted: bool = False) -> str:
+def _finding(finding: Finding, more: Mapping[str, str], *, accepted: bool = False) -> str:
     rows = {
-        "Expected": one.expected or "nothing",
-        "Actual": one.actual or "nothing",
+        "Expected": finding.expected or "nothing",
+        "Actual": finding.actual or "nothing",
         **more,
     }
     if not accepted:
-        rows["What to do"] = one.advice
+        rows["What to do"] = finding.advice
     listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
-    if one.sql and one.sql.count("\n") < _SHORT:
-        listed += f"<dt>Healed by</dt><dd><pre>{escape(one.sql)}</pre></dd>"
-    elif one.sql:
+    if finding.sql and finding.sql.count("\n") < _SHORT:
+        listed += f"<dt>Healed by</dt><dd><pre>{escape(finding.sql)}</pre></dd>"
+    elif finding.sql:
         listed += (
             "<dt>Healed by</dt><dd><details><summary>SQL of "
-            f"{one.sql.count(chr(10)) + 1} lines</summary><pre>{escape(one.sql)}</pre>"
+            f"{finding.sql.count(chr(10)) + 1} lines</summary><pre>{escape(finding.sql)}</pre>"
             "</details></dd>"
         )
-    listed += f"<dt>Id</dt><dd><code>{escape(one.id)}</code></dd>"
-    word = "accepted" if accepted else one.severity
+    listed += f"<dt>Id</dt><dd><code>{escape(finding.id)}</code></dd>"
+    word = "accepted" if accepted else finding.severity
     return (
         f'<details class="{word}"{"" if accepted else " open"}><summary>'
-        f'<span class="word">{escape(word)}</span> {escape(one.place)}: {escape(one.title)}'
+        f'<span class="word">{escape(word)}</span> {escape(finding.place)}: {escape(finding.title)}'
         f"</summary><dl>{listed}</dl></details>"
     )
 
@@ -191,18 +190,24 @@ def _finding(one: Finding, more: Mapping[str, str], *, accepted: bool = False) -
 
 
 def _matrix(report: Report, found: AccessGraph) -> Iterable[str]:
-    # PUBLIC first: what it has, everybody has.
+    # PUBLIC first, because everybody has its privileges.
     roles = [PUBLIC, *sorted(name for name in found.roles if not found.superuser(name))]
     drift = {
-        (one.object, one.id.rpartition(":")[2])
-        for one in report.findings
-        if one.kind == "privilege"
+        (finding.object, finding.id.rpartition(":")[2])
+        for finding in report.findings
+        if finding.kind == "privilege"
     }
-    objects = [
-        name
-        for name in sorted(found.owners, key=_rank)
-        if name.partition(" ")[0] in _OTHER and not _of_extension(report, name)
-    ]
+    kinds = tuple(_OTHER)
+    of_extensions = {
+        fact.object
+        for fact, value in report.observed.facts.items()
+        if fact.kind == "owner" and " by extension " in value
+    }
+    ranked = (
+        (kinds.index(name.partition(" ")[0]), name)
+        for name in found.owners.keys() - of_extensions
+        if name.partition(" ")[0] in kinds
+    )
     yield '<section aria-labelledby="access"><h2 id="access">Access: role × object</h2>'
     yield _legend()
     yield _filters(roles)
@@ -213,7 +218,7 @@ def _matrix(report: Report, found: AccessGraph) -> Iterable[str]:
     yield from (f'<th scope="col" data-role="{escape(role)}">{escape(role)}</th>' for role in roles)
     yield "</tr></thead><tbody>"
     cells = _Cells(found)
-    for name in objects:
+    for _, name in sorted(ranked):
         kind, _, rest = name.partition(" ")
         yield (
             f'<tr data-name="{escape(rest.lower())}" data-kind="{kind}">'
@@ -228,20 +233,6 @@ def _matrix(report: Report, found: AccessGraph) -> Iterable[str]:
             yield _cell(cells.of(name, role), _OTHER[kind], role, wrong=wrong)
         yield "</tr>"
     yield '</tbody></table></div><p id="cell" class="quiet" role="status"></p></section>'
-
-
-def _rank(name: str) -> tuple[int, str]:
-    return tuple(_OTHER).index(name.partition(" ")[0]) if name.partition(" ")[
-        0
-    ] in _OTHER else 99, name
-
-
-def _of_extension(report: Report, name: str) -> bool:
-    return any(
-        " by extension " in value
-        for fact, value in report.observed.facts.items()
-        if fact.kind == "owner" and fact.object == name
-    )
 
 
 def _short(name: str) -> str:
@@ -266,7 +257,7 @@ class _Cells:
                     table.setdefault(grantee, set()).update(privileges)
 
     def of(self, name: str, role: str) -> _Cell:
-        """One cell; PUBLIC has what is granted to it and nothing else."""
+        """Return one cell; PUBLIC has what is granted to it and nothing else."""
         privileges = self._found.privileges.get(name, {})
         own = privileges.get(role, frozenset())
         part = frozenset(self._columns.get(name, {}).get(role, set())) - own
@@ -362,7 +353,7 @@ def _filters(roles: Iterable[str]) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
-    """Cells are escaped already."""
+    """Yield a table; its cells are escaped already."""
     yield '<div class="scroll"><table class="plain"><thead><tr>'
     yield "".join(f'<th scope="col">{name}</th>' for name in head) + "</tr></thead><tbody>"
     for first, *others in rows:
@@ -451,13 +442,13 @@ def _controls(report: Report) -> Iterable[str]:
         ["Number", "Recommendation", "Verdict", "Evidence"],
         (
             [
-                one.control.number,
-                f"{escape(one.control.title)}<br><small>{escape(one.control.reason)}</small>",
+                result.control.number,
+                f"{escape(result.control.title)}<br><small>{escape(result.control.reason)}</small>",
                 f'<span class="{state.replace(" ", "-")}">{state}</span>',
-                escape(one.verdict.evidence),
+                escape(result.verdict.evidence),
             ]
-            for one in report.controls
-            for state in (report.state_of(one),)
+            for result in report.controls
+            for state in (report.state_of(result),)
         ),
     )
     yield "</section>"

@@ -1,7 +1,4 @@
-"""The audit as JSON: for machines; docs/audit.md documents the schema.
-
-Keys and lists have a stable order, so that two reports can be compared as text.
-"""
+"""The audit as JSON, in a stable order; docs/audit.md documents the schema."""
 
 from __future__ import annotations
 
@@ -17,25 +14,19 @@ from pandom.audit.run import Report
 VERSION: Final = 1
 
 
-def finding(one: Finding) -> dict[str, Any]:
-    """One finding as plain values."""
-    return {
-        "id": one.id,
-        "kind": one.kind,
-        "severity": one.severity,
-        "object": one.object,
-        "detail": one.detail,
-        "title": one.title,
-        "expected": one.expected,
-        "actual": one.actual,
-        "why": one.why,
-        "sql": one.sql,
-        "advice": one.advice,
-    }
+_FINDING: Final = (
+    *("id", "kind", "severity", "object", "detail", "title", "expected", "actual", "why"),
+    *("sql", "advice"),
+)
+
+
+def finding(found: Finding) -> dict[str, Any]:
+    """Return one finding as plain values."""
+    return {key: getattr(found, key) for key in _FINDING}
 
 
 def document(report: Report) -> dict[str, Any]:
-    """The whole report as plain values."""
+    """Return the whole report as plain values."""
     observed = report.observed
     return {
         "version": VERSION,
@@ -46,19 +37,11 @@ def document(report: Report) -> dict[str, Any]:
         "read_at": observed.read_at,
         "exit_code": report.exit_code,
         "counts": {
-            severity: sum(one.severity == severity for one in report.findings)
+            severity: sum(finding.severity == severity for finding in report.findings)
             for severity in SEVERITIES
         },
         "findings": [finding(one) for one in report.findings],
-        "accepted": [
-            {
-                **finding(one),
-                "reason": given.reason,
-                "owner": given.owner,
-                "expires": given.expires.isoformat(),
-            }
-            for one, given in report.accepted
-        ],
+        "accepted": [finding(one) | given.terms() for one, given in report.accepted],
         "stale_acceptances": [
             {"id": one.id, "actual": one.actual, "expires": one.expires.isoformat()}
             for one in report.stale
@@ -66,23 +49,23 @@ def document(report: Report) -> dict[str, Any]:
         "unknown": list(report.unknown),
         "controls": [
             {
-                "number": one.control.number,
-                "title": one.control.title,
-                "reason": one.control.reason,
-                "state": one.verdict.state,
-                "evidence": one.verdict.evidence,
+                "number": result.control.number,
+                "title": result.control.title,
+                "reason": result.control.reason,
+                "state": result.verdict.state,
+                "evidence": result.verdict.evidence,
             }
-            for one in report.controls
+            for result in report.controls
         ],
         "logins": [asdict(one) for one in every_login(observed)],
     }
 
 
 def text(value: Mapping[str, Any]) -> str:
-    """JSON with a stable form."""
+    """Return JSON with a stable form."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def render(report: Report) -> str:
-    """The report as JSON."""
+    """Return the report as JSON."""
     return text(document(report))

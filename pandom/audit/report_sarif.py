@@ -15,8 +15,8 @@ _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def render(report: Report) -> str:
-    """The findings as results; accepted ones are suppressed with their reason."""
-    results = [_result(one) for one in report.findings]
+    """Return the findings as results; accepted ones are suppressed with their reason."""
+    results = [_result(finding) for finding in report.findings]
     for one, given in report.accepted:
         suppression = {
             "kind": "external",
@@ -58,25 +58,25 @@ def render(report: Report) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def _rule(one: Finding) -> str:
-    return one.id if one.kind == "control" else one.id.partition(":")[0]
+def _rule(finding: Finding) -> str:
+    return finding.id if finding.kind == "control" else finding.id.partition(":")[0]
 
 
-def _result(one: Finding) -> dict[str, Any]:
-    expected, actual = one.expected or "nothing", one.actual or "nothing"
-    message = f"{one.place}: {one.title}. Expected: {expected}. Actual: {actual}."
-    if one.sql:
-        message += f"\nHealed by:\n{one.sql}"
+def _result(finding: Finding) -> dict[str, Any]:
+    expected, actual = finding.expected or "nothing", finding.actual or "nothing"
+    message = f"{finding.place}: {finding.title}. Expected: {expected}. Actual: {actual}."
+    if finding.sql:
+        message += f"\nHealed by:\n{finding.sql}"
     return {
-        "ruleId": _rule(one),
-        "level": _LEVEL[one.severity],
+        "ruleId": _rule(finding),
+        "level": _LEVEL[finding.severity],
         "message": {"text": message},
-        # Every finding is a deviation from the declaration; that is the file to look at.
+        # Every finding deviates from the declaration, which is in this file.
         "locations": [
             {
                 "physicalLocation": {"artifactLocation": {"uri": "schema/access.py"}},
-                "logicalLocations": [{"fullyQualifiedName": one.object, "kind": one.kind}],
+                "logicalLocations": [{"fullyQualifiedName": finding.object, "kind": finding.kind}],
             }
         ],
-        "partialFingerprints": {"findingId/v1": one.id},
+        "partialFingerprints": {"findingId/v1": finding.id},
     }

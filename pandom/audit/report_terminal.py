@@ -17,14 +17,14 @@ from pandom.runtime.progress import WIDTH
 
 # Lines of SQL that are shown at once.
 _LINES: Final = 12
-# Below a label that is longer the text begins on a line of its own.
+# After a longer label the text begins on its own line.
 _LABEL: Final = 44
 _FIXED: Final = "\N{NO-BREAK SPACE}"
 
 
 def _wrapped(label: str, text: str, indent: int = 4, *, whole: bool = False) -> str:
-    """Text beside its label; names too long for a line (PostgreSQL's have 63) are broken,
-    unless words must stay ``whole``."""
+    """Wrap text beside its label. Names too long for a line (PostgreSQL's have 63 characters) are
+    broken, unless ``whole``."""
     start = " " * indent + label
     if len(start) > _LABEL:
         return f"{_wrapped('', label.strip(), indent)}\n{_wrapped('', text, indent + 4)}"
@@ -39,7 +39,7 @@ def _wrapped(label: str, text: str, indent: int = 4, *, whole: bool = False) -> 
 
 
 def _healing(sql: str) -> Iterable[str]:
-    """The SQL, broken only where it stays the same; a script that does not fit is named."""
+    """Yield the SQL, broken only where it stays the same; a script that does not fit is named."""
     label = "    heal      "
     lines = sql.splitlines()
     if not set(sql) & set("'\"$"):
@@ -57,7 +57,7 @@ def _healing(sql: str) -> Iterable[str]:
 
 
 def render(report: Report) -> str:
-    """The whole audit."""
+    """Return the whole audit."""
     observed = report.observed
     lines = [
         f"Audit of {observed.database}{f' of {report.place}' if report.place else ''}, "
@@ -81,7 +81,7 @@ def render(report: Report) -> str:
         lines.append("Unknown, never counted as clean")
         lines += [_wrapped("- ", reason, 2) for reason in report.unknown]
         lines.append("")
-    states = Counter(report.state_of(one) for one in report.controls)
+    states = Counter(report.state_of(result) for result in report.controls)
     lines.append(
         "CIS PostgreSQL 17: " + ", ".join(f"{count} {state}" for state, count in states.items())
     )
@@ -89,31 +89,31 @@ def render(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def finding(one: Finding) -> Iterable[str]:
-    """One finding: where, what, why, and what to do."""
-    yield _wrapped(f"{one.severity.upper()}: ", f"{one.place}: {one.title}", 0)
-    yield _wrapped("", one.id)
-    yield _wrapped("expected  ", one.expected or "nothing")
-    yield _wrapped("actual    ", one.actual or "nothing")
-    yield _wrapped("why       ", one.why)
-    if one.sql:
-        yield from _healing(one.sql)
-    # A command stays on one line, to be typed as it is.
-    parts = one.advice.split("`")
+def finding(finding: Finding) -> Iterable[str]:
+    """Yield one finding: where, what, why, and what to do."""
+    yield _wrapped(f"{finding.severity.upper()}: ", f"{finding.place}: {finding.title}", 0)
+    yield _wrapped("", finding.id)
+    yield _wrapped("expected  ", finding.expected or "nothing")
+    yield _wrapped("actual    ", finding.actual or "nothing")
+    yield _wrapped("why       ", finding.why)
+    if finding.sql:
+        yield from _healing(finding.sql)
+    # Keep a command on one line, so that it can be copied.
+    parts = finding.advice.split("`")
     parts[1::2] = (f"`{part.replace(' ', _FIXED)}`" for part in parts[1::2])
     yield _wrapped("next      ", "".join(parts), whole=True).replace(_FIXED, " ")
     yield ""
 
 
-def problem(one: Problem) -> Iterable[str]:
-    """One sign of tampering with the trail, and what names it in schema/accepted.toml."""
-    yield _wrapped(f"{one.kind.upper()}: ", one.text, 0)
-    yield _wrapped("", one.id)
-    yield _wrapped("actual  ", one.actual)
+def problem(problem: Problem) -> Iterable[str]:
+    """Yield one sign of tampering with the trail, and what names it in schema/accepted.toml."""
+    yield _wrapped(f"{problem.kind.upper()}: ", problem.text, 0)
+    yield _wrapped("", problem.id)
+    yield _wrapped("actual  ", problem.actual)
 
 
 def _summary(report: Report) -> str:
-    counts = Counter(one.severity for one in report.findings)
+    counts = Counter(finding.severity for finding in report.findings)
     found = ", ".join(f"{counts[one]} {one}" for one in SEVERITIES if counts[one])
     if found:
         return f"Drift: {found}."
@@ -123,7 +123,7 @@ def _summary(report: Report) -> str:
 
 
 def who_can(answer: Answer, *, as_json: bool) -> str:
-    """The answer to one question."""
+    """Return the answer to one question."""
     if as_json:
         return json_text(asdict(answer))
     lines = [_wrapped("", f"Who can {answer.privilege} {answer.object}?", 0), ""]
@@ -161,7 +161,7 @@ def _ways(ways: Sequence[AccessPath]) -> list[str]:
 
 
 def reach(logins: Iterable[Login], *, as_json: bool) -> str:
-    """What every login can become and gains."""
+    """Return what every login can become and gains."""
     if as_json:
         return json_text({"logins": [asdict(one) for one in logins]})
     lines = []
@@ -182,7 +182,7 @@ def reach(logins: Iterable[Login], *, as_json: bool) -> str:
 
 
 def trail(verdict: Verdict, *, as_json: bool) -> str:
-    """Whether the trail was touched."""
+    """Render whether the trail was tampered with."""
     if as_json:
         return json_text(verdict.as_json())
     lines = [

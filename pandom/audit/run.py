@@ -13,7 +13,7 @@ from pandom.audit import accepted, controls, store
 from pandom.audit.accepted import Acceptance
 from pandom.audit.controls import Result
 from pandom.audit.findings import Finding, findings
-from pandom.audit.store import Store
+from pandom.audit.store import StoreClient
 from pandom.database.drift import catalog, declared, recorded
 from pandom.database.drift.catalog import Observed
 from pandom.database.drift.differences import differences
@@ -43,22 +43,22 @@ class Report:
         )
 
     def state_of(self, result: Result) -> str:
-        """A control's state as people read it: one that is answered for does not fail."""
+        """Return a control's state as people read it: one that is answered for does not fail."""
         accepted_ = result.control.number in self.accepted_controls
         return "accepted" if accepted_ else result.verdict.state
 
     @property
     def drift(self) -> tuple[Finding, ...]:
         """The findings that are differences from the declaration."""
-        return tuple(one for one in self.findings if one.kind != "control")
+        return tuple(finding for finding in self.findings if finding.kind != "control")
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """What is inside the scope of this run and could not be seen."""
         undecided = (
-            f"control {one.control.number}: {one.verdict.evidence}"
-            for one in self.controls
-            if one.verdict.state == "unknown"
+            f"control {result.control.number}: {result.verdict.evidence}"
+            for result in self.controls
+            if result.verdict.state == "unknown"
         )
         return (*self.observed.unknown, *undecided)
 
@@ -76,18 +76,17 @@ def run(
     acceptances: tuple[Acceptance, ...] | None = None,
     today: date | None = None,
     known: Facts | None = None,
-    objects: Store | None = None,
+    objects: StoreClient | None = None,
     containers: Callable[[], tuple[Facts, Facts]] | None = None,
     settings: DatabaseSettings | None = None,
     backup_within: timedelta | None = None,
 ) -> Report:
     """Audit the connection's database.
 
-    ``today`` decides which acceptances still hold; ``known`` is another recording than
-    schema/catalog.json; ``objects`` brings the object store into the scope, and
-    ``containers``, which reads declared and actual, those of the host. All three are
-    read at the same time. ``settings`` are the stack's that live in rows;
-    ``backup_within`` is how old the newest backup may be, of a stack whose backups are ours.
+    ``today`` decides which acceptances are valid; ``known`` replaces schema/catalog.json;
+    ``objects`` adds the object store, ``containers`` those of the host (declared and actual).
+    ``settings`` are the stack's that live in rows; ``backup_within`` is how old the newest
+    backup may be, of a stack that makes its own.
     """
     scope = ["database"]
     with ThreadPoolExecutor() as beside:
@@ -107,7 +106,7 @@ def run(
         seen = asked.result()
         kinds = {fact.kind for fact in seen.facts}
         actual |= seen.facts
-        # What was refused is unknown; a store without any bucket or policy was not.
+        # Refused queries are unknown; an empty answer is not.
         expected |= {
             fact: value
             for fact, value in store.expected(objects, seen.facts).items()
@@ -127,17 +126,17 @@ def run(
 
 
 def _failed(results: Iterable[Result]) -> Iterable[Finding]:
-    for one in results:
-        if one.verdict.state == "fail":
+    for result in results:
+        if result.verdict.state == "fail":
             yield Finding(
-                id=f"control:{one.control.number}",
+                id=f"control:{result.control.number}",
                 kind="control",
                 severity="medium",
-                object=f"CIS {one.control.number}",
-                title=one.control.title,
+                object=f"CIS {result.control.number}",
+                title=result.control.title,
                 expected="the recommendation",
-                actual=one.verdict.evidence,
-                why=one.control.reason,
+                actual=result.verdict.evidence,
+                why=result.control.reason,
                 advice="Follow it, or record in schema/accepted.toml who answers for it and why.",
             )
 

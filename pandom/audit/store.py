@@ -1,8 +1,7 @@
 """The object store as facts: buckets, users, policies, and what schema/storage.py declares.
 
-Asked as pandom-auditor, who may read users and rules; what an account may not see is
-unknown. Nothing here is healed by SQL: `make up` runs the storage job, which converges
-and asks the same questions as root.
+Asked as pandom-auditor; what an account may not see is unknown. `make up` corrects it by the
+storage job, which asks the same questions as root.
 """
 
 from __future__ import annotations
@@ -31,16 +30,15 @@ from schema.storage import users as declared_users
 if TYPE_CHECKING:
     from minio import Minio
 
-# Policies that every MinIO server has; they matter only when somebody has one.
+# Built-in policies of MinIO; they matter only when a user has one.
 _BUILT_IN: Final = frozenset(
     {"consoleAdmin", "diagnostics", "readonly", "readwrite", "writeonly", "diagnosticsAdmin"}
 )
 
 
 @dataclass(frozen=True)
-class Store:
-    """Where the object store is, who asks, the media bucket's name, and whether backups go
-    there."""
+class StoreClient:
+    """Where the object store is, who asks, its media bucket, and whether it takes backups."""
 
     endpoint: Endpoint
     account: Account
@@ -66,9 +64,11 @@ class Seen:
     unknown: list[str] = field(default_factory=list)
 
 
-def expected(store: Store, seen: Facts) -> Facts:
-    """The declaration as facts. Of a store that took backups once the bucket stays, held to
-    the same rules: only a person may remove it."""
+def expected(store: StoreClient, seen: Facts) -> Facts:
+    """Return the declaration as facts.
+
+    Of a store that took backups once the bucket stays, with the same rules: it holds data.
+    """
     media, facts = store.bucket, Facts()
     kept = Fact("bucket", backup_bucket(media), "versioning") in seen
     for name, bucket in buckets(media, store.backup or kept).items():
@@ -83,8 +83,8 @@ def expected(store: Store, seen: Facts) -> Facts:
     return facts
 
 
-def read(store: Store) -> Seen:
-    """What the store says now. Raises Failure when it cannot be reached."""
+def read(store: StoreClient) -> Seen:
+    """Return what the store says now. Raises Failure when it cannot be reached."""
     from urllib3.exceptions import HTTPError
 
     seen = Seen()
@@ -109,7 +109,7 @@ def _ask(seen: Seen, what: str, question: Callable[[], Facts]) -> None:
         seen.unknown.append(f"{what}: {reason}")
 
 
-def _buckets(store: Store) -> Facts:
+def _buckets(store: StoreClient) -> Facts:
     s3 = store.s3
     found: Facts = {}
     for entry in s3.list_buckets():
@@ -123,7 +123,7 @@ def _buckets(store: Store) -> Facts:
     return found
 
 
-def _users(store: Store) -> Facts:
+def _users(store: StoreClient) -> Facts:
     found: Facts = {}
     for name, entry in users(administrator(store.endpoint, store.account)).items():
         found[Fact("store user", name, "policy")] = str(entry.get("policyName") or "none")
@@ -131,7 +131,7 @@ def _users(store: Store) -> Facts:
     return found
 
 
-def _policies(store: Store) -> Facts:
+def _policies(store: StoreClient) -> Facts:
     documents: Mapping[str, Any] = json.loads(
         administrator(store.endpoint, store.account).policy_list()
     )
@@ -144,7 +144,7 @@ def _policies(store: Store) -> Facts:
 
 
 def _allows(document: Mapping[str, Any]) -> str:
-    """A policy in one line; servers reorder lists and unwrap single ones."""
+    """Return a policy in one line; servers reorder lists and unwrap single ones."""
     return "; ".join(sorted(_statement(entry) for entry in document["Statement"]))
 
 

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from psycopg.conninfo import make_conninfo
 
-from pandom.audit.store import Store
+from pandom.audit.store import StoreClient
 from pandom.database import pinned
 from pandom.database import settings as row_settings
 from pandom.database.connect import CONNECT_TIMEOUT_S, target_from_environment
@@ -26,7 +27,7 @@ from schema.storage import OWN_STORE, User, archives
 LOGIN: Final = "pandom_auditor"
 
 
-def _no_store(_user: User) -> Store:
+def _no_store(_user: User) -> StoreClient:
     raise UsageError(
         "The object store needs --stack: a DSN does not say where it is and who may ask."
     )
@@ -34,46 +35,42 @@ def _no_store(_user: User) -> Store:
 
 @dataclass(frozen=True)
 class AuditTarget:
-    """A database, what is switched on there, and the object store as one of its users.
+    """A database, its opt-in settings, and the object store as one of its users.
 
-    ``store`` raises UsageError where there is none beside the database; ``settings`` are
-    unknown where no stack is; ``backup_within`` is how old the newest backup of a stack may be
-    that makes its own.
+    ``store`` raises UsageError, and ``settings`` is None, where there is no stack;
+    ``backup_within`` is how old the newest backup may be, of a stack that makes its own.
     """
 
     dsn: str
     opt_in: frozenset[str] = frozenset()
-    store: Callable[[User], Store] = _no_store
+    store: Callable[[User], StoreClient] = _no_store
     outputs: Mapping[str, Any] | None = None
     settings: DatabaseSettings | None = None
     backup_within: timedelta | None = None
 
 
 def of_container() -> AuditTarget:
-    """The stack around this container, whose settings and secrets the keys job gave it.
+    """Return the stack that this container belongs to, with the secrets it was given.
 
     Raises Failure for a container that was not given the auditor's.
     """
     target = target_from_environment()
-    dsn = make_conninfo(
-        **pinned.ISOLATED,
+    dsn = _dsn(
         host=target.host,
         port=target.port,
-        user=LOGIN,
         password=secret(f"{LOGIN}_password"),
         dbname=target.database,
         sslmode="verify-full",
         sslrootcert=str(target.ca),
-        connect_timeout=CONNECT_TIMEOUT_S,
     )
 
-    def store(user: User) -> Store:
+    def store(user: User) -> StoreClient:
         endpoint = Endpoint(
             setting("PANDOM_MINIO_HOST"), int(setting("PANDOM_MINIO_PORT")), secret_file("ca.crt")
         )
         account = Account(user.name, secret(user.secret_file))
         own = os.environ.get("PANDOM_BACKUP") == OWN_STORE
-        return Store(endpoint, account, setting("PANDOM_BUCKET"), own)
+        return StoreClient(endpoint, account, setting("PANDOM_BUCKET"), own)
 
     return AuditTarget(
         dsn,
@@ -91,43 +88,41 @@ def _within(backup: object, days: object) -> timedelta | None:
 
 
 def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset()) -> AuditTarget:
-    """A stack of this host, from its outputs."""
+    """Return a stack of this host, from its outputs."""
     passwords = outputs["passwords"]
     wanted = {role.opt_in for role in access.ROLES if role.opt_in and role.name in passwords}
-    dsn = make_conninfo(
-        **pinned.ISOLATED,
+    dsn = _dsn(
         host=outputs["db_host"],
         port=int(outputs["db_port"]),
-        user=LOGIN,
         password=passwords[LOGIN],
         dbname=outputs["db_database"],
         sslmode=outputs["db_sslmode"],
         sslrootcert=outputs["db_sslrootcert"],
-        connect_timeout=CONNECT_TIMEOUT_S,
     )
-
-    def store(user: User) -> Store:
-        return store_of(outputs, user)
 
     return AuditTarget(
         dsn,
         opt_in | {one for one in wanted if one},
-        store,
+        partial(store_of, outputs),
         outputs,
         row_settings.of_outputs(outputs),
         _within(outputs.get("backup"), outputs.get("backup_max_age_days")),
     )
 
 
-def store_of(outputs: Mapping[str, Any], user: User) -> Store:
-    """The object store of a stack of this host, as one of the users that keep evidence."""
+def _dsn(**given: Any) -> str:
+    return make_conninfo(**pinned.ISOLATED, user=LOGIN, connect_timeout=CONNECT_TIMEOUT_S, **given)
+
+
+def store_of(outputs: Mapping[str, Any], user: User) -> StoreClient:
+    """Return the object store of a stack of this host, as one of the users that keep evidence."""
     secrets = outputs.get("store_secrets") or {}
     if user.name not in secrets:
         raise UsageError(
             f"This stack's object store has no user {user.name} yet: it was brought up by an "
             "earlier version.\nNext: `make up`"
         )
-    return Store(
+    return StoreClient(
         Endpoint(
             outputs["minio_endpoint"], int(outputs["minio_port"]), Path(outputs["db_sslrootcert"])
         ),

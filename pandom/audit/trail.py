@@ -1,15 +1,11 @@
-"""Was the trail touched? The hash chain of audit_logs and security_logs, verified.
+"""Verifies the hash chain of audit_logs and security_logs.
 
-``seal_trail()`` in the database chains blocks of rows; this reads rows and blocks as
-pandom_auditor, in one snapshot, and computes everything again. A chain alone cannot
-show that somebody with all rights wrote all of it anew, or put back an old backup:
-for that its head is kept elsewhere (``anchors``), and compared.
-
-After a restore of an older backup the heads kept meanwhile are in no chain any more, for
-good. Whoever answers for it accepts exactly those (schema/accepted.toml).
-
-What is not sealed yet is not proven: rows of the last minutes, or more when a
-transaction stays open; the report says how many and for how long.
+``seal_trail()`` chains blocks of rows in the database; this reads rows and blocks as pandom_auditor
+in one snapshot and computes everything again. A chain alone does not show that somebody with all
+rights rewrote all of it, or restored an old backup: so its heads are kept elsewhere (``anchors``)
+and compared. After a restore of an older backup, the heads kept since are in no chain for good;
+whoever answers for it accepts them (schema/accepted.toml). Rows of the last minutes are not sealed,
+and so not proven, yet; the report counts them.
 """
 
 from __future__ import annotations
@@ -28,17 +24,18 @@ from pandom.audit.accepted import Acceptance
 from pandom.audit.anchors import Anchor, Head, Kept
 from pandom.audit.archive import Archive, Key
 from pandom.database.catalog_query import query
-from pandom.runtime.errors import DONE, DRIFT, FAILED, Failure
+from pandom.database.drift.catalog import reading
+from pandom.runtime.errors import DONE, DRIFT, FAILED
 
 LOGS: Final[tuple[LiteralString, ...]] = ("audit_logs", "security_logs")
 
-# Rows named in one problem; an edit of a whole month must not fill a screen.
+# At most so many rows are named in one problem.
 _NAMED: Final = 10
 _MARK: Final = 16
 _ID: Final = 8
 _OLDER: Final = "older than its anchor"
 _REWRITTEN: Final = "chain rewritten"
-# Of an archive's lines, handed to the server at once.
+# So many bytes of an archive go to the server at once.
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 # Sealing happens every few minutes; beyond this someone should look.
 _WAITING_S: Final = 3600
@@ -46,7 +43,7 @@ _WAITING_S: Final = 3600
 
 @dataclass(frozen=True)
 class Problem:
-    """Evidence that the trail is not what was sealed. ``kind`` is a stable word.
+    """Evidence that the trail was tampered with. ``kind`` is a stable word.
 
     ``about`` is what stays the same while the chain grows, where the text does not.
     """
@@ -70,13 +67,7 @@ class Problem:
 
     def as_json(self) -> dict[str, str]:
         """For machines."""
-        return {
-            "id": self.id,
-            "kind": self.kind,
-            "log": self.log,
-            "text": self.text,
-            "actual": self.actual,
-        }
+        return {key: getattr(self, key) for key in ("id", "kind", "log", "text", "actual")}
 
 
 @dataclass(frozen=True)
@@ -94,7 +85,7 @@ class Verdict:
     accepted: tuple[tuple[Problem, Acceptance], ...] = ()
 
     def accepting(self, given: Sequence[Acceptance], today: date | None = None) -> Verdict:
-        """The verdict without what somebody answers for until a date."""
+        """Return the verdict without what somebody answers for until a date."""
         kept, excused, _ = accepted.divide(self.problems, given, today or datetime.now(UTC).date())
         return replace(self, problems=tuple(kept), accepted=tuple(excused))
 
@@ -102,16 +93,8 @@ class Verdict:
         """For machines; what the auditor's container keeps, too."""
         return {
             **asdict(self),
-            "problems": [one.as_json() for one in self.problems],
-            "accepted": [
-                {
-                    **one.as_json(),
-                    "reason": given.reason,
-                    "owner": given.owner,
-                    "expires": given.expires.isoformat(),
-                }
-                for one, given in self.accepted
-            ],
+            "problems": [problem.as_json() for problem in self.problems],
+            "accepted": [one.as_json() | given.terms() for one, given in self.accepted],
             "exit_code": self.exit_code,
         }
 
@@ -124,26 +107,26 @@ class Verdict:
 
 
 def heads(connection: psycopg.Connection, kept: Kept) -> Verdict:
-    """The chains in themselves, and against heads kept elsewhere: what costs little however
-    long the trail is. The rows are the auditor's to verify."""
-    try:
-        with connection.cursor(row_factory=dict_row) as cursor:
-            cursor.execute("set local timezone = 'UTC'")
-            cursor.execute("set local client_encoding = 'UTF8'")
-            problems = [*_tampered(kept)]
-            blocks = 0
-            for log in LOGS:
-                chain = _ask(cursor, "trail_blocks", log)
-                blocks += len(chain)
-                problems += _links(log, chain)
-                problems += _against(log, chain, [one for one in kept.anchors if one.log == log])
-            return Verdict((), tuple(problems), 0, blocks, anchors=len(kept.anchors))
-    except psycopg.Error as error:
-        reason = error.diag.message_primary or str(error).strip()
-        raise Failure(f"The heads of the trail could not be read: {reason}") from error
-    finally:
-        if not connection.closed:
-            connection.rollback()
+    """Verify the chains and compare them with heads kept elsewhere; quick however long the trail.
+
+    The scheduled audit verifies the rows.
+    """
+    with (
+        reading(connection, "The heads of the trail"),
+        connection.cursor(row_factory=dict_row) as cursor,
+    ):
+        cursor.execute("set local timezone = 'UTC'")
+        cursor.execute("set local client_encoding = 'UTF8'")
+        problems = [*_tampered(kept)]
+        blocks = 0
+        for log in LOGS:
+            chain = _ask(cursor, "trail_blocks", log)
+            blocks += len(chain)
+            problems += _links(log, chain)
+            problems += _against(
+                log, chain, [anchor for anchor in kept.anchors if anchor.log == log]
+            )
+        return Verdict((), tuple(problems), 0, blocks, anchors=len(kept.anchors))
 
 
 def verify(
@@ -154,26 +137,22 @@ def verify(
     Months that retention dropped are verified from ``archive``, if it has them.
     Raises Failure when the login may not read the trail or there is no chain.
     """
-    try:
-        with connection.cursor(row_factory=dict_row) as cursor:
-            # A month is one of UTC, and the form of a row depends on the encoding; the
-            # sealer fixes the same. Blocks are read through the index, as they were made.
-            for setting in (
-                "timezone = 'UTC'",
-                "client_encoding = 'UTF8'",
-                "statement_timeout = 0",
-                "enable_seqscan = off",
-                "enable_sort = off",
-                "jit = off",
-            ):
-                cursor.execute(f"set local {setting}")
-            return _verify(cursor, kept or Kept(), archive)
-    except psycopg.Error as error:
-        reason = error.diag.message_primary or str(error).strip()
-        raise Failure(f"The trail could not be read: {reason}") from error
-    finally:
-        if not connection.closed:
-            connection.rollback()
+    with (
+        reading(connection, "The trail"),
+        connection.cursor(row_factory=dict_row) as cursor,
+    ):
+        # The same settings as the sealer's: months are in UTC, and the binary form of a row
+        # depends on the encoding. Blocks are read through the index, as they were made.
+        for setting in (
+            "timezone = 'UTC'",
+            "client_encoding = 'UTF8'",
+            "statement_timeout = 0",
+            "enable_seqscan = off",
+            "enable_sort = off",
+            "jit = off",
+        ):
+            cursor.execute(f"set local {setting}")
+        return _verify(cursor, kept or Kept(), archive)
 
 
 def _verify(cursor: psycopg.Cursor[dict[str, Any]], kept: Kept, archive: Archive | None) -> Verdict:
@@ -190,7 +169,7 @@ def _verify(cursor: psycopg.Cursor[dict[str, Any]], kept: Kept, archive: Archive
         for month in gone:
             blocks_of_month = [block for block in chain if block["month"] == month]
             exports = archive.versions(log, month) if archive else ()
-            # One export that is right is proof, whatever was written over it.
+            # One correct export is proof, even if later versions differ.
             tried: list[list[Problem]] = [
                 list(_archived(cursor, log, blocks_of_month, lines)) for lines in exports
             ]
@@ -225,7 +204,7 @@ def _verify(cursor: psycopg.Cursor[dict[str, Any]], kept: Kept, archive: Archive
                     sealed_at=chain[-1]["sealed_at"].isoformat(),
                 )
             )
-        problems += _against(log, chain, [one for one in kept.anchors if one.log == log])
+        problems += _against(log, chain, [anchor for anchor in kept.anchors if anchor.log == log])
     return Verdict(
         tuple(heads),
         tuple(problems),
@@ -249,7 +228,7 @@ def _text(name: str, log: LiteralString) -> LiteralString:
 
 
 def _links(log: str, chain: Iterable[Mapping[str, Any]]) -> Iterable[Problem]:
-    """The chain in itself: nothing missing between two blocks, nothing edited in one."""
+    """Yield problems of the chain itself: missing, edited and unlinked blocks."""
     for block in chain:
         place = f"{log}, block {block['number']}"
         if not block["consecutive"]:
@@ -267,10 +246,10 @@ def _links(log: str, chain: Iterable[Mapping[str, Any]]) -> Iterable[Problem]:
 def _gone(
     cursor: psycopg.Cursor[dict[str, Any]], log: LiteralString, chain: Iterable[Mapping[str, Any]]
 ) -> dict[date, bool]:
-    """Sealed months without a partition; True where the trail itself says that it was dropped.
+    """Return sealed months without a partition; True if the trail says that one was dropped.
 
-    Rows of a month without a partition of its own stand in the default partition, so
-    a month is gone only if none of its rows is there.
+    Rows of a month without a partition are in the default one, so a month is gone only if it has no
+    row there.
     """
     months = _ask(cursor, "trail_months", log)
     present = {date(m["year"], m["month"], 1) for m in months if m["state"] == "present"}
@@ -304,7 +283,7 @@ def _archived(
     chain: Sequence[Mapping[str, Any]],
     lines: Mapping[Key, str],
 ) -> Iterable[Problem]:
-    """Blocks of a dropped month against its export; the server brings lines into rows' form."""
+    """Compare the blocks of a dropped month with its export; the server converts the lines."""
     taken = 0
     for block in chain:
         first, last = (
@@ -334,7 +313,7 @@ def _archived(
 def _digest_of(
     cursor: psycopg.Cursor[dict[str, Any]], log: LiteralString, lines: Sequence[str], whole: bool
 ) -> bytes:
-    """SHA-256 over exported lines in rows' form, some at a time."""
+    """Return the SHA-256 over exported lines, which the server converts in chunks."""
     digest, start = hashlib.sha256(), 0
     while start < len(lines):
         end, size = start, 0
@@ -350,7 +329,7 @@ def _digest_of(
 def _sealed_whole(
     cursor: psycopg.Cursor[dict[str, Any]], log: LiteralString, block: Mapping[str, Any]
 ) -> bool:
-    """Whether a block with large rows is one of before revision 0007, and fits."""
+    """Return whether a block from before revision 0007, with large rows whole, matches."""
     digest = hashlib.sha256()
     with cursor.connection.cursor(row_factory=dict_row) as rows:
         for row in rows.stream(_text("trail_forms", log), {"log": log, "number": block["number"]}):
@@ -361,7 +340,7 @@ def _sealed_whole(
 def _rows(
     cursor: psycopg.Cursor[dict[str, Any]], log: LiteralString, gone: Mapping[date, bool]
 ) -> Iterable[Problem]:
-    """Rows against the blocks that sealed them."""
+    """Yield the blocks whose rows are not those that were sealed."""
     for block in _ask(cursor, "trail_rows", log):
         if block["month"] in gone:
             continue
@@ -379,7 +358,7 @@ def _marks(text: bytes) -> dict[int, bytes]:
 def _named(
     log: str, block: Mapping[str, Any], sealed: Mapping[int, bytes], found: Mapping[int, bytes]
 ) -> Problem:
-    """What happened to the rows of a block, as far as their marks tell."""
+    """Return what happened to the rows of a block, as far as their marks tell."""
     place = f"{log}, block {block['number']} ({block['month']:%Y-%m})"
     deleted = sorted(sealed.keys() - found.keys())
     added = sorted(found.keys() - sealed.keys())
@@ -405,7 +384,7 @@ def _ids(ids: Sequence[int]) -> str:
 
 
 def _strays(log: str, within: int, sealed: int, known: Iterable[Problem]) -> Iterable[Problem]:
-    """Rows that claim to be as old as sealed ones, but were in no block."""
+    """Yield a problem for rows older than the head of the chain that are in no block."""
     excess = within - sealed
     if excess > 0 and not any(one.log == log and one.kind.startswith("row") for one in known):
         yield Problem(
@@ -416,7 +395,7 @@ def _strays(log: str, within: int, sealed: int, known: Iterable[Problem]) -> Ite
 
 
 def _tampered(kept: Kept) -> Iterable[Problem]:
-    """Somebody did to the anchors what nobody of ours can; older versions are still compared."""
+    """Yield anchors that were deleted or overwritten; older versions are still compared."""
     for kind, names in (
         ("anchor deleted", kept.deleted),
         ("anchor written over", kept.written_over),
@@ -428,20 +407,19 @@ def _tampered(kept: Kept) -> Iterable[Problem]:
 def _against(
     log: str, chain: Sequence[Mapping[str, Any]], anchors: Iterable[Anchor]
 ) -> Iterable[Problem]:
-    """The chain against heads that were kept where the database cannot reach them.
-
-    One problem, however many heads: an hourly anchor makes hundreds of them.
-    """
+    """Compare the chain with heads kept elsewhere; report lost ones as one problem."""
     hashes = {block["number"]: block["hash"] for block in chain}
     lost = sorted(
-        {one.place: one for one in anchors if hashes.get(one.number) != one.hash}.values(),
+        {
+            anchor.place: anchor for anchor in anchors if hashes.get(anchor.number) != anchor.hash
+        }.values(),
         key=lambda one: (one.number, one.hash),
     )
     if not lost:
         return
     first, last = lost[0], lost[-1]
     end = max(hashes, default=0)
-    marks = "".join(f"{one.number} {one.hash}\n" for one in lost)
+    marks = "".join(f"{anchor.number} {anchor.hash}\n" for anchor in lost)
     heads = "1 kept head" if len(lost) == 1 else f"{len(lost)} kept heads"
     about = (
         f"{heads}, blocks {first.number} to {last.number}, "

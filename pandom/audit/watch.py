@@ -1,9 +1,8 @@
 """`pandom audit watch`: the scheduled drift check, a container of the stack.
 
-Each round audits access, the object store and the trail as the auditor, keeps report and
-anchors in the bucket for evidence, and says the verdict: in one line of the log that
-names the findings, and in a file that the container's health check reads. Drift makes
-the container unhealthy, and so does everything that could not be told.
+Each round audits access, object store and trail as the auditor, stores report and anchors in the
+evidence bucket, and prints the verdict. Its health check reads the verdict from a file: drift, and
+whatever could not be checked, make the container unhealthy.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from pandom.runtime.errors import DONE, DRIFT, FAILED, PandomError, UsageError
 from pandom.runtime.inputs import setting
 from schema.storage import AUDITOR, EVIDENCE
 
-# What is not clean is looked at again soon: somebody heals it. The more a round costs,
-# the later: the trail of years must not be read without a pause.
+# After drift the next round comes soon, because somebody is repairing it; but at most a
+# twentieth of the time goes into rounds, since a trail of years takes long to read.
 _AGAIN_S: Final = 30
 _SHARE: Final = 20
-# One line: exit code and findings; its age is that of the round.
+# Holds exit code and findings in one line; its age is that of the last round.
 VERDICT: Final = Path(os.environ.get("PANDOM_AUDITOR_VERDICT", "/tmp/auditor-verdict"))  # noqa: S108
 PREFIX: Final = "audit/"
 _WORDS: Final = {DONE: "clean", DRIFT: "drift", FAILED: "could not tell"}
@@ -49,8 +48,8 @@ class Round:
         return f"{_WORDS[self.code]}{names}"
 
 
-def look(place: AuditTarget) -> Round:
-    """One round, without keeping anything but new anchors.
+def audit_round(place: AuditTarget) -> Round:
+    """Run one round; keep nothing but new anchors.
 
     Raises PandomError when database or object store cannot be reached.
     """
@@ -71,8 +70,8 @@ def look(place: AuditTarget) -> Round:
         anchors.to_bucket(writer.s3, writer.evidence, kept.fresh(verdict.heads))
     codes = {report.exit_code, verdict.exit_code}
     names = (
-        *(one.id for one in report.findings),
-        *(f"{one.kind}: {one.text}" for one in verdict.problems),
+        *(finding.id for finding in report.findings),
+        *(f"{problem.kind}: {problem.text}" for problem in verdict.problems),
         *report.unknown,
         *verdict.late,
     )
@@ -83,7 +82,7 @@ def look(place: AuditTarget) -> Round:
     return Round(code, names, text)
 
 
-def keep(place: AuditTarget, report: str, now: datetime) -> None:
+def store_report(place: AuditTarget, report: str, now: datetime) -> None:
     """Write a report under its time and as the latest; both stay as long as the lock."""
     writer, body = place.store(EVIDENCE), report.encode()
     for name in (f"{now:%Y-%m-%dT%H-%M-%SZ}", "latest"):
@@ -96,14 +95,14 @@ def keep(place: AuditTarget, report: str, now: datetime) -> None:
         )
 
 
-def once(place: AuditTarget, before: Round | None, *, due: bool) -> Round:
-    """One round; its report is kept when it is due, and when the verdict has changed."""
+def run_once(place: AuditTarget, before: Round | None, *, due: bool) -> Round:
+    """Run one round; store its report when one is due or the verdict has changed."""
     try:
-        found = look(place)
+        found = audit_round(place)
         if found.report and (
             due or before is None or (found.code, found.names) != (before.code, before.names)
         ):
-            keep(place, found.report, datetime.now(UTC))
+            store_report(place, found.report, datetime.now(UTC))
     except Exception as error:  # noqa: BLE001 - one that ends would be silent, not unhealthy
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not isinstance(error, PandomError):
@@ -114,7 +113,7 @@ def once(place: AuditTarget, before: Round | None, *, due: bool) -> Round:
 
 
 def run(place: AuditTarget, pause: Callable[[float], None] = time.sleep) -> None:
-    """Rounds for ever, PANDOM_AUDITOR_INTERVAL_S seconds apart while all is clean."""
+    """Run rounds forever, PANDOM_AUDITOR_INTERVAL_S seconds apart while all is clean."""
     wanted = setting("PANDOM_AUDITOR_INTERVAL_S")
     if not wanted.isdigit() or int(wanted) < 1:
         raise UsageError(f"PANDOM_AUDITOR_INTERVAL_S must be 1 or more, found {wanted!r}")
@@ -124,7 +123,7 @@ def run(place: AuditTarget, pause: Callable[[float], None] = time.sleep) -> None
     while True:
         started = time.monotonic()
         due = started - kept >= interval
-        found = once(place, before, due=due)
+        found = run_once(place, before, due=due)
         if due:
             kept = started
         if before is None or due or str(found) != str(before):

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 FORMATS: Final = ("terminal", "json", "sarif", "html", "csv", "sql")
 
-# Instead of a file or folder; a file of that name is ./bucket.
+# Stands for the evidence bucket; a file of this name is ./bucket.
 BUCKET: Final = "bucket"
 
 
@@ -119,7 +119,7 @@ def _question(
 
 
 def _find(args: argparse.Namespace) -> AuditTarget:
-    """What --dsn, --stack or the surroundings name, in this order."""
+    """Return what --dsn, --stack or the surroundings name, in this order."""
     from pandom.audit.target import AuditTarget, of_container, of_outputs
 
     opt_in = frozenset(filter(None, (name.strip() for name in args.opt_in.split(","))))

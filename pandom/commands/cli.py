@@ -1,8 +1,7 @@
 """The ``pandom`` command: parses, calls, and turns errors into messages and exit codes.
 
-The same file runs on the host and in the jobs' image, so every sub-command
-imports what it needs when it runs. The host's commands (Pulumi, Docker) are in
-``pandom.commands.host``, which the image does not have.
+Sub-commands import what they need when they run: the same file runs on the host and in the jobs'
+image, which does not have ``pandom.commands.host``.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from pandom.runtime import failures, surroundings
 from pandom.runtime.errors import DONE, FAILED, INTERRUPTED
 
 _JOBS: Final = ("keys", "cluster", "storage")
-# Modules are no garbage: at Python's own threshold a fifth of each start goes into looking.
+# At Python's default threshold a fifth of start-up goes into collecting garbage.
 _COLLECT_AFTER: Final = 50_000
 
 
 def _container_commands(commands: Commands) -> None:
-    """What runs inside the jobs' image, and on a host only by hand."""
+    """Add the commands that run inside the jobs' image."""
     job = commands.add_parser("job", help="a one-shot job of `up` (inside its container)")
     jobs = job.add_subparsers(dest="job", metavar="JOB", required=True)
     for name in _JOBS:
@@ -58,7 +57,7 @@ def _container_commands(commands: Commands) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line; on a host with the host's commands."""
+    """Return the whole command line; on a host with the host's commands."""
     root = argparse.ArgumentParser(
         prog="pandom",
         description="PostgreSQL 17 and an S3 object store for Pandom Stack, by Pulumi.",
@@ -72,10 +71,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code; the only place that knows exit codes.
+    """Run one command and return the exit code.
 
-    A mistake in the program itself is no message for people: its traceback goes
-    into a file that the message names.
+    The traceback of an unexpected error goes into a file that the message names.
     """
     gc.set_threshold(_COLLECT_AFTER)
     surroundings.interrupt_by(signal.SIGTERM, signal.SIGHUP)

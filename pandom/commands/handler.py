@@ -11,7 +11,7 @@ Commands = Any  # argparse has no public name for the result of add_subparsers
 
 
 def call(module: str, function: str = "run", *names: str) -> Callable[[argparse.Namespace], Any]:
-    """A handler that imports ``module`` when it is called and hands on the arguments ``names``."""
+    """Return a handler that imports ``module`` when called and passes the arguments ``names``."""
 
     def handler(args: argparse.Namespace) -> Any:
         target = getattr(importlib.import_module(module), function)

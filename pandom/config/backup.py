@@ -42,7 +42,7 @@ class Place:
 
 
 def place(backup: Backup, media: str) -> Place:
-    """The repository's store; ``media`` is the name of the stack's own bucket."""
+    """Return the repository's store; ``media`` is the name of the stack's own bucket."""
     if backup.kind == OWN_STORE:
         return Place(HOST_MINIO, 9000, backup_bucket(media), REGION, f"{KEYS_MOUNT}/ca.crt")
     host, _, port = backup.endpoint.rpartition(":")
@@ -53,8 +53,10 @@ def place(backup: Backup, media: str) -> Place:
 def configuration(
     stack: str, backup: Backup, media: str, key: str, access_key: str, secret_key: str
 ) -> str:
-    """The text of pgbackrest.conf, secrets in it. The stack's name is the repository's folder,
-    so that several stacks may share a bucket."""
+    """Return the text of pgbackrest.conf, secrets in it.
+
+    The stack's name is the repository's folder, so several stacks may share a bucket.
+    """
     where = place(backup, media)
     values = {
         "repo1-type": "s3",
@@ -89,7 +91,7 @@ def _lines(values: Mapping[str, object]) -> str:
 
 
 def server_settings(backup: Backup) -> dict[str, str]:
-    """What the server is started with."""
+    """Return what the server is started with."""
     if not backup.archives:
         return {}
     return {

@@ -59,9 +59,21 @@ class Health:
     command: tuple[str, ...]
     # Also how long `up` waits for the first verdict: this engine has no start interval.
     interval: str = "2s"
-    timeout: str = "5s"
+    timeout: str = "15s"  # with the rest of a check that rests
     start_period: str = "30s"
     retries: int = 5
+
+
+# A check every two seconds would take more of an idle machine than the servers do. Who is
+# well is looked at after a rest; who starts or is not well, at each interval.
+REST_S: Final = 8
+_WELL: Final = "/tmp/well"  # noqa: S108 - a tmpfs inside the container, empty after each start
+
+
+def resting(*command: str, well: str = _WELL) -> tuple[str, ...]:
+    """The check, which waits before it looks if the last one was good."""
+    script = f'rm {well} 2> /dev/null && sleep {REST_S}; "$@" && : > {well}'
+    return ("sh", "-c", script, "check", *command)
 
 
 # The janitor touches the file after each good round; three missed rounds are a fault.
@@ -220,7 +232,7 @@ def _postgres(settings: Settings) -> ContainerSpec:
         ports=(Port(5432, settings.postgres_port),),
         # pg_isready over TCP, but not each time: with connections logged, every
         # probe is a line in the log.
-        health=Health(("pandom-healthy",)),
+        health=Health(resting("pandom-healthy")),
         restart=settings.profile.restart,
     )
 
@@ -236,7 +248,7 @@ def _minio(settings: Settings) -> ContainerSpec:
         alias=HOST_MINIO,
         mounts=(Mount("objects", "/data", writable=True), secrets_of("minio")),
         ports=(Port(9000, settings.minio_port),),
-        health=Health((*check, "https://127.0.0.1:9000/minio/health/cluster")),
+        health=Health(resting(*check, "https://127.0.0.1:9000/minio/health/cluster")),
         restart=settings.profile.restart,
     )
 

@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from schema.access import DATABASE
 
-# Whose login `pandom env` gives by default.
+# The default login of `pandom env`.
 APPLICATION: Final = "pandom_app"
-# Logins whose secret is in no output: the migration job alone has it.
+# Logins whose secret is in no output: only the migration job has it.
 UNSHARED: Final = frozenset({"pandom_migrator"})
 
 # What `pandom env` prints, in this order, and whether it is a secret.
@@ -37,12 +37,12 @@ ENV: Final[dict[str, bool]] = {
     "ADMIN_PASSWORD": True,
 }
 ENV_NAMES: Final = tuple(ENV)
-# Printed besides, and a secret, while hashes are encrypted.
+# Printed, too, while hashes are encrypted; a secret.
 HASH_KEY: Final = "PASSWORD_HASH_KEY"
 
 
 def database_url(user: str, password: str, port: int, sslmode: str, sslrootcert: str) -> str:
-    """A libpq URL; generated passwords need no escaping, given ones are escaped."""
+    """Return a libpq URL; generated passwords need no escaping, given ones are escaped."""
     return (
         f"postgresql://{user}:{quote(password, safe='')}@127.0.0.1:{port}/{DATABASE}"
         f"?sslmode={sslmode}&sslrootcert={quote(sslrootcert)}"

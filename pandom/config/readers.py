@@ -10,18 +10,18 @@ from schema.storage import AUDITOR, EVIDENCE, USERS, User
 
 
 def store_secret(user: User) -> str:
-    """The name of the secret of a user of the object store; a login may be called like it."""
+    """Return name the secret of an object store user; a database login may have the user's name."""
     return user.name.replace("pandom-", "minio-")
 
 
-# What a reader's file holds is the name of a generated secret.
+# By reader: its uid, and the generated secret that each of its files holds.
 READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
     "postgres": (
         UID_POSTGRES,
         {"superuser_password": "postgres", backup.KEY_FILE: backup.KEY_SECRET},
     ),
     "minio": (UID_MINIO, {"root_user": "minio-root-user", "root_password": "minio-root"}),
-    # Both apply the settings: the one at each `up`, the other at the end of a restore.
+    # The superuser's job and the migrator apply settings: after a restore, and at each `up`.
     "superuser": (
         UID_OPERATIONS,
         {"postgres_password": "postgres", "password_hash_key": "password-hash-key"},
@@ -56,5 +56,5 @@ SERVERS: Final = {"postgres": HOST_POSTGRES, "minio": HOST_MINIO}
 
 
 def keys_volume(reader: str) -> str:
-    """The part that a reader's volume is; its name in Docker is made from it."""
+    """Return the part that a reader's volume is; its name in Docker is made from it."""
     return f"keys-{reader}"

@@ -124,7 +124,7 @@ class Backup:
 
     @property
     def archives(self) -> bool:
-        """Whether this program makes the backups, and the server archives its log."""
+        """Return whether this program makes the backups, and the server archives its log."""
         return archives(self.kind)
 
 
@@ -235,7 +235,7 @@ def _ca(value: str) -> str | None:
 
 
 def ca_text(value: str) -> str:
-    """The PEM text that backupCa is or names, from the clone's root; "" for the system's.
+    """Return the PEM text that backupCa is or names, from the clone's root; "" for the system's.
 
     Raises OSError for a file that cannot be read, ValueError for what is no certificate.
     """

@@ -11,11 +11,13 @@ _FOLDER: Final = Path(__file__).parent / "catalog"
 
 @cache
 def query(name: str) -> LiteralString:
-    """The text of one query, marked so that the server's statistics name its file."""
+    """Return one query, marked so that the server's statistics name its file."""
     text: LiteralString = (_FOLDER / f"{name}.sql").read_text()
+    if "{objects}" in text:
+        text = text.replace("{objects}", query("objects"))
     return f"-- From pandom/database/catalog/{name}.sql\n" + text
 
 
 def names() -> list[str]:
-    """Every query, sorted."""
+    """Return every query, sorted."""
     return sorted(path.stem for path in _FOLDER.glob("*.sql"))

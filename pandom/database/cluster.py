@@ -1,8 +1,7 @@
 """What only a superuser can do, idempotently: the cluster job's work.
 
-pulumi-postgresql makes the roles; it cannot comment on them, set most of their
-settings, fix the options of a membership, or touch extensions and system
-catalogs. Everything here comes from schema/access.py or schema/sql/cluster.
+pulumi-postgresql makes the roles; it cannot comment on them, set most of their settings, fix the
+options of a membership, or touch extensions and system catalogs.
 """
 
 from __future__ import annotations
@@ -15,31 +14,28 @@ from psycopg import sql
 
 from pandom.database import holders
 from pandom.database.connect import Target, connect, granting, value
-from pandom.database.converge import run_file
 from pandom.database.drift import catalog, declared, remedies
 from pandom.runtime.errors import Failure
 from pandom.runtime.paths import ROOT
 from schema import access
 
-# What of the catalogs is the whole cluster's, and what each database's own.
+# Queries on catalogs of the whole cluster, and on those of each database.
 CATALOGS: Final = ("memberships", "role_settings", "roles")
-_DATABASE: Final = ("default_privileges", "privileges_database", "privileges_schema")
+_DATABASE: Final = ("default_privileges", "privileges")
 FILES: Final = ("extensions", "large_objects", "auditor", "trail_archive")
 _OTHER_DATABASES: Final = ("postgres", "template1")
-# Several jobs of one server must not edit the same catalog rows at once. The key is taken in
+# Jobs of one server must not edit the same catalog rows at once. The lock is taken in
 # database postgres, to which no other login may connect (docs/adr/0016-locks.md).
 _LOCK_KEY: Final = 0x70616E646F6E
-# A policy's DDL locks its table: give way to whoever works in it.
+# DDL of a policy locks its table: give way to running transactions.
 _LOCK_TIMEOUT: Final = "-c lock_timeout=4s"
 
 
 def apply_roles(connection: psycopg.Connection, opt_in: frozenset[str]) -> None:
-    """Attributes, settings, memberships and comments of the roles, as declared.
+    """Bring attributes, settings, memberships and comments of the roles in line.
 
-    Heals what a role may do to itself (settings) and what drifted; passwords
-    are the provider's. One transaction, serialised by a lock on the cluster. A role may
-    change its own settings, too, and hold them as long as its transaction is open.
-    Raises: Failure that names who holds what is needed, after a bounded wait.
+    Passwords are the provider's. One transaction, under a lock on the cluster. Raises Failure that
+    names who holds a lock that is needed, after a bounded wait.
     """
     with connection.transaction():
         _lock(connection)
@@ -77,11 +73,10 @@ def _lock(connection: psycopg.Connection) -> None:
 
 
 def release_roles(server: Target, password: str, opt_in: frozenset[str]) -> list[str]:
-    """Takes back what roles of settings that are off may do in other databases.
+    """Revoke in other databases what roles of settings that are off may do.
 
-    The provider drops such a role at the end of `up`, and PostgreSQL refuses that while a
-    restored database, or one that was kept aside, grants it anything. In ours the
-    migration job takes it back. Returns the databases where there may have been something.
+    The provider drops such a role at the end of `up`, which PostgreSQL refuses while any database
+    grants it anything. In the stack's own the migration job revokes it. Returns the databases.
     """
     with connect(server.on("postgres"), access.SUPERUSER, password) as connection:
         rows = connection.execute(
@@ -115,7 +110,7 @@ def apply_database(target: Target, password: str, files: tuple[str, ...] = FILES
     with connect(target, access.SUPERUSER, password, application_name="pandom cluster") as db:
         db.execute("set client_min_messages = warning")
         for name in files:
-            run_file(db, ROOT / "schema" / "sql" / "cluster" / f"{name}.sql")
+            db.execute((ROOT / "schema" / "sql" / "cluster" / f"{name}.sql").read_bytes())
 
 
 def apply_grants(
@@ -123,15 +118,18 @@ def apply_grants(
     opt_in: frozenset[str],
     connecting: Collection[str] | None = None,
 ) -> None:
-    """Database, schema and default privileges of the database that it is connected to.
+    """Bring database, schema and default privileges of the connection's database in line.
 
-    The provider does this for the stack's own database; every other one (a clone for
-    a test, a restored copy) gets them here, because none of them is cloned. With
-    ``connecting`` only these logins may connect: the database is not ready for the others.
+    The provider does this for the stack's own; clones for tests and restored copies get them here.
+    With ``connecting`` only these logins may connect.
     """
     name = value(connection, "select current_database()")
     expected = declared.database(name, opt_in, connecting)
     with connection.transaction(), granting(connection):
-        seen = catalog.seen(connection, _DATABASE, declared.OWNERS)
+        seen = {
+            fact: value
+            for fact, value in catalog.seen(connection, _DATABASE, declared.OWNERS).items()
+            if fact.kind != "privilege" or fact.object.startswith(("database ", "schema "))
+        }
         texts = [text for _, text in remedies.plan(expected, seen)]
         connection.execute("\n".join(texts).encode())

@@ -1,8 +1,7 @@
-"""Connections of the jobs: where the server is, whose secret, always TLS.
+"""Connections of the jobs, always with TLS.
 
-Settings come from the environment (PANDOM_DB_*), secrets from files of the job's
-volume, so that neither a command line nor `docker inspect` shows one. Error
-messages name host, port, database and role, never a password.
+Settings come from the environment (PANDOM_DB_*), secrets from files of the job's volume, so that
+neither a command line nor `docker inspect` shows one.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Target:
 
 
 def target_from_environment() -> Target:
-    """The target named by PANDOM_DB_HOST, PANDOM_DB_PORT and PANDOM_DB_NAME."""
+    """Return the target named by PANDOM_DB_HOST, PANDOM_DB_PORT and PANDOM_DB_NAME."""
     port = setting("PANDOM_DB_PORT")
     if not port.isdigit() or not 0 < int(port) < 65536:
         raise UsageError(f"PANDOM_DB_PORT must be a port number, found {port!r}")
@@ -81,7 +80,7 @@ def connect(
     application_name: str = "pandom",
     options: str = "",
 ) -> psycopg.Connection:
-    """A connection with verified TLS, whose session is pinned; ``options`` come on top.
+    """Return a connection with verified TLS, whose session is pinned; ``options`` come on top.
 
     Raises: Failure that says where, as whom and why not.
     """
@@ -101,17 +100,14 @@ def connect(
             autocommit=autocommit,
         )
     except psycopg.OperationalError as error:
-        # One line for each address that was tried; indented ones are libpq's hints.
-        lines = [line for line in str(error).splitlines() if not line.startswith("\t")]
-        reason = "; ".join(lines).strip()
-        raise Failure(f"no connection as {role} to {target}: {reason}") from None
+        raise Failure(f"no connection as {role} to {target}: {pinned.refusal(error)}") from None
 
 
 @contextmanager
 def granting(connection: psycopg.Connection) -> Iterator[None]:
-    """Raise Failure when a GRANT or REVOKE in the block did nothing or not all of it.
+    """Raise Failure when a GRANT or REVOKE in the block had no or not its full effect.
 
-    PostgreSQL only warns of that: the grantor had no grant option.
+    PostgreSQL only warns when the grantor has no grant option.
     """
     said: list[str] = []
 
@@ -132,10 +128,9 @@ def granting(connection: psycopg.Connection) -> Iterator[None]:
 
 
 def wait(target: Target, role: str, password: str, limit_s: float = 60.0) -> None:
-    """Waits until the server takes a connection.
+    """Wait until the server accepts a connection; a wrong password or certificate fails at once.
 
-    Only "not yet" is waited for: a wrong password or certificate fails at once.
-    Raises: Failure after ``limit_s`` seconds, with the last reason.
+    Raises Failure after ``limit_s`` seconds, with the last reason.
     """
     deadline = time.monotonic() + limit_s
     while True:
@@ -156,7 +151,7 @@ def wait(target: Target, role: str, password: str, limit_s: float = 60.0) -> Non
 
 
 def value(connection: psycopg.Connection, query: LiteralString, *parameters: Any) -> Any:
-    """The only column of the only row of a query; `$1` style is psycopg's %s."""
+    """Return the only column of the only row of a query; `$1` style is psycopg's %s."""
     row = connection.execute(query, parameters or None).fetchone()
     if row is None:
         raise Failure(f"a query that always has one row had none: {query}")
@@ -164,5 +159,5 @@ def value(connection: psycopg.Connection, query: LiteralString, *parameters: Any
 
 
 def opt_in() -> frozenset[str]:
-    """The settings of PANDOM_OPT_IN, whose roles exist."""
+    """Return the settings of PANDOM_OPT_IN, whose roles exist."""
     return frozenset(name for name in os.environ.get("PANDOM_OPT_IN", "").split(",") if name)

@@ -1,15 +1,13 @@
-"""Makes the privileges on objects what schema/access.py declares.
+"""Brings the privileges on objects in line with the declaration.
 
-Runs in the transaction that changes the schema, so that no object is ever seen
-with other privileges. What is not declared is revoked, PUBLIC's implicit
-privileges and grant options included. Idempotent: a second run finds nothing.
+Runs in the transaction that changes the schema, so that no object is ever seen with other
+privileges. What is not declared is revoked, PUBLIC's implicit privileges included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import psycopg
@@ -22,11 +20,9 @@ from pandom.database.drift import catalog, declared, remedies
 from pandom.database.drift.differences import Difference, differences
 from pandom.database.drift.facts import Fact, Facts, listed, words
 from pandom.runtime.errors import Failure
-from pandom.runtime.paths import ROOT
 from schema import access
 
 OWNERS: Final = ("pandom_owner", "pandom_trail", "pandom_definer")
-_OPT_IN: Final = ROOT / "schema" / "sql" / "opt_in"
 
 _NOT_YET: Final = (
     psycopg.errors.UndefinedColumn,
@@ -35,50 +31,8 @@ _NOT_YET: Final = (
     psycopg.errors.UndefinedTable,
 )
 
-_SEEN: Final = (
-    "partitions",
-    "privileges_column",
-    "privileges_function",
-    "privileges_owner",
-    "privileges_relation",
-    "privileges_type",
-)
-# What there is to grant on in schema public, as facts name it, with its owner.
-_OBJECTS: Final = """
-select
-    case c.relkind
-        when 'S' then 'sequence '
-        when 'v' then 'view '
-        when 'm' then 'materialized view '
-        when 'f' then 'foreign table '
-        else 'table '
-    end || c.oid::regclass,
-    pg_catalog.pg_get_userbyid(c.relowner)
-from pg_catalog.pg_class as c
-where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
-union all
-select
-    'column ' || pg_catalog.quote_ident(a.attname) || ' of ' || c.oid::regclass,
-    pg_catalog.pg_get_userbyid(c.relowner)
-from pg_catalog.pg_class as c
-inner join pg_catalog.pg_attribute as a on c.oid = a.attrelid
-where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
-    and a.attnum > 0 and not a.attisdropped
-union all
-select
-    case p.prokind when 'p' then 'procedure ' when 'a' then 'aggregate ' else 'function ' end
-    || pg_catalog.replace(p.oid::regprocedure::text, ',', ', '),
-    pg_catalog.pg_get_userbyid(p.proowner)
-from pg_catalog.pg_proc as p
-where p.pronamespace = 'public'::regnamespace
-union all
-select
-    case t.typtype when 'd' then 'domain ' else 'type ' end || t.oid::regtype,
-    pg_catalog.pg_get_userbyid(t.typowner)
-from pg_catalog.pg_type as t
-where t.typnamespace = 'public'::regnamespace
-"""
-# Revoking from a table takes the same from its columns, and a grant option what it gave.
+_SEEN: Final = ("partitions", "privileges", "privileges_owner")
+# One revoke causes others: of columns with their table, of what a grant option granted.
 _ROUNDS: Final = 3
 
 
@@ -92,12 +46,12 @@ class Comparison:
     absent: tuple[str, ...]
 
     def differences(self) -> list[Difference]:
-        """What is too much, too little or another."""
+        """Return where declared and seen privileges differ."""
         return differences(self.expected, self.seen)
 
 
 def compare(connection: psycopg.Connection, opt_in: frozenset[str] = frozenset()) -> Comparison:
-    """Compares the privileges on the objects of schema public with the declaration.
+    """Compare the privileges on the objects of schema public with the declaration.
 
     What does not exist yet can be granted to nobody: it is ``absent``, not different.
     """
@@ -121,13 +75,13 @@ def compare(connection: psycopg.Connection, opt_in: frozenset[str] = frozenset()
 
 
 def _owners(connection: psycopg.Connection) -> dict[str, str]:
-    """What our owners have in schema public, by the names of facts; with an empty search_path."""
-    rows = connection.execute(_OBJECTS).fetchall()
+    """Return what our owners own in schema public, named as in facts (empty search_path)."""
+    rows = connection.execute(query("owned")).fetchall()
     return {name: owner for name, owner in rows if owner in OWNERS}
 
 
 def _by_owner(value: str) -> str:
-    """Without what others granted: it goes with their grant option."""
+    """Return the privileges without those that others granted: these go with the grant option."""
     return listed({word for word in words(value) if "/" not in word})
 
 
@@ -138,15 +92,12 @@ def converge(
     complete: bool = True,
     guarded: bool = True,
 ) -> int:
-    """Grants what is declared and missing, revokes what is there and not declared.
+    """Grant what is missing and revoke what is not declared; return how much was changed.
 
-    Runs in the caller's transaction, as a role that may become every owner.
-    ``complete=False`` is for a schema on its way to head or back: what is declared
-    and does not exist yet is skipped. With ``guarded`` rows that a login could reach
-    without a policy for it refuse the transaction; without, the schema on its way has
-    no row security yet, and such privileges are withheld until it has. Returns the
-    number of privileges changed.
-    Raises: Failure when a declared object or column does not exist, or rows are open.
+    Runs in the caller's transaction, as a role that may become every owner. ``complete=False``
+    skips declared objects that do not exist at an older revision. If ``guarded``, rows that a login
+    could reach without a policy are refused; otherwise such privileges are withheld until the
+    schema has row security. Raises Failure for missing objects and open rows.
     """
     # With an empty path the server writes every name qualified.
     connection.execute("select pg_catalog.set_config('search_path', '', true)")
@@ -164,12 +115,12 @@ def converge(
             break
         _take_back(connection, found)
         changed += len(wrong)
-        if all(one.status == "missing" for one in wrong):
+        if all(difference.status == "missing" for difference in wrong):
             break
     else:
         raise Failure(
             f"privileges do not become as declared: {', '.join(one.id for one in wrong)}. Next: "
-            "take them back as the superuser (`pandom audit` has the statements)"
+            "correct them as the superuser (`pandom audit` has the statements)"
         )
     if exposed := open_rows(connection):
         if guarded:
@@ -179,11 +130,8 @@ def converge(
 
 
 def open_rows(connection: psycopg.Connection) -> list[tuple[str, str, str]]:
-    """Tables and views of any schema that a login reaches past row security, by no exception.
-
-    Each with the role and what is missing.
-    """
-    declared = {(one.name, one.role) for one in access.row_security_exceptions()}
+    """Return relations that a login reaches past row security, with role and what is missing."""
+    declared = {(exempt.name, exempt.role) for exempt in access.row_security_exceptions()}
     connection.execute("select pg_catalog.set_config('search_path', '', true)")
     return sorted(
         (name, role, missing)
@@ -205,7 +153,7 @@ def _exposed(exposed: list[tuple[str, str, str]]) -> str:
 
 
 def _withhold(connection: psycopg.Connection, exposed: list[tuple[str, str, str]]) -> None:
-    """Takes back what an older schema, without its row security, would open."""
+    """Revoke what an older schema, without its row security, would open."""
     owners = _owners(connection)
     for name, role, _ in exposed:
         if name in owners:
@@ -222,7 +170,7 @@ def _withhold(connection: psycopg.Connection, exposed: list[tuple[str, str, str]
 
 
 def _take_back(connection: psycopg.Connection, found: Comparison) -> None:
-    """All in one round trip, each as the object's owner."""
+    """Correct all differences in one round trip, each as the object's owner."""
     texts = [
         f"set local role {found.owners[one.object]};\n{text}"
         for one, text in remedies.plan(found.expected, found.seen)
@@ -234,10 +182,10 @@ def _take_back(connection: psycopg.Connection, found: Comparison) -> None:
 def _converge_opt_in(
     connection: psycopg.Connection, opt_in: frozenset[str], *, complete: bool
 ) -> None:
-    """Makes or drops the policies of roles that exist only when a setting is on.
+    """Make or drop the policies of roles that exist only when a setting is on.
 
-    Nothing is touched that is right already: a policy's DDL locks its table. At an older
-    revision a policy whose columns or functions are still to come is left out.
+    Correct ones are not touched, because DDL of a policy locks its table. At an older revision a
+    policy whose columns or functions do not exist yet is skipped.
     """
     tables: dict[str, str] = dict(
         connection.execute(
@@ -246,24 +194,30 @@ def _converge_opt_in(
             "where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')"
         ).fetchall()
     )
-    made = set(
+    existing = set(
         connection.execute(
             "select p.tablename, p.policyname from pg_catalog.pg_policies as p "
             "where p.schemaname = 'public'"
         ).fetchall()
     )
-    for path in sorted(_OPT_IN.glob("*/*.sql")):
-        table, policy = path.stem.split(".")
-        wanted = path.parent.name in opt_in and table in tables
-        if wanted and (table, policy) not in made:
+    from pandom.database import made  # imports SQLAlchemy, which other jobs do not need
+
+    for name, text in made.texts().items():
+        folder, _, rest = name.partition("/")
+        if folder != "opt_in":
+            continue
+        setting, _, place = rest.partition("/")
+        table, policy = place.split(".")
+        wanted = setting in opt_in and table in tables
+        if wanted and (table, policy) not in existing:
             try:
                 with connection.transaction():
-                    run_file(connection, path)
+                    connection.execute(text.encode())
             except _NOT_YET:
                 if complete:
                     raise
             connection.execute("set local role none")
-        elif not wanted and (table, policy) in made:
+        elif not wanted and (table, policy) in existing:
             connection.execute(
                 sql.SQL(
                     "set local role {}; drop policy {} on public.{}; set local role none"
@@ -271,8 +225,3 @@ def _converge_opt_in(
                     sql.Identifier(tables[table]), sql.Identifier(policy), sql.Identifier(table)
                 )
             )
-
-
-def run_file(connection: psycopg.Connection, path: Path) -> None:
-    """Runs one SQL file of ours, whatever it contains, as one script."""
-    connection.execute(path.read_text().encode())

@@ -1,7 +1,4 @@
-"""What the models declare wrongly, found before anything runs: a line each, with its place.
-
-`pandom up`, `pandom migrate generate`, `pandom docs` and a unit test ask.
-"""
+"""Checks the models' declarations before anything runs: a line for each mistake."""
 
 from __future__ import annotations
 
@@ -23,18 +20,14 @@ from schema.declare import EVENTS, READABLE, Allow, OnTrail, Table, Word
 from schema.models import Base, mappers
 
 _PREPARER: Final = sqlalchemy.create_engine("postgresql+psycopg://").dialect.identifier_preparer
-# What GRANT knows on a table. TRUNCATE asks no policy, and a TRIGGER runs as whoever writes.
+# Not TRUNCATE, which no policy limits, nor TRIGGER, which runs as whoever writes.
 _PRIVILEGES: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "REFERENCES"})
-_OWNERS: Final = frozenset(one.owner for one in access.DEFAULT_PRIVILEGES) - {"pandom_migrator"}
+_OWNERS: Final = frozenset(entry.owner for entry in access.DEFAULT_PRIVILEGES) - {"pandom_migrator"}
 
 
-def check(*, files: bool = True) -> None:
-    """Raise UsageError that names every mistake; without ``files`` in the models only.
-
-    Who writes the made files anew asks without.
-    """
-    found = mistakes(mappers())
-    found += _by_hand() + ([] if found or not files else _stale_policies())
+def check() -> None:
+    """Raise UsageError that names every mistake."""
+    found = mistakes(mappers()) + _handwritten_policies()
     if found:
         raise UsageError(
             "The declaration of the tables cannot be used; nothing was touched:\n  "
@@ -44,7 +37,7 @@ def check(*, files: bool = True) -> None:
 
 
 def mistakes(models: Iterable[Mapper[Base]]) -> list[str]:
-    """What is wrong in the models, in the order of their lines."""
+    """Return what is wrong in the models, in the order of their lines."""
     found = []
     for mapper in models:
         wrong = list(_of_model(mapper))
@@ -96,7 +89,7 @@ def _names(mapper: Mapper[Base], table: sqlalchemy.Table) -> Iterator[tuple[str,
     assert isinstance(_PREPARER, PGIdentifierPreparer)  # noqa: S101 - the dialect is ours
     for key, name in (
         ("__tablename__", table.name),
-        *((mapper.get_property_by_column(one).key, one.name) for one in table.columns),
+        *((mapper.get_property_by_column(column).key, column.name) for column in table.columns),
     ):
         if _PREPARER.quote(name) != name:
             yield key, f"{name!r} is a reserved word or needs quotes; take another name"
@@ -125,9 +118,9 @@ def _allowed(allow: Allow, table: sqlalchemy.Table, declared: Table) -> Iterator
 
 def _indexes(table: sqlalchemy.Table) -> Iterator[tuple[str, str]]:
     """Without an index each DELETE of the other table reads the whole of this one."""
-    led = [[one.name for one in table.primary_key.columns]]
+    led = [[column.name for column in table.primary_key.columns]]
     led += [
-        [one.name for one in rule.columns]
+        [column.name for column in rule.columns]
         for rule in table.constraints
         if isinstance(rule, sqlalchemy.UniqueConstraint)
     ]
@@ -137,7 +130,7 @@ def _indexes(table: sqlalchemy.Table) -> Iterator[tuple[str, str]]:
         if index.dialect_options["postgresql"].get("where") is None
     ]
     for key in table.foreign_key_constraints:
-        columns = [one.name for one in key.columns]
+        columns = [column.name for column in key.columns]
         if not any(set(one[: len(columns)]) == set(columns) for one in led):
             yield (
                 "__table_args__",
@@ -167,24 +160,10 @@ def _on_trail(
             yield key, f"column {column.name} stands in every event; it must be recorded"
 
 
-def _by_hand() -> list[str]:
-    """Policies of declared tables that no declaration makes."""
-    wanted = made.texts()
-    tables = set(Base.metadata.tables)
+def _handwritten_policies() -> list[str]:
+    """Policies in schema/sql for tables whose policies are generated from their model."""
     return [
-        f"schema/sql/{name}: {path.name.partition('.')[0]} is declared in schema/models.py, "
-        "which makes no such policy"
+        f"schema/sql/policies/{path.name}: policies of {table} are generated from schema/models.py"
         for path in sorted(made.FOLDER.glob("policies/*.sql"))
-        if (name := str(path.relative_to(made.FOLDER))) not in wanted
-        and path.name.partition(".")[0] in tables
-        and not path.read_text().startswith(made.MARK)
-    ]
-
-
-def _stale_policies() -> list[str]:
-    return [
-        f"schema/sql/{name}: contradicts the declaration in schema/models.py; "
-        "`make docs` writes it anew"
-        for name in made.stale()
-        if name.startswith("policies/")
+        if (table := path.name.partition(".")[0]) in Base.metadata.tables
     ]

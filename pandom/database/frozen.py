@@ -1,7 +1,7 @@
-"""Runs the frozen SQL text of a revision (migrations/sql/NNNN/NAME.sql).
+"""Runs the frozen SQL of a revision (migrations/sql/NNNN/NAME.sql).
 
-A revision must not read schema/sql: that text moves on, and history would change
-with it. Each file says by SET LOCAL ROLE who owns what it makes.
+A revision must not read schema/sql, which changes. SET LOCAL ROLE in each file says who owns what
+it makes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FOLDER = ROOT / "migrations" / "sql"
 
 
 def run(revision: str, *names: str) -> None:
-    """Runs files of a revision, in order, as one script each on the raw connection.
+    """Run files of a revision, in order, as one script each on the raw connection.
 
     SQLAlchemy would take ``:name`` and ``%`` in the text for parameters.
     """
@@ -32,12 +32,11 @@ def run(revision: str, *names: str) -> None:
 
 
 def build_index(revision: str, name: str, index: str) -> None:
-    """Runs a file with one CREATE INDEX CONCURRENTLY of a table of pandom_owner.
+    """Run a file with one CREATE INDEX CONCURRENTLY on a table of pandom_owner.
 
-    It cannot run in a transaction: what the revision did before is committed first, so
-    an index is best a revision of its own. A build that was killed leaves an invalid
-    index of that name, which IF NOT EXISTS would keep for ever; it is dropped first.
-    Raises: UsageError when the file does something else.
+    It cannot run in a transaction: what the revision did before is committed first, so give an
+    index its own revision. An invalid index of a killed build is dropped first. Raises UsageError
+    if the file does something else.
     """
     text = _text(revision, name)
     if b"concurrently" not in text.lower() or index.encode() not in text:
@@ -59,7 +58,7 @@ def build_index(revision: str, name: str, index: str) -> None:
 
 
 def digest(revision: str, folder: Path | None = None) -> str:
-    """SHA-256 over a revision's files, names included: what migrations/released.txt pins."""
+    """Return SHA-256 over a revision's files, names included: what migrations/released.txt pins."""
     chain = hashlib.sha256()
     for path in sorted(((folder or FOLDER) / revision).glob("[!.]*.sql")):
         chain.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())

@@ -1,7 +1,4 @@
-"""Is the database what it should be: one list of findings, also as JSON.
-
-Reads catalogs and counts only; runs as the operator's login, which may see every row.
-"""
+"""Checks of a database's content, as the operator's login, which may see every row."""
 
 from __future__ import annotations
 
@@ -14,6 +11,9 @@ import psycopg
 from pandom.database import holders, revisions
 from pandom.database import settings as row_settings
 from pandom.database.connect import value
+from pandom.database.drift import catalog, declared
+from pandom.database.drift.differences import differences
+from pandom.database.drift.facts import Fact
 from pandom.database.settings import DatabaseSettings
 from schema import access
 
@@ -48,11 +48,7 @@ TABLES: Final = ("auth_users", "user_profiles", "sessions", "audit_logs", "secur
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what was found, and whether it is right.
-
-    ``warning`` is what rows of the application make somebody look at; the stack is not at
-    fault, so the check is ``ok``.
-    """
+    """One check. A ``warning`` is about rows that users change; the check is ``ok``."""
 
     name: str
     ok: bool
@@ -74,9 +70,10 @@ class Health:
     def lines(self) -> list[str]:
         """For people, a line for each check."""
         return [
-            f"{one.name}: "
-            f"{'warning' if one.ok and one.warning else 'ok' if one.ok else 'FAILED'}, {one.found}"
-            for one in self.findings
+            f"{finding.name}: "
+            f"{'FAILED' if not finding.ok else 'warning' if finding.warning else 'ok'}, "
+            f"{finding.found}"
+            for finding in self.findings
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -90,10 +87,10 @@ def check(
     settings: DatabaseSettings | None = None,
     administrator: str | None = None,
 ) -> Health:
-    """Runs the checks as pandom_user; ``expected_head`` defaults to this program's.
+    """Run the checks as pandom_user; ``expected_head`` defaults to this program's.
 
-    ``settings`` are the stack's that live in rows, ``administrator`` is its adminEmail.
-    Later checks need the tables, so a missing one ends the list.
+    ``settings`` are the stack's that live in rows, ``administrator`` is its adminEmail. A missing
+    table ends the list, because later checks need it.
     """
     findings = [Finding("query", connection.execute("select 1").fetchone() == (1,), "select 1")]
     missing = [
@@ -110,9 +107,9 @@ def check(
         return Health(tuple(findings))
     there, applied = revisions.every(run=False), revisions.read(connection)
     head, reached = expected_head or there[-1].number, applied.reached
-    other = ", ".join(one.number for one in revisions.changed(there, applied))
+    other = ", ".join(revision.number for revision in revisions.changed(there, applied))
     said = f"; applied with other text: {other}" if other else ""
-    if reached is not None and reached not in {one.number for one in there}:
+    if reached is not None and reached not in {revision.number for revision in there}:
         said += (
             ", and this checkout has no such revision: check out the commit that has it, or "
             f"`pandom migrate revert {there[-1].number}`"
@@ -145,17 +142,35 @@ def check(
         Finding("default partitions", left == 0, f"{left} rows that no month's partition took")
     )
     if settings is not None and reached == head:
-        wrong = row_settings.differences(connection, settings)
+        wrong = setting_differences(connection, settings)
         findings.append(Finding("settings", not wrong, "; ".join(wrong) or "as declared"))
     findings.append(_sealing(connection))
     findings += _rows_of_the_application(connection, administrator)
     return Health(tuple(findings))
 
 
+def setting_differences(connection: psycopg.Connection, settings: DatabaseSettings) -> list[str]:
+    """Describe each setting in a row, and password hashes, that are not as declared."""
+    rows = row_settings.declared(settings)
+    expected = declared.comparable({Fact("setting row", *row): text for row, text in rows.items()})
+    actual = declared.comparable(catalog.seen(connection, ("setting_rows",)))
+    lines = [
+        f"{row_settings.Row(difference.object, difference.detail)} is "
+        f"{difference.actual.get(difference.detail, 'missing')}, "
+        f"declared {difference.expected[difference.detail]}"
+        for difference in differences(expected, actual)
+        if difference.status != "extra"
+    ]
+    if count := row_settings.hashes_to_convert(connection, settings.encrypt_password_hash):
+        form = "encrypted" if settings.encrypt_password_hash else "plain"
+        lines.append(f"{count} password hashes are not stored {form}")
+    return lines
+
+
 def _rows_of_the_application(
     connection: psycopg.Connection, administrator: str | None
 ) -> Iterable[Finding]:
-    """What users and their application do to their own rows is no fault of the stack."""
+    """Yield warnings about rows that users and applications change; the stack is not at fault."""
     active, every, own = connection.execute(
         """
         select
@@ -183,7 +198,7 @@ def _rows_of_the_application(
 
 
 def _sealing(connection: psycopg.Connection) -> Finding:
-    """Whether the trail is sealed as it grows; rows of before a restore come with the next seal."""
+    """Check that the trail is sealed as it grows; rows from before a restore are not counted."""
     oldest = max(
         int(value(connection, _UNSEALED.replace("{log}", table.rpartition(".")[2])))
         for table in access.TRAIL_TABLES

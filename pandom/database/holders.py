@@ -1,7 +1,6 @@
-"""Who holds what somebody of ours waits for: named, with what ends it.
+"""Names the sessions that hold a lock, and how to end them.
 
-Roles see the sessions of others only in part; a login that may become pandom_definer
-sees them all through it (pg_read_all_stats).
+A login that may become pandom_definer sees all sessions through it (pg_read_all_stats).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any, Final, LiteralString
 
 import psycopg
 
-# Longer than any statement of ours waits on purpose; a lock that is kept longer is kept.
+# Longer than any lock of ours is held on purpose.
 WAIT: Final = "30s"
 HOW_TO_END: Final = "`select pg_terminate_backend(PID)` as the superuser"
 _SHOWN: Final = 5
@@ -25,54 +24,49 @@ where l.granted and a.pid <> pg_catalog.pg_backend_pid()
 
 
 def of_table(connection: psycopg.Connection, table: str, mode: str) -> str:
-    """The sessions that hold a table in a mode, in words."""
+    """Return the sessions that hold a table in a mode, in words."""
     return _named(
         connection,
-        _SEEN + "and l.relation = %s::regclass and l.mode = %s order by a.xact_start, a.pid",
-        (table, mode),
+        "and l.relation = %s::regclass and l.mode = %s",
+        table,
+        mode,
     )
 
 
 def of_database(connection: psycopg.Connection) -> str:
-    """The sessions with a lock on a table of this database, the oldest transaction first."""
+    """Return the sessions with a lock on a table of this database, the oldest transaction first."""
     return _named(
         connection,
-        _SEEN + "and l.relation >= 16384 and a.datname = current_database() "
-        "order by a.xact_start, a.pid",
-        (),
+        "and l.relation >= 16384 and a.datname = current_database()",
     )
 
 
 def of_key(connection: psycopg.Connection, key: int) -> str:
-    """The sessions that hold an advisory lock, in words."""
+    """Return the sessions that hold an advisory lock, in words."""
     return _named(
         connection,
-        _SEEN + "and l.locktype = 'advisory' and l.objsubid = 1 "
-        "and (l.classid::bigint << 32) + l.objid::bigint = %s order by a.xact_start, a.pid",
-        (key,),
+        "and l.locktype = 'advisory' and l.objsubid = 1 "
+        "and (l.classid::bigint << 32) + l.objid::bigint = %s",
+        key,
     )
 
 
 def of_writers(connection: psycopg.Connection) -> str:
-    """The sessions with a transaction that has written: what sealing waits for, in words."""
-    return _named(
-        connection, _SEEN + "and l.locktype = 'transactionid' order by a.xact_start, a.pid", ()
-    )
+    """Return the sessions with a transaction that has written: what sealing waits for, in words."""
+    return _named(connection, "and l.locktype = 'transactionid'")
 
 
 def of_role(connection: psycopg.Connection, role: str) -> str:
-    """A role's sessions with a transaction that has changed something, in words."""
+    """Return a role's sessions with a transaction that has changed something, in words."""
     return _named(
         connection,
-        _SEEN + "and l.locktype = 'transactionid' and a.usename = %s order by a.xact_start, a.pid",
-        (role,),
+        "and l.locktype = 'transactionid' and a.usename = %s",
+        role,
     )
 
 
-def _named(
-    connection: psycopg.Connection, query: LiteralString, parameters: tuple[Any, ...]
-) -> str:
-    rows = _rows(connection, query, parameters)
+def _named(connection: psycopg.Connection, condition: LiteralString, *parameters: Any) -> str:
+    rows = _rows(connection, f"{_SEEN}{condition} order by a.xact_start, a.pid", parameters)
     if not rows:
         return "a session that has just ended"
     words = [_words(*row) for row in rows[:_SHOWN]]
@@ -100,7 +94,7 @@ def _rows(
 def _words(
     pid: int, role: str, application: str | None, address: str | None, since: datetime | None
 ) -> str:
-    """What is hidden from the asking role is left out."""
+    """Describe one session; what the asking role may not see is left out."""
     parts = [application or "a session"]
     if address:
         parts.append(f"from {address}")
@@ -109,10 +103,7 @@ def _words(
 
 
 def end_long(connection: psycopg.Connection) -> list[str]:
-    """Ends clients' sessions that hold up everybody (end_long_transactions), one line for each.
-
-    Nothing in a database of before revision 0007.
-    """
+    """End clients' sessions that block everybody, a line for each; nothing before revision 0007."""
     rule = "public.end_long_transactions()"
     known = connection.execute(
         "select pg_catalog.to_regprocedure(%s) is not null", (rule,)

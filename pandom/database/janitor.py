@@ -1,9 +1,8 @@
-"""The janitor: deletes what has expired and makes partitions ahead, in a loop.
+"""The janitor: deletes expired rows and makes partitions ahead, in a loop.
 
-Each round is short and each routine a transaction of its own: one that fails must
-not stop the other, or the trail would run out of partitions unnoticed. Between rounds it
-ends sessions of clients that hold up everybody, on a connection that it keeps: when a
-session has taken all locks of the server, nobody can connect any more.
+Each routine is a transaction of its own, so that one that fails does not stop the others. Between
+rounds it ends client sessions that block everybody, on a connection that it keeps: when a session
+has taken all locks of the server, nobody can connect.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ ROLE: Final = "pandom_janitor"
 INTERVAL_S: Final = 300
 _AGAIN_S: Final = 10  # after a failed round: what was in its way is often gone soon
 BATCH: Final = 1000
-# How long a session that took all locks keeps everybody out, at most.
+# The longest that a session which took all locks keeps everybody out.
 WATCH_S: Final = 5
 # The container's health check looks at this file's age.
 ALIVE: Final = Path(os.environ.get("PANDOM_JANITOR_ALIVE", "/tmp/janitor-alive"))  # noqa: S108
 
 
 def routines(connection: psycopg.Connection) -> list[str]:
-    """One round; returns one line for each thing that was done.
+    """Run one round; return one line for each thing that was done.
 
     The connection is in autocommit mode, so that each batch is a transaction.
     Raises: Failure naming each routine that failed, after all were tried.
@@ -63,7 +62,7 @@ def _expired(connection: psycopg.Connection) -> list[str]:
 
 
 def partitions(connection: psycopg.Connection) -> list[str]:
-    """Months ahead; first empties the default partitions, whose rows would be in the way."""
+    """Make partitions ahead, after emptying the default ones, whose rows would be in the way."""
     done: list[str] = []
     # security_logs first: draining and making partitions writes events into it.
     for table in sorted(access.TRAIL_TABLES, reverse=True):
@@ -76,15 +75,15 @@ def partitions(connection: psycopg.Connection) -> list[str]:
 
 
 def _sealed(connection: psycopg.Connection) -> list[str]:
-    """The trail's hash chain; a batch is short, so that writers' transactions stay unnoticed."""
+    """Seal the trail in batches that are too short to hold up writers."""
     total = 0
     while batch := value(connection, "select public.seal_trail()"):
         total += batch
     return [f"{total} rows of the trail sealed"] if total else []
 
 
-def once(target: Target, password: str) -> list[str]:
-    """Connects, runs one round, disconnects."""
+def run_once(target: Target, password: str) -> list[str]:
+    """Connect, runs one round, disconnects."""
     with connect(
         target, ROLE, password, autocommit=True, application_name="pandom janitor"
     ) as connection:
@@ -99,7 +98,7 @@ class Watch:
         self._connection: psycopg.Connection | None = None
 
     def look(self) -> list[str]:
-        """What was ended, one line each. Raises: Failure; the next look connects anew."""
+        """End long transactions; return a line each. After a Failure the next call reconnects."""
         try:
             if self._connection is None:
                 self._connection = connect(
@@ -122,7 +121,7 @@ class Watch:
 
 
 def run() -> None:
-    """Repeats the round every PANDOM_JANITOR_INTERVAL_S seconds; a failed one is said and retried.
+    """Repeat the round every PANDOM_JANITOR_INTERVAL_S seconds; report and retry failed ones.
 
     Only a round without a failure makes the container healthy.
     """
@@ -134,7 +133,7 @@ def run() -> None:
     while True:
         pause = int(interval)
         try:
-            for line in once(target, password):
+            for line in run_once(target, password):
                 print(line, flush=True)
             ALIVE.touch()
         except Exception as failure:  # noqa: BLE001 - one that ends would be silent

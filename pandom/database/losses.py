@@ -1,8 +1,8 @@
-"""What a way back would take away: counted by going it in a transaction that is rolled back.
+"""What a revert would delete, counted by running it in a transaction that is rolled back.
 
-Reading the SQL could not tell a column that is renamed from one that is dropped, nor rows
-that are copied elsewhere first. A table or column that is gone by its number in the
-catalogs is gone, unless a new table of its name holds as many rows.
+The SQL alone would not tell a renamed column from a dropped one, or rows that are copied first. A
+table or column whose number left the catalogs is gone, unless a new table of its name has as many
+rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from psycopg import sql
 from pandom.database.converge import OWNERS
 from pandom.runtime.errors import UsageError
 
-# A statement that PostgreSQL runs in no transaction cannot be tried.
+# The SQLSTATE of statements that run in no transaction and so cannot be tried.
 _NO_TRIAL: Final = "25001"
 _TABLES: Final = """
 select c.oid, n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner)
@@ -46,7 +46,7 @@ Table = tuple[str, str, str]  # schema, name, owner
 
 
 def of(connection: psycopg.Connection, action: Callable[[], None]) -> list[str]:
-    """What would be lost, a line each; the connection's transaction is rolled back.
+    """Return what would be lost, a line each; the connection's transaction is rolled back.
 
     Rows that were copied into a table of another schema first are not lost.
     """
@@ -68,7 +68,7 @@ def of(connection: psycopg.Connection, action: Callable[[], None]) -> list[str]:
         for oid, (schema, name, owner) in after.items()
         if oid not in before
     }
-    # TRUNCATE deletes nothing that is counted: the table has another file, and fewer rows.
+    # TRUNCATE is not counted as a deletion; it gives the table another file.
     anew = _files(connection, after)
     rewritten = {
         oid: _count(connection, after[oid])
@@ -118,7 +118,7 @@ def _files(connection: psycopg.Connection, tables: dict[int, Table]) -> dict[int
 
 
 def _count(connection: psycopg.Connection, table: Table, column: str | None = None) -> int:
-    """Rows of a table, or values of a column, as the table's owner sees them."""
+    """Return rows of a table, or values of a column, as the table's owner sees them."""
     schema, name, owner = table
     what = sql.SQL("*") if column is None else sql.Identifier(column)
     role = owner if owner in OWNERS else OWNERS[0]

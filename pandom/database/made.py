@@ -1,14 +1,13 @@
-"""The SQL that is made from the models' declarations (``schema/declare.py``), one object a file.
+"""Generates SQL from the models' declarations (``schema/declare.py``).
 
-Row security, policies, the trigger of ``updated_at``, and for each recorded table an audit
-function of its own with its triggers. `pandom docs` and `pandom migrate generate` write
-the files; a test says when one is stale.
+Row security, policies, the ``updated_at`` trigger, and for each recorded table its audit
+function and triggers. `pandom migrate generate` freezes what changed into a revision.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from functools import cache
 from typing import Final
 
 import sqlalchemy
@@ -21,8 +20,10 @@ from schema.declare import OnTrail, Table
 from schema.models import Base, mappers
 
 FOLDER: Final = ROOT / "schema" / "sql"
-MARK: Final = "-- Made from schema/models.py by `pandom docs`."
-# Whose rows a policy lets through, where that is not every row.
+# In the order in which objects are created.
+KINDS: Final = ("functions", "row_security", "triggers", "policies", "views")
+MARK: Final = "-- Generated from schema/models.py."
+# The condition of a role's policy, where it is not `true`.
 _CHECKED: Final = {"pandom_admin": "(select public.current_user_is_admin())"}
 _POLICIES: Final = {
     "pandom_admin": ("administrator", "An active administrator sees every row."),
@@ -38,9 +39,9 @@ _POLICIES: Final = {
     "pandom_trail": ("trail_maintenance", "The trail's own functions write and retire rows."),
 }
 _OWN: Final = ("user_isolation", "A user reaches its own rows only.")
-# A function takes a hundred arguments: so many pairs, or expressions, fit into one call.
+# A function takes a hundred arguments, so one call has at most this many pairs.
 _AT_ONCE: Final = 40
-# What takes so many bytes as it is stored is within the limits however well it is compressed.
+# A value stored in this many bytes is within the limits, however well it compressed.
 _SMALL: Final = 500
 _NARROW: Final = (
     sqlalchemy.Boolean,
@@ -54,46 +55,33 @@ _NARROW: Final = (
 )
 
 
+@cache
 def texts() -> dict[str, str]:
-    """Every made file by its path below schema/sql."""
-    found: dict[str, str] = {}
+    """Return the generated SQL by ``kind/name``, where ``kind`` is a folder of schema/sql."""
+    generated: dict[str, str] = {}
     for mapper in mappers():
-        found |= of_table(mapper)
-    return dict(sorted(found.items()))
+        generated |= of_table(mapper)
+    return dict(sorted(generated.items()))
 
 
-def stale() -> list[str]:
-    """The files that are missing, other than declared, or made of nothing any more."""
-    wanted = texts()
-    there = {str(path.relative_to(FOLDER)): path.read_text() for path in FOLDER.rglob("*.sql")}
-    return sorted(
-        {name for name, text in wanted.items() if there.get(name) != text}
-        | {name for name, text in there.items() if text.startswith(MARK) and name not in wanted}
-    )
-
-
-def write() -> list[Path]:
-    """Bring the files in line with the models; returns those that changed."""
-    wanted = texts()
-    changed = [FOLDER / name for name in stale()]
-    for path in changed:
-        name = str(path.relative_to(FOLDER))
-        if name in wanted:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(wanted[name])
-        else:
-            path.unlink()
-    return changed
+def declared() -> dict[str, str]:
+    """Return the SQL of every declared object by ``kind/name``."""
+    every = texts() | {
+        f"{kind}/{path.stem}": path.read_text()
+        for kind in KINDS
+        for path in (FOLDER / kind).glob("*.sql")
+    }
+    return {name: every[name] for kind in KINDS for name in sorted(every) if name.startswith(kind)}
 
 
 def of_table(mapper: Mapper[Base]) -> dict[str, str]:
-    """The files of one model."""
+    """Return the SQL generated from one model."""
     table, declared = mapper.local_table, mapper.class_.__declared__
     assert isinstance(table, sqlalchemy.Table)  # noqa: S101 - every model has a table of its own
     found = {}
     policies = dict(_policies(table.name, declared))
     if policies:
-        found[f"row_security/{table.name}.sql"] = _file(
+        found[f"row_security/{table.name}"] = _file(
             "Forced, too: whoever becomes the owner is under it.",
             declared.owner,
             f"alter table public.{table.name} enable row level security;\n"
@@ -101,7 +89,7 @@ def of_table(mapper: Mapper[Base]) -> dict[str, str]:
         )
     found |= policies
     if "updated_at" in table.columns:
-        found[f"triggers/set_{table.name}_updated_at.sql"] = _trigger(
+        found[f"triggers/set_{table.name}_updated_at"] = _trigger(
             f"set_{table.name}_updated_at",
             declared.owner,
             f"before update on public.{table.name}\nfor each row",
@@ -109,7 +97,7 @@ def of_table(mapper: Mapper[Base]) -> dict[str, str]:
             f"updated_at of {table.name} is true whoever writes.",
         )
     if declared.trail:
-        found[f"functions/audit_{table.name}.sql"] = _audit_function(table, declared)
+        found[f"functions/audit_{table.name}"] = _audit_function(table, declared)
         found |= dict(_audit_triggers(table.name, declared, declared.trail))
     return found
 
@@ -126,7 +114,7 @@ def _text(value: str) -> str:
 
 
 def limited_roles(declared: Table) -> dict[str, set[str]]:
-    """Who reaches rows of the table under row security, with all privileges of each.
+    """Return who reaches rows of the table under row security, with all privileges of each.
 
     The owner is among them where FORCE puts it under row security.
     """
@@ -155,7 +143,7 @@ def _policies(table: str, declared: Table) -> Iterator[tuple[str, str]]:
         check = "" if reads else f"\nwith check ({condition})"
         folder = f"opt_in/{opt_in[role]}" if role in opt_in else "policies"
         yield (
-            f"{folder}/{table}.{name}.sql",
+            f"{folder}/{table}.{name}",
             _file(
                 f"What {role} reaches.",
                 declared.owner,
@@ -193,7 +181,7 @@ def _audit_triggers(table: str, declared: Table, prefix: str) -> Iterator[tuple[
         if event == "truncate":
             comment = f"A truncate of {table} enters the trail as critical."
         yield (
-            f"triggers/{name}.sql",
+            f"triggers/{name}",
             _trigger(
                 name,
                 declared.owner,
@@ -284,14 +272,14 @@ grant execute on function public.audit_{table}() to {owner};
 
 
 def subject(table: sqlalchemy.Table, declared: Table) -> str | None:
-    """The column that an event names: whose row it is, or else the key."""
+    """Return the column that an event names: whose row it is, or else the key."""
     keys = list(table.primary_key.columns.keys())
     return declared.owned_by or (keys[0] if len(keys) == 1 else None)
 
 
 def _audit_function(table: sqlalchemy.Table, declared: Table) -> str:
     whose = str(subject(table, declared))
-    keys = [one for one in table.primary_key.columns if one.name != whose]
+    keys = [column for column in table.primary_key.columns if column.name != whose]
     text = _FUNCTION.format(
         small=_SMALL,
         table=table.name,
@@ -299,9 +287,12 @@ def _audit_function(table: sqlalchemy.Table, declared: Table) -> str:
         owned_by=whose,
         subject=_json_of_either(table.columns[whose]),
         beside="".join(
-            f"|| ', \"{one.name}\": ' || {_json_of_either(one)}\n            " for one in keys
+            f"|| ', \"{column.name}\": ' || {_json_of_either(column)}\n            "
+            for column in keys
         ),
-        join=" and ".join(f"n.{one.name} = o.{one.name}" for one in table.primary_key.columns),
+        join=" and ".join(
+            f"n.{column.name} = o.{column.name}" for column in table.primary_key.columns
+        ),
         changed=_joined(_changes(table)),
         new=_object("n", table, whose, "INSERT"),
         old=_object("o", table, whose, "DELETE"),
@@ -310,7 +301,7 @@ def _audit_function(table: sqlalchemy.Table, declared: Table) -> str:
 
 
 def _words(table: sqlalchemy.Table) -> list[tuple[sqlalchemy.Column[object], OnTrail]]:
-    return [(one, one.info["trail"]) for one in table.columns]
+    return [(column, column.info["trail"]) for column in table.columns]
 
 
 def _json_of_either(column: sqlalchemy.Column[object]) -> str:
@@ -323,7 +314,7 @@ def _json_of_either(column: sqlalchemy.Column[object]) -> str:
 
 
 def _is_wide(kind: sqlalchemy.types.TypeEngine[object]) -> bool:
-    """Whether a value may be larger than an event bears; of what is not known it may."""
+    """Return whether a value may be too large for an event; one of an unknown type may."""
     if isinstance(kind, sqlalchemy.String) and not isinstance(kind, sqlalchemy.Enum):
         return not kind.length or kind.length > 255
     return not isinstance(kind, _NARROW)
@@ -379,8 +370,8 @@ def _joined(changes: list[str]) -> str:
         "concat_ws(',',\n    " + _indent(",\n".join(part), 4) + "\n)" for part in _parts(changes)
     ]
     if len(calls) > 1:
-        # An empty part would leave its comma.
-        calls = ["concat_ws(',', " + ", ".join(f"nullif({one}, '')" for one in calls) + ")"]
+        # Without nullif an empty part would leave a comma.
+        calls = ["concat_ws(',', " + ", ".join(f"nullif({call}, '')" for call in calls) + ")"]
     return _indent(calls[0], 12)
 
 

@@ -1,10 +1,8 @@
-"""Migrations on Alembic: generate, run, revert, show, one runner at a time.
+"""Migrations on Alembic: run and revert, one runner at a time, one transaction per revision.
 
-One lock on a connection of its own: of Alembic's table, which no login of an application
-reaches; an advisory lock anybody can take (docs/adr/0016-locks.md). It is tried again and
-again: LOCK TABLE waits without a snapshot, so that the holder's CREATE INDEX CONCURRENTLY
-does not wait for those who wait. One transaction per revision, in which the privileges
-converge, too.
+The lock is on Alembic's table, which no application's login reaches (docs/adr/0016-locks.md). It is
+polled: LOCK TABLE waits without a snapshot, so that the holder's CREATE INDEX CONCURRENTLY does not
+wait for the waiting runners.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from schema import access
 
 FOLDER: Final = revisions.FOLDER
 MIGRATOR: Final = "pandom_migrator"
-# Alembic's own statements and readers pass it, another runner does not.
+# Blocks other runners, but neither readers nor Alembic's own statements.
 LOCK_MODE: Final = "ShareUpdateExclusiveLock"
 LOCK_WAIT_S: Final = 120.0
 POLL_S: Final = 0.2
@@ -61,7 +59,7 @@ class Runner:
     lock_wait_s: float = LOCK_WAIT_S
 
     def connect(self, *, autocommit: bool = False) -> psycopg.Connection:
-        """A connection as the migrator that waits for no lock longer than the limit."""
+        """Return a connection as the migrator that waits for no lock longer than the limit."""
         return connect(
             self.target,
             MIGRATOR,
@@ -81,7 +79,7 @@ def configuration() -> Config:
     # Alembic reports "Running upgrade …" on loggers that nobody configured: keep it quiet.
     logging.getLogger("alembic").setLevel(logging.ERROR)
     found = Config(FOLDER / "alembic.ini")
-    # Its own way of filling in the folder takes a % in the clone's path for one of its marks.
+    # Alembic's interpolation would take a % in the clone's path for a variable.
     folder = str(FOLDER).replace("%", "%%")
     found.file_config = ConfigParser({"here": folder})
     found.file_config.read(FOLDER / "alembic.ini", encoding="utf-8")
@@ -89,18 +87,18 @@ def configuration() -> Config:
 
 
 def head() -> str:
-    """The newest revision of this copy of the program."""
+    """Return the newest revision of this copy of the program."""
     return revisions.every(FOLDER)[-1].number
 
 
 def current(connection: psycopg.Connection) -> str | None:
-    """The revision that the database is at; None when it is empty."""
+    """Return the revision that the database is at; None when it is empty."""
     return revisions.read(connection).reached
 
 
 @contextmanager
 def session_lock(runner: Runner, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Holds the migration lock of the database on a connection of its own.
+    """Hold the migration lock of the database on a connection of its own.
 
     Raises: Failure that names the holder when it is not free within the limit.
     """
@@ -129,7 +127,7 @@ def session_lock(runner: Runner, waiting: Callable[[str], None] = lambda _: None
 def _make_version_table(connection: psycopg.Connection) -> None:
     """Alembic's table, as Alembic makes it: in an empty database there is nothing else to lock."""
     connection.execute("set role pandom_owner")
-    # Of two runners one is first; what the other is told depends on how far the first got.
+    # Of two runners at once one gets an error that depends on how far the other is.
     if not value(connection, "select to_regclass('public.alembic_version') is not null"):
         with contextlib.suppress(
             psycopg.errors.UniqueViolation,
@@ -154,7 +152,7 @@ def _try_lock(connection: psycopg.Connection) -> bool:
     except psycopg.errors.LockNotAvailable:
         connection.execute("rollback")
         return False
-    # What holds it is an open transaction without a number and without a snapshot.
+    # The open transaction has neither a number nor a snapshot.
     return True
 
 
@@ -182,10 +180,10 @@ def _alembic(
 
 
 def upgrade(runner: Runner, target: str = "head") -> tuple[str | None, str | None]:
-    """Applies the revisions up to ``target``; the caller holds the session lock.
+    """Apply the revisions up to ``target``; the caller holds the session lock.
 
-    Returns the revision before and after. Raises: UsageError for a folder or a database
-    that this program must not touch; Failure naming the revision.
+    Returns the revision before and after. Raises UsageError for a folder or database that must not
+    be used, Failure naming the revision.
     """
     there = revisions.every(FOLDER)
 
@@ -207,14 +205,14 @@ def upgrade(runner: Runner, target: str = "head") -> tuple[str | None, str | Non
 def revert(
     runner: Runner, target: str, *, losing: bool | None = None
 ) -> tuple[str | None, str | None, list[str]]:
-    """Takes revisions back, down to ``target`` (a revision, ``base`` or ``-1``).
+    """Revert revisions down to ``target`` (a revision, ``base`` or ``-1``).
 
-    Returns the revision before and after, and what was lost, a line each, which is
-    counted unless ``losing`` is None. Raises: UsageError for a revision that does not
-    exist, and for what would be lost when ``losing`` is False; Failure as upgrade().
+    Returns the revision before and after, and what was lost, which is counted unless ``losing`` is
+    None. Raises UsageError for an unknown revision, and for losses if ``losing`` is False; Failure
+    as upgrade().
     """
     there = revisions.every(FOLDER)
-    known = {one.number for one in there}
+    known = {revision.number for revision in there}
     if target not in known | {"base"} and not (target.startswith("-") and target[1:].isdigit()):
         raise UsageError(
             f"there is no revision {target!r}; use -1, base or one of {', '.join(sorted(known))}"
@@ -239,7 +237,7 @@ def revert(
 
 
 def _goal(target: str, reached: str | None) -> str:
-    """The revision that ``-N`` means. Raises: UsageError for a way that leads nowhere."""
+    """Return the revision that ``target`` means. Raises UsageError unless it lies behind."""
     at = int(reached or 0)
     if target == "base":
         return target
@@ -254,7 +252,7 @@ def _goal(target: str, reached: str | None) -> str:
 def _lost(
     runner: Runner, there: Sequence[Revision], action: Callable[[Config], None], before: Applied
 ) -> list[str]:
-    """What the way back would take away, found by going it and rolling back."""
+    """Return what a revert would delete, found by running it and rolling back."""
 
     def trial() -> list[str]:
         with _alembic(runner, there, trial=True) as (config, raw):
@@ -290,7 +288,7 @@ def _tried(
     *,
     forward: bool,
 ) -> T:
-    """Does it, and again where a lock was in the way."""
+    """Do it, and again where a lock was in the way."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return action()
@@ -322,7 +320,7 @@ def _failure(
     *,
     forward: bool,
 ) -> Failure:
-    """What went wrong in which revision, and what the database is at now."""
+    """Return what went wrong in which revision, and what the database is at now."""
     try:
         with runner.connect(autocommit=True) as connection:
             applied = _as_owner(connection)
@@ -332,7 +330,9 @@ def _failure(
     reached = applied.reached
     failing = reached
     if forward:
-        failing = next((one.number for one in there if one.number > (reached or "")), reached)
+        failing = next(
+            (revision.number for revision in there if revision.number > (reached or "")), reached
+        )
     direction = "revision" if forward else "taking back revision"
     if isinstance(cause, psycopg.Error):
         message = [f"{direction} {failing} failed: {cause.diag.message_primary or cause}"]
@@ -347,7 +347,9 @@ def _failure(
             f"Some transaction holds a lock that it needs: {held}. Next: wait for it, or end it: "
             f"{holders.HOW_TO_END}; then run it again."
         )
-    elif not forward and any(one.number == failing for one in revisions.changed(there, applied)):
+    elif not forward and any(
+        revision.number == failing for revision in revisions.changed(there, applied)
+    ):
         advice = (
             "It was applied with other text than is there now: put back that text, take it back, "
             "then put the new one in place."
@@ -362,7 +364,7 @@ def _failure(
 
 
 def finish(runner: Runner) -> int:
-    """Converges the privileges at head; returns how many were changed.
+    """Converge the privileges at head; returns how many were changed.
 
     Raises: Failure when a declared object does not exist.
     """
@@ -371,10 +373,10 @@ def finish(runner: Runner) -> int:
 
 
 def validate(runner: Runner) -> list[str]:
-    """Validates limits that rows of an older revision did not keep; names those that still do not.
+    """Validate constraints that older rows violate; describe those that still cannot be.
 
-    A constraint that is NOT VALID holds for new rows. Rows of the trail are never edited:
-    they leave with their month; other rows are made smaller by hand.
+    NOT VALID constraints hold for new rows. Rows of the trail are never edited: they leave with
+    their month; others are made smaller by hand.
     """
     left = []
     with runner.connect(autocommit=True) as connection:

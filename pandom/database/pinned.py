@@ -1,8 +1,7 @@
-"""What every session of ours pins, whatever the caller's or the server's settings are.
+"""Settings that every session of ours pins.
 
-A start-up option beats the settings of a database, of a role and of a role in a
-database, so nobody can bend what we read by leaving one of those behind. Standard
-library only: Pulumi's plugins get the same through PGOPTIONS.
+Start-up options override the settings of server, database and role, so nobody can change what we
+read by setting one. Pulumi's plugins get them through PGOPTIONS.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any, Final
 
 from schema.access import ROLES
 
-# Only what any login may set: a setting of the superuser would refuse the connection.
+# Only settings that any login may set; others would refuse the connection.
 SETTINGS: Final[Mapping[str, str]] = {
     # How values are written.
     "datestyle": "ISO,MDY",
@@ -27,7 +26,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "array_nulls": "on",
     "quote_all_identifiers": "off",
     "search_path": "public",
-    # Who one is, what one sees, what one may change.
+    # Role, visible rows, and what may be changed.
     "role": "none",
     "row_security": "on",
     "default_transaction_read_only": "off",
@@ -42,11 +41,11 @@ SETTINGS: Final[Mapping[str, str]] = {
     "lock_timeout": "60s",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
-    # What is said besides.
+    # Messages.
     "client_min_messages": "warning",
 }
 
-# A file that does not exist is no certificate; without a name libpq takes ~/.postgresql's.
+# Names no file, because libpq's default would be one in ~/.postgresql.
 _NO_FILE: Final = "/nonexistent"
 # What libpq would otherwise take from the home of whoever runs us.
 ISOLATED: Final[Mapping[str, str]] = {
@@ -56,7 +55,7 @@ ISOLATED: Final[Mapping[str, str]] = {
     "sslcrl": _NO_FILE,
     "gssencmode": "disable",
 }
-# What a superuser alone may set holds as the role has it; to ask for it would be refused.
+# Only a superuser may set these in a session; the role's own value holds.
 _OF_SUPERUSER: Final = frozenset({"temp_file_limit"})
 _DECLARED: Final = {
     role.name: {key: text for key, text in role.settings.items() if key not in _OF_SUPERUSER}
@@ -65,7 +64,7 @@ _DECLARED: Final = {
 
 
 def options(role: str | None = None, more: str = "") -> str:
-    """The start-up options of a session: ours, the declared ones of its role, then ``more``."""
+    """Return a session's start-up options: ours, those declared for its role, then ``more``."""
     settings = {**SETTINGS, **_DECLARED.get(role or "", {})}
     words = [f"-c {name}={_escaped(value)}" for name, value in settings.items()]
     return " ".join([*words, more]).strip()
@@ -76,15 +75,12 @@ def _escaped(value: str) -> str:
 
 
 def session(role: str | None, more: str = "") -> dict[str, Any]:
-    """The keywords for libpq that pin a session of ``role``."""
+    """Return the keywords for libpq that pin a session of ``role``."""
     return {"options": options(role, more), "client_encoding": "UTF8"}
 
 
 def variables() -> dict[str, str]:
-    """The same for Pulumi's plugins, which connect by themselves.
-
-    Only what the official plugin's library knows: at others it gives up.
-    """
+    """Return the same for Pulumi's plugins: only what the official plugin's library accepts."""
     return {"PGOPTIONS": options(), "PGSSLCERT": _NO_FILE}
 
 
@@ -100,7 +96,7 @@ def login(
     timeout_s: int,
     more: str = "",
 ) -> dict[str, Any]:
-    """Everything a connection of ours is made with, as libpq's keywords; TLS is verified.
+    """Return libpq's keywords for a connection of ours, with verified TLS.
 
     ``more`` are further start-up options, such as another ``-c lock_timeout=…``.
     """
@@ -120,11 +116,12 @@ def login(
 
 
 def refusal(error: Exception) -> str:
-    """Why a connection failed, in one line: the server's words, without what stands below them
-    (where in a login trigger it was raised, a hint)."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    for place, line in enumerate(lines):
-        if place and line.startswith(("DETAIL:", "HINT:", "CONTEXT:", "QUERY:", "LOCATION:")):
-            lines = lines[:place]
+    """Return in one line why a connection failed, without DETAIL, HINT and CONTEXT."""
+    reasons: list[str] = []
+    for line in str(error).strip().splitlines():
+        if reasons and line.startswith(("DETAIL:", "HINT:", "CONTEXT:", "QUERY:", "LOCATION:")):
             break
-    return lines[-1].strip()
+        # libpq indents its own hints.
+        if not line.startswith("\t"):
+            reasons.append(line.strip())
+    return reasons[-1] if reasons else type(error).__name__

@@ -1,8 +1,7 @@
 """Months of the trail that retention no longer keeps: exported, then dropped.
 
-An export is JSON lines; its digest is the SHA-256 of the lines' SHA-256 digests, in
-order, as ``partition_digest()`` computes it in the database, so that neither side
-needs the whole month in memory. The database recomputes it before it drops.
+An export is JSON lines; its digest is the SHA-256 of the lines' SHA-256 digests, as
+``partition_digest()`` computes it, so that neither side needs the whole month in memory.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from typing import Protocol
 import psycopg
 
 
-class Store(Protocol):
+class ExportSink(Protocol):
     """Where exports are kept."""
 
     def put(self, name: str, content: Path) -> str:
-        """Keeps a file under a name; returns where it can be found.
+        """Keep a file under a name; returns where it can be found.
 
         Raises: Failure when it cannot be kept or something else is there already.
         """
@@ -36,15 +35,17 @@ class Exported:
 
 
 def expired(connection: psycopg.Connection) -> list[str]:
-    """The partitions that retention no longer keeps, oldest first."""
+    """Return the partitions that retention no longer keeps, oldest first."""
     return [row[0] for row in connection.execute("select public.expired_partitions()").fetchall()]
 
 
-def export(connection: psycopg.Connection, partition: str, store: Store, folder: Path) -> Exported:
-    """Exports a partition through a file in ``folder`` and has the database record it.
+def export(
+    connection: psycopg.Connection, partition: str, sink: ExportSink, folder: Path
+) -> Exported:
+    """Export a partition through a file in ``folder`` and has the database record it.
 
     Runs as pandom_janitor, in autocommit mode. Raises: psycopg.Error when the partition
-    does not exist or changed meanwhile; what the store raises.
+    does not exist or changed meanwhile; what the sink raises.
     """
     path = folder / f"{partition}.jsonl"
     chain, rows = hashlib.sha256(), 0
@@ -54,7 +55,7 @@ def export(connection: psycopg.Connection, partition: str, store: Store, folder:
             file.write(text + b"\n")
             chain.update(hashlib.sha256(text).digest())
             rows += 1
-    place = store.put(path.name, path)
+    place = sink.put(path.name, path)
     path.unlink()
     made = Exported(partition, rows, chain.hexdigest(), place)
     connection.execute(
@@ -64,7 +65,7 @@ def export(connection: psycopg.Connection, partition: str, store: Store, folder:
 
 
 def drop(connection: psycopg.Connection, exported: Exported) -> None:
-    """Drops an exported partition; the database refuses if it is not what was exported."""
+    """Drop an exported partition; the database refuses if it is not what was exported."""
     connection.execute(
         "select public.drop_partition(%s, %s, %s)",
         (exported.partition, exported.rows, exported.sha256),
@@ -72,7 +73,7 @@ def drop(connection: psycopg.Connection, exported: Exported) -> None:
 
 
 def digest_of(path: Path) -> tuple[int, str]:
-    """Rows and digest of an export's file: how an auditor compares it with the trail."""
+    """Return rows and digest of an export's file: how an auditor compares it with the trail."""
     chain, rows = hashlib.sha256(), 0
     with path.open("rb") as file:
         for line in file:

@@ -1,10 +1,8 @@
-"""The folder of revisions, looked at before anything runs, and what a database holds of it.
+"""The folder of revisions, checked before anything runs, and what a database has of it.
 
-Alembic imports whatever ends in ``.py`` and finds out in the middle of a run that a
-number is there twice or a file is missing. So the folder is read as text first: every
-mistake is named with its file, all of them at once. And a database keeps the digest of
-each text that it was given, in a column beside Alembic's own: a draft that was applied
-and then completed is another text under the same number.
+Alembic imports every ``.py`` and notices a missing file or duplicate number in the middle of a run;
+here every mistake is named first. A column beside Alembic's own keeps the digest of each applied
+text: a draft that was applied and then edited is another text under the same number.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from pandom.runtime.paths import ROOT
 FOLDER: Final = ROOT / "migrations"
 _NAME: Final = re.compile(r"(\d{4})_([a-z0-9]+(?:_[a-z0-9]+)*)\.py")
 _NUMBER: Final = re.compile(r"\d{4}")
-# What a revision says of itself; anything else at its top level is part of its text.
+# Names of a revision's header; anything else at its top level is part of its text.
 _HEADER: Final = frozenset({"revision", "down_revision", "branch_labels", "depends_on"})
 _SHOWN: Final = 12  # characters of a digest, as people compare them
 _COMMENT: Final = (
@@ -65,11 +63,10 @@ class Applied:
 
 
 def every(folder: Path | None = None, *, run: bool = True) -> tuple[Revision, ...]:
-    """The revisions in their order, after a look at the whole folder.
+    """Return the revisions in order, after checking the whole folder.
 
-    Without ``run`` none of them will be run: they are not imported either, which would bring
-    in all of Alembic.
-    Raises: UsageError that names each file with a mistake, and the next step.
+    Without ``run`` they are not imported, which would import all of Alembic. Raises UsageError that
+    names each file with a mistake.
     """
     folder = folder or FOLDER
     mistakes: list[str] = []
@@ -97,7 +94,7 @@ def every(folder: Path | None = None, *, run: bool = True) -> tuple[Revision, ..
 
 
 def _files(folder: Path, mistakes: list[str]) -> list[tuple[str, Path]]:
-    """The revision files by number; names what is none, what is twice and what is left out."""
+    """Return the revision files by number; report stray, duplicate and missing ones."""
     found: list[tuple[str, Path]] = []
     versions = folder / "versions"
     for path in sorted(versions.iterdir()) if versions.is_dir() else ():
@@ -107,7 +104,7 @@ def _files(folder: Path, mistakes: list[str]) -> list[tuple[str, Path]]:
         elif path.name != "__pycache__" and not (
             path.name.startswith(".") and path.suffix != ".py"
         ):
-            # Alembic would import any .py; an editor's hidden files trouble nobody.
+            # Alembic would import any .py; an editor's hidden files do no harm.
             mistakes.append(
                 f"versions/{path.name}: expected NNNN_slug.py (0007_add_phone.py); "
                 "rename it, or move it away"
@@ -115,7 +112,7 @@ def _files(folder: Path, mistakes: list[str]) -> list[tuple[str, Path]]:
     if not found and not mistakes:
         mistakes.append("versions: holds no revision; is the checkout complete?")
     numbers = [number for number, _ in found]
-    for number in sorted({one for one in numbers if numbers.count(one) > 1}):
+    for number in sorted({number for number in numbers if numbers.count(number) > 1}):
         names = ", ".join(path.name for one, path in found if one == number)
         mistakes.append(f"versions: number {number} is there twice ({names}); renumber one")
     for place, number in enumerate(sorted(set(numbers)), 1):
@@ -143,7 +140,7 @@ def _parsed(path: Path, mistakes: list[str]) -> ast.Module | None:
 
 
 def _header(path: Path, number: str, tree: ast.Module, mistakes: list[str]) -> None:
-    """The revision's own words about itself agree with its name and its place in the line."""
+    """Check that the revision's header agrees with the file's name and its predecessor."""
     said: dict[str, Any] = {}
     for node in tree.body:
         for name in _assigned(node):
@@ -183,18 +180,20 @@ def _assigned(node: ast.stmt) -> list[str]:
         targets = node.targets
     elif isinstance(node, ast.AnnAssign):
         targets = [node.target]
-    return [one.id for one in targets if isinstance(one, ast.Name) and one.id in _HEADER]
+    return [
+        target.id for target in targets if isinstance(target, ast.Name) and target.id in _HEADER
+    ]
 
 
 def _sql(folder: Path, path: Path, number: str, tree: ast.Module, mistakes: list[str]) -> None:
-    """The frozen text is there, complete, and nothing lies beside it that nobody runs."""
+    """Check that the frozen text is complete, and that no file beside it is unused."""
     place = folder / "sql" / number
     if not place.is_dir():
         mistakes.append(f"sql/{number}: is missing, the text that versions/{path.name} runs")
         return
     wanted, complete = _run(tree)
-    there = {one.name for one in place.iterdir() if not one.name.startswith(".")}
-    for name in sorted({f"{one}.sql" for one in wanted} - there):
+    there = {path.name for path in place.iterdir() if not path.name.startswith(".")}
+    for name in sorted({f"{name}.sql" for name in wanted} - there):
         mistakes.append(f"sql/{number}/{name}: is missing; versions/{path.name} runs it")
     for name in sorted(there):
         if not name.endswith(".sql"):
@@ -211,7 +210,7 @@ def _sql(folder: Path, path: Path, number: str, tree: ast.Module, mistakes: list
             ]
 
 
-# What is no statement: comments, texts, names in quotes, bodies in dollars.
+# Not statements: comments, strings, quoted names, dollar-quoted bodies.
 _NO_STATEMENT: Final = re.compile(
     r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(\$\w*\$).*?\1"
     r"|\bbegin\s+atomic\b.*?\bend\b\s*;",
@@ -224,13 +223,17 @@ _ENDS: Final = re.compile(
 
 
 def _ends_transaction(text: str) -> list[str]:
-    """Statements that would leave half a revision applied, and not noted."""
+    """Return statements that would end the revision's transaction halfway."""
     statements = (one.strip() for one in _NO_STATEMENT.sub(" ", text).split(";"))
-    return [" ".join(found[0].upper().split()) for one in statements if (found := _ENDS.match(one))]
+    return [
+        " ".join(found[0].upper().split())
+        for statement in statements
+        if (found := _ENDS.match(statement))
+    ]
 
 
 def _run(tree: ast.AST) -> tuple[dict[str, None], bool]:
-    """The SQL files that a revision names, and whether these are all (no name is computed)."""
+    """Return the SQL files that a revision runs, and whether all are named literally."""
     names: dict[str, None] = {}  # in their order
     complete = True
     for node in ast.walk(tree):
@@ -250,7 +253,7 @@ def _run(tree: ast.AST) -> tuple[dict[str, None], bool]:
 
 
 def frozen_files(folder: Path | None = None) -> list[Path]:
-    """The files that the revisions run on their way up, in their order."""
+    """Return the files that the revisions run on their way up, in their order."""
     folder = folder or FOLDER
     found = []
     for number, path in _files(folder, []):
@@ -262,14 +265,16 @@ def frozen_files(folder: Path | None = None) -> list[Path]:
 
 def _folders(folder: Path, numbers: set[str], mistakes: list[str]) -> None:
     place = folder / "sql"
-    for one in sorted(place.iterdir()) if place.is_dir() else ():
-        if one.name not in numbers and not one.name.startswith("."):
-            what = "no revision has this number" if _NUMBER.fullmatch(one.name) else "expected NNNN"
-            mistakes.append(f"sql/{one.name}: {what}; move it away")
+    for path in sorted(place.iterdir()) if place.is_dir() else ():
+        if path.name not in numbers and not path.name.startswith("."):
+            what = (
+                "no revision has this number" if _NUMBER.fullmatch(path.name) else "expected NNNN"
+            )
+            mistakes.append(f"sql/{path.name}: {what}; move it away")
 
 
 def released(folder: Path) -> dict[str, str]:
-    """The digests of the released revisions' frozen text, by number."""
+    """Return the digests of the released revisions' frozen text, by number."""
     try:
         text = (folder / "released.txt").read_text()
     except FileNotFoundError:
@@ -292,7 +297,7 @@ def _released(folder: Path, numbers: set[str], mistakes: list[str]) -> None:
 
 
 def _loaded(number: str, path: Path, mistakes: list[str]) -> None:
-    """What only importing the file shows: a wrong import, a name that does not exist."""
+    """Import the file, which shows wrong imports and names that do not exist."""
     spec = importlib.util.spec_from_file_location(f"pandom_revision_{number}", path)
     if spec is None or spec.loader is None:
         return
@@ -313,21 +318,17 @@ def line_in(error: BaseException, path: Path) -> str:
 
 
 def described(error: BaseException) -> str:
-    """An error of a revision's own code in one line."""
+    """Return an error of a revision's own code in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _purpose(tree: ast.Module) -> str:
-    """The docstring's first line."""
+    """Return the docstring's first line."""
     return (ast.get_docstring(tree) or "").strip().partition("\n")[0]
 
 
 def _digest(folder: Path, path: Path, number: str, tree: ast.Module) -> str:
-    """SHA-256 over the frozen text and the code that runs it.
-
-    Without what may change under a revision that was applied: docstring, imports, the
-    names of its neighbours, and white space.
-    """
+    """Return the SHA-256 over a revision's frozen text and code, without docstring and imports."""
     text = path.read_text()
     kept = [
         ast.get_source_segment(text, node) or ""
@@ -344,7 +345,7 @@ def _digest(folder: Path, path: Path, number: str, tree: ast.Module) -> str:
 
 
 def read(connection: psycopg.Connection) -> Applied:
-    """What a database holds; the caller may read as pandom_owner.
+    """Return what a database holds; the caller may read as pandom_owner.
 
     Raises: UsageError when it says that it is at two revisions at once.
     """
@@ -368,7 +369,7 @@ def read(connection: psycopg.Connection) -> Applied:
         )
     if not rows:
         return Applied()
-    # Whoever may write there may write anything.
+    # The column may hold anything.
     texts = rows[0][1] if isinstance(rows[0][1], dict) else {}
     return Applied(str(rows[0][0]), {key: str(text) for key, text in texts.items()})
 
@@ -376,15 +377,17 @@ def read(connection: psycopg.Connection) -> Applied:
 def keep(
     connection: psycopg.Connection, there: Iterable[Revision], last: str | None = None
 ) -> None:
-    """Note the digests of what is applied; ``last`` is the one that was applied just now.
+    """Note the digests of applied revisions; ``last`` was applied just now.
 
-    A revision without a note was applied before there were any: it gets the text that
-    the checkout has. Runs as pandom_owner in the caller's transaction.
+    A revision without a note gets the checkout's digest. Runs as pandom_owner in the caller's
+    transaction.
     """
     found = read(connection)
     if found.reached is None:
         return
-    held = {one.number: one.digest for one in there if one.number <= found.reached}
+    held = {
+        revision.number: revision.digest for revision in there if revision.number <= found.reached
+    }
     texts = {**held, **{key: text for key, text in found.texts.items() if key in held}}
     if last in held:
         texts[last] = held[last]
@@ -397,10 +400,7 @@ def keep(
 
 
 def add_column(connection: psycopg.Connection) -> None:
-    """Give Alembic's table the column of the digests, as pandom_owner, if it has none.
-
-    A runner does it before it takes its lock: a change of the table would wait for that.
-    """
+    """Add the column of digests to Alembic's table, as pandom_owner, before a runner locks it."""
     if connection.execute(
         "select from pg_catalog.pg_attribute where attname = 'texts' and not attisdropped "
         "and attrelid = 'public.alembic_version'::regclass"
@@ -419,7 +419,7 @@ def add_column(connection: psycopg.Connection) -> None:
 
 def refuse_unknown(there: Sequence[Revision], applied: Applied) -> None:
     """Raise UsageError for a database that is ahead of this checkout."""
-    if applied.reached is None or applied.reached in {one.number for one in there}:
+    if applied.reached is None or applied.reached in {revision.number for revision in there}:
         return
     raise UsageError(
         f"The database is at revision {applied.reached}, which this checkout does not have: its "
@@ -431,8 +431,12 @@ def refuse_unknown(there: Sequence[Revision], applied: Applied) -> None:
 
 
 def changed(there: Sequence[Revision], applied: Applied) -> list[Revision]:
-    """The applied revisions whose text is another one here."""
-    return [one for one in there if applied.texts.get(one.number, one.digest) != one.digest]
+    """Return the applied revisions whose text is another one here."""
+    return [
+        revision
+        for revision in there
+        if applied.texts.get(revision.number, revision.digest) != revision.digest
+    ]
 
 
 def refuse_changed(there: Sequence[Revision], applied: Applied) -> None:
@@ -441,9 +445,9 @@ def refuse_changed(there: Sequence[Revision], applied: Applied) -> None:
     if not found:
         return
     lines = [
-        f"  {one.number} was applied with other text (applied "
-        f"{applied.texts[one.number][:_SHOWN]}, now {one.digest[:_SHOWN]})"
-        for one in found
+        f"  {revision.number} was applied with other text (applied "
+        f"{applied.texts[revision.number][:_SHOWN]}, now {revision.digest[:_SHOWN]})"
+        for revision in found
     ]
     first = found[0].number
     before = f"{int(first) - 1:04}" if first > "0001" else "base"
@@ -456,25 +460,31 @@ def refuse_changed(there: Sequence[Revision], applied: Applied) -> None:
 
 
 def pending(there: Sequence[Revision], applied: Applied) -> list[Revision]:
-    """What the database was not given yet; the caller has refused what is unknown."""
-    return [one for one in there if applied.reached is None or one.number > applied.reached]
+    """Return what the database was not given yet; the caller has refused what is unknown."""
+    return [
+        revision
+        for revision in there
+        if applied.reached is None or revision.number > applied.reached
+    ]
 
 
 def history(there: Sequence[Revision], applied: Applied) -> list[str]:
-    """A line for each revision, newest first: [x] applied, [ ] not, [!] with other text."""
-    waiting = {one.number for one in pending(there, applied)}
-    other = {one.number for one in changed(there, applied)}
+    """Return a line for each revision, newest first: [x] applied, [ ] not, [!] with other text."""
+    waiting = {revision.number for revision in pending(there, applied)}
+    other = {revision.number for revision in changed(there, applied)}
     lines = []
-    if applied.reached is not None and applied.reached not in {one.number for one in there}:
+    if applied.reached is not None and applied.reached not in {
+        revision.number for revision in there
+    }:
         lines.append(f"[?] {applied.reached} is applied, and not in this checkout")
-        waiting = {one.number for one in there if one.number > applied.reached}
-    for one in reversed(there):
+        waiting = {revision.number for revision in there if revision.number > applied.reached}
+    for revision in reversed(there):
         mark, said = "x", ""
-        if one.number in waiting:
+        if revision.number in waiting:
             mark = " "
-        elif one.number in other:
+        elif revision.number in other:
             mark, said = "!", " (applied with other text)"
-        lines.append(f"[{mark}] {one.number} {one.purpose}{said}")
+        lines.append(f"[{mark}] {revision.number} {revision.purpose}{said}")
     return lines
 
 
@@ -484,7 +494,7 @@ def same_checkout(there: Sequence[Revision], wanted: str) -> None:
     ``wanted`` is ``fingerprint()`` of the checkout from which a job was started.
     """
     checkout = dict(entry.split(":") for entry in wanted.split(",") if entry)
-    here = {one.number: one.digest[:_SHOWN] for one in there}
+    here = {revision.number: revision.digest[:_SHOWN] for revision in there}
     other = sorted(
         number
         for number in checkout.keys() | here.keys()
@@ -499,5 +509,5 @@ def same_checkout(there: Sequence[Revision], wanted: str) -> None:
 
 
 def fingerprint(there: Sequence[Revision]) -> str:
-    """Number and digest of each revision, short enough for a command line."""
-    return ",".join(f"{one.number}:{one.digest[:_SHOWN]}" for one in there)
+    """Return number and digest of each revision, short enough for a command line."""
+    return ",".join(f"{revision.number}:{revision.digest[:_SHOWN]}" for revision in there)

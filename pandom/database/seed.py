@@ -1,7 +1,4 @@
-"""The administrator and, in development, sample data.
-
-Seeding twice changes nothing: who exists is left alone, a changed password above all.
-"""
+"""The administrator and, in development, sample data; existing accounts are left alone."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _NO_PASSWORD: Final = "$2a$04$4Z5HYFGV0wPUIZUZ0xh6UuqJ7uC4bKIxqVQyqR0F5ETxqgZBnq
 
 
 def hash_password(password: str, cost: int = BCRYPT_COST) -> str:
-    """Bcrypt in the ``$2a$`` form, the only one that pgcrypto verifies."""
+    """Hash with bcrypt in the ``$2a$`` form, the only one that pgcrypto verifies."""
     digest = bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost, prefix=b"2a"))
     return digest.decode()
 
@@ -62,13 +59,12 @@ def administrator(
     *,
     restoring: bool = False,
 ) -> Seeded:
-    """Makes the administrator if there is none at all; the caller's transaction.
+    """Make the administrator, if there is none, in the caller's transaction.
 
-    One that exists keeps its password, role and state. If adminEmail changed, the account
-    that the stack gave the former one gets the new one, unless it has got another since, or
-    the database is ``restoring`` from a dump, perhaps of another stack. Runs as
-    pandom_definer, which may write both tables. Raises: UsageError when the e-mail is an
-    ordinary user's: its password is not ADMIN_PASSWORD, and nobody made it an administrator.
+    An existing one keeps password, role and state. After a change of adminEmail the account that
+    the stack made gets the new e-mail, unless it has another one since or the database is
+    ``restoring`` a dump. Runs as pandom_definer. Raises UsageError if the e-mail is an ordinary
+    user's, whose password is not ADMIN_PASSWORD.
     """
     connection.execute("set local role pandom_definer")
     known = value(connection, "select s.administrator from public.account_settings as s")
@@ -103,7 +99,7 @@ def administrator(
 
 
 def forget(connection: psycopg.Connection, email: str | None) -> None:
-    """After a restore: an administrator of another stack is not this one's to rename."""
+    """Forget another stack's administrator after a restore: this stack must not rename it."""
     connection.execute("set local role pandom_owner")
     connection.execute(
         "update public.account_settings set administrator = null "
@@ -128,7 +124,7 @@ def _remember(connection: psycopg.Connection, email: str) -> None:
 
 
 def _rename(connection: psycopg.Connection, known: str | None, email: str) -> str | None:
-    """Gives the stack's administrator its new e-mail; returns the former, None if it is gone."""
+    """Give the stack's administrator its new e-mail; returns the former, None if it is gone."""
     row = connection.execute(
         """
         select u.uuid, u.email from public.auth_users as u
@@ -183,7 +179,7 @@ def _make(
 
 
 def samples(connection: psycopg.Connection) -> int:
-    """Makes the sample users that do not exist yet: the same on every machine.
+    """Make the sample users that do not exist yet: the same on every machine.
 
     Returns how many were made.
     """

@@ -1,9 +1,7 @@
-"""Settings that live in rows: what is declared, what is there, and how the one becomes the other.
+"""Settings that live in rows of account_settings, trail_retention and context_key.
 
-Three tables hold what decides how the database behaves: account_settings, trail_retention
-and context_key. A stack's settings say some of it, the models' defaults the rest. A dump
-brings its own, and a superuser may edit them; so the migration job and the end of a
-restore apply them, health compares them, and the audit names each difference.
+A stack's settings decide some of them, the models' defaults the rest. A dump brings its own: so the
+migration job and the end of a restore apply them, and health and audit compare them.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ import psycopg
 import psycopg.errors
 from psycopg import sql
 
-from pandom.database.catalog_query import query
 from pandom.database.connect import value
 from pandom.runtime.errors import UsageError
 from pandom.runtime.inputs import setting
@@ -34,7 +31,7 @@ _OWNERS: Final = {
     RETENTION: "pandom_trail",
     CONTEXT_KEY: "pandom_definer",
 }
-# What an outputs mapping calls them, and the jobs' environment.
+# Their names in the stack's outputs.
 _FLAGS: Final = ("signed_context", "encrypt_password_hash")
 _NUMBERS: Final = ("audit_retention_months", "bcrypt_cost")
 
@@ -65,12 +62,12 @@ _LOGS: Final = tuple(table.rpartition(".")[2] for table in access.TRAIL_TABLES)
 
 
 def from_environment() -> DatabaseSettings:
-    """What a job was told. Raises: UsageError for a value that is none."""
+    """Return the settings in a job's environment. Raises UsageError for an invalid value."""
     return DatabaseSettings(
         signed_context=_flag("PANDOM_SIGNED_CONTEXT"),
         encrypt_password_hash=_flag("PANDOM_ENCRYPT_PASSWORD_HASH"),
         retention_months=_number("PANDOM_RETENTION_MONTHS"),
-        # Containers of an earlier version do not have it.
+        # Not set in containers of earlier versions.
         bcrypt_cost=_number("PANDOM_BCRYPT_COST") if "PANDOM_BCRYPT_COST" in os.environ else 12,
     )
 
@@ -90,7 +87,7 @@ def _number(name: str) -> int:
 
 
 def of_outputs(outputs: Mapping[str, Any]) -> DatabaseSettings | None:
-    """Those of a stack of this host; None if an earlier version brought it up."""
+    """Return the settings of a stack of this host; None if an earlier version brought it up."""
     if not all(name in outputs for name in (*_FLAGS, *_NUMBERS)):
         return None
     return DatabaseSettings(
@@ -99,7 +96,7 @@ def of_outputs(outputs: Mapping[str, Any]) -> DatabaseSettings | None:
 
 
 def of_stack(settings: DatabaseSettings) -> dict[Row, str]:
-    """The rows that a stack's settings decide."""
+    """Return the rows that a stack's settings decide."""
     return {
         Row(ACCOUNTS, "bcrypt_cost"): str(settings.bcrypt_cost),
         ENCRYPTION: str(settings.encrypt_password_hash).lower(),
@@ -109,7 +106,7 @@ def of_stack(settings: DatabaseSettings) -> dict[Row, str]:
 
 
 def declared(settings: DatabaseSettings | None) -> dict[Row, str]:
-    """Every row's declared value; without a stack those that no stack decides."""
+    """Return every row's declared value; without a stack those that no stack decides."""
     decided = of_stack(settings or DatabaseSettings(False, False, 1))
     rows = {row: text for row, text in _defaults().items() if row not in decided}
     return rows if settings is None else {**rows, **decided}
@@ -117,7 +114,7 @@ def declared(settings: DatabaseSettings | None) -> dict[Row, str]:
 
 @cache
 def _defaults() -> dict[Row, str]:
-    """What the models say: the one declaration of what no stack's settings decide."""
+    """Return the models' defaults, for what no stack's settings decide."""
     defaults = {f"{access.SCHEMA}.{table.name}": table.defaults for table in tables()}
     return {
         Row(name, column): text
@@ -130,7 +127,7 @@ _DURATION: Final = re.compile(r"(?:(\d+) days?)?\s*(?:(\d+):(\d\d):(\d\d))?")
 
 
 def plain(text: str) -> str:
-    """A duration in seconds, whichever units it is written in; anything else as it is."""
+    """Return a duration in seconds, whichever units it is written in; anything else as it is."""
     matched = _DURATION.fullmatch(text)
     if not text or matched is None:
         return text
@@ -138,34 +135,13 @@ def plain(text: str) -> str:
     return f"{((days * 24 + hours) * 60 + minutes) * 60 + seconds} s"
 
 
-def present(connection: psycopg.Connection) -> dict[Row, str]:
-    """Every row as it is; runs as a role that may read the three tables."""
-    connection.execute("select pg_catalog.set_config('intervalstyle', 'postgres', false)")
-    rows = connection.execute(query("setting_rows")).fetchall()
-    return {Row(name, column): text for _, name, column, text in rows}
-
-
-def differences(connection: psycopg.Connection, settings: DatabaseSettings) -> list[str]:
-    """Each row that is not as declared, and hashes that are not stored as declared, in words."""
-    wanted, found = declared(settings), present(connection)
-    lines = [
-        f"{row} is {found.get(row, 'missing')}, declared {text}"
-        for row, text in wanted.items()
-        if plain(found.get(row, "")) != plain(text)
-    ]
-    if waiting := _waiting(connection, settings.encrypt_password_hash):
-        kind = "encrypted" if settings.encrypt_password_hash else "plain"
-        lines.append(f"{waiting} password hashes are not stored {kind}")
-    return lines
-
-
 def apply(
     connection: psycopg.Connection, settings: DatabaseSettings, hash_key: str | None
 ) -> list[str]:
-    """Makes the database follow the settings; returns what changed, in the caller's transaction.
+    """Apply the settings in the caller's transaction; return what changed.
 
-    Runs as a role that may become every owner. Raises: UsageError when hashes would have
-    to be encrypted or decrypted and there is no key, or another one.
+    Runs as a role that may become every owner. Raises UsageError if hashes must be encrypted or
+    decrypted without their key.
     """
     connection.execute("select pg_catalog.set_config('intervalstyle', 'postgres', false)")
     changed: list[str] = []
@@ -185,7 +161,7 @@ def apply(
     return changed
 
 
-# A row that somebody deleted; without one the functions that need it fail.
+# Restore a row that somebody deleted: functions fail without it.
 _MAKE: Final[Mapping[str, LiteralString]] = {
     ACCOUNTS: "insert into public.account_settings default values on conflict do nothing",
     RETENTION: "insert into public.trail_retention (log) values ('audit_logs'), ('security_logs') "
@@ -196,7 +172,7 @@ _MAKE: Final[Mapping[str, LiteralString]] = {
 
 
 def _read(connection: psycopg.Connection, table: str) -> dict[Row, str]:
-    """One table's rows, as its owner."""
+    """Return one table's rows, as its owner."""
     rows = connection.execute(
         sql.SQL(
             "select pg_catalog.to_jsonb(t) ->> 'log', f.key, f.value from {} as t "
@@ -207,7 +183,7 @@ def _read(connection: psycopg.Connection, table: str) -> dict[Row, str]:
 
 
 def _update(connection: psycopg.Connection, name: str, columns: Mapping[str, str]) -> list[str]:
-    """All columns at once: checks look at several together. Returns what changed, in words."""
+    """Update all columns at once, because checks span several. Return what changed, in words."""
     table, _, log = name.partition(" ")
     connection.execute(
         sql.SQL("update {} set {}{}").format(
@@ -234,7 +210,8 @@ def _as(connection: psycopg.Connection, owner: str) -> None:
     connection.execute(sql.SQL("set local role {}").format(sql.Identifier(owner)))
 
 
-def _waiting(connection: psycopg.Connection, encrypted: bool) -> int:
+def hashes_to_convert(connection: psycopg.Connection, encrypted: bool) -> int:
+    """Return how many password hashes are not stored as ``encrypted`` says."""
     return int(
         value(
             connection,
@@ -248,7 +225,7 @@ def _waiting(connection: psycopg.Connection, encrypted: bool) -> int:
 def _encryption(connection: psycopg.Connection, on: bool, hash_key: str | None) -> list[str]:
     """Move every hash into the column that the setting names."""
     _as(connection, "pandom_definer")
-    waiting = _waiting(connection, on)
+    waiting = hashes_to_convert(connection, on)
     if waiting and not hash_key:
         raise UsageError(
             f"{waiting} password hashes have to be {'en' if on else 'de'}crypted, and the job has "

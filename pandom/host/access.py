@@ -21,7 +21,7 @@ from pandom.runtime.paths import list_stacks
 from pandom.runtime.progress import say
 from toolchain import environment
 
-# What only one reader has: naming them says why the others cannot have them.
+# Why these logins' secrets are not handed out.
 _WITHHELD: Final = {
     "pandom_migrator": "its password is in the migration job only",
     "postgres": "the superuser's password is for the provider and the cluster job only",
@@ -30,7 +30,7 @@ _WITHHELD: Final = {
 
 
 def outputs_of(stack: Stack) -> dict[str, Any]:
-    """The outputs with secrets in clear; raises UsageError when there is no such stack."""
+    """Return the outputs with secrets in clear; raises UsageError when there is no such stack."""
     if not stack.exists():
         identity.refuse(stack.name, Engine(stack.name).things(), stack.recorded())
         others = ", ".join(list_stacks()) or "none"
@@ -48,13 +48,13 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
             f"Stack {stack.name} was never brought up completely, so it has no outputs yet.\n"
             f"Next: `.venv/bin/pandom up --stack {stack.name}` goes on from where it stopped."
         )
-    # Lost or damaged, nobody could connect.
+    # Without the file nobody could connect.
     certificates.keep(stack.name, found["ca_certificate"])
     return found
 
 
 def variables(outputs: Mapping[str, Any], role: str | None) -> dict[str, str]:
-    """What a client of one login is handed, by the names of ``pandom.config.outputs.ENV``.
+    """Return what a client of one login is handed, by the names of ``pandom.config.outputs.ENV``.
 
     Raises UsageError for a login that is not shared, and Failure for outputs of an
     earlier version that lack something.
@@ -81,7 +81,7 @@ def variables(outputs: Mapping[str, Any], role: str | None) -> dict[str, str]:
             outputs["db_sslrootcert"],
         )
     if role in (None, APPLICATION) and outputs.get("encrypt_password_hash"):
-        # Whoever calls the account functions passes it; nothing else needs it.
+        # Callers of the account functions pass it; nobody else needs it.
         values[HASH_KEY] = outputs[HASH_KEY.lower()]
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)
@@ -90,7 +90,7 @@ def variables(outputs: Mapping[str, Any], role: str | None) -> dict[str, str]:
 
 
 def hidden(values: Mapping[str, str]) -> list[str]:
-    """The secrets among them, the password as the URL spells it too."""
+    """Return the secrets among the values, and the password as the URL escapes it."""
     from pandom.config.outputs import ENV, HASH_KEY
 
     found = [value for name, value in values.items() if name == HASH_KEY or ENV[name]]
@@ -124,7 +124,7 @@ class Doubt:
 
 
 def administrator_doubt(outputs: Mapping[str, Any]) -> Doubt | None:
-    """Looks whether ADMIN_EMAIL and ADMIN_PASSWORD still sign in: users change both."""
+    """Check whether ADMIN_EMAIL and ADMIN_PASSWORD still sign in: users change both."""
     import bcrypt
     import psycopg
 
@@ -160,7 +160,7 @@ def administrator_doubt(outputs: Mapping[str, Any]) -> Doubt | None:
 
 
 def _encrypted_doubt(outputs: Mapping[str, Any]) -> Doubt | None:
-    """Signs in and takes it back: only the functions of the application decrypt a hash."""
+    """Sign in and takes it back: only the functions of the application decrypt a hash."""
     import psycopg
 
     from pandom.config.outputs import APPLICATION

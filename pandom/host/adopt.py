@@ -1,9 +1,7 @@
 """`pandom adopt`: takes over a stack that another state made, with its data.
 
-The state is gone, or somebody else's; the data is in volumes, and so are the secrets
-that open it, in those of their readers. Those secrets are put into this state, then an
-ordinary `up` makes everything else anew around the volumes. A secret that is gone, too,
-is a new one.
+The data is in volumes, and so are the secrets that open it. These are put into this state; then an
+ordinary `up` recreates everything around the volumes. Missing secrets are made anew.
 """
 
 from __future__ import annotations
@@ -46,8 +44,8 @@ _JOB_S: Final = 120.0
 def run(name: str, profile: str | None = None) -> None:
     """Take the stack over and bring it up.
 
-    Raises UsageError, before anything is touched, unless there is one of somebody else's
-    and CONFIRM names it.
+    Raises UsageError, before anything is touched, unless somebody else's stack exists and CONFIRM
+    names it.
     """
     started = time.monotonic()
     stack = Stack(name)
@@ -92,9 +90,9 @@ def run(name: str, profile: str | None = None) -> None:
 
 def _take(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
     with step("stopping the servers"):
-        for one in engine.containers():
-            if one.status == "running":
-                engine.stop(one)
+        for container in engine.containers():
+            if container.status == "running":
+                engine.stop(container)
     with step("reading the secrets that are there"):
         found = _secrets_there(engine, stack.name)
     if not stack.exists():
@@ -103,27 +101,24 @@ def _take(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
         pulumi.init()
     failed = _make_secrets(pulumi)
     exported = pulumi.export(secrets=True)
-    made = {one.urn.rpartition("::")[2] for one in State(exported).of_type(RANDOM)}
+    made = {resource.urn.rpartition("::")[2] for resource in State(exported).of_type(RANDOM)}
     if not made:
         raise failed or Failure("Pulumi made no secret, and no error.")
     pulumi.restore(with_secrets(exported, found))
-    # PostgreSQL needs no help: each start gives the superuser the password of its secret.
+    # PostgreSQL sets the superuser's password from its secret at each start.
     volumes = set(engine.volumes())
     if "minio-root" not in found and resource_name(stack.name, "objects") in volumes:
         with step("users and policies of the object store, whose key is gone, made anew"):
             _forget_users(stack.name)
-    # Last: until here a second run finds everything as the first one did.
-    for one in engine.containers():
-        engine.remove_container(one.id)
+    # Last, so that a run that is interrupted before can be repeated.
+    for container in engine.containers():
+        engine.remove_container(container.id)
     for network in engine.networks():
         engine.remove_network(network)
 
 
 def _make_secrets(pulumi: Pulumi) -> PulumiFailed | None:
-    """Let Pulumi make the secrets, and nothing else.
-
-    The program then misses what it was not let make, and fails; what counts is the state.
-    """
+    """Let Pulumi make the secrets only; the program then fails, but the state has them."""
     display = Display("secrets: ")
     try:
         pulumi.operate("up", "--yes", "--skip-preview", *_SECRETS_ONLY, show=display)
@@ -135,7 +130,7 @@ def _make_secrets(pulumi: Pulumi) -> PulumiFailed | None:
 
 
 def with_secrets(exported: Mapping[str, Any], found: Mapping[str, str]) -> dict[str, Any]:
-    """The state with the values that were found instead of those that were made."""
+    """Return the state with the values that were found instead of those that were made."""
     document: dict[str, Any] = json.loads(json.dumps(exported))
     by_resource = {f"{name.replace('_', '-')}-password": value for name, value in found.items()}
     for one in document["deployment"].get("resources") or ():
@@ -146,7 +141,7 @@ def with_secrets(exported: Mapping[str, Any], found: Mapping[str, str]) -> dict[
 
 
 def _secrets_there(engine: Engine, stack: str) -> dict[str, str]:
-    """Secrets by name, from the volumes of their readers, as far as these are there."""
+    """Return secrets by name, from the volumes of their readers, as far as these are there."""
     volumes = set(engine.volumes())
     wanted = {
         reader: names
@@ -157,7 +152,7 @@ def _secrets_there(engine: Engine, stack: str) -> dict[str, str]:
         return {}
     api = engine.client.api
     binds = [f"{resource_name(stack, f'keys-{reader}')}:/keys/{reader}:ro" for reader in wanted]
-    # Made and never started: Docker reads files out of it all the same.
+    # Created but never started: Docker can read its files anyway.
     made = api.create_container(
         BASE_IMAGE, ["true"], host_config=api.create_host_config(binds=binds)
     )

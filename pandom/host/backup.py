@@ -48,7 +48,7 @@ def _outputs(exported: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _place(engine: Engine, name: str, exported: Mapping[str, Any]) -> Place:
-    """Raises UsageError for a stack whose backups are not this program's."""
+    """Return a stack's repository; raise UsageError where backups are not this program's."""
     kind = str(_outputs(exported).get("backup", "none"))
     if not archives(kind):
         whose = "somebody else makes them" if kind == "external" else "nobody makes any"
@@ -87,8 +87,8 @@ def run(name: str, kind: str, verify: bool) -> None:
 
 
 def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> bool:
-    """What `up` mends: no repository, no backup, a log that waits for a store that is back, or
-    has a hole since the newest backup; whether something was done.
+    """Mend what `up` can: no repository, no backup, a log that waits for a store that is back,
+    or has a hole since the newest backup. Return whether something was done.
 
     Raises PandomError with the reason why there can be none; does nothing where the backups
     are not this program's.
@@ -251,7 +251,7 @@ def _verify(place: Place) -> None:
 
 
 def _last_archived(outputs: Mapping[str, Any]) -> str:
-    """The segment that the server believes archived last, "" for none; raises what psycopg does."""
+    """Return the segment that the server believes archived last, "" for none."""
     found = _archiver(outputs)[0] or ""
     return str(found)[:24] if re.match(r"[0-9A-F]{24}", str(found)) else ""
 
@@ -264,14 +264,14 @@ def _archiver(outputs: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _failing(archiver: tuple[Any, ...]) -> str | None:
-    """The segment that could not be archived, while none could after it."""
+    """Return the segment that could not be archived, while none could after it."""
     _, when, failed, failed_when = archiver
     failing = failed_when is not None and (when is None or failed_when > when)
     return str(failed) if failing else None
 
 
 def checks(engine: Engine, name: str, outputs: Mapping[str, Any]) -> Iterator[Check]:
-    """What health says of the backups; nothing where they are not this program's."""
+    """Yield what health says of the backups; nothing where they are not this program's."""
     kind = str(outputs.get("backup", "none"))
     if not archives(kind):
         return
@@ -284,7 +284,7 @@ def checks(engine: Engine, name: str, outputs: Mapping[str, Any]) -> Iterator[Ch
 
 
 def _archiving(repository: Repository, outputs: Mapping[str, Any]) -> str:
-    """Whether the server's log reaches the store, without a hole since the newest backup."""
+    """Return how the server's log reaches the store, without a hole since the newest backup."""
     archiver = _archiver(outputs)
     every = repository.backups()  # why it cannot be read is why nothing is archived
     if failed := _failing(archiver):

@@ -11,7 +11,7 @@ SERVER_MAJOR: Final = 17
 
 
 def warning(stack: str) -> str | None:
-    """What to use instead, if there is a pg_dump on PATH and it is older than the server.
+    """Return what to use instead, if there is a pg_dump on PATH and it is older than the server.
 
     pg_dump refuses a newer server with a message that names no way out.
     """

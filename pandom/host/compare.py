@@ -59,7 +59,7 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
             say(f"  {said}")
         server = engine.container("postgres")
         if server is None and any(recorded.names(ROLE)):
-            # Half of a refresh would be done before the other half fails.
+            # A refresh would fail halfway.
             raise _unseen(stack, engine, recorded, server, operation)
         since, display = datetime.now(UTC), Display(planned=planned)
         pulumi, applied = Pulumi(stack, variables), None
@@ -92,20 +92,20 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
 
 
 def _pending(there: Sequence[Revision], applied: Applied | None, engine: Engine) -> int:
-    """Name the revisions that `up` would apply; returns how many there are."""
+    """Return name the revisions that `up` would apply; return how many there are."""
     if applied is None and engine.container("postgres") is not None:
         say("  the database does not answer: whether revisions are pending is not known")
         return 0
     waiting = revisions.pending(there, applied or Applied())
-    for one in waiting:
-        say(f"  {one.named}: will be applied")
+    for revision in waiting:
+        say(f"  {revision.named}: will be applied")
     return len(waiting)
 
 
 def _unseen(
     stack: Stack, engine: Engine, recorded: State, server: Container | None, operation: str
 ) -> Failure:
-    """The failure where nobody can look into the server: what is gone, and what to type."""
+    """Return the failure when the server cannot be asked: what is gone, and what to type."""
     lost = repair.lost_for_good(engine, recorded)
     return Failure(
         f"`pandom {operation}` cannot look into the database: its container is "

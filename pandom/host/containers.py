@@ -1,8 +1,7 @@
-"""Running containers as facts, and what the program declares of them (the audit's host scope).
+"""Running containers as facts, and what the program declares of them (the audit's --host).
 
-The declaration is what the program makes them from, so that neither Pulumi's state nor a
-refresh of it can hide what somebody changed by hand. Nobody but the host asks this: no
-container ever gets Docker's socket, and one that mounts it is a finding.
+Pulumi's state is not asked, so that a refresh cannot hide changes by hand. Only the host can ask:
+no container gets Docker's socket, and one that mounts it is a finding.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _SHARED: Final = ("PidMode", "IpcMode", "UTSMode", "UsernsMode")
 
 
 def declared(specs: Iterable[ContainerSpec], images: Mapping[str, str]) -> Facts:
-    """What these containers should look like; ``images`` are the digests by the image's name."""
+    """Return the declared facts of containers; ``images`` has digests by image name."""
     facts: Facts = {}
     for spec in specs:
         digest = images.get(image_name(spec.image), "not built")
@@ -36,7 +35,7 @@ def declared(specs: Iterable[ContainerSpec], images: Mapping[str, str]) -> Facts
 
 
 def actual(stack: Stack, engine: Engine) -> Facts:
-    """What Docker has: the stack's containers, and any other that reaches into the stack."""
+    """Return what Docker has: the stack's containers, and any other that reaches into the stack."""
     api = engine.client.api
     volumes, networks = set(engine.volumes()), set(engine.networks())
     facts: Facts = {}
@@ -64,15 +63,15 @@ def actual(stack: Stack, engine: Engine) -> Facts:
 
 
 def read(name: str, state: State | None = None) -> tuple[Facts, Facts]:
-    """Declared and actual of a stack, with the images that ``state`` says were built last.
+    """Return declared and actual facts, with the images that ``state`` says were built last.
 
     Raises SettingsError for a stack's file with mistakes, DockerSilent when Docker does not
     answer.
     """
     stack, engine = Stack(name), Engine(name)
     images = {
-        str(one.inputs.get("imageName")): str(one.outputs.get("repoDigest"))
-        for one in (state or stack.recorded()).of_type(IMAGE)
+        str(resource.inputs.get("imageName")): str(resource.outputs.get("repoDigest"))
+        for resource in (state or stack.recorded()).of_type(IMAGE)
     }
     specs = container_specs(settings(stack)).values()
     for tag, digest in images.items():
@@ -84,7 +83,7 @@ def read(name: str, state: State | None = None) -> tuple[Facts, Facts]:
 
 
 def _is_shell(stack: Stack, name: str, mounted: set[Any]) -> bool:
-    """`pandom shell` of somebody who works in it: one secret, no port."""
+    """Return whether it is somebody's open `pandom shell`: one secret, no port."""
     pattern = re.escape(resource_name(stack.name, "shell")) + r"-\d+"
     own = {resource_name(stack.name, "keys-operator")}
     return bool(re.fullmatch(pattern, name)) and mounted <= own
@@ -95,7 +94,7 @@ def _lines(values: Iterable[str]) -> str:
 
 
 def _asked(spec: ContainerSpec, image: str) -> dict[str, str]:
-    """A container's facts as the program declares them."""
+    """Return a container's facts as the program declares them."""
     health = ("CMD", *spec.health.command) if spec.health else ("none",)
     return {
         "part": spec.part,
@@ -125,7 +124,7 @@ def _asked(spec: ContainerSpec, image: str) -> dict[str, str]:
 
 
 def _found(inspect: Inspect, image: Inspect) -> dict[str, str]:
-    """Docker's words for the same."""
+    """Return the same facts from Docker."""
     config, host = inspect["Config"], inspect["HostConfig"]
     of_image = set(image["Config"].get("Env") or ())
     own_check = image["Config"].get("Healthcheck")

@@ -1,10 +1,9 @@
-"""What the models and a database differ in, as the SQL of a revision and of its way back.
+"""Differences between models and database, as the SQL of a revision and its way back.
 
-Alembic compares tables, columns, types, defaults and their comments. It does not see a
-changed CHECK, a new member of an enumeration, an index's condition, method or operator
-class, or a comment on a constraint or index. For these the server itself is asked: the
-models are built in a schema of their own, in a transaction that is rolled back, and both
-sides are read as the server prints them, so that spelling and quoting make no difference.
+Alembic compares tables, columns, types, defaults and comments. It does not see changed CHECKs,
+enumerations, index methods and conditions, or comments on constraints. For these the models are
+built in another schema, in a transaction that is rolled back, and compared as the server prints
+both.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from pandom.database.drift.remedies import literal
 from pandom.runtime.errors import UsageError
 
-# What nobody would call a schema of theirs: the text is replaced in what the server prints.
+# A name that no other schema has: it is replaced in what the server prints.
 _MODELS: Final = "pandom_models_as_built"
 _OWNER: Final = "pandom_owner"
 _LATER: Final = (
@@ -38,7 +37,7 @@ NOT_COMPARED: Final = (
     "of columns"
 )
 
-# Members that only drop and add can change, in an order in which none needs a later one.
+# Members that can only be dropped and added, each after those it needs.
 _CONSTRAINTS: Final = """
 select
     case o.contype when 'p' then 1 when 'u' then 2 when 'x' then 3 when 'c' then 4 else 5 end,
@@ -107,7 +106,7 @@ class Part:
         return f"alter table {_table(self.table)} add constraint {self.name} {self.definition};"
 
     def commented(self, comment: str | None) -> str:
-        """The statement that gives it a comment."""
+        """Return the statement that gives it a comment."""
         on = f"constraint {self.name} on {_table(self.table)}"
         if self.index:
             on = f"index public.{self.name}"
@@ -148,7 +147,7 @@ def of(server: psycopg.Connection, given: Mapping[str, Any], models: sqlalchemy.
         return owners.get(name, _OWNER), statement
 
     def parts(to: dict[str, Part], start: dict[str, Part], made: set[str]) -> Iterator[list[Step]]:
-        """What is dropped, what is added and what is commented on the way to ``to``."""
+        """Yield what is dropped, what is added and what is commented on the way to ``to``."""
         gone = [
             one
             for key, one in start.items()
@@ -168,9 +167,9 @@ def of(server: psycopg.Connection, given: Mapping[str, Any], models: sqlalchemy.
             and one.comment != (start[key].comment if key in start and one not in come else None)
             and (one.table not in new or one.table in made)
         ]
-        yield [of_table(one.table, one.drop) for one in sorted(gone, reverse=True)]
-        yield [of_table(one.table, one.add) for one in sorted(come)]
-        yield [of_table(one.table, one.commented(one.comment)) for one in sorted(said)]
+        yield [of_table(part.table, part.drop) for part in sorted(gone, reverse=True)]
+        yield [of_table(part.table, part.add) for part in sorted(come)]
+        yield [of_table(part.table, part.commented(part.comment)) for part in sorted(said)]
 
     drops, adds, comments = parts(wanted, found, new)
     back_drops, back_adds, back_comments = parts(found, wanted, set())
@@ -188,11 +187,11 @@ def of(server: psycopg.Connection, given: Mapping[str, Any], models: sqlalchemy.
 
 
 def _table(name: str) -> str:
-    """A table's name, quoted where it must be, as SQLAlchemy does in what Alembic writes."""
+    """Return a table's name, quoted where it must be, as SQLAlchemy does in what Alembic writes."""
     return f"public.{_PREPARER.quote(name)}"
 
 
-# Nobody connects by this engine; with named parameters no % of a text is doubled.
+# This engine never connects; named parameters keep % in texts single.
 _DIALECT: Final = sqlalchemy.create_engine("postgresql+psycopg://", paramstyle="named").dialect
 _PREPARER: Final = _DIALECT.identifier_preparer
 
@@ -211,7 +210,7 @@ def _read(
 
 
 def _build(server: psycopg.Connection, models: sqlalchemy.MetaData) -> None:
-    """The models in a schema of their own, which shadows the real one."""
+    """Create the models in a schema of their own, which shadows the real one."""
     server.execute(f"create schema {_MODELS}".encode())
     server.execute(f"set local search_path = {_MODELS}, public".encode())
     for name, members in _declared(models).items():
@@ -219,7 +218,7 @@ def _build(server: psycopg.Connection, models: sqlalchemy.MetaData) -> None:
         server.execute(f"create type {_PREPARER.quote(name)} as enum ({labels})".encode())
     for table in models.sorted_tables:
         statements: list[ExecutableDDLElement] = [CreateTable(table)]
-        statements += [CreateIndex(one) for one in sorted(table.indexes, key=_by_name)]
+        statements += [CreateIndex(index) for index in sorted(table.indexes, key=_by_name)]
         for statement in statements:
             try:
                 server.execute(str(statement.compile(dialect=_DIALECT)).encode())
@@ -236,7 +235,7 @@ def _by_name(index: sqlalchemy.Index) -> str:
 
 
 def _declared(models: sqlalchemy.MetaData) -> dict[str, list[str]]:
-    """The enumerations that columns use, with their members."""
+    """Return the enumerations that columns use, with their members."""
     found: dict[str, list[str]] = {}
     for table in models.sorted_tables:
         for column in table.columns:
@@ -247,17 +246,19 @@ def _declared(models: sqlalchemy.MetaData) -> dict[str, list[str]]:
     return found
 
 
-def _with_comment(one: Part, models: sqlalchemy.MetaData) -> Part:
-    """CREATE statements of SQLAlchemy carry no comments of these; the models have them."""
-    table = models.tables[one.table]
+def _with_comment(part: Part, models: sqlalchemy.MetaData) -> Part:
+    """Add the model's comment, which SQLAlchemy's CREATE statements leave out."""
+    table = models.tables[part.table]
     comment = None
-    if one.index:
+    if part.index:
         comment = next(
-            (index.info.get("comment") for index in table.indexes if index.name == one.plain), None
+            (index.info.get("comment") for index in table.indexes if index.name == part.plain), None
         )
     else:
-        comment = next((rule.comment for rule in table.constraints if rule.name == one.plain), None)
-    return Part(one.rank, one.table, one.name, one.definition, comment, one.plain)
+        comment = next(
+            (rule.comment for rule in table.constraints if rule.name == part.plain), None
+        )
+    return Part(part.rank, part.table, part.name, part.definition, comment, part.plain)
 
 
 def _enumerations(
@@ -266,7 +267,7 @@ def _enumerations(
     text: str,
     notes: list[str],
 ) -> tuple[list[Step], list[Step]]:
-    """Statements for new enumerations and members; what PostgreSQL cannot do is noted."""
+    """Return statements for new enumerations and members; what PostgreSQL cannot do is noted."""
     up: list[Step] = []
     down: list[Step] = []
     for name, members in sorted(wanted.items()):
@@ -278,17 +279,19 @@ def _enumerations(
                 down.append((_OWNER, f"drop type {kind};"))
             continue
         there = list(found[name])
-        fresh = [one for one in members if one not in there]
+        fresh = [member for member in members if member not in there]
         if fresh:
             up.append((_OWNER, _LATER))
-        for one in fresh:
-            place = members.index(one)
+        for member in fresh:
+            place = members.index(member)
             before = members[place - 1] if place else None
             at = f"after {literal(before)}" if before else f"before {literal(there[0])}"
-            up.append((_OWNER, f"alter type {kind} add value if not exists {literal(one)} {at};"))
-            down.append((_OWNER, f"-- {kind} keeps {literal(one)}: no member can be dropped."))
-            there.insert(place, one)
-        lost = [one for one in there if one not in members]
+            up.append(
+                (_OWNER, f"alter type {kind} add value if not exists {literal(member)} {at};")
+            )
+            down.append((_OWNER, f"-- {kind} keeps {literal(member)}: no member can be dropped."))
+            there.insert(place, member)
+        lost = [member for member in there if member not in members]
         if lost:
             notes.append(
                 f"not written: {name} has {', '.join(map(literal, lost))} in the database only; "
@@ -302,10 +305,10 @@ def _enumerations(
 def _tables(
     given: Mapping[str, Any], models: sqlalchemy.MetaData
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """What Alembic sees, there and back: tables, columns, and the comments of both."""
+    """Return what Alembic sees, there and back: tables, columns, and the comments of both."""
 
     def ours(name: str | None, kind: str, _: object) -> bool:
-        """Partitions and Alembic's own table are made elsewhere."""
+        """Return whether to compare it: partitions and Alembic's own table are made elsewhere."""
         return kind != "table" or name in models.tables
 
     def compared(_item: object, _name: str | None, kind: str, *_: object) -> bool:
@@ -331,7 +334,7 @@ def _tables(
 
 
 def _steps(operations: UpgradeOps | DowngradeOps | None) -> Iterator[tuple[str, str]]:
-    """Each operation's table and SQL."""
+    """Yield each operation's table and SQL."""
     for one in operations.ops if operations is not None else ():
         for step in one.ops if isinstance(one, ModifyTableOps) else [one]:
             if isinstance(step, AlterColumnOp) and step.column_name == "epoch":
@@ -345,7 +348,7 @@ def _steps(operations: UpgradeOps | DowngradeOps | None) -> Iterator[tuple[str, 
                 opts={"as_sql": True, "output_buffer": text},
             )
             if hasattr(step, "schema"):
-                # The lint step takes an index of public.t for one of another table than t.
+                # The linter takes public.t and t for two tables.
                 step.schema = "public"
             Operations(context).invoke(step)
             name = getattr(step, "table_name", None) or getattr(one, "table_name", "")
@@ -353,7 +356,7 @@ def _steps(operations: UpgradeOps | DowngradeOps | None) -> Iterator[tuple[str, 
 
 
 def _text(steps: Iterable[Step]) -> str:
-    """The statements, each as the owner of its table."""
+    """Return the statements, each as the owner of its table."""
     lines: list[str] = []
     owner = _OWNER
     for whose, statement in steps:

@@ -1,8 +1,4 @@
-"""Shows an operation while it runs: one line for each component, with its time.
-
-A stack has some hundred resources, most of them grants; what a person follows are
-the nine components, in the order in which they come up.
-"""
+"""Shows an operation while it runs: one line for each component, with its time."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from pandom.host import events
 from pandom.runtime.naming import PROJECT
 from pandom.runtime.progress import Lines
 
-# What is counted as done, in words; and what a preview would do.
+# Words for counted operations: done, and planned by a preview.
 _DONE: Final = {
     "create": "created",
     "create-replacement": "replaced",
@@ -36,7 +32,7 @@ _SILENT_TYPES: Final = ("pulumi:pulumi:", "pulumi:providers:")
 
 
 def component(urn: str) -> str:
-    """The component that a resource belongs to, from the types in its URN.
+    """Return the component that a resource belongs to, from the types in its URN.
 
     ``urn:pulumi:dev::pandom-stack::pandom-stack:index:Database$docker:…::name``
     """
@@ -59,8 +55,7 @@ class Display:
     """Receives events and prints lines; counts what changed."""
 
     def __init__(self, prefix: str = "", planned: bool = False, failed: str = "FAILED") -> None:
-        """``prefix`` tells apart the operations of one run; ``planned`` is a preview; ``failed``
-        is the word for what the run goes on from."""
+        """Begin; ``prefix`` names the operation, ``planned`` is a preview, ``failed`` a word."""
         self._prefix, self._failed = prefix, failed
         self._words = _PLANNED if planned else _DONE
         self._lines = Lines()
@@ -83,7 +78,7 @@ class Display:
             return
         name = component(event.urn)
         for other in [one for one in self._groups if one != name]:
-            # Half of a replacement is no result yet; its group waits for the other half.
+            # A replacement is done only when both of its halves are.
             if not self._groups[other].running and self._groups[other].done:
                 self._finish(other)
         group = self._groups.get(name)

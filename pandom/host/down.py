@@ -43,7 +43,7 @@ def run(name: str, without_state: bool = False) -> None:
             identity.refuse(name, things, recorded)
             _confirm(stack, "is protected" if _protected(stack, things, recorded) else "")
         if stack.exists() and not without_state:
-            # A killed run leaves containers that hold volumes and that no state knows.
+            # Containers of a killed run hold volumes, and no state knows them.
             repair.remove_unknown(engine, recorded)
             _destroy(stack, Pulumi(stack, variables), engine)
         _leftovers(engine, recorded)
@@ -56,7 +56,7 @@ def run(name: str, without_state: bool = False) -> None:
 
 
 def _protected(stack: Stack, things: list[Thing], recorded: State) -> bool:
-    """Whether the state, Docker or the stack's file says so; the file counts unapplied."""
+    """Return whether the state, Docker or the stack's file says so; the file counts unapplied."""
     return (
         recorded.protected
         or identity.protected(things)
@@ -65,10 +65,10 @@ def _protected(stack: Stack, things: list[Thing], recorded: State) -> bool:
 
 
 def _why_ask(stack: Stack, things: list[Thing]) -> str:
-    """Why removing by labels alone must be confirmed; "" for what a test or CI made here."""
+    """Return why removing by labels alone must be confirmed; "" for what a test or CI made here."""
     if _protected(stack, things, State()):
         return "is protected"
-    others = {one.labels.get(LABEL_OWNER) for one in things}
+    others = {thing.labels.get(LABEL_OWNER) for thing in things}
     here = others <= {None, PROJECT, identity.owner_here()}
     if not here:
         return "was made by somebody else"
@@ -108,8 +108,8 @@ def _destroy(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
 def _leftovers(engine: Engine, recorded: State) -> None:
     """Remove what carries the stack's label, whoever made it, and its volumes without one,
     which were put back by hand."""
-    for one in engine.containers():
-        engine.remove_container(one.id)
+    for container in engine.containers():
+        engine.remove_container(container.id)
     engine.remove_build_steps()
     for network in engine.networks():
         engine.remove_network(network)
@@ -125,9 +125,9 @@ def _leftovers(engine: Engine, recorded: State) -> None:
 
 def _verify(stack: Stack, engine: Engine) -> None:
     """Raise Failure naming whatever of the stack is still there."""
-    left: list[str] = [f"container {one.name}" for one in engine.containers()]
-    left += [f"network {one}" for one in engine.networks().values()]
-    left += [f"volume {one}" for one in engine.volumes()]
+    left: list[str] = [f"container {container.name}" for container in engine.containers()]
+    left += [f"network {network}" for network in engine.networks().values()]
+    left += [f"volume {volume}" for volume in engine.volumes()]
     left += [str(path) for path in (stack.home, stack.file, stack.checkpoint) if path.exists()]
     if left:
         raise Failure(

@@ -30,7 +30,7 @@ _STEP_S: Final = 60  # no step of a build waits that long to be committed
 
 
 def connect() -> docker.DockerClient:
-    """A client of the engine that is meant, which answers.
+    """Return a client of the engine that is meant, which answers.
 
     Raises DockerSilent with the engine's address and the next step; UsageError for an
     engine that cannot be used.
@@ -48,7 +48,7 @@ def connect() -> docker.DockerClient:
         raise DockerSilent(
             f"Docker at {endpoint} cannot be used: {error}\nNothing was touched. {endpoint.choice}"
         ) from error
-    # There is no proxy on the way to a socket; requests looks for one each time.
+    # Keep requests from looking for a proxy for a socket at each call.
     client.api.trust_env = client.api.trust_env and not client.api.base_url.startswith(
         "http+docker"
     )
@@ -138,7 +138,7 @@ def _container(attributes: Mapping[str, Any]) -> Container:
         started=_time(state.get("StartedAt", "")),
         finished=_time(state.get("FinishedAt", "")),
         ports=tuple(sorted(ports)),
-        networks=tuple(str(one.get("NetworkID", "")) for one in networks.values()),
+        networks=tuple(str(network.get("NetworkID", "")) for network in networks.values()),
         check=_command((config.get("Healthcheck") or {}).get("Test") or ()),
     )
 
@@ -152,20 +152,23 @@ class Engine:
         self._filter = {"label": f"{LABEL_STACK}={stack}"}
 
     def containers(self) -> list[Container]:
-        """All of them, running or not, in a stable order."""
+        """Return all containers, running or not, by name."""
         found = []
-        for one in self.client.api.containers(all=True, filters=self._filter):
+        for container in self.client.api.containers(all=True, filters=self._filter):
             with contextlib.suppress(docker.errors.NotFound):  # removed since it was listed
-                found.append(_container(self.client.api.inspect_container(one["Id"])))
+                found.append(_container(self.client.api.inspect_container(container["Id"])))
         return sorted(found, key=lambda one: one.name)
 
     def container(self, part: str) -> Container | None:
-        """The container of a part, or None."""
-        return next((one for one in self.containers() if one.part == part), None)
+        """Return the container of a part, or None."""
+        return next((container for container in self.containers() if container.part == part), None)
 
     def networks(self) -> dict[str, str]:
-        """Identity → name."""
-        return {one["Id"]: one["Name"] for one in self.client.api.networks(filters=self._filter)}
+        """Return the networks' names by id."""
+        return {
+            network["Id"]: network["Name"]
+            for network in self.client.api.networks(filters=self._filter)
+        }
 
     def volumes(self) -> list[str]:
         """Names, sorted."""
@@ -173,7 +176,7 @@ class Engine:
         return sorted(one["Name"] for one in answer.get("Volumes") or ())
 
     def has_volume(self, name: str) -> bool:
-        """Whether it is there, also without labels: one that was put back by hand has none."""
+        """Return whether a volume exists; one that was restored by hand has no labels."""
         try:
             self.client.api.inspect_volume(name)
         except docker.errors.NotFound:
@@ -181,50 +184,40 @@ class Engine:
         return True
 
     def namesakes(self, stack: str) -> list[Thing]:
-        """What has a name of the stack's and does not carry its label.
+        """Return objects that have a name of the stack but not its label.
 
-        Docker lets two networks have one name, and then refuses to start what is to join it.
+        Docker allows two networks of one name, and then refuses to start what joins it.
         """
         specs = container_specs(load(stack, {})).values()
         parts = {spec.part for spec in specs}
         parts |= {mount.volume for spec in specs for mount in spec.mounts}
         names = {resource_name(stack, part) for part in (*parts, "network")}
-        containers = self.client.api.containers(all=True)
-        found = [
-            Thing("container", one["Id"], name.lstrip("/"), one["Labels"] or {})
-            for one in containers
-            for name in one["Names"] or ()
+        return [
+            thing
+            for thing in self._listed({})
+            if thing.name in names and thing.labels.get(LABEL_STACK) != stack
         ]
-        found += [
-            Thing("volume", one["Name"], one["Name"], one["Labels"] or {})
-            for one in self.client.api.volumes().get("Volumes") or ()
-        ]
-        found += [
-            Thing("network", one["Id"], one["Name"], one["Labels"] or {})
-            for one in self.client.api.networks()
-        ]
-        return [one for one in found if one.name in names and one.labels.get(LABEL_STACK) != stack]
 
     def things(self) -> list[Thing]:
-        """Everything that carries the stack's label, with all of its labels."""
-        found = [
-            Thing("container", one["Id"], one["Names"][0].lstrip("/"), one["Labels"] or {})
-            for one in self.client.api.containers(all=True, filters=self._filter)
-            if one["Names"]
+        """Return everything that carries the stack's label, with all of its labels."""
+        return self._listed(self._filter)
+
+    def _listed(self, filters: Mapping[str, str]) -> list[Thing]:
+        api = self.client.api
+        listed = [
+            ("container", container["Id"], name.lstrip("/"), container)
+            for container in api.containers(all=True, filters=filters)
+            for name in container["Names"] or ()
+            if name.count("/") == 1  # others are links
         ]
-        found += [
-            Thing("network", one["Id"], one["Name"], one["Labels"] or {})
-            for one in self.client.api.networks(filters=self._filter)
-        ]
-        answer = self.client.api.volumes(filters=self._filter)
-        found += [
-            Thing("volume", one["Name"], one["Name"], one["Labels"] or {})
-            for one in answer.get("Volumes") or ()
-        ]
-        return found
+        networks = api.networks(filters=filters)
+        listed += [("network", network["Id"], network["Name"], network) for network in networks]
+        volumes = api.volumes(filters=filters).get("Volumes") or ()
+        listed += [("volume", volume["Name"], volume["Name"], volume) for volume in volumes]
+        return [Thing(kind, key, name, entry["Labels"] or {}) for kind, key, name, entry in listed]
 
     def has_image(self, reference: str) -> bool:
-        """Whether the engine has the image."""
+        """Return whether the engine has the image."""
         try:
             self.client.api.inspect_image(reference)
         except docker.errors.ImageNotFound:
@@ -255,9 +248,9 @@ class Engine:
         self.client.api.wait(container.id, timeout=limit_s)
 
     def ask(self, container: Container) -> tuple[int, str]:
-        """Make a container's own health check now: its exit code and words, "" if it said none.
+        """Run a container's health check now: exit code and output, "" without one.
 
-        The engine makes it once an interval, which may be half a minute away.
+        The engine runs it once an interval, which may be half a minute away.
         """
         try:
             made = self.client.api.exec_create(container.id, list(container.check), stderr=False)
@@ -298,18 +291,20 @@ class Engine:
             self.client.api.remove_container(identity, force=True, v=True)
 
     def remove_build_steps(self) -> None:
-        """Remove containers that builds of our images left behind, of any stack.
+        """Remove containers that builds of our images left behind, if they are a minute old.
 
-        Only those a minute old: a younger one may be a step of a build that runs.
+        A younger one may belong to a running build.
         """
         wanted = {"label": LABEL_BUILD, "status": ["created", "exited"]}
-        for one in self.client.api.containers(all=True, filters=wanted):
-            # The last step carries the image's own label; somebody's container runs a program.
-            last = one["Command"].startswith(_NOTHING) and LABEL_STACK not in one["Labels"]
-            if not last and one["Labels"][LABEL_BUILD] != "step":
+        for container in self.client.api.containers(all=True, filters=wanted):
+            # Only the last step has the image's own label, and it runs no program.
+            last = (
+                container["Command"].startswith(_NOTHING) and LABEL_STACK not in container["Labels"]
+            )
+            if not last and container["Labels"][LABEL_BUILD] != "step":
                 continue
-            if time.time() - one["Created"] > _STEP_S:
-                self.remove_container(one["Id"])
+            if time.time() - container["Created"] > _STEP_S:
+                self.remove_container(container["Id"])
 
     def remove_network(self, identity: str) -> None:
         """Remove a network, disconnecting what is still in it."""
@@ -325,17 +320,14 @@ class Engine:
             self.client.api.remove_volume(name)
 
     def last_lines(self, container: Container, count: int = 15) -> list[str]:
-        """The end of a container's log."""
+        """Return the end of a container's log."""
         with contextlib.suppress(docker.errors.APIError):
             raw = self.client.api.logs(container.id, tail=count)
             return [line.rstrip() for line in raw.decode(errors="replace").splitlines()]
         return []
 
     def wait_until_healthy(self, part: str, limit_s: float) -> Container | None:
-        """Wait until a part's container is good; its last state, None if there is none.
-
-        Returns early when it has exited: only `up` can change that.
-        """
+        """Wait until a part's container is healthy or has exited; return its last state."""
         deadline = time.monotonic() + limit_s
         while True:
             found = self.container(part)
@@ -346,8 +338,8 @@ class Engine:
             time.sleep(0.25)
 
     def publisher(self, port: int) -> str | None:
-        """The name of the running container, of any stack, that publishes a host port."""
-        for one in self.client.api.containers(filters={"publish": str(port)}):
-            if any(item.get("PublicPort") == port for item in one.get("Ports") or ()):
-                return str(one["Names"][0]).lstrip("/")
+        """Return the name of the running container, of any stack, that publishes a host port."""
+        for container in self.client.api.containers(filters={"publish": str(port)}):
+            if any(item.get("PublicPort") == port for item in container.get("Ports") or ()):
+                return str(container["Names"][0]).lstrip("/")
         return None

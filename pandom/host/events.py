@@ -51,10 +51,7 @@ Event = ResourceStarted | ResourceFinished | Diagnostic | Summary
 
 
 def parse(line: str) -> Event | None:
-    """One line of Pulumi's output as an event, or None if it says nothing to us.
-
-    A line that is no event is Pulumi speaking before or instead of the engine.
-    """
+    """Return one line of Pulumi's output as an event, or None; other text is a diagnostic."""
     try:
         raw = json.loads(line)
     except ValueError:
@@ -89,15 +86,14 @@ def _began(data: Mapping[str, Any]) -> ResourceStarted:
 
 
 def _red(data: Mapping[str, Any]) -> bool:
-    """Whether it is a job that ran and failed; to Pulumi it was created, and well."""
+    """Return whether a job ran and failed, which Pulumi counts as created."""
     code = ((data.get("new") or {}).get("outputs") or {}).get("exitCode")
-    # In a preview it is not known, which is a text.
+    # A preview has a text for "unknown" here.
     return data["op"] != "refresh" and isinstance(code, int) and code != 0
 
 
 def _changed(data: Mapping[str, Any]) -> bool:
-    """Whether the operation did something. A refresh did, if it found drift: the
-    provider says which properties; what it merely writes in another way is none."""
+    """Return whether the operation changed anything; a refresh did if it found drift."""
     if data["op"] == "refresh":
         return data.get("new") is None or bool(data.get("diffs") or data.get("detailedDiff"))
     return data["op"] not in QUIET_OPERATIONS

@@ -1,7 +1,6 @@
 """Turns a failed operation into one screen: the cause, then the next step.
 
-Pulumi's own report is long and repeats itself; what a person needs is the job's
-last log lines, the server's last log lines, or the provider's one sentence.
+The cause is in the job's last log lines, the server's, or one sentence of the provider.
 """
 
 from __future__ import annotations
@@ -83,8 +82,10 @@ _SUFFIX: Final = re.compile(r":\s*provider=\w+@[\w.]+$")
 def failure(
     stack: Stack, error: PulumiFailed, engine: Engine | None, since: datetime, again: str
 ) -> PandomError:
-    """The failure to show; ``again`` is the command that goes on from here."""
-    text = "\n".join(one.message for one in error.diagnostics if one.severity != "warning")
+    """Return the failure to show; ``again`` is the command that goes on from here."""
+    text = "\n".join(
+        diagnostic.message for diagnostic in error.diagnostics if diagnostic.severity != "warning"
+    )
     if found := re.search(r"(stacks/Pulumi\.[\w-]+\.yaml cannot be used(?:.|\n)*)", text):
         return UsageError(_cut(found.group(1)))
     lines: list[str] = []
@@ -92,8 +93,8 @@ def failure(
     if engine is not None:
         failed = _failed(engine, since, text)
         lines = _jobs(engine, since, failed)
-        # A job looks at what only the server knows; the mistake is the user's all the same.
-        if {one.exit_code for one in failed} == {USAGE_ERROR}:
+        # A job may find the user's mistake, too, when only the server knows it.
+        if {container.exit_code for container in failed} == {USAGE_ERROR}:
             kind = UsageError
         lines = lines or _ports(engine, stack, text) or _servers(engine)
     if not lines:
@@ -104,11 +105,11 @@ def failure(
 
 
 def _ports(engine: Engine, stack: Stack, text: str) -> list[str]:
-    """Who has the ports that could not be had: a server of this stack, too, may have one."""
+    """Return who has the ports that could not be had: a server of this stack, too, may have one."""
     lines = []
     for found in dict.fromkeys(re.findall(r"[\d.]+:(\d+)\S* failed: port is already", text)):
         holder = engine.publisher(int(found))
-        if holder in {one.name for one in engine.containers()}:
+        if holder in {container.name for container in engine.containers()}:
             lines.append(
                 f"port {found}: {holder}, the stack's own, still has it; `pandom up` moves both"
             )
@@ -118,15 +119,15 @@ def _ports(engine: Engine, stack: Stack, text: str) -> list[str]:
 
 
 def short(error: PulumiFailed) -> Failure:
-    """The failure of a command that only reads or writes the state."""
-    text = "\n".join(one.message for one in error.diagnostics)
+    """Return the failure of a command that only reads or writes the state."""
+    text = "\n".join(diagnostic.message for diagnostic in error.diagnostics)
     lines = [f"`pulumi {error.operation}` failed:", *_errors(error.diagnostics)]
     known = _cause(text) or ["Next: docs/runbook.md, The state cannot be read."]
     return Failure("\n".join([*lines, *known]))
 
 
 def _cause(evidence: str) -> list[str]:
-    """What is known of what was said: its cause and the next step; nothing if it is new."""
+    """Return cause and next step of a known error, or nothing."""
     for pattern, cause, remedy in _KNOWN:
         if re.search(pattern, evidence, re.IGNORECASE):
             return [f"Cause: {cause.format(docker=docker_endpoint.named())}", f"Next: {remedy}"]
@@ -139,50 +140,49 @@ def _compose(stack: Stack, lines: Sequence[str], evidence: str, again: str) -> s
     return "\n".join([*parts, *(_cause(evidence) or unknown)])
 
 
-def _of_now(one: Container, since: datetime) -> bool:
-    return one.finished is not None and one.finished >= since.replace(microsecond=0)
+def _of_now(container: Container, since: datetime) -> bool:
+    return container.finished is not None and container.finished >= since.replace(microsecond=0)
 
 
 def _failed(engine: Engine, since: datetime, text: str) -> list[Container]:
     return [
-        one
-        for one in engine.containers()
-        if one.part not in (*_SERVERS, *_WATCHERS)
-        and (one.status, one.exit_code == 0) == ("exited", False)
-        and (_of_now(one, since) or f"The {one.part} job" in text)
+        container
+        for container in engine.containers()
+        if container.part not in (*_SERVERS, *_WATCHERS)
+        and (container.status, container.exit_code == 0) == ("exited", False)
+        and (_of_now(container, since) or f"The {container.part} job" in text)
     ]
 
 
 def _jobs(engine: Engine, since: datetime, failed: Iterable[Container]) -> list[str]:
-    """The last log lines of the jobs that failed: in this run, or in an earlier one if that
-    is what stopped this one."""
+    """Return the last log lines of failed jobs, of this run or one that stopped it."""
     lines: list[str] = []
-    for one in failed:
-        when = "" if _of_now(one, since) else ", in an earlier run"
-        lines.append(f"The {one.part} job failed with exit code {one.exit_code}{when}:")
-        lines += _log(engine, one)
+    for container in failed:
+        when = "" if _of_now(container, since) else ", in an earlier run"
+        lines.append(f"The {container.part} job failed with exit code {container.exit_code}{when}:")
+        lines += _log(engine, container)
     return lines
 
 
-# They only watch: what they say is a consequence, and never hides what stopped the run.
+# They only watch: their failures are consequences, never the cause.
 _WATCHERS: Final = ("janitor", "auditor")
 _SERVERS: Final = ("postgres", "minio")
 _NO_REASON: Final = "Pulumi gave no reason."
 
 
 def _servers(engine: Engine, parts: Sequence[str] = _SERVERS) -> list[str]:
-    """The last log lines of the servers that are not well."""
+    """Return the last log lines of the servers that are not well."""
     lines: list[str] = []
-    for one in engine.containers():
-        young = one.part in _WATCHERS and one.state == "starting"
-        if one.part in parts and not one.is_healthy and not young:
-            lines.append(f"The {one.part} container is not ready ({one.state}):")
-            lines += _log(engine, one)
+    for container in engine.containers():
+        young = container.part in _WATCHERS and container.state == "starting"
+        if container.part in parts and not container.is_healthy and not young:
+            lines.append(f"The {container.part} container is not ready ({container.state}):")
+            lines += _log(engine, container)
     return lines
 
 
 def not_ready(engine: Engine, container: Container | None, part: str) -> Failure:
-    """The failure of a server that does not become ready."""
+    """Return the failure of a server that does not become ready."""
     if container is None:
         return Failure(f"There is no {part} container. Next: run `pandom up` again.")
     lines = [
@@ -199,21 +199,21 @@ def _log(engine: Engine, container: Container) -> list[str]:
 
 
 def _errors(said: Sequence[events.Diagnostic]) -> list[str]:
-    """The distinct sentences of the errors, without Pulumi's wrapping and tracebacks."""
+    """Return the distinct sentences of the errors, without Pulumi's wrapping and tracebacks."""
     lines: list[str] = []
     known: set[str] = set()
-    for one in said:
-        if one.severity != "error":
+    for diagnostic in said:
+        if diagnostic.severity != "error":
             continue
-        where = one.urn.rpartition("::")[2]
+        where = diagnostic.urn.rpartition("::")[2]
         if where and any(line.startswith(f"{where}:") for line in lines):
             continue  # the provider's wrapper says it again
         kept = [
             _SUFFIX.sub("", _PREFIX.sub("", line)).rstrip()
-            for line in one.message.splitlines()
+            for line in diagnostic.message.splitlines()
             if line.strip() and not _NOISE.match(line)
         ]
-        # What stops one resource often stops forty.
+        # One cause often stops many resources.
         if kept and kept[0] not in known:
             known.add(kept[0])
             lines += [f"{where}: {kept[0]}" if where else kept[0], *kept[1:]]
@@ -227,20 +227,21 @@ def _cut(text: str) -> str:
 
 
 def unreadable_setting(error: PulumiFailed) -> bool:
-    """Whether a role has a setting that the provider cannot read, so that it reads nothing."""
+    """Return whether the provider failed because it cannot read a role's setting."""
     return any(
-        re.search(r"(?:statement|session)_timeout|invalid literal for int", one.message)
-        for one in error.diagnostics
+        re.search(r"(?:statement|session)_timeout|invalid literal for int", diagnostic.message)
+        for diagnostic in error.diagnostics
     )
 
 
 def open_rows(error: PulumiFailed) -> bool:
-    """Whether the migration job refused a table that row security does not guard."""
-    return any("rows would be open" in one.message for one in error.diagnostics)
+    """Return whether the migration job refused a table that row security does not guard."""
+    return any("rows would be open" in diagnostic.message for diagnostic in error.diagnostics)
 
 
 def already_there(error: PulumiFailed) -> bool:
-    """Whether something exists in the server that the state does not know."""
+    """Return whether something exists in the server that the state does not know."""
     return any(
-        re.search(r"(?:role|database) .*already exists", one.message) for one in error.diagnostics
+        re.search(r"(?:role|database) .*already exists", diagnostic.message)
+        for diagnostic in error.diagnostics
     )

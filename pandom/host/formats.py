@@ -1,8 +1,6 @@
-"""The formats of `pandom env`: one rendering each, and what each cannot carry.
+"""The formats of `pandom env`, quoted for the programs that read them.
 
-Every format is read by a program that exists, which decides about quoting; the tests
-read each one back with it. What a format has no way to write is refused: a secret that
-arrives as another one is worse than none.
+What a format cannot express is refused: a corrupted secret is worse than none.
 """
 
 from __future__ import annotations
@@ -81,7 +79,7 @@ FORMATS: Final = (*_LINES, "json")
 
 
 def render(values: Values, form: str) -> str:
-    """The block. Raises UsageError that names the variable and formats that can carry it."""
+    """Return the block. Raises UsageError that names the variable and formats that can carry it."""
     if form == "json":
         return _json(values)
     try:
@@ -119,7 +117,7 @@ def _carries(form: str, value: str) -> bool:
 
 
 def masks(hidden: list[str]) -> str:
-    """The commands that make GitHub's runner hide values in its log; it reads them on
+    """Return the commands that make GitHub's runner hide values in its log; it reads them on
     both outputs, and the other one is the file."""
     escaped = (line.replace("%", "%25") for value in hidden for line in value.splitlines() if line)
     return "".join(f"::add-mask::{line}\n" for line in dict.fromkeys(escaped))

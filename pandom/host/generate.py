@@ -1,8 +1,8 @@
 """`pandom migrate generate`: the next revision, from what is declared and the database has not.
 
-Tables come from the models, all else from schema/sql, in which what the models declare is
-made first. `pandom migrate freeze` brings a revision that nobody was given yet in line.
-A person reads the result: a comparison takes a rename for a drop.
+Tables and what is generated for them come from the models, the rest from schema/sql.
+`pandom migrate freeze` updates a revision that was not released. A person reads the result,
+because a comparison cannot tell a rename from a drop.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from alembic import command
 
-from pandom.database import declaration, made, migrate, revisions
+from pandom.database import declaration, migrate, revisions
 from pandom.database.revisions import Revision
 from pandom.host import difference, lock, objects, superuser
 from pandom.host.access import outputs_of
@@ -38,23 +38,22 @@ _OWNER: Final = "set local role pandom_owner;"
 
 
 def generate(name: str, message: str, empty: bool) -> None:
-    """Write the next revision; with ``empty`` without looking at a database.
+    """Write the next revision; with ``empty`` without a comparison.
 
-    Raises UsageError when there is nothing to write, when the message names no file
-    and when the database is not at the newest revision.
+    Raises UsageError when there is nothing to write, for an unusable message, and when the database
+    is not at the newest revision.
     """
     slug = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")
-    # It becomes a file's name, a docstring and an SQL comment.
+    # The message becomes a file name, a docstring and an SQL comment.
     if not slug or '"""' in message or "\\" in message or not message.isprintable():
         raise UsageError(f"{message!r}: expected a few words, such as 'add phone number'.")
     there = revisions.every()
-    declaration.check(files=False)
+    declaration.check()
     outputs = None if empty else _at_the_newest(Stack(name), there)
-    wrote = made.write()
     draft, others = Draft("", "", ()), Objects()
     if outputs is not None:
         draft, others = _difference(Stack(name), outputs)
-    notes = "".join(f"\n  {one}" for one in (*draft.notes, *others.notes))
+    notes = "".join(f"\n  {item}" for item in (*draft.notes, *others.notes))
     if not (draft.up or others.up or empty):
         raise UsageError(
             f"What is declared and the database agree; there is nothing to generate.{notes}\n"
@@ -77,7 +76,7 @@ def generate(name: str, message: str, empty: bool) -> None:
     complaints = _formatted(folder)
     with contextlib.redirect_stdout(io.StringIO()):  # Alembic reports there
         script = command.revision(migrate.configuration(), message, rev_id=number)
-    # Alembic keeps letters in the name that the folder's check does not take.
+    # Alembic allows letters in the name that the folder's check refuses.
     written = Path(str(getattr(script, "path", "")))
     revision = written.rename(written.with_name(f"{number}_{slug[:40].strip('_')}.py"))
     text = revision.read_text()
@@ -85,20 +84,20 @@ def generate(name: str, message: str, empty: bool) -> None:
         text = text.replace(f'run(revision, "{direction}")', _call(parts))
     revision.write_text(text)
     _tool("ruff", "format", "--quiet", str(revision))
-    for path in [*wrote, *sorted(folder.iterdir()), revision]:
+    for path in [*sorted(folder.iterdir()), revision]:
         print(path.relative_to(paths.ROOT))
     if not empty:
         say(f"Not compared: {NOT_COMPARED}.{notes}")
-    say("Left to do:\n" + "\n".join(f"  [ ] {one}" for one in _left(name, revision, complaints)))
+    say("Left to do:\n" + "\n".join(f"  [ ] {item}" for item in _left(name, revision, complaints)))
 
 
 def freeze(number: str | None) -> None:
-    """Bring the newest revision's files in line with schema/sql, made anew from the models.
+    """Bring the newest revision's files in line with what is declared.
 
     Raises UsageError for a revision that is not the newest, or was released.
     """
     there = revisions.every()
-    declaration.check(files=False)
+    declaration.check()
     newest = there[-1].number
     if number not in (None, newest):
         raise UsageError(
@@ -110,9 +109,8 @@ def freeze(number: str | None) -> None:
             f"Revision {newest} was released; its text never changes.\n"
             "Next: `pandom migrate generate` writes another revision."
         )
-    wrote = made.write()
     changed = refresh(paths.ROOT / "migrations" / "sql" / newest)
-    for path in [*wrote, *changed]:
+    for path in changed:
         print(path.relative_to(paths.ROOT))
     if not changed:
         say(f"Revision {newest} has the declared text already.")
@@ -124,23 +122,23 @@ def freeze(number: str | None) -> None:
 
 
 def _call(parts: Mapping[str, str]) -> str:
-    """The line of a revision that runs its files, as the formatter writes it."""
-    names = [f'"{one}"' for one in parts]
+    """Return the line of a revision that runs its files, as the formatter writes it."""
+    names = [f'"{name}"' for name in parts]
     line = f"run(revision, {', '.join(names)})"
     if len(line) <= 96:
         return line
-    return "run(\n        revision,\n" + "".join(f"        {one},\n" for one in names) + "    )"
+    return "run(\n        revision,\n" + "".join(f"        {name},\n" for name in names) + "    )"
 
 
 def _formatted(folder: Path) -> str:
-    """Formats the files as the lint step wants them; returns what it still has to say."""
+    """Format the files as the lint step wants them; returns what it still has to say."""
     files = [str(path.relative_to(paths.ROOT)) for path in sorted(folder.glob("*.sql"))]
     _tool("sqruff", "fix", "--quiet", *files)
     return _tool("sqruff", "lint", "--quiet", *files) + _tool("squawk", "--reporter=gcc", *files)
 
 
 def _tool(*command: str) -> str:
-    """One of the lint step's tools, and what it says when it is not content."""
+    """Run one of the linters; return its output if it fails."""
     tool = Path(sys.executable).with_name(command[0])
     done = subprocess.run(
         [tool, *command[1:]], cwd=paths.ROOT, check=False, capture_output=True, text=True
@@ -159,7 +157,7 @@ def _left(stack: str, revision: Path, complaints: str) -> Iterator[str]:
 
 
 def _at_the_newest(stack: Stack, there: tuple[Revision, ...]) -> Mapping[str, Any]:
-    """The stack's outputs; raises UsageError when its database is at another revision."""
+    """Return the stack's outputs; raises UsageError when its database is at another revision."""
     outputs = outputs_of(stack)
     applied = of_outputs(outputs)
     refuse(there, applied)
@@ -174,7 +172,7 @@ def _at_the_newest(stack: Stack, there: tuple[Revision, ...]) -> Mapping[str, An
 
 
 def _difference(stack: Stack, outputs: Mapping[str, Any]) -> tuple[Draft, Objects]:
-    """The SQL that leads from the stack's database to what is declared, and back."""
+    """Return the SQL that leads from the stack's database to what is declared, and back."""
     with lock.of_stack(stack):
         exported = Pulumi(stack, environment.find().variables).export(secrets=True)
         with superuser.database(exported) as server:

@@ -1,8 +1,7 @@
 """Whose stack Docker has: this state's, another's, or nobody's.
 
-Names are not enough: two states (of two users, of two homes, of before and after a
-loss) can have a stack of the same name. So each state has an identity, which stands
-on everything that it made. What carries another one is somebody else's.
+Two states (of two users, or of before and after a loss) can have a stack of the same name. So each
+state has an identity, which is a label on everything that it made.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class Thing:
 
 
 def owner_here() -> str:
-    """Who runs this, for people: user@host:state home."""
+    """Return who runs this, for people: user@host:state home."""
     try:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -59,30 +58,30 @@ def owner_here() -> str:
 
 
 def foreign(things: Iterable[Thing], state: State) -> list[Thing]:
-    """The things that do not belong to this state.
+    """Return the things that do not belong to this state.
 
-    What the first releases made has no identity: it belongs to the state that knows any
-    of it. What has no owner at all was not made by this program.
+    Things of the first releases have no identity: they belong to the state that knows any of them.
+    Without an owner label a thing was not made by this program.
     """
     there = list(things)
     mine = state.label(LABEL_IDENTITY)
-    volumes = {one.name: one for one in state.of_type(VOLUME)}
-    knows_some = any(one.id in state.ids for one in there)
+    volumes = {resource.name: resource for resource in state.of_type(VOLUME)}
+    knows_some = any(thing.id in state.ids for thing in there)
     found = []
-    for one in there:
-        if LABEL_OWNER not in one.labels:
+    for thing in there:
+        if LABEL_OWNER not in thing.labels:
             continue
-        known = one.id in state.ids
-        if one.kind == "volume" and known and one.identity is not None:
-            # A volume's id is its name, which another state gives, too.
-            resource = volumes.get(one.name)
+        known = thing.id in state.ids
+        if thing.kind == "volume" and known and thing.identity is not None:
+            # A volume's id is its name, which another state may use, too.
+            resource = volumes.get(thing.name)
             recorded = _recorded(resource.inputs, resource.outputs) if resource else set()
-            known = one.identity in recorded or not recorded
-        if known or (one.identity is not None and one.identity == mine):
+            known = thing.identity in recorded or not recorded
+        if known or (thing.identity is not None and thing.identity == mine):
             continue
-        if one.identity is None and knows_some:
+        if thing.identity is None and knows_some:
             continue
-        found.append(one)
+        found.append(thing)
     return found
 
 
@@ -97,19 +96,20 @@ def _recorded(*documents: Mapping[str, object]) -> set[str]:
 
 
 def protected(things: Iterable[Thing]) -> bool:
-    """Whether Docker says so: the containers, or where there are none, whatever is left.
+    """Return whether labels of the containers, or else of anything left, say so.
 
-    Volumes and networks keep the labels of their birth; containers are made anew when
-    the setting changes.
+    Volumes and networks keep their first labels; containers are recreated when the setting changes.
     """
     there = list(things)
-    containers = [one for one in there if one.kind == "container" and LABEL_PROTECTED in one.labels]
-    return any(one.labels.get(LABEL_PROTECTED) == "true" for one in containers or there)
+    containers = [
+        thing for thing in there if thing.kind == "container" and LABEL_PROTECTED in thing.labels
+    ]
+    return any(thing.labels.get(LABEL_PROTECTED) == "true" for thing in containers or there)
 
 
 def owners(things: Iterable[Thing]) -> list[str]:
-    """Their owners, for people."""
-    return sorted({_owner(one) for one in things})
+    """Return their owners, for people."""
+    return sorted({_owner(thing) for thing in things})
 
 
 def _owner(thing: Thing) -> str:
@@ -126,12 +126,12 @@ def refuse(stack: str, things: Iterable[Thing], state: State) -> None:
     kinds = [
         f"{count} {kind}{'s' if count > 1 else ''}"
         for kind in ("container", "volume", "network")
-        if (count := sum(one.kind == kind for one in others))
+        if (count := sum(thing.kind == kind for thing in others))
     ]
     guarded = ", and it is protected" if protected(there) else ""
     raise UsageError(
         f"Stack {stack} in Docker is not this state's ({', '.join(kinds)}){guarded}.\n"
-        + "".join(f"  owner: {one}\n" for one in owners(others))
+        + "".join(f"  owner: {owner}\n" for owner in owners(others))
         + f"  you:   {owner_here()}, "
         + ("whose state knows nothing of it" if not state.resources else "with another stack")
         + f"\nNothing was touched. Next, one of:\n{_renamed(stack)}"
@@ -144,7 +144,7 @@ def refuse(stack: str, things: Iterable[Thing], state: State) -> None:
 
 
 def _renamed(stack: str) -> str:
-    """The way back, if a state of this home is this stack's under another name."""
+    """Return the way back, if a state of this home is this stack's under another name."""
     for name in paths.list_stacks():
         with contextlib.suppress(UsageError):  # another state may be damaged
             state = State.of_file(paths.states() / f"{name}.json")
@@ -161,11 +161,11 @@ def refuse_namesakes(namesakes: Iterable[Thing], state: State) -> None:
 
     A volume that the state knows is the stack's: it was put back from a backup.
     """
-    found = [one for one in namesakes if one.id not in state.ids]
+    found = [thing for thing in namesakes if thing.id not in state.ids]
     if found:
         raise UsageError(
             "Docker has these under names of the stack, and pandom did not make them:\n"
-            + "".join(f"  {one.kind} {one.name}\n" for one in found)
+            + "".join(f"  {thing.kind} {thing.name}\n" for thing in found)
             + "Nothing was touched. Next: remove or rename them (`docker rename`, "
             "`docker volume rm`,\n`docker network rm`), or give the stack another name."
         )
@@ -186,7 +186,7 @@ def refuse_renamed(stack: str, state: State) -> None:
 
 
 def file_protects(places: Iterable[Path]) -> bool:
-    """Whether a stack file says ``protect: true``, applied or not, also one that is no YAML."""
+    """Return whether a stack file says ``protect: true``, even if it is not valid YAML."""
     for place in places:
         with contextlib.suppress(OSError):
             if _PROTECT.search(place.read_text(errors="replace")):

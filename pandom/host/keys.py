@@ -1,8 +1,7 @@
-"""Secrets and certificates before and after a run: what is lost or near its end is made again.
+"""Secrets and certificates before and after a run.
 
-Each `up` starts the keys job's container once more, as it is: it has its request and
-every volume, looks at each file, and changes nothing that is right. What a server
-shows on its port is then compared with what the job says that it shall show.
+Each `up` starts the keys job's container once more: it checks each file and changes nothing that is
+right. Then the certificate on each server's port is compared with what the job printed.
 """
 
 from __future__ import annotations
@@ -30,12 +29,14 @@ SHOW_S: Final = 30.0  # for a server to show a new certificate
 
 
 def _resource(state: State) -> Resource | None:
-    found = (one for one in state.of_type(CONTAINER) if one.label.get(LABEL_PART) == PART)
+    found = (
+        resource for resource in state.of_type(CONTAINER) if resource.label.get(LABEL_PART) == PART
+    )
     return next(found, None)
 
 
 def recorded(exported: Mapping[str, Any]) -> str | None:
-    """The CA's certificate as the state knows it; ``exported`` has secrets in clear."""
+    """Return the CA's certificate as the state knows it; ``exported`` has secrets in clear."""
     from pandom.host.superuser import clear
 
     job = _resource(State(exported))
@@ -51,10 +52,7 @@ def restore(stack: Stack, exported: Mapping[str, Any]) -> None:
 
 
 def run_again(engine: Engine, state: State) -> None:
-    """Start the keys job that is there; one that cannot run is left to Pulumi.
-
-    Its request is the one of the last `up`. A new request comes with a new container.
-    """
+    """Start the existing keys job, with the request of the last `up`; else leave it to Pulumi."""
     job, known = engine.container(PART), _resource(state)
     if job is None or known is None or job.id != known.id or job.status == "running":
         return
@@ -62,12 +60,12 @@ def run_again(engine: Engine, state: State) -> None:
         engine.start(job)
         engine.wait_end(job, JOB_S)
     except (docker.errors.APIError, requests.RequestException):
-        # Its image, its network or a volume is gone: it is made anew.
+        # Its image, network or a volume is gone: Pulumi makes it anew.
         engine.remove_container(job.id)
 
 
 def printed(engine: Engine) -> certificates.Printed | None:
-    """What the keys job said last; None if it failed or is not there."""
+    """Return what the keys job printed last; None if it failed or does not exist."""
     job = engine.container(PART)
     if job is None or job.status != "exited" or job.exit_code != 0:
         return None
@@ -75,8 +73,7 @@ def printed(engine: Engine) -> certificates.Printed | None:
 
 
 def outdated(engine: Engine, exported: Mapping[str, Any]) -> list[str]:
-    """The job, if its container made another CA than the state knows: it is to be replaced,
-    or the program would give clients the old one."""
+    """Return the URN of a job that printed another CA than the state knows, to be replaced."""
     said, job = printed(engine), _resource(State(exported))
     if said is None or job is None or said.authority == recorded(exported):
         return []
@@ -108,7 +105,7 @@ def settle(stack: Stack, engine: Engine, before: str | None) -> int:
 
 
 def _shows(server: Container, wanted: str) -> bool:
-    """Whether it shows that certificate; one that does not answer has none to be changed."""
+    """Return whether a server shows that certificate; False if it does not answer."""
     try:
         return certificates.fingerprint(certificates.served(server.ports[0])) == wanted
     except (OSError, IndexError):

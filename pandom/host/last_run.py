@@ -1,8 +1,7 @@
-"""Whether Pulumi has anything to do: what its last complete run was given, as a digest.
+"""Whether Pulumi has anything to do: a digest of what its last complete run was given.
 
-Pulumi compares what the program declares with its state. Where program, settings, tools and
-state are those of a run that ended well, the comparison can find nothing, and half of an `up`
-goes into it. What was changed beside Pulumi, in Docker or in a server, is the audit's to find.
+If program, settings, tools and state are the same, running Pulumi, half of an `up`, would find
+nothing. Changes in Docker and the servers are found by the audit.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _LARGE: Final = 1 << 20  # such files are built by `make tools`: size and time t
 
 
 def inputs(stack: Stack, variables: Mapping[str, str]) -> str:
-    """A digest of everything that decides what a run of Pulumi declares, but its state.
+    """Return a digest of everything but the state that decides what Pulumi would do.
 
     ``variables`` is the environment in which it would run.
     """
@@ -32,7 +31,7 @@ def inputs(stack: Stack, variables: Mapping[str, str]) -> str:
     for name in sorted(variables):
         if name.startswith(_VARIABLES) and name != MARK:
             found.update(f"{name}={variables[name]}\0".encode(errors="surrogateescape"))
-    # The folder that a tool lies in has its version in its name.
+    # A tool's folder has its version in its name.
     found.update(variables["PATH"].partition(":")[0].encode(errors="surrogateescape"))
     found.update(str((paths.ROOT / ".venv").resolve()).encode(errors="surrogateescape"))
     for path in (*_sources(), stack.file, paths.passphrase_file()):
@@ -51,7 +50,7 @@ def remember(stack: Stack, given: str) -> None:
 
 
 def is_current(stack: Stack, given: str) -> bool:
-    """Whether the last complete run had these inputs, and nobody touched the state since."""
+    """Return whether the last complete run had these inputs, and nobody touched the state since."""
     try:
         return _note(stack).read_text() == f"{given} {_state(stack)}\n"
     except (OSError, UnicodeDecodeError):

@@ -1,8 +1,7 @@
-"""One run at a time for each stack, and an end to what a killed run left behind.
+"""One run at a time for each stack, and the end of what a killed run left behind.
 
-The kernel drops a file lock with its process, however that ended, so the lock
-itself never needs repair. What a killed run leaves are Pulumi's plugins, which
-would go on working on the stack, and Pulumi's own lock file.
+The kernel releases a file lock with its process. A killed run leaves Pulumi's plugins, which would
+go on working on the stack, and Pulumi's own lock file.
 """
 
 from __future__ import annotations
@@ -28,13 +27,12 @@ from pandom.runtime.progress import say
 WAIT_S: Final = 300.0  # a cold `up` of somebody else may build images first
 GRACE_S: Final = 20.0  # for a Pulumi without its pandom to write its state
 
-# In the environment of Pulumi and so of its plugins; names the stack they work on.
+# Set for Pulumi and its plugins; names the stack they work on.
 MARK: Final = "PANDOM_RUN"
 
 
 def _take(handle: IO[str], place: Path) -> bool:
-    """Lock the file, and see that it is still the one of that name: the last holder
-    may have removed it."""
+    """Lock the file, and check that it is still the one of that name, which may be removed."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.fstat(handle.fileno()).st_ino == place.stat().st_ino
@@ -76,10 +74,9 @@ def held(place: Path, what: str, wait_s: float = WAIT_S) -> Iterator[None]:
 
 @contextlib.contextmanager
 def of_stack(stack: Stack, wait_s: float = WAIT_S) -> Iterator[None]:
-    """Hold the stack, with everything ended that a killed run left behind.
+    """Hold the stack, after ending what a killed run left behind.
 
-    The lock files lie beside the stacks' folders: `down` removes a folder while
-    it holds the lock.
+    The lock files are not in the stacks' folders, which `down` removes while it holds the lock.
     """
     with held(paths.state_home() / "locks" / stack.name, f"Stack {stack.name}", wait_s):
         end_former_run(stack)
@@ -88,7 +85,7 @@ def of_stack(stack: Stack, wait_s: float = WAIT_S) -> Iterator[None]:
 
 
 def mark(stack: Stack) -> dict[str, str]:
-    """The variable by which the processes of a run are found again."""
+    """Return the variable by which the processes of a run are found again."""
     return {MARK: str(stack.home)}
 
 
@@ -100,7 +97,7 @@ class Process:
     name: str
 
     def ended(self) -> bool:
-        """Whether it is gone or only waits for its parent to notice."""
+        """Return whether it is gone or only waits for its parent to notice."""
         try:
             stat = Path(f"/proc/{self.pid}/stat").read_text()
         except OSError:
@@ -114,7 +111,7 @@ class Process:
 
 
 def marked(stack: Stack) -> list[Process]:
-    """The processes that work on the stack for some run of pandom."""
+    """Return the processes that work on the stack for some run of pandom."""
     wanted = f"{MARK}={stack.home}".encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -131,32 +128,31 @@ def marked(stack: Stack) -> list[Process]:
 
 def _wait(processes: list[Process], seconds: float) -> list[Process]:
     deadline = time.monotonic() + seconds
-    while (left := [one for one in processes if not one.ended()]) and time.monotonic() < deadline:
+    while (
+        left := [process for process in processes if not process.ended()]
+    ) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
 
 
 def end_former_run(stack: Stack) -> None:
-    """End what a killed run left; we hold the lock, so nobody waits for them any more.
-
-    Pulumi first, gently, because it writes the state; the plugins after it.
-    """
+    """End processes of a killed run: first Pulumi, gently, because it writes the state."""
     processes = marked(stack)
     if not processes:
         return
     say(f"  ending {len(processes)} processes that an interrupted run left behind")
-    pulumi = [one for one in processes if one.name == "pulumi"]
-    for one in pulumi:
-        one.signal(signal.SIGINT)
-    for one in _wait(pulumi, GRACE_S):
-        one.signal(signal.SIGKILL)
-    for one in processes:
-        one.signal(signal.SIGTERM)
-    for one in _wait(processes, 3.0):
-        one.signal(signal.SIGKILL)
+    pulumi = [process for process in processes if process.name == "pulumi"]
+    for process in pulumi:
+        process.signal(signal.SIGINT)
+    for process in _wait(pulumi, GRACE_S):
+        process.signal(signal.SIGKILL)
+    for process in processes:
+        process.signal(signal.SIGTERM)
+    for process in _wait(processes, 3.0):
+        process.signal(signal.SIGKILL)
     left = _wait(processes, 5.0)
     if left:
-        pids = " ".join(str(one.pid) for one in left)
+        pids = " ".join(str(process.pid) for process in left)
         raise Failure(
             f"Processes of an interrupted run of stack {stack.name} cannot be ended: {pids}.\n"
             f"Next: look at them (ps -fp {pids}), end them, and run this again."
@@ -191,7 +187,7 @@ def release_pulumi_lock(stack: Stack) -> None:
 
 
 def _runs_pulumi(pid: int) -> bool:
-    """Whether the process lives and is Pulumi; a number is used again some day."""
+    """Return whether the process lives and is Pulumi; a number is used again some day."""
     try:
         name = Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:

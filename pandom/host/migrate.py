@@ -81,7 +81,7 @@ def in_job(name: str, part: str, command: Sequence[str], what: str) -> None:
 
 
 def _again(engine: Engine, job: str, command: Sequence[str]) -> tuple[int, str]:
-    """A container like the job's, with another command, removed afterwards."""
+    """Return a container like the job's, with another command, removed afterwards."""
     api = engine.client.api
     model: dict[str, Any] = api.inspect_container(job)
     config, host = model["Config"], dict(model["HostConfig"])

@@ -1,8 +1,8 @@
-"""What schema/sql declares and a database has otherwise, as the SQL of a revision and its way back.
+"""Differences between declared SQL and a database, as the SQL of a revision and its way back.
 
-The declared text is run in a transaction that is rolled back, and the catalogs are read
-before and after: spelling makes no difference, and what is written is known to run. The
-way back has the text that an older revision froze; its server's own where there is none.
+The declared text is run in a transaction that is rolled back, and the catalogs are read before and
+after, so what is written is known to run. The way back has the text that an older revision froze,
+or the server's own.
 """
 
 from __future__ import annotations
@@ -85,16 +85,12 @@ _TOKENS: Final = re.compile(
     re.S | re.I,
 )
 _ROLE: Final = re.compile(r"set local role (\w+)", re.I)
-_MADE: Final = re.compile(
-    r"create\s+(?:or\s+replace\s+)?(?:(function|view)\s+public\.(\w+)"
-    r"|(trigger)\s+(\w+)|(policy)\s+(\w+)\s+on\s+public\.(\w+))",
-    re.I,
+_NAME: Final = (
+    r"(?:(function|view)\s+public\.(\w+)"
+    r"|(trigger)\s+(\w+)|(policy)\s+(\w+)\s+on\s+public\.(\w+))"
 )
-_COMMENT: Final = re.compile(
-    r"comment\s+on\s+(?:(function|view)\s+public\.(\w+)"
-    r"|(trigger)\s+(\w+)|(policy)\s+(\w+)\s+on\s+public\.(\w+))",
-    re.I,
-)
+_MADE: Final = re.compile(rf"create\s+(?:or\s+replace\s+)?{_NAME}", re.I)
+_COMMENT: Final = re.compile(rf"comment\s+on\s+{_NAME}", re.I)
 _FOLDER: Final = {
     "function": "functions",
     "view": "views",
@@ -130,8 +126,10 @@ def of(server: psycopg.Connection, tables: str) -> Objects:
 
     Raises: UsageError for text that does not run.
     """
-    declared, frozen = _declared(), _frozen()
-    opt_in = {f"policies/{path.stem}" for path in made.FOLDER.glob("opt_in/*/*.sql")}
+    declared, frozen = made.declared(), _frozen()
+    opt_in = {
+        f"policies/{name.rpartition('/')[2]}" for name in made.texts() if name.startswith("opt_in/")
+    }
     try:
         server.execute("set local lock_timeout = '4s'")
         start = _state(server)
@@ -139,7 +137,7 @@ def of(server: psycopg.Connection, tables: str) -> Objects:
         before = _state(server)
         order = _apply(server, declared)
         after = _state(server)
-        # Functions last: the others call them.
+        # Functions last, because the others call them.
         gone = sorted(
             before.keys() - declared.keys() - opt_in, key=lambda one: (_is_code(one), one)
         )
@@ -147,16 +145,18 @@ def of(server: psycopg.Connection, tables: str) -> Objects:
     finally:
         server.rollback()
     changed = [name for name in order if after.get(name) != before.get(name)]
-    said = [one for one in changed if one in start and _but_comment(start, after, one)]
-    changed = [one for one in changed if one not in said]
+    said = [name for name in changed if name in start and _but_comment(start, after, name)]
+    changed = [name for name in changed if name not in said]
     after = {name: one for name, one in after.items() if name not in gone}
 
     def previous(names: Iterable[str]) -> dict[str, str]:
         """Functions first: the others call them."""
-        ranked = sorted((one for one in names if one in start), key=lambda one: not _is_code(one))
+        ranked = sorted(
+            (name for name in names if name in start), key=lambda one: not _is_code(one)
+        )
         return {
-            _file(one, "down."): _previous(start[one], frozen.get(one), again=one not in after)
-            for one in ranked
+            _file(name, "down."): _previous(start[name], frozen.get(name), again=name not in after)
+            for name in ranked
         }
 
     up = {_file(name): declared[name] for name in changed}
@@ -178,7 +178,7 @@ def of(server: psycopg.Connection, tables: str) -> Objects:
 def refresh(folder: Path) -> list[Path]:
     """Write the declared text into a revision's files that hold another; returns these."""
     changed = []
-    for name, text in _declared().items():
+    for name, text in made.declared().items():
         path = folder / f"{_file(name)}.sql"
         if path.exists() and path.read_text() != text:
             path.write_text(text)
@@ -188,14 +188,6 @@ def refresh(folder: Path) -> list[Path]:
 
 def _file(name: str, prefix: str = "") -> str:
     return prefix + name.replace("/", ".")
-
-
-def _declared() -> dict[str, str]:
-    return {
-        f"{kind}/{path.stem}": path.read_text()
-        for kind in KINDS
-        for path in sorted((made.FOLDER / kind).glob("*.sql"))
-    }
 
 
 def _state(server: psycopg.Connection) -> dict[str, Object]:
@@ -238,7 +230,7 @@ def _apply(server: psycopg.Connection, texts: Mapping[str, str]) -> list[str]:
 
 
 def _drops(state: Mapping[str, Object], names: Iterable[str]) -> str:
-    return _as_owners((state[one].owner, state[one].drop) for one in names if one in state)
+    return _as_owners((state[name].owner, state[name].drop) for name in names if name in state)
 
 
 def _but_comment(start: Mapping[str, Object], after: Mapping[str, Object], name: str) -> bool:
@@ -247,18 +239,18 @@ def _but_comment(start: Mapping[str, Object], after: Mapping[str, Object], name:
 
 def _comments(state: Mapping[str, Object], names: list[str]) -> str:
     return "-- Comments of what is otherwise as it was.\n" + _as_owners(
-        (state[one].owner, f"{state[one].comment}\n") for one in names
+        (state[name].owner, f"{state[name].comment}\n") for name in names
     )
 
 
 def _as_owners(statements: Iterable[tuple[str, str]]) -> str:
-    """The statements, with a line where another role runs them."""
+    """Return the statements, with a line where another role runs them."""
     lines, role = [], ""
     for owner, statement in statements:
         lines += [] if owner == role else [f"set local role {owner};"]
         lines.append(statement)
         role = owner
-    return "".join(f"{one}\n" for one in lines)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _is_code(name: str) -> bool:
@@ -266,9 +258,9 @@ def _is_code(name: str) -> bool:
 
 
 def _previous(found: Object, frozen: str | None, *, again: bool) -> str:
-    """The text of before: as it was frozen, or as the server prints it."""
+    """Return the previous text: as it was frozen, or as the server prints it."""
     text = frozen or f"set local role {found.owner};\n\n{found.text}\n{found.comment}\n"
-    # A function that comes back is granted nothing; its triggers need it at once.
+    # A recreated function has no grants, and its triggers need them at once.
     return f"{text}\n{found.grants}\n" if again and found.grants else text
 
 
@@ -288,7 +280,7 @@ def _body(text: str) -> str:
 
 
 def _frozen() -> dict[str, str]:
-    """The last text of each object that the revisions made, in their order."""
+    """Return the last text of each object that the revisions made, in their order."""
     found: dict[str, str] = {}
     for path in revisions.frozen_files():
         for role, statement in _statements(path.read_text()):
@@ -306,12 +298,12 @@ def _frozen() -> dict[str, str]:
 
 
 def _named(matched: re.Match[str]) -> str:
-    kind, *names = [one for one in matched.groups() if one]
+    kind, *names = [part for part in matched.groups() if part]
     return f"{_FOLDER[kind.lower()]}/{'.'.join(reversed(names))}"
 
 
 def _statements(text: str) -> Iterator[tuple[str, str]]:
-    """Each statement, without comments before it, and the role that runs it."""
+    """Yield each statement, without comments before it, and the role that runs it."""
     role, start = "pandom_owner", 0
     for token in _TOKENS.finditer(text):
         if token[0].startswith("--") and not text[start : token.start()].strip():

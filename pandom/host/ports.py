@@ -18,13 +18,13 @@ from pandom.runtime import paths
 from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import PROJECT
 
-# Below the range from which the kernel gives ports to clients (32768 and up).
+# Below the kernel's ephemeral ports (32768 and up).
 _RESERVED: Final = range(20000, 30000)
 _KEYS: Final = ("postgresPort", "minioPort")
 
 
 def free(port: int) -> bool:
-    """Whether nobody listens on the port of 127.0.0.1 (or of every address)."""
+    """Return whether nobody listens on the port of 127.0.0.1 (or of every address)."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -36,7 +36,12 @@ def free(port: int) -> bool:
 
 def refuse_taken(stack: Stack, settings: Settings, engine: Engine) -> None:
     """Raise UsageError, before anything is touched, if somebody else has a port of the stack."""
-    own = {port for one in engine.containers() if one.holds_ports for port in one.ports}
+    own = {
+        port
+        for container in engine.containers()
+        if container.holds_ports
+        for port in container.ports
+    }
     problems, others = [], []
     for key, port in zip(_KEYS, (settings.postgres_port, settings.minio_port), strict=True):
         if port in own or free(port):
@@ -54,12 +59,12 @@ def refuse_taken(stack: Stack, settings: Settings, engine: Engine) -> None:
 
 
 def _another(port: int) -> int:
-    """A free port whose number reminds of the one that is taken."""
+    """Return a free port whose number resembles the one that is taken."""
     return next((one for one in range(port % 10_000 + 10_000, 32_768) if free(one)), port)
 
 
 def listener(port: int) -> str | None:
-    """The process that listens on a TCP port, as far as this user may see it."""
+    """Return the process that listens on a TCP port, as far as this user may see it."""
     inodes = set(_inodes(port))
     if not inodes:
         return None
@@ -83,8 +88,7 @@ def _inodes(port: int) -> Iterator[str]:
 def reserve(stack: Stack) -> None:
     """Give a short-lived stack ports that no other stack has, unless its file names them.
 
-    The lock is held until they stand in the copy that other runs read, so that two
-    stacks brought up at once never choose the same.
+    The lock is held until other runs can read them, so that no two stacks choose the same.
     """
     if any(f"{PROJECT}:{key}" in read_file(stack) for key in _KEYS):
         return
@@ -103,7 +107,7 @@ def reserve(stack: Stack) -> None:
 
 
 def _recorded() -> Iterator[int]:
-    """The ports in the files of every stack that has one."""
+    """Yield the ports in the files of every stack that has one."""
     pattern = re.compile(rf"{PROJECT}:(?:{'|'.join(_KEYS)}): *['\"]?(\d+)")
     for path in paths.state_home().glob("*/Pulumi.*.yaml"):
         with contextlib.suppress(OSError):

@@ -1,8 +1,7 @@
 """Runs the Pulumi CLI for one stack: events in, one interrupt out, always an end.
 
-The Automation API does the same through the same CLI, but it ignores
-``stackConfigDir`` for settings and turns every failure into one long exception;
-here the events are read as they come.
+The Automation API ignores ``stackConfigDir`` for settings and turns every failure into one long
+exception; here the events are read as they come.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from pandom.runtime.progress import say
 SHORT_S: Final = 60.0  # for commands that only read or write the state
 LONG_S: Final = 1500.0  # for operations; a cold one builds three images
 STOP_S: Final = 45.0  # for Pulumi to finish what is in progress after an interrupt
-# Free space for the state: to begin with, and to end in order. On a full disk Pulumi tries
-# for ever, and leaves half a state.
+# Free space needed to begin, and to end cleanly. On a full disk Pulumi retries forever and
+# leaves half a state.
 BEGIN_MB: Final = 16
 END_MB: Final = 4
 
 
 def _killed(operation: str, number: int) -> str:
-    """The message for a Pulumi that did not end by itself."""
+    """Return the message for a Pulumi that did not end by itself."""
     name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
     why = " (the kernel does that when memory is short: `dmesg | tail`)" if number == 9 else ""
     return (
@@ -75,8 +74,8 @@ class Pulumi:
         self._stack, self._tools = stack, variables
 
     def environment(self) -> dict[str, str]:
-        """What it runs in: ours as it is now, when the Docker engine has been decided on."""
-        # Either would be preferred over the file, or change what is printed.
+        """Return Pulumi's environment; call it after the Docker engine has been chosen."""
+        # These would override the passphrase file or change the output.
         unwanted = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK")
         return {
             **{name: value for name, value in os.environ.items() if name not in unwanted},
@@ -86,6 +85,8 @@ class Pulumi:
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(paths.passphrase_file()),
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "NO_COLOR": "1",
+            # It lives for seconds and has some 100 MB: collecting garbage is a tenth of its work.
+            "GOGC": os.environ.get("GOGC", "400"),
             **pinned.variables(),
         }
 
@@ -126,17 +127,17 @@ class Pulumi:
         self._output("stack", "init", "--no-select")
 
     def export(self, secrets: bool = False) -> Mapping[str, Any]:
-        """The whole state; with ``secrets`` in clear, in memory only."""
+        """Return the whole state; with ``secrets`` in clear, in memory only."""
         options = ["--show-secrets"] if secrets else []
         return dict(json.loads(self._output("stack", "export", *options)))
 
     def outputs(self, secrets: bool = False) -> dict[str, Any]:
-        """The stack's outputs."""
+        """Return the stack's outputs."""
         options = ["--show-secrets"] if secrets else []
         return dict(json.loads(self._output("stack", "output", "--json", *options)))
 
     def secrets(self) -> dict[str, str]:
-        """The encrypted values of the stack's file, in clear, by key; in memory only."""
+        """Return the encrypted values of the stack's file, in clear, by key; in memory only."""
         found = json.loads(self._output("config", "--show-secrets", "--json"))
         return {key: str(one.get("value", "")) for key, one in found.items() if one.get("secret")}
 
@@ -163,10 +164,8 @@ class Pulumi:
     ) -> Mapping[str, int]:
         """Run up, preview, refresh or destroy; return the counts of what was done.
 
-        ``watch`` is called about once a second and stops the operation by raising:
-        a provider waits to its limit for a server that has ended long ago.
-        Raises PulumiFailed, Failure when it does not end, KeyboardInterrupt after
-        an interrupt has been handed on and Pulumi has stopped.
+        ``watch`` is called about once a second and stops the operation by raising. Raises
+        PulumiFailed, Failure when it does not end, KeyboardInterrupt after an interrupt.
         """
         refuse_full(BEGIN_MB)
         command = self._command(operation, "--json", *options)
@@ -205,8 +204,8 @@ class _Run:
         self._closed: events.Summary | None = None
 
     def follow(self, limit_s: float) -> Mapping[str, int]:
-        # A thread reads, so that a Pulumi that says nothing cannot outlast the limit,
-        # and so that its pipe is drained to the end whatever happens here.
+        # A thread reads, so that a silent Pulumi cannot outlast the limit and its pipe is
+        # always drained.
         assert self._child.stdout is not None  # noqa: S101 - for mypy
         threading.Thread(target=self._read, args=(self._child.stdout,), daemon=True).start()
         try:

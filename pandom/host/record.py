@@ -47,6 +47,6 @@ def run(name: str, output: Path | None) -> None:
 
 
 def record(exported: Mapping[str, Any]) -> str:
-    """The recording of a database that was just migrated, with every setting on."""
+    """Return the recording of a database that was just migrated, with every setting on."""
     with scratch.migrated(exported, access.OPT_IN) as dsn, catalog.connect(dsn) as connection:
         return recorded.record(catalog.read(connection, declared.OWNERS))

@@ -38,7 +38,7 @@ class Kit:
     files: Mapping[str, str]
 
     def as_json(self) -> bytes:
-        """What is encrypted."""
+        """Return the content that is encrypted."""
         document = {
             "format": FORMAT,
             "what": "recovery kit of a pandom-stack; `pandom recover` reads it",
@@ -123,7 +123,7 @@ def recover(file: str, identities: Sequence[str] = (), passphrase_file: str | No
 
 
 def _places(stack: Stack) -> list[Path]:
-    """What a kit may hold, in the order in which it is put back: without a state there is no
+    """Return what a kit may hold, in the order of its restore: without a state there is no
     stack yet, so that comes last."""
     return [
         paths.passphrase_file(),
@@ -142,7 +142,7 @@ def _collect(stack: Stack) -> dict[str, str]:
 
 
 def _refuse_others(stack: Stack, files: Mapping[Path, str]) -> None:
-    """A state or a passphrase that is there already must be the kit's; the rest may differ."""
+    """Refuse a present state or passphrase that is not the kit's; the rest may differ."""
 
     def differs(path: Path) -> bool:
         return path in files and path.exists() and path.read_text().strip() != files[path].strip()

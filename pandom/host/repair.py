@@ -1,8 +1,6 @@
-"""Makes Docker and Pulumi's state agree again before an `up`, at the least cost.
+"""Makes Docker and Pulumi's state agree before an `up`; never removes a volume.
 
-A killed run leaves containers that the state does not know: their names would be
-in conflict. A stopped server leaves resources that cannot be read: a refresh of
-the roles would fail. Data is in volumes, which nothing here removes.
+Containers of a killed run would conflict by name; a stopped server cannot be refreshed.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ from pandom.runtime.progress import say, step
 
 # What must be there before the server can be asked anything.
 SERVERS = ("postgres", "minio")
-# The parts whose volumes hold what nothing can make again.
+# Parts whose volumes hold data that cannot be recreated.
 DATA = {"data": "the database", "objects": "the object store"}
 _FOUNDATION = (*SERVERS, "keys")
 _ANY_FOUNDATION = (
@@ -44,10 +42,10 @@ _ANY_FOUNDATION = (
 
 def remove_unknown(engine: Engine, state: State) -> int:
     """Remove the stack's containers and networks that the state does not know."""
-    containers = [one for one in engine.containers() if one.id not in state.ids]
-    for one in containers:
-        say(f"  removed container {one.name}, left by an interrupted run")
-        engine.remove_container(one.id)
+    containers = [container for container in engine.containers() if container.id not in state.ids]
+    for container in containers:
+        say(f"  removed container {container.name}, left by an interrupted run")
+        engine.remove_container(container.id)
     networks = {key: name for key, name in engine.networks().items() if key not in state.ids}
     for identity, name in networks.items():
         say(f"  removed network {name}, left by an interrupted run")
@@ -56,10 +54,14 @@ def remove_unknown(engine: Engine, state: State) -> int:
 
 
 def lost_for_good(engine: Engine, state: State) -> list[str]:
-    """The volumes with people's data that the state knows and Docker has no longer."""
-    known = {one.name for one in state.of_type(VOLUME) if one.label.get(LABEL_PART) in DATA}
+    """Return the volumes with people's data that the state knows and Docker has no longer."""
+    known = {
+        resource.name
+        for resource in state.of_type(VOLUME)
+        if resource.label.get(LABEL_PART) in DATA
+    }
     if state.completed and (stack := state.label(LABEL_STACK)):
-        # A refresh after the loss takes them out of the state.
+        # A refresh after the loss removes them from the state.
         known |= {resource_name(stack, part) for part in DATA}
     return sorted(one for one in known if not engine.has_volume(one))
 
@@ -89,100 +91,109 @@ class Findings:
 
 
 def start_stopped(engine: Engine, state: State) -> list[str]:
-    """Start servers that were stopped by hand or by a reboot; return their parts.
-
-    One that cannot start, for instance because its network is gone, is removed:
-    it is made anew, its data is in a volume.
-    """
-    wanted = {one.id for one in state.of_type(CONTAINER) if not one.one_shot}
+    """Start servers that were stopped; return their parts. One that cannot start is removed."""
+    wanted = {resource.id for resource in state.of_type(CONTAINER) if not resource.one_shot}
     networks = engine.networks()
     started = []
-    for one in engine.containers():
-        if one.id not in wanted or one.status not in ("exited", "created", "paused", "dead"):
+    for container in engine.containers():
+        if container.id not in wanted or container.status not in (
+            "exited",
+            "created",
+            "paused",
+            "dead",
+        ):
             continue
-        with step(f"starting {one.part}, which was {one.status}"):
-            if not one.networks or any(network not in networks for network in one.networks):
-                engine.remove_container(one.id)
+        with step(f"starting {container.part}, which was {container.status}"):
+            if not container.networks or any(
+                network not in networks for network in container.networks
+            ):
+                engine.remove_container(container.id)
                 continue
             try:
-                engine.start(one)
-                started.append(one.part)
+                engine.start(container)
+                started.append(container.part)
             except docker.errors.APIError:
-                engine.remove_container(one.id)
+                engine.remove_container(container.id)
     return started
 
 
 def make_way(engine: Engine, ports: Mapping[str, int]) -> list[Container]:
-    """The servers on a port that another server of the stack is to get, as when two are
-    swapped: they must be gone before it can have it, and get ports of their own."""
+    """Return servers on a port that another server is to get, as when two ports are swapped."""
     wanted = {port: part for part, port in ports.items()}
     return [
-        one
-        for one in engine.containers()
-        if one.part in ports and any(wanted.get(port, one.part) != one.part for port in one.ports)
+        container
+        for container in engine.containers()
+        if container.part in ports
+        and any(wanted.get(port, container.part) != container.part for port in container.ports)
     ]
 
 
 def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
     """Compare the state with the engine; ``ports`` are the servers' as they shall be."""
     findings = Findings()
-    containers = {one.id: one for one in engine.containers()}
+    containers = {container.id: container for container in engine.containers()}
     networks = engine.networks()
-    missing_volume = any(not engine.has_volume(one.name) for one in state.of_type(VOLUME))
-    images = [one.urn for one in state.of_type(IMAGE) if not _present(engine, one.outputs)]
+    missing_volume = any(not engine.has_volume(resource.name) for resource in state.of_type(VOLUME))
+    images = [
+        resource.urn for resource in state.of_type(IMAGE) if not _present(engine, resource.outputs)
+    ]
     off = (
         bool(images)
         or missing_volume
-        or any(one.id not in networks for one in state.of_type(NETWORK))
+        or any(resource.id not in networks for resource in state.of_type(NETWORK))
         or any(
-            _off(containers.get(one.id), ports.get(one.label[LABEL_PART]))
-            for one in state.of_type(CONTAINER)
-            if one.label.get(LABEL_PART) in SERVERS
+            _off(containers.get(resource.id), ports.get(resource.label[LABEL_PART]))
+            for resource in state.of_type(CONTAINER)
+            if resource.label.get(LABEL_PART) in SERVERS
         )
         or any(
-            int(one.inputs["port"]) != ports["postgres"]
-            for one in state.of_type(POSTGRESQL_PROVIDER)
+            int(resource.inputs["port"]) != ports["postgres"]
+            for resource in state.of_type(POSTGRESQL_PROVIDER)
         )
     )
     dropped = any(state.names(ROLE)) and not any(
-        one.label.get(LABEL_PART) == "postgres" for one in state.of_type(CONTAINER)
+        resource.label.get(LABEL_PART) == "postgres" for resource in state.of_type(CONTAINER)
     )
     findings.replace += images
     if missing_volume:
         # What the jobs made was in it.
         findings.replace += state.jobs
     else:
-        # To the provider a job that was killed is made and done.
+        # The provider counts a killed job as created.
         findings.replace += failed_jobs(containers.values(), state)
     if off or dropped:
         findings.targets = [
-            one.urn
-            for one in state.resources
-            if one.type in (NETWORK, VOLUME, IMAGE, RANDOM, POSTGRESQL_PROVIDER)
-            or (one.type == CONTAINER and one.label.get(LABEL_PART) in _FOUNDATION)
+            resource.urn
+            for resource in state.resources
+            if resource.type in (NETWORK, VOLUME, IMAGE, RANDOM, POSTGRESQL_PROVIDER)
+            or (resource.type == CONTAINER and resource.label.get(LABEL_PART) in _FOUNDATION)
         ]
     if dropped:
-        # A refresh took what was gone out of the state, so there is no URN to name.
+        # A refresh removed what was gone from the state, so there is no URN to name.
         findings.targets += _ANY_FOUNDATION
     return findings
 
 
 def there(engine: Engine, state: State, replace: Iterable[str]) -> list[str]:
-    """Those of ``replace`` that Pulumi can replace.
+    """Return those of ``replace`` that Pulumi can replace.
 
-    A container that is gone from Docker leaves the state by the refresh, also outside of the
-    targets, and Pulumi refuses to replace what it does not know; it is made anew anyway.
+    The refresh drops containers that are gone from the state, and Pulumi refuses to replace what it
+    does not know; they are recreated anyway.
     """
-    containers = {one.id for one in engine.containers()}
-    known = {one.urn for one in state.resources if one.type != CONTAINER or one.id in containers}
+    containers = {container.id for container in engine.containers()}
+    known = {
+        resource.urn
+        for resource in state.resources
+        if resource.type != CONTAINER or resource.id in containers
+    }
     return [urn for urn in replace if urn in known]
 
 
 def failed_jobs(containers: Iterable[Container], state: State) -> list[str]:
-    """The jobs whose containers ended with an error."""
-    there = {one.id: one for one in containers}
-    jobs = [one for one in state.of_type(CONTAINER) if one.one_shot]
-    return [one.urn for one in jobs if _failed(there.get(one.id))]
+    """Return the jobs whose containers ended with an error."""
+    there = {container.id: container for container in containers}
+    jobs = [resource for resource in state.of_type(CONTAINER) if resource.one_shot]
+    return [resource.urn for resource in jobs if _failed(there.get(resource.id))]
 
 
 def _failed(container: Container | None) -> bool:
@@ -190,7 +201,7 @@ def _failed(container: Container | None) -> bool:
 
 
 def _off(container: Container | None, port: int | None) -> bool:
-    """Whether a server is missing, not well, or not on its port."""
+    """Return whether a server is missing, not well, or not on its port."""
     return container is None or not container.is_healthy or container.ports != (port,)
 
 

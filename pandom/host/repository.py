@@ -166,7 +166,7 @@ def _name(timeline: str, number: int) -> str:
 
 
 def gaps(segments: Iterable[str], since: str, until: str = "") -> list[Gap]:
-    """What is missing between ``since`` and the newest segment of each timeline.
+    """Return what is missing between ``since`` and the newest segment of each timeline.
 
     ``until`` is a segment that must be there, too, or "". pgBackRest looks at what is there
     only: it reports a log with a hole in it as valid, and a restore ends at the hole.
@@ -202,14 +202,14 @@ class Repository:
     server: Container
 
     def run(self, *arguments: str, show: Callable[[str], None] | None = None) -> str:
-        """What pgBackRest prints. Raises PandomError with cause and next step."""
+        """Return what pgBackRest prints. Raises PandomError with cause and next step."""
         code, out, err = self.engine.run(self.server, [PROGRAM, *arguments], show)
         if code:
             raise self.explained(code, f"{err}\n{out}")
         return out
 
     def explained(self, code: int, said: str) -> PandomError:
-        """The error in people's words."""
+        """Return the error in people's words."""
         if code == _CERTIFICATE:
             reason = said.strip().partition("pandom-backup: ")[2]
             return UsageError(
@@ -238,11 +238,11 @@ class Repository:
         return (own if self.kind == OWN_STORE else elsewhere).format(stack=self.stack)
 
     def backups(self) -> list[Backup]:
-        """Every backup, oldest first. Raises PandomError for a store that cannot be read."""
+        """Return every backup, oldest first. Raises PandomError for a store that cannot be read."""
         return [_of_entry(one) for one in self._info()["backup"]]
 
     def ready(self) -> bool:
-        """Whether it was made already; raises as backups() does."""
+        """Return whether it was made already; raises as backups() does."""
         return bool(self._info()["status"]["code"] not in (1, 3))
 
     def _info(self) -> Mapping[str, Any]:
@@ -260,7 +260,7 @@ class Repository:
         return found
 
     def segments(self) -> Iterator[str]:
-        """The segments of the server's log that are in the store, in no order."""
+        """Return the segments of the server's log that are in the store, in no order."""
         listed = json.loads(
             self.run("--output=json", "--recurse", "repo-ls", f"archive/{STANZA}") or "{}"
         )
@@ -272,13 +272,13 @@ class Repository:
             self.run("stanza-create")
 
     def verify(self) -> list[str]:
-        """What pgBackRest finds damaged, in its words; it exits with 0 all the same."""
+        """Return what pgBackRest finds damaged, in its words; it exits with 0 all the same."""
         self._info()  # a store that cannot be read is no error to verify
         return damaged(self.run("--output=text", "--verbose", "verify"))
 
 
 def damaged(said: str) -> list[str]:
-    """What `verify` found wrong in backups and in the log, one sentence each."""
+    """Return what `verify` found wrong in backups and in the log, one sentence each."""
     found = [
         f"{what.strip()}: {', '.join(one.strip() for one in counts.split(',') if ': 0' not in one)}"
         for what, counts in re.findall(r"^ *(archiveId: \S+|backup: \S+),.*\n *(.*)$", said, re.M)

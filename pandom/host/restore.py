@@ -11,7 +11,7 @@ from pandom.runtime.progress import say
 
 
 def prepare(stack: str, name: str) -> None:
-    """An empty database that pandom_user may restore a dump into.
+    """Make an empty database that pandom_user may restore a dump into.
 
     One that is not empty is refused or, when CONFIRM names it, kept under another name.
     """

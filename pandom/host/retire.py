@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 
 from pandom.audit.archive import PREFIX
-from pandom.audit.store import Store
+from pandom.audit.store import StoreClient
 from pandom.audit.target import store_of
 from pandom.database import retention
 from pandom.host.access import outputs_of
@@ -23,14 +23,14 @@ ROLE = "pandom_janitor"
 
 
 @dataclass(frozen=True)
-class Bucket:
+class EvidenceSink:
     """The bucket for evidence as the store of exports: one user writes, another reads."""
 
-    writer: Store
-    reader: Store
+    writer: StoreClient
+    reader: StoreClient
 
     def put(self, name: str, content: Path) -> str:
-        """Keeps the file under lock, and reads it back before anybody drops what is in it."""
+        """Keep the file under lock, and reads it back before anybody drops what is in it."""
         from minio.error import MinioException
         from urllib3.exceptions import HTTPError
 
@@ -57,9 +57,9 @@ class Bucket:
 
 
 def run(name: str) -> None:
-    """Exports and drops what retention no longer keeps; says what it did."""
+    """Export and drops what retention no longer keeps; says what it did."""
     outputs = outputs_of(Stack(name))
-    bucket = Bucket(store_of(outputs, EVIDENCE), store_of(outputs, AUDITOR))
+    sink = EvidenceSink(store_of(outputs, EVIDENCE), store_of(outputs, AUDITOR))
     try:
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -70,7 +70,7 @@ def run(name: str) -> None:
                 say("Retention keeps every month of the trail that there is.")
             for month in months:
                 with step(f"exporting and dropping {month}"):
-                    made = retention.export(janitor, month, bucket, Path(folder))
+                    made = retention.export(janitor, month, sink, Path(folder))
                     retention.drop(janitor, made)
                 print(f"{made.place} {made.rows} rows, digest {made.sha256}")
     except psycopg.Error as error:

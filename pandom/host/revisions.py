@@ -15,13 +15,13 @@ from pandom.runtime.errors import Failure
 
 
 def of_running(exported: Mapping[str, Any]) -> Applied | None:
-    """What the running database holds, asked as the superuser; None if nobody answers."""
+    """Return what the running database holds, asked as the superuser; None if nobody answers."""
     with superuser.database(exported) as server:
         return None if server is None else revisions.read(server)
 
 
 def of_outputs(outputs: Mapping[str, Any]) -> Applied:
-    """What a stack's database holds, asked as the operator.
+    """Return what a stack's database holds, asked as the operator.
 
     Raises Failure when it does not answer.
     """

@@ -1,8 +1,6 @@
-"""A database of its own on a running server, empty and freshly migrated, dropped afterwards.
+"""A freshly migrated database on a running server, dropped afterwards.
 
-What is recorded from it is what the revisions make, whatever was done by hand to the
-stack's own database. What belongs to the server and not to a database cannot have been
-changed: its files are the image's, and ALTER SYSTEM is not allowed there.
+Recordings come from it, so that changes by hand in the stack's own database do not matter.
 """
 
 from __future__ import annotations
@@ -27,10 +25,10 @@ NAME: Final = "pandom_scratch"
 
 @contextmanager
 def migrated(exported: Mapping[str, Any], opt_in: frozenset[str]) -> Iterator[str]:
-    """The DSN of a new database at the newest revision, as the auditor.
+    """Make a database at the newest revision; yield the auditor's DSN for it.
 
-    Roles of settings that are off here are made for the time, without a login.
-    Raises: Failure when the server does not answer, or a revision fails.
+    Roles of settings that are off are made meanwhile, without a login. Raises Failure when the
+    server does not answer or a revision fails.
     """
     with superuser.database(exported, "postgres") as server:
         login = superuser.login(exported)
@@ -41,7 +39,7 @@ def migrated(exported: Mapping[str, Any], opt_in: frozenset[str]) -> Iterator[st
         target = Target(login["host"], login["port"], NAME, Path(login["sslrootcert"]))
         database = sql.Identifier(NAME)
         there = {name for (name,) in server.execute("select rolname from pg_catalog.pg_roles")}
-        made = [one.name for one in access.roles(opt_in) if one.name not in there]
+        made = [role.name for role in access.roles(opt_in) if role.name not in there]
         try:
             for role in made:
                 server.execute(sql.SQL("create role {} nologin").format(sql.Identifier(role)))

@@ -65,11 +65,11 @@ class Stack:
         return paths.states() / f"{self.name}.json"
 
     def recorded(self) -> State:
-        """What the state says, read without Pulumi; secrets stay encrypted."""
+        """Return what the state says, read without Pulumi; secrets stay encrypted."""
         return State.of_file(self.checkpoint)
 
     def exists(self) -> bool:
-        """Whether there is a state."""
+        """Return whether there is a state."""
         return self.checkpoint.exists()
 
     @property
@@ -102,10 +102,9 @@ def write_atomically(path: Path, text: str | bytes, mode: int = 0o600) -> None:
 
 
 def prepare_file(stack: Stack, profile: str | None = None) -> str | None:
-    """Make sure that this clone has the stack's file; say in one line if it had not.
+    """Make sure that this clone has the stack's file; return a line if it was written.
 
-    The clone's own file wins; else the copy of the last run, so that a second
-    clone sees the same stack; else the template of the profile.
+    From the copy of the last run, so that clones see the same stack, else the template.
     """
     if stack.file.exists():
         forget_salt(stack)
@@ -121,8 +120,10 @@ def prepare_file(stack: Stack, profile: str | None = None) -> str | None:
 
 
 def forget_salt(stack: Stack) -> bool:
-    """Take another state's salt out of the file, or Pulumi finds the passphrase wrong; it
-    writes its own. False when the file holds secrets that belong to that salt."""
+    """Remove another state's salt, with which Pulumi finds the passphrase wrong.
+
+    Returns False if the file holds secrets that belong to that salt.
+    """
     text = _text(stack)
     found = re.search(r"^encryptionsalt:[ \t]*(\S*).*\n?", text, re.MULTILINE)
     if found is None or found[1].strip("\"'") == stack.recorded().salt:
@@ -163,7 +164,7 @@ def _text(stack: Stack) -> str:
 
 
 def read_file(stack: Stack) -> Mapping[str, Any]:
-    """The keys under ``config:``.
+    """Return the keys under ``config:``.
 
     Raises SettingsError when the file is no YAML of that shape.
     """
@@ -183,10 +184,10 @@ def read_file(stack: Stack) -> Mapping[str, Any]:
 
 
 def settings(stack: Stack, decrypt: Callable[[], Mapping[str, str]] | None = None) -> Settings:
-    """The validated settings (raises SettingsError with every problem at once).
+    """Return the validated settings; raises SettingsError with every problem.
 
-    ``decrypt`` gives the file's encrypted values, so that they are judged before
-    anything is touched and not by the program; it is asked only if there are any.
+    ``decrypt`` returns the file's encrypted values, so that they are checked, too, before anything
+    is touched; it is called only if there are any.
     """
     raw: dict[str, object] = {str(key): value for key, value in read_file(stack).items()}
     encrypted = [

@@ -67,11 +67,11 @@ class State:
             if not one.get("delete")
         ]
         provider = ((deployment or {}).get("deployment") or {}).get("secrets_providers") or {}
-        # What makes the key of its secrets from the passphrase.
+        # The salt with which the passphrase encrypts the state's secrets.
         self.salt: str | None = (provider.get("state") or {}).get("salt")
-        # Whatever waits to be deleted is known to the state too.
+        # Includes resources that wait to be deleted.
         self.ids = {str(one.get("id", "")) for one in raw}
-        # What a killed run had begun to make: it may be there, and its labels are ours.
+        # Resources that a killed run had begun to make; they may exist.
         self.begun: list[Mapping[str, Any]] = [
             (one.get("resource") or {}).get("inputs") or {}
             for one in ((deployment or {}).get("deployment") or {}).get("pending_operations") or ()
@@ -96,10 +96,9 @@ class State:
             ) from error
 
     def label(self, name: str, beside: str | None = None) -> str | None:
-        """The value of a Docker label in this state; ``beside`` must be on the same thing.
+        """Return the value of a Docker label in this state; ``beside`` must be on the same object.
 
-        The network and the containers first: volumes keep the labels that they were
-        made with, whoever owns them now.
+        Networks and containers first: volumes keep the labels that they were made with.
         """
         for labels in self._labels():
             if name in labels and (beside is None or beside in labels):
@@ -108,47 +107,46 @@ class State:
 
     def _labels(self) -> Iterator[Mapping[str, str]]:
         for kind in (NETWORK, CONTAINER, VOLUME):
-            yield from (one.label for one in self.of_type(kind))
+            yield from (resource.label for resource in self.of_type(kind))
         for inputs in self.begun:
             yield {one["label"]: str(one["value"]) for one in inputs.get("labels") or ()}
-        # A refresh after a loss leaves nothing else that says it.
-        for one in self.of_type(STACK):
-            yield {f"pandom.{key}": str(value) for key, value in one.outputs.items()}
+        # After a loss and a refresh only the outputs have it.
+        for resource in self.of_type(STACK):
+            yield {f"pandom.{key}": str(value) for key, value in resource.outputs.items()}
 
     def of_type(self, kind: str) -> Iterator[Resource]:
-        """The resources of one type."""
-        return (one for one in self.resources if one.type == kind)
+        """Return the resources of one type."""
+        return (resource for resource in self.resources if resource.type == kind)
 
     def names(self, kind: str) -> set[str]:
-        """Their outside names."""
-        return {one.name for one in self.of_type(kind)}
+        """Return their outside names."""
+        return {resource.name for resource in self.of_type(kind)}
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the jobs were told last, by the names of pandom/jobs: the settings that were
-        applied, also by a run that did not come to its end."""
+        """The last environment of the jobs: the applied settings, even of an unfinished run."""
         found: dict[str, str] = {}
-        for one in self.of_type(CONTAINER):
-            if one.one_shot:
-                found |= dict(line.split("=", 1) for line in one.inputs.get("envs") or ())
+        for resource in self.of_type(CONTAINER):
+            if resource.one_shot:
+                found |= dict(line.split("=", 1) for line in resource.inputs.get("envs") or ())
         return found
 
     @property
     def outputs(self) -> Mapping[str, Any]:
         """The stack's outputs as exported, secrets wrapped."""
-        return next((one.outputs for one in self.of_type(STACK)), {})
+        return next((resource.outputs for resource in self.of_type(STACK)), {})
 
     @property
     def completed(self) -> bool:
         """Whether the stack was brought up completely once, so that there was data."""
-        return any(one.type == STACK and one.outputs for one in self.resources)
+        return any(resource.type == STACK and resource.outputs for resource in self.resources)
 
     @property
     def jobs(self) -> list[str]:
         """The URNs of the one-shot jobs."""
-        return [one.urn for one in self.resources if one.one_shot]
+        return [resource.urn for resource in self.resources if resource.one_shot]
 
     @property
     def protected(self) -> bool:
         """Whether anything is protected against deletion."""
-        return any(one.protect for one in self.resources)
+        return any(resource.protect for resource in self.resources)

@@ -21,15 +21,15 @@ def _show(stack: Stack) -> None:
     containers = engine.containers()
     things = engine.things()
     print(f"Stack {stack.name}: {'has a state' if stack.exists() else 'no state'}")
-    for owner in identity.owners(one for one in things if LABEL_OWNER in one.labels):
+    for owner in identity.owners(thing for thing in things if LABEL_OWNER in thing.labels):
         print(f"  owner {owner}{', protected' if identity.protected(things) else ''}")
-    for one in containers:
-        ports = "  ".join(f"127.0.0.1:{port}" for port in one.ports)
-        print(f"  {one.part or one.name:<10} {one.state:<18} {ports}".rstrip())
+    for container in containers:
+        ports = "  ".join(f"127.0.0.1:{port}" for port in container.ports)
+        print(f"  {container.part or container.name:<10} {container.state:<18} {ports}".rstrip())
     volumes = engine.volumes()
     if volumes:
         print(f"  {len(volumes)} volumes, {len(engine.networks())} network")
     if working := marked(stack):
-        print(f"  being worked on by processes {' '.join(str(one.pid) for one in working)}")
+        print(f"  being worked on by processes {' '.join(str(process.pid) for process in working)}")
     if not containers and not volumes:
         print("  nothing in Docker")

@@ -1,9 +1,8 @@
-"""What only the server's superuser can see or mend before Pulumi looks at the server.
+"""What only the superuser can see or repair before Pulumi looks at the server.
 
-A run killed between making a role and recording it leaves one that the state does
-not know; making it again fails with "already exists". The program imports those
-that are named to it. And a role that gave itself a time-out with a unit makes the
-provider's refresh fail, so that nothing could be healed any more.
+A run killed between making a role and recording it leaves one that the state does not know, which
+the program must import. A role that gave itself a time-out with a unit makes the provider's refresh
+fail.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from pandom.audit.findings import Finding, findings, scripts
 from pandom.audit.target import store_of
 from pandom.database import cluster, pinned
 from pandom.database.drift import catalog, declared, remedies
-from pandom.database.drift.differences import differences
-from pandom.database.drift.facts import Fact
+from pandom.database.drift.differences import Difference, differences
+from pandom.database.drift.facts import Fact, Facts
 from pandom.database.restore import restoring
 from pandom.host.pulumi_cli import Pulumi
 from pandom.host.stack import Stack
@@ -36,7 +35,7 @@ from toolchain import environment
 # Read by stacks/program.py, which is not imported here: it would import Pulumi's SDK.
 _SECRET_MARK: Final = "4dabf18193072939515e22adb298388d"  # noqa: S105 - Pulumi's marker of a secret
 
-# Read back by the provider as a number of milliseconds; it fails on anything else.
+# The provider reads these as milliseconds and fails on anything else.
 _UNREADABLE: Final = """
 select r.rolname, split_part(c.setting, '=', 1)
 from pg_catalog.pg_roles as r
@@ -54,7 +53,7 @@ select datname from pg_catalog.pg_database where datname = any(%(names)s)
 
 
 def missing(state: State, opt_in: frozenset[str]) -> list[str]:
-    """The declared roles and databases that the state lacks."""
+    """Return the declared roles and databases that the state lacks."""
     known = state.names(ROLE) | state.names(DATABASE_TYPE)
     return [
         name for name in (*(role.name for role in roles(opt_in)), DATABASE) if name not in known
@@ -62,13 +61,13 @@ def missing(state: State, opt_in: frozenset[str]) -> list[str]:
 
 
 def clear(value: Any) -> Any:
-    """A property of `stack export --show-secrets`, unwrapped."""
+    """Return a property of `stack export --show-secrets`, unwrapped."""
     if isinstance(value, Mapping) and _SECRET_MARK in value:
         return json.loads(value["plaintext"])
     return value
 
 
-# What only a superuser may set, and what its statements need besides.
+# Settings for the superuser's own sessions, which other roles may not make.
 _MORE: Final = (
     "-c session_replication_role=origin -c session_preload_libraries= "
     "-c local_preload_libraries= -c event_triggers=off -c search_path= -c lock_timeout=4s"
@@ -76,7 +75,7 @@ _MORE: Final = (
 
 
 def login(exported: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the provider connects with, as libpq's keywords; None before there is one.
+    """Return what the provider connects with, as libpq's keywords; None before there is one.
 
     ``exported`` holds secrets in clear and stays in memory.
     """
@@ -97,7 +96,7 @@ def login(exported: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _at(given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The superuser's own connection to a database; other roles may not ask for all of that."""
+    """Return the superuser's keywords for a database; other roles may not set these options."""
     return {**given, "dbname": name, "options": f"{given['options']} {_MORE}"}
 
 
@@ -105,7 +104,7 @@ def _at(given: Mapping[str, Any], name: str) -> dict[str, Any]:
 def database(
     exported: Mapping[str, Any], name: str = DATABASE
 ) -> Iterator[psycopg.Connection | None]:
-    """A connection to one database as the superuser; None if nobody answers there."""
+    """Connect to one database as the superuser; None if nobody answers."""
     given = login(exported)
     try:
         connection = psycopg.connect(**_at(given, name)) if given else None
@@ -119,7 +118,7 @@ def database(
 
 
 def candidates(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:
-    """Roles and databases to adopt; a server that does not answer has none yet."""
+    """Return roles and databases to adopt; a server that does not answer has none yet."""
     names = missing(State(exported), opt_in)
     if not names:
         return []
@@ -130,16 +129,13 @@ def candidates(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]
 
 
 def restores(exported: Mapping[str, Any]) -> list[str]:
-    """Databases between `db prepare` and `db finish`; none where nobody answers."""
+    """Return databases between `db prepare` and `db finish`; none where nobody answers."""
     with database(exported, SUPERUSER) as server:
         return [] if server is None else restoring.marked(server)
 
 
 def open_database(exported: Mapping[str, Any]) -> bool:
-    """Let clients connect again to a database that somebody closed; whether it was closed.
-
-    Nobody could look into it: not the provider, nor the audit that would say so.
-    """
+    """Reopen a database that somebody closed to clients; return whether it was closed."""
     with database(exported, SUPERUSER) as server:
         if server is None:
             return False
@@ -165,10 +161,7 @@ where evtevent = 'login' and evtenabled <> 'D' order by 1
 
 
 def silence_logins(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[str]:
-    """Switch off event triggers at login that nobody declared; returns whose database, and names.
-
-    One may keep out everybody: the provider, the jobs, the audit that would say so.
-    """
+    """Disable login event triggers that nobody declared, which may keep everybody out."""
     silenced = []
     for name in (SUPERUSER, DATABASE):
         with database(exported, name) as server:
@@ -191,7 +184,7 @@ def heal_cluster(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Fi
     """Take back settings and memberships that would stop Pulumi itself: a database that is
     read-only, a role that becomes another one, a grant that only CASCADE revokes.
 
-    What is missing is made by the provider. Returns what was healed.
+    The provider makes what is missing. Returns what was healed.
     """
     with database(exported) as server:
         if server is None:
@@ -200,13 +193,11 @@ def heal_cluster(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Fi
         found = declared.comparable(catalog.seen(server, cluster.CATALOGS))
         wanted = declared.cluster(opt_in)
         wrong = [
-            one
-            for one in differences(wanted, found)
-            if one.status != "missing" and one.kind in ("role setting", "membership")
+            difference
+            for difference in differences(wanted, found)
+            if difference.status != "missing" and difference.kind in ("role setting", "membership")
         ]
-        made = findings(wrong, wanted)
-        failed = remedies.apply(server, scripts(made))
-        return [one for one in made if one.id not in failed]
+        return _healed(server, wrong, wanted)
 
 
 def heal_row_security(exported: Mapping[str, Any], opt_in: frozenset[str]) -> list[Finding]:
@@ -217,14 +208,21 @@ def heal_row_security(exported: Mapping[str, Any], opt_in: frozenset[str]) -> li
         observed = catalog.read(server, declared.OWNERS)
         expected = declared.facts(observed, opt_in)
         wrong = [
-            one
-            for one in differences(expected, declared.comparable(observed.facts))
-            if one.kind in ("row security", "policy") and remedies.safe(one)
+            difference
+            for difference in differences(expected, declared.comparable(observed.facts))
+            if difference.kind in ("row security", "policy") and remedies.safe(difference)
         ]
-        made = findings(wrong, expected)
         server.autocommit = True
-        failed = remedies.apply(server, scripts(made))
-        return [one for one in made if one.id not in failed]
+        return _healed(server, wrong, expected)
+
+
+def _healed(
+    server: psycopg.Connection, wrong: Iterable[Difference], expected: Facts
+) -> list[Finding]:
+    """Take differences back; return those for which that worked."""
+    drift = findings(wrong, expected)
+    failed = remedies.apply(server, scripts(drift))
+    return [finding for finding in drift if finding.id not in failed]
 
 
 def heal_by_sql(exported: Mapping[str, Any], found: Iterable[Finding]) -> dict[str, str]:
@@ -259,20 +257,19 @@ def reset_unreadable(exported: Mapping[str, Any], opt_in: frozenset[str]) -> lis
 
 
 def passwords(exported: Mapping[str, Any]) -> dict[str, str]:
-    """The logins' passwords in clear, as the state holds them."""
+    """Return the logins' passwords in clear, as the state holds them."""
     return {
-        one.name: password
-        for one in State(exported).of_type(ROLE)
-        if (password := clear(one.inputs.get("password")))
+        resource.name: password
+        for resource in State(exported).of_type(ROLE)
+        if (password := clear(resource.inputs.get("password")))
     }
 
 
 def set_passwords(exported: Mapping[str, Any]) -> list[str]:
-    """Give roles the password that the state holds, if the server takes another one.
+    """Set passwords that the server refuses to those of the state; return the roles.
 
-    A role may change its own, and the superuser anybody's; the provider sees neither, and
-    without its password the migration job could mend nothing. The server gets the
-    verifier, not the password. Returns the roles.
+    A role may change its own, which the provider does not see. The server gets the verifier, not
+    the password.
     """
     given = login(exported)
     refused = {
@@ -286,13 +283,10 @@ def set_passwords(exported: Mapping[str, Any]) -> list[str]:
 
 
 def give_adopted(exported: Mapping[str, Any], names: list[str]) -> None:
-    """Give roles that are about to be adopted the passwords of this state.
-
-    The import itself cannot set one, and the jobs of the same run sign in with them.
-    """
+    """Set the passwords of roles that will be adopted, which an import cannot."""
     made = {
-        one.urn.rpartition("::")[2]: str(clear(one.outputs.get("result")))
-        for one in State(exported).of_type(RANDOM)
+        resource.urn.rpartition("::")[2]: str(clear(resource.outputs.get("result")))
+        for resource in State(exported).of_type(RANDOM)
     }
     resources = {name: f"{name.replace('_', '-')}-password" for name in names}
     _give(exported, {name: made[key] for name, key in resources.items() if key in made})
@@ -318,7 +312,7 @@ def _give(exported: Mapping[str, Any], passwords: Mapping[str, str]) -> list[str
 
 
 def _refuses(login: Mapping[str, Any], role: str, password: str) -> bool:
-    """Whether it is the password that the server does not take; a missing role is made later."""
+    """Return whether the server refuses the role's password."""
     try:
         psycopg.connect(**{**login, "user": role, "password": password, "dbname": DATABASE}).close()
     except psycopg.OperationalError as error:
@@ -327,7 +321,7 @@ def _refuses(login: Mapping[str, Any], role: str, password: str) -> bool:
 
 
 def exported(stack: Stack) -> Mapping[str, Any]:
-    """The stack's state with secrets in clear, for commands that need no other part of Pulumi."""
+    """Return the stack's state with secrets in clear."""
     return Pulumi(stack, environment.find().variables).export(secrets=True)
 
 
@@ -342,13 +336,13 @@ def remove_from_store(
 
     store = store_of(outputs, AUDITOR)
     secret = next(
-        clear(one.outputs["result"])
-        for one in State(exported).of_type(RANDOM)
-        if one.urn.endswith("::minio-root-password")
+        clear(resource.outputs["result"])
+        for resource in State(exported).of_type(RANDOM)
+        if resource.urn.endswith("::minio-root-password")
     )
     root = administrator(store.endpoint, Account(MINIO_ROOT_USER, secret))
     failed = {}
-    # A policy that somebody has cannot be removed: users first.
+    # Users first, because a policy in use cannot be removed.
     for one in sorted(found, key=lambda one: one.kind == "store policy"):
         try:
             if one.kind == "store user":
@@ -363,5 +357,5 @@ def remove_from_store(
 
 
 def variables(names: list[str]) -> dict[str, str]:
-    """What the program reads."""
+    """Return the variable by which the program learns what to adopt."""
     return {ADOPT_VARIABLE: json.dumps(sorted(names))}

@@ -1,8 +1,7 @@
-"""The verdict on a stack: does it work, and is everything in it as it was declared.
+"""The verdict on a stack: does it work, and is everything as declared.
 
-What clients and containers say (``health``) and the audit of database, object store,
-containers and the heads of the trail are asked at the same time, and make one exit code:
-0 all is well, 2 something is not as declared, 1 something failed or could not be told.
+Checks of clients and containers (``health``) and the audit run at the same time and make one exit
+code: 0 well, 2 not as declared, 1 failed or unknown.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _THERE_AGAIN: Final = (
     "It was taken back and is there again: somebody else changes it, or what is declared does not "
     "agree with its own recording; `make record` shows whether schema/catalog.json is behind."
 )
-# By which of the jobs these are mended, where they are declared at all.
+# Kinds that the storage job repairs.
 STORE: Final = ("bucket", "store user", "store policy")
 
 
@@ -61,11 +60,12 @@ class Verdict:
         return self.audit.findings if self.audit else ()
 
     def again(self, healed: Collection[str]) -> Verdict:
-        """The same, where what was healed a moment ago does not advise to heal it."""
+        """Return the verdict with other advice for findings that were healed a moment ago."""
         if self.audit is None or not healed:
             return self
         findings = tuple(
-            replace(one, advice=_THERE_AGAIN) if one.id in healed else one for one in self.findings
+            replace(finding, advice=_THERE_AGAIN) if finding.id in healed else finding
+            for finding in self.findings
         )
         return replace(self, audit=replace(self.audit, findings=findings))
 
@@ -77,15 +77,15 @@ class Verdict:
     @property
     def failed(self) -> list[health.Check]:
         """The checks that failed. That the auditor sees drift is none of them."""
-        return [one for one in self.report.checks if not one.ok and one not in self.watched]
+        return [check for check in self.report.checks if not check.ok and check not in self.watched]
 
     @property
     def watched(self) -> list[health.Check]:
         """What the auditor's container says: it verifies every row of the trail, too."""
         return [
-            one
-            for one in self.report.checks
-            if one.name == _AUDITOR and not one.ok and _DRIFT in one.detail
+            check
+            for check in self.report.checks
+            if check.name == _AUDITOR and not check.ok and _DRIFT in check.detail
         ]
 
     @property
@@ -116,8 +116,8 @@ class Verdict:
                 f"  audit: {len(self.audit.expected):,} facts as declared{blocks}"
                 f" ({self.seconds:.1f} s)"
             )
-        for one in for_stack(self.findings[:_SHOWN], self.report.stack):
-            say("\n" + "\n".join(report_terminal.finding(one)).rstrip())
+        for finding in for_stack(self.findings[:_SHOWN], self.report.stack):
+            say("\n" + "\n".join(report_terminal.finding(finding)).rstrip())
         if (more := len(self.findings) - _SHOWN) > 0:
             say(f"\n… and {more} more: `pandom audit` shows all")
         for problem in self.problems:
@@ -126,7 +126,7 @@ class Verdict:
             say(f"  audit: could not tell: {reason}")
 
     def explanation(self, again: str) -> str:
-        """The message about a stack that is not well; "" for one that is."""
+        """Return the message about a stack that is not well; "" for one that is."""
         name = self.report.stack
         if self.failed:
             return self.report.explanation(again)
@@ -134,8 +134,8 @@ class Verdict:
             parts = [
                 f"{len(self.findings)} findings of the audit" if self.findings else "",
                 f"{len(self.problems)} of its trail" if self.problems else "",
-                # Its words are those of the findings, where we have some.
-                *(one.detail for one in self.watched if not (self.findings or self.problems)),
+                # Findings, if there are any, say the same in more detail.
+                *(check.detail for check in self.watched if not (self.findings or self.problems)),
             ]
             return (
                 f"Stack {name} is not as declared: {', '.join(filter(None, parts))}.\n"
@@ -153,10 +153,15 @@ class Verdict:
             **self.report.document(),
             "exit_code": self.exit_code,
             "findings": [
-                {"id": one.id, "severity": one.severity, "actual": one.actual, "next": one.advice}
-                for one in for_stack(self.findings, self.report.stack)
+                {
+                    "id": finding.id,
+                    "severity": finding.severity,
+                    "actual": finding.actual,
+                    "next": finding.advice,
+                }
+                for finding in for_stack(self.findings, self.report.stack)
             ],
-            "trail": [one.as_json() for one in self.problems],
+            "trail": [problem.as_json() for problem in self.problems],
             "unknown": list(self.unknown),
         }
         return json.dumps(document, indent=2)
@@ -171,9 +176,8 @@ def prepare() -> None:
 def look(
     stack: Stack, engine: Engine, outputs: Mapping[str, Any], state: State | None = None
 ) -> Verdict:
-    """Ask everything, also after a failure: one run shows all that is wrong.
+    """Run all checks, even after a failure; ``state`` is Pulumi's, read from its file if None.
 
-    ``state`` is Pulumi's, read from its file if there is none.
     Raises UsageError when schema/accepted.toml cannot be read.
     """
     started = time.monotonic()
@@ -231,10 +235,10 @@ def _heads(place: AuditTarget) -> Trail:
 
 
 def heal(name: str, wanted: Sequence[str]) -> int:
-    """`pandom audit heal`: take back what a person names, and look again.
+    """`pandom audit heal`: correct the named findings, and audit again.
 
-    Raises UsageError, before anything is touched, for a name that is no finding, or one
-    that no statement takes back.
+    Raises UsageError, before anything is touched, for a name that is not a finding or that no
+    statement corrects.
     """
     from pandom.host import superuser
     from pandom.host.access import outputs_of
@@ -244,23 +248,23 @@ def heal(name: str, wanted: Sequence[str]) -> int:
     place = of_outputs(outputs)
     prepare()
     hosted = partial(containers.read, name)
-    found = {one.id: one for one in _audit(place, accepted.load(), hosted).findings}
+    found = {finding.id: finding for finding in _audit(place, accepted.load(), hosted).findings}
     if unknown := [one for one in wanted if one not in found]:
         raise UsageError(
             f"No finding now: {', '.join(unknown)}.\nThere are: {', '.join(found) or 'none'}."
         )
     chosen = [found[one] for one in wanted]
-    stored = [one for one in chosen if one.kind in STORE and one.status == "extra"]
-    if helpless := [one for one in chosen if one.sql is None and one not in stored]:
+    stored = [finding for finding in chosen if finding.kind in STORE and finding.status == "extra"]
+    if helpless := [finding for finding in chosen if finding.sql is None and finding not in stored]:
         raise UsageError(
             "\n".join(f"{one.id}: no statement takes it back. {one.advice}" for one in helpless)
         )
     exported = superuser.exported(stack)
-    failed = superuser.heal_by_sql(exported, [one for one in chosen if one.sql])
+    failed = superuser.heal_by_sql(exported, [finding for finding in chosen if finding.sql])
     failed |= superuser.remove_from_store(exported, outputs, stored)
-    for one in chosen:
-        say(f"  {'could not heal' if one.id in failed else 'healed'}: {one.id}")
-        if one.id in failed:
-            say(f"    {failed[one.id]}")
-    left = {one.id for one in _audit(place, accepted.load(), hosted).findings} & set(wanted)
+    for finding in chosen:
+        say(f"  {'could not heal' if finding.id in failed else 'healed'}: {finding.id}")
+        if finding.id in failed:
+            say(f"    {failed[finding.id]}")
+    left = {finding.id for finding in _audit(place, accepted.load(), hosted).findings} & set(wanted)
     return FAILED if failed or left else DONE

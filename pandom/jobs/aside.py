@@ -12,7 +12,7 @@ from pandom.runtime.inputs import secret
 
 
 def run(name: str) -> None:
-    """Disconnects its users and renames it; there being none is fine."""
+    """Disconnect its users and renames it; there being none is fine."""
     try:
         with step(f"keeping the present {name}") as results:
             aside = set_aside(target_from_environment(), secret("postgres_password"), name)

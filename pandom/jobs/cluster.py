@@ -14,7 +14,7 @@ from schema.access import SUPERUSER
 
 
 def run() -> None:
-    """Applies schema/sql/cluster and the parts of schema/access.py that the provider cannot."""
+    """Apply schema/sql/cluster and the parts of schema/access.py that the provider cannot."""
     target = target_from_environment()
     password = secret("postgres_password")
     with step("waiting for the server"):
@@ -42,7 +42,7 @@ def run() -> None:
 
 
 def end_long(connection: psycopg.Connection) -> list[str]:
-    """A database whose function fails, for want of a settings row, say, is mended all the same."""
+    """End long transactions; go on if that fails, so that the job can repair the cause."""
     try:
         return holders.end_long(connection)
     except psycopg.Error as error:

@@ -13,7 +13,7 @@ from pandom.runtime.inputs import optional_secret, secret, setting
 
 
 def prepare(name: str) -> None:
-    """Makes an empty database into which pandom_user restores a dump with psql."""
+    """Make an empty database into which pandom_user restores a dump with psql."""
     with step(f"preparing database {name}"):
         try:
             preparation.prepare(
@@ -28,7 +28,7 @@ def prepare(name: str) -> None:
 
 
 def finish(name: str) -> int:
-    """Closes the restored database and checks it; exit code 1 when something is wrong."""
+    """Close the restored database and checks it; exit code 1 when something is wrong."""
     with step(f"finishing database {name}") as results:
         try:
             health, changed = preparation.finish(

@@ -1,8 +1,7 @@
 """The operator's shell: psql, pg_dump and pg_restore of the server's version, signed in.
 
-Runs in a container that shares the server's network, so that ``localhost`` is the
-server and the source document's commands work as typed. The password goes into a
-file on a tmpfs, never into argv or the environment.
+The container shares the server's network, so that the source document's commands with ``localhost``
+work as typed. The password is in a file on a tmpfs.
 """
 
 from __future__ import annotations

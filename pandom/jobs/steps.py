@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def step(text: str) -> Iterator[list[str]]:
-    """Prints ``text: result (1.2 s)`` when the block ends; the block appends results."""
+    """Print ``text: result (1.2 s)`` when the block ends; the block appends results."""
     results: list[str] = []
     started = time.monotonic()
     try:

@@ -10,7 +10,7 @@ from minio.error import MinioAdminException, MinioException
 from urllib3.exceptions import HTTPError
 
 from pandom.audit import store as facts
-from pandom.audit.store import Store
+from pandom.audit.store import StoreClient
 from pandom.objectstore import (
     Account,
     Endpoint,
@@ -40,7 +40,7 @@ def run() -> None:
     root = Account(secret("minio_root_user"), secret("minio_root_password"))
     backup = setting("PANDOM_BACKUP") == OWN_STORE
     secrets = {user.name: secret(user.secret_file) for user in users(backup)}
-    store = Store(endpoint, root, setting("PANDOM_BUCKET"), backup)
+    store = StoreClient(endpoint, root, setting("PANDOM_BUCKET"), backup)
 
     with step(f"object store {endpoint.address}"):
         _wait(endpoint)
@@ -66,12 +66,11 @@ def _wait(endpoint: Endpoint) -> None:
         time.sleep(0.2)
 
 
-def converge(store: Store, secrets: Mapping[str, str]) -> None:
-    """Make, read back, and make again if a server that was still loading its users and
-    policies when it was asked has lost a change.
+def converge(store: StoreClient, secrets: Mapping[str, str]) -> None:
+    """Make what is declared, read it back, and repeat if a loading server lost a change.
 
-    ``store`` is asked as root; ``secrets`` are the users'. Users and buckets that are
-    not declared are left alone and named. Raises Failure for what stays different.
+    ``store`` is asked as root; ``secrets`` are the users'. Undeclared users and buckets are named
+    and left alone. Raises Failure for what stays different.
     """
     s3 = client(store.endpoint, store.account)
     wrong: list[str] = []
@@ -94,8 +93,8 @@ def converge(store: Store, secrets: Mapping[str, str]) -> None:
         say(f"  not declared, left alone: {', '.join(others)}")
 
 
-def _read_back(store: Store, secrets: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """What is not as declared, one sentence each, and what nobody declared."""
+def _read_back(store: StoreClient, secrets: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Return what is not as declared, one sentence each, and what nobody declared."""
     seen = facts.read(store)
     expected = facts.expected(store, seen.facts)
     wrong = [f"cannot be read: {what}" for what in seen.unknown]
@@ -118,6 +117,6 @@ def _read_back(store: Store, secrets: Mapping[str, str]) -> tuple[list[str], lis
 
 
 def _reason(error: Exception) -> str:
-    """The error's own words; they hold codes and paths, no secrets."""
+    """Return the error's own words; they hold codes and paths, no secrets."""
     code, message = getattr(error, "code", ""), getattr(error, "message", "")
     return f"{code}: {message}" if message else str(error) or type(error).__name__

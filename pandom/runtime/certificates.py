@@ -1,8 +1,4 @@
-"""A stack's certificates as seen from the host: what the keys job said, what servers show.
-
-The keys job prints the CA's certificate and, for each server, the fingerprint of the
-one that it shall show; what a server shows comes from its port.
-"""
+"""A stack's certificates as seen from the host: what the keys job printed, what servers show."""
 
 from __future__ import annotations
 
@@ -28,24 +24,23 @@ _LINE: Final = re.compile(r"^certificate of ([\w-]+): sha256 ([0-9a-f]{64})$", r
 
 @dataclass(frozen=True)
 class Printed:
-    """What the last run of the keys job said: the CA's certificate, and the fingerprint of
-    each server's."""
+    """What the keys job printed last: the CA's certificate and each server's fingerprint."""
 
     authority: str
     servers: Mapping[str, str]
 
 
 def line(server: str, certificate: bytes) -> str:
-    """What the keys job prints of a server's certificate (DER)."""
+    """Return what the keys job prints of a server's certificate (DER)."""
     return f"certificate of {server}: sha256 {fingerprint(certificate)}"
 
 
 def printed(log: str) -> Printed | None:
-    """The last run's words in a keys job's log; None if there is no certificate in it."""
+    """Parse the last run in a keys job's log; None without a certificate."""
     found = _PEM.findall(log)
     if not found:
         return None
-    # A job that was started again has written below what it wrote before.
+    # A restarted job appends to its log: the last block counts.
     return Printed(found[-1] + "\n", dict(_LINE.findall(log)))
 
 
@@ -67,19 +62,19 @@ def keep(stack: str, authority: str) -> bool:
 
 
 def fingerprint(certificate: bytes) -> str:
-    """SHA-256 of a certificate (DER), as text."""
+    """Return SHA-256 of a certificate (DER), as text."""
     return hashlib.sha256(certificate).hexdigest()
 
 
 def served(port: int) -> bytes:
-    """The certificate (DER) that a server of the stack shows on 127.0.0.1, trusted or not.
+    """Return the certificate (DER) that a server of the stack shows on 127.0.0.1, trusted or not.
 
     Raises OSError when nobody answers with TLS.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    # PostgreSQL 17 takes TLS from the first byte on from whoever names its protocol.
+    # PostgreSQL 17 accepts direct TLS from clients that name its protocol.
     context.set_alpn_protocols(["postgresql", "http/1.1"])
     with (
         socket.create_connection(("127.0.0.1", port), CONNECT_S) as plain,
@@ -89,15 +84,12 @@ def served(port: int) -> bytes:
 
 
 def der(authority: str) -> bytes:
-    """A PEM certificate as DER. Raises ValueError for what is none."""
+    """Return a PEM certificate as DER. Raises ValueError for what is none."""
     return ssl.PEM_cert_to_DER_cert(authority)
 
 
 def lasting(certificate: bytes) -> tuple[str, str | None]:
-    """How long a certificate (DER) lasts, and a warning if that is not long.
-
-    Raises Failure for one whose time is over.
-    """
+    """Return how long a certificate (DER) lasts, and a warning; raises Failure if it expired."""
     from cryptography import x509
 
     end = x509.load_der_x509_certificate(certificate).not_valid_after_utc

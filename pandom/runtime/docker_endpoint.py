@@ -1,9 +1,8 @@
 """Which Docker engine: one answer for the command line, the client library and the plugins.
 
-As Docker's command line decides: DOCKER_HOST, then DOCKER_CONTEXT, then the context that
-the user's config.json names, then the local socket. The answer is put into the environment,
-so that every program we start asks the same engine. Standard library only, because
-`make tools` asks it first.
+In Docker's order: DOCKER_HOST, DOCKER_CONTEXT, the context in config.json, the local socket. The
+answer is put into the environment for every program that we start. Standard library only, because
+`make tools` uses it first.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pandom.runtime.errors import Failure, UsageError
 
 SOCKET: Final = "unix:///var/run/docker.sock"
 _ANSWER_S: Final = 5.0
-# What the resolved engine replaces in the environment.
+# Variables that the resolved engine replaces.
 _VARIABLES: Final = (
     "DOCKER_HOST",
     "DOCKER_CONTEXT",
@@ -37,7 +36,7 @@ _VARIABLES: Final = (
 _CERTIFICATES: Final = ("ca.pem", "cert.pem", "key.pem")
 _PORTS: Final = {False: 2375, True: 2376}
 _DEFAULT: Final = "the default"
-# A container's files that the engine mounts lie in a folder of the container's name.
+# The engine mounts files from a folder named after the container.
 _CONTAINER: Final = re.compile(r"containers/([0-9a-f]{64})/")
 _CHOOSE: Final = "Next: `docker context use default` (or unset {}) for the engine of this machine."
 
@@ -76,11 +75,11 @@ class Endpoint:
         return "Next: start that engine, or take this machine's own: `docker context use default`."
 
     def variables(self) -> dict[str, str]:
-        """What Docker's command line, the client library and the plugins understand."""
+        """Return what Docker's command line, the client library and the plugins understand."""
         found = {"DOCKER_HOST": self.address}
         if self.certificates:
             found["DOCKER_CERT_PATH"] = str(self.certificates)
-            # Docker's command line takes TLS without verifying from another variable.
+            # Docker's command line has another variable for TLS without verification.
             found["DOCKER_TLS_VERIFY" if self.verify else "DOCKER_TLS"] = "1"
         return found
 
@@ -102,7 +101,7 @@ def use(environ: MutableMapping[str, str] = os.environ) -> Endpoint:
 
 
 def named() -> str:
-    """The engine for a message that must not fail: where it is, and who said so."""
+    """Return the engine for a message that must not fail: where it is, and who said so."""
     try:
         return str(use())
     except UsageError:
@@ -110,7 +109,7 @@ def named() -> str:
 
 
 def resolve(environ: Mapping[str, str]) -> Endpoint:
-    """The engine that the environment and Docker's files name.
+    """Return the engine that the environment and Docker's files name.
 
     Raises UsageError for a context that does not exist, and for what is not supported.
     """
@@ -243,7 +242,7 @@ def _supported(found: Endpoint) -> Endpoint:
 
 
 def _is_here(host: str) -> bool:
-    """Whether a name or address is one of this machine's own: only those can be bound."""
+    """Return whether a name or address is one of this machine's own: only those can be bound."""
     try:
         addresses = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     except OSError:
@@ -263,10 +262,10 @@ def _refused(found: Endpoint, why: str) -> UsageError:
 
 
 def check(found: Endpoint) -> None:
-    """See that the engine answers, and that its published ports will be on our 127.0.0.1.
+    """Check that the engine answers, and publishes ports on our 127.0.0.1.
 
-    Raises DockerSilent at once, with the engine's address; UsageError in a container
-    that was only lent the engine's socket.
+    Raises DockerSilent with the engine's address; UsageError in a container that only has the
+    engine's socket.
     """
     if reason := silence(found):
         raise DockerSilent(
@@ -287,7 +286,7 @@ def check(found: Endpoint) -> None:
 
 
 def silence(found: Endpoint) -> str | None:
-    """Why no engine answers there, or None."""
+    """Return why no engine answers there, or None."""
     try:
         status, _ = _get(found, "/_ping")
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -296,10 +295,10 @@ def silence(found: Endpoint) -> str | None:
 
 
 def _own_containers() -> Iterator[str]:
-    """The identities that the mounts of this process name, if it runs in a container."""
+    """Yield the identities that the mounts of this process name, if it runs in a container."""
     with contextlib.suppress(OSError):
         text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-        # Beside our own there may be others: an engine of ours mounts those of its containers.
+        # Mounts of other containers may be visible, too, if an engine runs here.
         own = [line for line in text.splitlines() if line.split()[4] == "/etc/hostname"]
         yield from dict.fromkeys(_CONTAINER.findall("\n".join(own)))
 

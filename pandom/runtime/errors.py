@@ -1,7 +1,6 @@
-"""Errors that are messages for people, and the exit code each one means.
+"""Errors that are messages for people, and their exit codes.
 
-``pandom`` prints the message without a traceback. A message says what was
-expected, what was found, which key or object, and what to do next.
+A message says what was expected, what was found, where, and what to do next.
 """
 
 from __future__ import annotations

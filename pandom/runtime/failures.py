@@ -1,7 +1,6 @@
-"""The message and the exit code for what fails around us, wherever it was noticed.
+"""Messages and exit codes for errors of libraries and the system.
 
-Standard library only; libraries are recognised by the names of their modules, because
-no command imports all of them.
+Libraries are recognised by module name, because no command imports all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pandom.runtime import paths
 from pandom.runtime.errors import FAILED, USAGE_ERROR, PandomError
 
 _AGAIN: Final = "this command, run again, goes on from here."
-# What the user of this machine decides: not a failure, a place to change.
+# Errors of places that the user can change.
 _PLACES: Final = {
     errno.EACCES: "may not be used by this user",
     errno.EPERM: "may not be changed by this user",
@@ -26,13 +25,13 @@ _PLACES: Final = {
     errno.ELOOP: "is a link that leads back to itself",
 }
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-# Classes of PostgreSQL's error codes that say something of the server, not of our SQL:
-# connection, resources, limits, operator intervention, system, and what somebody changed.
+# Classes of SQLSTATE about the server and not about our SQL: connection, resources, limits,
+# operator intervention, system, changed privileges.
 _SERVER: Final = ("08", "25006", "28", "42501", "53", "54", "55", "57", "58", "XX")
 
 
 def explain(error: Exception) -> tuple[str, int]:
-    """The message for people, ending with the next step, and the exit code."""
+    """Return the message for people, ending with the next step, and the exit code."""
     if isinstance(error, PandomError):
         return str(error), error.exit_code
     return _outside(error) or _unexpected(error)
@@ -61,21 +60,21 @@ def _outside(error: Exception) -> tuple[str, int] | None:
 
 
 def _library(error: BaseException) -> str:
-    """The library that raised the error, or for which another one did."""
+    """Return the library that raised the error, or for which another one did."""
     known = ("docker", "minio", "psycopg", "sqlalchemy")
     name = type(error).__module__.partition(".")[0]
     if name in known:
         return name
     if name not in ("requests", "urllib3"):
         return ""
-    # Both libraries below speak HTTP through the same one.
+    # The libraries of Docker and MinIO use the same HTTP library.
     frames = traceback.walk_tb(error.__traceback__)
     through = {str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame, _ in frames}
     return "minio" if "minio" in through else "docker"
 
 
 def _root(error: BaseException) -> str:
-    # What requests says of a socket that is gone is three exceptions in one tuple.
+    # requests wraps a socket's error in several exceptions.
     while error.__context__ is not None:
         error = error.__context__
     return str(error).strip("() ") or type(error).__name__
@@ -129,7 +128,7 @@ def _system(error: OSError) -> tuple[str, int]:
 
 
 def _unexpected(error: Exception) -> tuple[str, int]:
-    """The message for an error that nobody foresaw, after writing its traceback to a file."""
+    """Write the traceback to a file and return the message for an unexpected error."""
     try:
         place = paths.state_home() / "last-error.log"
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

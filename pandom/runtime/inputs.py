@@ -10,7 +10,7 @@ from pandom.runtime.naming import KEYS_MOUNT
 
 
 def setting(name: str) -> str:
-    """A setting from the environment; raises Failure if the container was not given it."""
+    """Return a setting from the environment; raises Failure if the container was not given it."""
     value = os.environ.get(name, "")
     if not value:
         raise Failure(
@@ -21,7 +21,7 @@ def setting(name: str) -> str:
 
 
 def secret_file(name: str) -> Path:
-    """The path of a secret or certificate; raises Failure if it is not there."""
+    """Return the path of a secret or certificate; raises Failure if it is not there."""
     path = Path(os.environ.get("PANDOM_KEYS", KEYS_MOUNT)) / name
     if not os.access(path, os.R_OK):
         raise Failure(
@@ -32,7 +32,7 @@ def secret_file(name: str) -> Path:
 
 
 def optional_secret(name: str) -> str | None:
-    """A secret that containers of an earlier version were not given."""
+    """Return a secret that containers of an earlier version were not given."""
     try:
         return secret(name)
     except Failure:
@@ -40,7 +40,7 @@ def optional_secret(name: str) -> str | None:
 
 
 def secret(name: str) -> str:
-    """A secret; raises Failure if it is not there or empty."""
+    """Return a secret; raises Failure if it is not there or empty."""
     path = secret_file(name)
     value = path.read_text().rstrip("\n")
     if not value:

@@ -1,8 +1,4 @@
-"""Names and labels of everything a stack makes; constants in this one file.
-
-Used by the components that create the objects, by ``pandom up`` and ``pandom
-down`` that look for leftovers, and by the tests.
-"""
+"""Names and labels of everything a stack makes."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ LABEL_PROTECTED: Final = "pandom.protected"  # true or false
 LABEL_BUILD: Final = "pandom.build"  # set by the Dockerfiles: step, and in the end image
 LABEL_HEAD: Final = "pandom.migration.head"
 
-# Tells the program which roles and databases a killed run made and did not record.
+# Names roles and databases that a killed run made and did not record.
 ADOPT_VARIABLE: Final = "PANDOM_ADOPT"
 
 MINIO_ROOT_USER: Final = "pandom-root"
@@ -35,17 +31,16 @@ UID_POSTGRES: Final = 5432
 UID_MINIO: Final = 9000
 UID_OPERATIONS: Final = 7000
 
-# The names under which the servers are known inside the stack's network; they
-# stand in the certificates beside 127.0.0.1 and localhost.
+# The servers' names inside the stack's network, which are also in their certificates.
 HOST_POSTGRES: Final = "postgres"
 HOST_MINIO: Final = "minio"
 
 
 def resource_name(stack: str, part: str) -> str:
-    """The Docker name of a stack's container, network or volume."""
+    """Return the Docker name of a stack's container, network or volume."""
     return f"pandom-{stack}-{part}"
 
 
 def image_name(part: str) -> str:
-    """The tag of an image; shared by all stacks, containers use its digest."""
+    """Return the tag of an image; shared by all stacks, containers use its digest."""
     return f"{PROJECT}/{part}:local"

@@ -1,8 +1,6 @@
 """The passphrase that encrypts every secret in the states: made once, never again.
 
-A new passphrase could not read the old states, and Pulumi's own message about
-that names neither the file nor a way out. `make tools` makes it, too, so that
-`pulumi` by hand works: hence nothing but the standard library here.
+A new one could not read the old states. `make tools` makes it, too: standard library only.
 """
 
 from __future__ import annotations
@@ -17,10 +15,7 @@ from pandom.runtime.errors import UsageError
 
 
 def require() -> bool:
-    """Whether the passphrase exists.
-
-    Raises UsageError when it does not although there are stacks that need it.
-    """
+    """Return whether the passphrase exists; raises UsageError if stacks need a missing one."""
     place = paths.passphrase_file()
     if place.exists() and place.read_bytes().strip():
         if place.stat().st_mode & 0o077:
@@ -33,10 +28,9 @@ def require() -> bool:
 
 
 def ensure() -> bool:
-    """Make the passphrase if there is none yet; True if it was made now.
+    """Make the passphrase if there is none; return whether it was made.
 
-    Complete or not at all, and the first of two runs wins: the other's states must be
-    readable with the same.
+    It is written completely or not at all, and the first of two runs wins.
     """
     if require():
         return False
@@ -59,7 +53,7 @@ def ensure() -> bool:
 
 
 def lost(stacks: list[str]) -> str:
-    """The message for a passphrase that is gone while states exist."""
+    """Return the message for a passphrase that is gone while states exist."""
     names = ", ".join(stacks)
     return (
         f"The passphrase file {paths.passphrase_file()} is gone, and without it\n"

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def home() -> Path:
-    """The user's home. Raises UsageError for a user who has none."""
+    """Return the user's home. Raises UsageError for a user who has none."""
     try:
         found = Path.home()
     except RuntimeError:  # no HOME, and no entry in /etc/passwd
@@ -53,35 +53,35 @@ def backend() -> Path:
 
 
 def backend_url() -> str:
-    """The same for Pulumi, which reads it as a URL: ``%`` and others are escaped."""
+    """Return the same for Pulumi, which reads it as a URL: ``%`` and others are escaped."""
     return backend().as_uri()
 
 
 def states() -> Path:
-    """The folder with one state file for each stack."""
+    """Return the folder with one state file for each stack."""
     return backend() / ".pulumi" / "stacks" / PROJECT
 
 
 def list_stacks() -> list[str]:
-    """The names of the stacks that have a state, sorted."""
+    """Return the names of the stacks that have a state, sorted."""
     return sorted(path.stem for path in states().glob("*.json"))
 
 
 def passphrase_file() -> Path:
-    """The passphrase that encrypts every secret in the state (mode 0600)."""
+    """Return the passphrase that encrypts every secret in the state (mode 0600)."""
     return state_home() / "passphrase"
 
 
 def stack_home(stack: str) -> Path:
-    """The files of one stack: ca.crt, lock, and the copy of its configuration."""
+    """Return the files of one stack: ca.crt, lock, and the copy of its configuration."""
     return state_home() / stack
 
 
 def ca_certificate(stack: str) -> Path:
-    """The certificate of the stack's own CA, for ``sslmode=verify-full``."""
+    """Return the certificate of the stack's own CA, for ``sslmode=verify-full``."""
     return stack_home(stack) / "ca.crt"
 
 
 def stack_file(stack: str) -> Path:
-    """The live configuration of a stack in this clone; git ignores it."""
+    """Return the live configuration of a stack in this clone; git ignores it."""
     return ROOT / "stacks" / f"Pulumi.{stack}.yaml"

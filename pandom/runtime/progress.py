@@ -1,7 +1,6 @@
-"""One line a step on stderr, with the time it took; results and JSON go to stdout.
+"""One line a step on stderr, with its time; results and JSON go to stdout.
 
-On a terminal the last line names what runs; elsewhere (CI=true, a pipe) a step's
-line appears once, complete.
+On a terminal the last line names what runs; elsewhere a line appears when its step ends.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ def say(line: str = "") -> None:
 
 
 def live() -> bool:
-    """Whether a line may be left open while its step runs."""
+    """Return whether a line may be left open while its step runs."""
     quiet = os.environ.get("CI", "").lower() in ("true", "1")
     return sys.stderr.isatty() and not quiet and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def middle(text: str, width: int) -> str:
-    """The text on one line, cut in its middle: of an error the end is the cause."""
+    """Return the text on one line, cut in its middle: of an error the end is the cause."""
     line = " ".join(text.split())
     if len(line) <= width:
         return line
@@ -37,16 +36,13 @@ def middle(text: str, width: int) -> str:
 
 
 def shorten(text: str, width: int = WIDTH) -> str:
-    """The text on one line of at most ``width`` characters."""
+    """Return the text on one line of at most ``width`` characters."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
 class Lines:
-    """Steps that may overlap: a line for each that ended, in that order.
-
-    On a terminal the last line names those that run, and is written over.
-    """
+    """Steps that may overlap: a line for each when it ends; on a terminal one for running ones."""
 
     def __init__(self) -> None:
         """Begin with no step open."""

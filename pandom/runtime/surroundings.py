@@ -1,7 +1,6 @@
-"""What the caller's environment may not decide about us and about what we start.
+"""Shields this process and its children from the caller's environment.
 
-``settle`` runs first in every command. Standard library only: `make tools` uses it,
-too, before anything is installed.
+``settle`` runs first in every command. Standard library only, because `make tools` uses it.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from collections.abc import MutableMapping
 from types import FrameType
 from typing import Final, NoReturn
 
-# libpq's: each of them changes where a connection goes, as whom, or how a session answers.
+# libpq's variables change where a connection goes, as whom, and how a session answers.
 _LIBPQ: Final = "PG"
-# Of these, what says how a session answers; never given back.
+# Those that change how a session answers; they are not given back.
 _SESSION: Final = frozenset(
     {"PGOPTIONS", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGCLIENTENCODING", "PGAPPNAME"}
 )
-# Python's own: another library path, warnings as errors, another encoding, no assertions.
+# Python's variables: library path, warnings as errors, encoding, assertions.
 _PYTHON: Final = "PYTHON"
 _HARMLESS: Final = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"})
 _UMASK: Final = 0o022
@@ -47,16 +46,12 @@ def give_back(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def given(name: str) -> str:
-    """The caller's value of one of libpq's variables, empty if there was none."""
+    """Return the caller's value of one of libpq's variables, empty if there was none."""
     return _given.get(name, "")
 
 
 def interrupt_by(*numbers: signal.Signals) -> None:
-    """Let these signals end a command as Ctrl-C does.
-
-    One that whoever started us ignores stays ignored, as Python does with Ctrl-C: `nohup`
-    starts what shall outlive its terminal.
-    """
+    """Let these signals end a command as Ctrl-C does, unless they are ignored, as by `nohup`."""
     for number in numbers:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _interrupt)
@@ -67,10 +62,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _name_user(environ: MutableMapping[str, str]) -> None:
-    """Home and name of the user, which Go programs ask for in one place or the other.
-
-    In a container a user is often a number only, of which the machine has no entry.
-    """
+    """Set HOME and USER, which Go programs need, also for a user without a passwd entry."""
     try:
         entry = pwd.getpwuid(os.getuid())
         home, name = entry.pw_dir, entry.pw_name

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import date
 from html.parser import HTMLParser
@@ -25,6 +24,7 @@ from pandom.database.drift import catalog
 from pandom.runtime.errors import UsageError
 from pandom.runtime.paths import ROOT
 from tests.audit.conftest import Audit, Shipped, remade_on_failure
+from tests.fixtures import forked
 
 SAVE = "grant select on public.auth_users to public;"
 HEAL = "revoke select on public.auth_users from public;"
@@ -46,14 +46,8 @@ def pandom(
         "PGSSLROOTCERT": str(server.ca),
     }
     environment.pop("STACK", None)
-    return subprocess.run(
-        [sys.executable, "-m", "pandom", "audit", "--opt-in", ",".join(shipped.opt_in), *words],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["pandom", "audit", "--opt-in", ",".join(shipped.opt_in), *words]
+    return forked.run(command, env=environment, timeout=60)
 
 
 @pytest.mark.requirement("B5")

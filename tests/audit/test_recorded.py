@@ -148,8 +148,9 @@ def test_privileges_on_columns_that_are_words_of_sql(shipped: Shipped) -> None:
         ("type public.userrole", "schema/models.py"),
         ("view public.suspicious_activity", "schema/sql/views/suspicious_activity.sql"),
         ("function public.client_agent()", "schema/sql/functions/client_agent.sql"),
-        ("audit_users_trigger_insert on public.auth_users", "schema/sql/triggers/"),
-        ("user_isolation on public.sessions", "schema/sql/policies/sessions.user_isolation.sql"),
+        ("audit_users_trigger_insert on public.auth_users", "schema/models.py"),
+        ("watch_auth_users on public.auth_users", "schema/sql/triggers/watch_auth_users.sql"),
+        ("user_isolation on public.sessions", "schema/models.py"),
     ],
 )
 def test_what_is_declared_and_not_recorded_is_never_dropped(

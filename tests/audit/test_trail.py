@@ -18,7 +18,7 @@ from pandom.audit import anchors
 from pandom.audit.accepted import Acceptance
 from pandom.audit.anchors import Anchor, Head, Kept
 from pandom.audit.archive import Archive, Evidence, Folder
-from pandom.audit.store import Store
+from pandom.audit.store import StoreClient
 from pandom.audit.target import store_of
 from pandom.audit.trail import Verdict, verify
 from pandom.database import cluster
@@ -397,9 +397,9 @@ _NO_STORE = pytest.mark.skipif(
 class Bucket:
     """The evidence of one trail. What is written stays as long as the stack: it is locked."""
 
-    reader: Store
-    writer: Store
-    root: Store
+    reader: StoreClient
+    writer: StoreClient
+    root: StoreClient
     trail: Trail
 
     def anchor(self, heads: Iterable[Head]) -> None:

@@ -9,8 +9,8 @@ import psycopg
 import psycopg.errors
 import pytest
 
-from schema import access
 from tests.fixtures.databases import ALICE, BOB, PASSWORD, Database, set_user
+from tests.fixtures.events import EVENT_TYPES
 
 
 def _last(database: Database, table: str = "audit_logs") -> tuple[Any, ...]:
@@ -217,7 +217,7 @@ def test_an_application_records_events_of_its_own(database: Database) -> None:
 
 
 @pytest.mark.requirement("P5")
-@pytest.mark.parametrize("name", [e.name for e in access.EVENT_TYPES])
+@pytest.mark.parametrize("name", [e.name for e in EVENT_TYPES])
 def test_reserved_event_types_are_refused(shared: Database, name: str) -> None:
     with shared.user(ALICE) as connection, pytest.raises(psycopg.DatabaseError):
         connection.execute("select public.record_event(%s)", (name,))
@@ -255,7 +255,7 @@ def test_the_declared_event_types_are_those_of_the_database(shared: Database) ->
         "select pg_get_functiondef('public.is_reserved_event_type(text)'::regprocedure)"
     )
     written = {part for part in source.split("'")[1::2] if part.islower() and part.isidentifier()}
-    declared = {e.name.lower() for e in access.EVENT_TYPES}
+    declared = {e.name.lower() for e in EVENT_TYPES}
     assert declared <= written
     with shared.connect("pandom_migrator") as connection:
         connection.execute("set role pandom_trail")

@@ -226,7 +226,7 @@ def test_an_upgrade_keeps_large_events_and_limits_new_ones(empty: Database) -> N
         pytest.raises(psycopg.errors.CheckViolation),
     ):
         connection.execute(insert.encode(), ("now",))
-    assert "1 rows moved out of audit_logs_default" in janitor.once(
+    assert "1 rows moved out of audit_logs_default" in janitor.run_once(
         empty.target, empty.server.passwords[janitor.ROLE]
     )
     assert empty.one("select count(*) from public.audit_logs_y2019m02") == 1
@@ -273,7 +273,10 @@ def _seal(database: Database) -> int:
 
 @pytest.mark.requirement("P5")
 @pytest.mark.parametrize("events", [8, pytest.param(60, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("content", ["repeated", "random", "both"])
+@pytest.mark.parametrize(
+    "content",
+    ["both", *(pytest.param(one, marks=pytest.mark.soak) for one in ("repeated", "random"))],
+)
 def test_large_events_of_before_are_sealed_and_verified(
     database: Database, events: int, content: str
 ) -> None:
@@ -551,7 +554,7 @@ def test_what_was_counted_is_forgotten(database: Database) -> None:
         connection.execute("select public.record_event('probe', '{}') from generate_series(1, 9)")
     with database.owner("pandom_definer") as connection:
         connection.execute("update public.recent_calls set called_at = now() - interval '1 day'")
-    janitor.once(database.target, database.server.passwords[janitor.ROLE])
+    janitor.run_once(database.target, database.server.passwords[janitor.ROLE])
     assert database.one("select count(*) from public.recent_calls") == 0
 
 
@@ -560,6 +563,12 @@ def _seconds(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
+
+
+def _alike(known: Callable[[], object], unknown: Callable[[], object], tries: int) -> bool:
+    """Whether both take the same time. What really differs does so each time it is measured;
+    what a busy machine did to one of them does not."""
+    return any(_ratio(known, unknown, tries) < ALIKE for _ in range(4))
 
 
 def _ratio(known: Callable[[], object], unknown: Callable[[], object], tries: int) -> float:
@@ -584,7 +593,9 @@ def _sign_in(connection: psycopg.Connection, email: str) -> None:
 
 @TRIES
 @pytest.mark.requirement("P3")
-@pytest.mark.parametrize(("stored", "setting"), [(4, 8), (8, 4), (8, 8)])
+@pytest.mark.parametrize(
+    ("stored", "setting"), [(4, 8), (8, 4), pytest.param(8, 8, marks=pytest.mark.soak)]
+)
 def test_a_sign_in_costs_the_same_whoever_exists(
     database: Database, tries: int, stored: int, setting: int
 ) -> None:
@@ -596,13 +607,10 @@ def test_a_sign_in_costs_the_same_whoever_exists(
         )
     with database.connect() as connection:
         for other in ("nobody@example.com", BOB.email):
-            assert (
-                _ratio(
-                    lambda: _sign_in(connection, ALICE.email),
-                    lambda other=other: _sign_in(connection, other),  # type: ignore[misc]
-                    tries,
-                )
-                < ALIKE
+            assert _alike(
+                lambda: _sign_in(connection, ALICE.email),
+                lambda other=other: _sign_in(connection, other),  # type: ignore[misc]
+                tries,
             )
 
 
@@ -618,7 +626,7 @@ def test_a_reset_costs_the_same_whoever_exists(database: Database, tries: int) -
         def ask(email: str) -> None:
             connection.execute("select public.request_password_reset(%s)", (email,))
 
-        assert _ratio(lambda: ask(ALICE.email), lambda: ask("nobody@example.com"), tries) < ALIKE
+        assert _alike(lambda: ask(ALICE.email), lambda: ask("nobody@example.com"), tries)
 
 
 @pytest.mark.requirement("P3")
@@ -629,7 +637,7 @@ def test_control_other_work_is_seen(shared: Database) -> None:
         def work(cost: int) -> None:
             connection.execute("select public.crypt('x', public.gen_salt('bf', %s))", (cost,))
 
-        assert _ratio(lambda: work(4), lambda: work(8), 15) > ALIKE
+        assert not _alike(lambda: work(4), lambda: work(8), 15)
         connection.rollback()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from pandom.database import health, janitor, seed
 from pandom.database import settings as database_settings
+from pandom.database.drift import catalog
 from pandom.jobs.cluster import end_long
 from pandom.runtime.errors import Failure, UsageError
 from tests.fixtures.databases import ADMIN_EMAIL, ALICE, BOB, PASSWORD, ROOT, SETTINGS, Database
@@ -196,19 +197,20 @@ def test_settings_that_were_changed_or_deleted_are_applied_again(database: Datab
             "long transactions were left alone"
         ]
     with database.connect("pandom_user") as connection:
-        assert len(database_settings.differences(connection, SETTINGS)) > 10
+        assert len(health.setting_differences(connection, SETTINGS)) > 10
     with database.connect("pandom_migrator") as connection:
         database_settings.apply(connection, SETTINGS, None)
         assert database_settings.apply(connection, SETTINGS, None) == []
     with database.connect("pandom_user") as connection:
-        assert database_settings.differences(connection, SETTINGS) == []
+        assert health.setting_differences(connection, SETTINGS) == []
 
 
 @pytest.mark.requirement("P1")
 def test_the_auditor_reads_settings_and_not_the_key(shared: Database) -> None:
     with shared.connect("pandom_auditor") as connection:
-        found = database_settings.present(connection)
-        assert found.keys() >= database_settings.declared(SETTINGS).keys()
+        seen = catalog.seen(connection, ("setting_rows",))
+        found = {(fact.object, fact.detail) for fact in seen}
+        assert found >= set(database_settings.declared(SETTINGS))
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select secret from public.context_key")
 
@@ -251,8 +253,8 @@ def test_expired_rows_go_in_batches(database: Database, monkeypatch: pytest.Monk
         )
     monkeypatch.setattr(janitor, "BATCH", 10)
     password = database.server.passwords[janitor.ROLE]
-    assert "25 expired rows deleted" in janitor.once(database.target, password)
-    assert not any("expired" in line for line in janitor.once(database.target, password))
+    assert "25 expired rows deleted" in janitor.run_once(database.target, password)
+    assert not any("expired" in line for line in janitor.run_once(database.target, password))
     batches = database.rows(
         "select details->>'rows' from public.audit_logs where event_type = 'sessions_expired' "
         "order by id"
@@ -270,7 +272,7 @@ def test_a_session_that_somebody_uses_stops_no_batch(database: Database) -> None
         )
     with database.connect("pandom_user") as busy:
         busy.execute("select from public.sessions where user_uuid = %s for update", (ALICE.uuid,))
-        done = janitor.once(database.target, database.server.passwords[janitor.ROLE])
+        done = janitor.run_once(database.target, database.server.passwords[janitor.ROLE])
         assert "4 expired rows deleted" in done
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from pandom.audit.target import store_of
 from pandom.database import retention
-from pandom.host.retire import Bucket
+from pandom.host.retire import EvidenceSink
 from pandom.runtime.errors import Failure
 from schema.storage import AUDITOR, EVIDENCE
 from tests.fixtures.databases import ALICE, Database
@@ -100,7 +100,7 @@ def test_an_export_goes_to_the_bucket(
     outputs = request.getfixturevalue("stack").outputs
     reader, writer = store_of(outputs, AUDITOR), store_of(outputs, EVIDENCE)
     with old.connect("pandom_janitor", autocommit=True) as connection:
-        made = retention.export(connection, MONTH, Bucket(writer, reader), tmp_path)
+        made = retention.export(connection, MONTH, EvidenceSink(writer, reader), tmp_path)
     assert made.place == f"s3://{reader.evidence}/trail/{MONTH}.jsonl"
     reader.s3.fget_object(
         bucket_name=reader.evidence,
@@ -109,4 +109,4 @@ def test_an_export_goes_to_the_bucket(
     )
     assert retention.digest_of(tmp_path / "back") == (made.rows, made.sha256)
     with pytest.raises(Failure, match="could not be kept"):
-        Bucket(reader, reader).put("x", tmp_path / "back")
+        EvidenceSink(reader, reader).put("x", tmp_path / "back")

@@ -11,7 +11,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from pandom.audit.store import Store
+from pandom.audit.store import StoreClient
 from pandom.audit.target import store_of
 from pandom.config.container_specs import AUDITOR_HEALTH
 from pandom.runtime.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
@@ -67,7 +67,7 @@ def auditor(spare: Spare, stack: RunningStack, engine: docker.DockerClient) -> C
     return made
 
 
-def latest(store: Store) -> dict[str, Any]:
+def latest(store: StoreClient) -> dict[str, Any]:
     answer = store.s3.get_object(bucket_name=store.evidence, object_name="audit/latest.json")
     return dict(json.loads(answer.read()))
 

@@ -24,7 +24,7 @@ from minio.versioningconfig import SUSPENDED, VersioningConfig
 from testinfra.host import Host
 
 from pandom.audit import store as facts
-from pandom.audit.store import Store as Place
+from pandom.audit.store import StoreClient as Place
 from pandom.jobs.storage import converge
 from pandom.objectstore import Account, Endpoint, administrator, client, own_keys, users
 from pandom.runtime.errors import Failure
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.requirement("B3", "B4")
 
 
 @dataclass(frozen=True)
-class Store:
+class StoreClient:
     """An object store, its root account, its media bucket and its users' secrets."""
 
     endpoint: Endpoint
@@ -94,9 +94,9 @@ class Store:
 
 
 @pytest.fixture(scope="module")
-def store(stack: RunningStack) -> Store:
+def store(stack: RunningStack) -> StoreClient:
     outputs = stack.outputs
-    return Store(
+    return StoreClient(
         Endpoint(
             outputs["minio_endpoint"], int(outputs["minio_port"]), Path(outputs["db_sslrootcert"])
         ),
@@ -115,7 +115,7 @@ def put(s3: Minio, bucket: str, name: str, content: bytes = b"content") -> str:
 
 
 @pytest.fixture
-def document(store: Store) -> Iterator[tuple[str, str]]:
+def document(store: StoreClient) -> Iterator[tuple[str, str]]:
     """A document of the limited user: its name and its first version."""
     name = "test/document.txt"
     yield name, put(store.limited, store.bucket, name)
@@ -145,7 +145,7 @@ def test_user_and_files(inside: Callable[[str], Host]) -> None:
 
 
 def test_tls_only_with_the_stack_s_certificate(
-    store: Store, spare_keys: SpareKeys, tmp_path: Path
+    store: StoreClient, spare_keys: SpareKeys, tmp_path: Path
 ) -> None:
     place = f"{store.endpoint.address}/minio/health/live"
 
@@ -167,13 +167,13 @@ def test_tls_only_with_the_stack_s_certificate(
 # -- the bucket ---------------------------------------------------------------------------
 
 
-def test_the_store_is_as_declared(store: Store) -> None:
+def test_the_store_is_as_declared(store: StoreClient) -> None:
     assert store.differences() == []
     assert set(users(store.admin)) == {user.name for user in USERS}
     assert {bucket.name for bucket in store.s3.list_buckets()} == buckets(store.bucket).keys()
 
 
-def test_the_bucket_is_closed_to_strangers(store: Store, document: tuple[str, str]) -> None:
+def test_the_bucket_is_closed_to_strangers(store: StoreClient, document: tuple[str, str]) -> None:
     context = ssl.create_default_context(cafile=str(store.endpoint.ca))
     for path in ("", store.bucket, f"{store.bucket}/{document[0]}"):
         url = f"https://{store.endpoint.address}/{path}"
@@ -182,7 +182,7 @@ def test_the_bucket_is_closed_to_strangers(store: Store, document: tuple[str, st
 
 
 def test_an_overwritten_document_keeps_its_first_version(
-    store: Store, document: tuple[str, str]
+    store: StoreClient, document: tuple[str, str]
 ) -> None:
     name, first = document
     assert put(store.limited, store.bucket, name, b"second") != first
@@ -193,7 +193,7 @@ def test_an_overwritten_document_keeps_its_first_version(
 # -- the limited user -----------------------------------------------------------------------
 
 
-def test_what_the_user_may_do(store: Store, document: tuple[str, str]) -> None:
+def test_what_the_user_may_do(store: StoreClient, document: tuple[str, str]) -> None:
     limited, bucket = store.limited, store.bucket
     assert limited.get_object(bucket_name=bucket, object_name=document[0]).read() == b"content"
     listed = limited.list_objects(bucket_name=bucket, prefix="test/", recursive=True)
@@ -229,13 +229,13 @@ DENIED: dict[str, Callable[[Minio, str, str, str], object]] = {
 
 
 @pytest.mark.parametrize("what", DENIED)
-def test_what_the_user_may_not_do(store: Store, document: tuple[str, str], what: str) -> None:
+def test_what_the_user_may_not_do(store: StoreClient, document: tuple[str, str], what: str) -> None:
     with pytest.raises(S3Error) as refused:
         DENIED[what](store.limited, store.bucket, *document)
     assert refused.value.code == "AccessDenied"
 
 
-def test_deleting_many_is_denied_for_each(store: Store, document: tuple[str, str]) -> None:
+def test_deleting_many_is_denied_for_each(store: StoreClient, document: tuple[str, str]) -> None:
     name, version = document
     wanted = [DeleteObject(name), DeleteObject(name, version)]
     errors = list(store.limited.remove_objects(bucket_name=store.bucket, delete_object_list=wanted))
@@ -243,14 +243,14 @@ def test_deleting_many_is_denied_for_each(store: Store, document: tuple[str, str
     assert store.s3.stat_object(bucket_name=store.bucket, object_name=name).version_id == version
 
 
-def test_the_user_is_no_administrator(store: Store) -> None:
+def test_the_user_is_no_administrator(store: StoreClient) -> None:
     own = administrator(store.endpoint, store.account(MEDIA))
     for call in (own.user_list, own.policy_list, own.info):
         with pytest.raises(MinioAdminException, match="403"):
             call()
 
 
-def test_root_may_what_the_user_may_not(store: Store, document: tuple[str, str]) -> None:
+def test_root_may_what_the_user_may_not(store: StoreClient, document: tuple[str, str]) -> None:
     """The denials above are the policy's, not the calls' or the server's."""
     s3, bucket = store.s3, store.bucket
     assert list(s3.list_objects(bucket_name=bucket, include_version=True, recursive=True))
@@ -265,14 +265,16 @@ def test_root_may_what_the_user_may_not(store: Store, document: tuple[str, str])
 
 
 @pytest.fixture(scope="module")
-def evidence(store: Store) -> tuple[str, str]:
+def evidence(store: StoreClient) -> tuple[str, str]:
     """A piece of evidence, in two versions; it stays as long as the stack: it is locked."""
     first = put(store.as_user(EVIDENCE), store.evidence, "test/evidence", b"first")
     put(store.as_user(EVIDENCE), store.evidence, "test/evidence", b"second")
     return "test/evidence", first
 
 
-def test_evidence_is_written_over_but_never_lost(store: Store, evidence: tuple[str, str]) -> None:
+def test_evidence_is_written_over_but_never_lost(
+    store: StoreClient, evidence: tuple[str, str]
+) -> None:
     name, first = evidence
     auditor = store.as_user(AUDITOR)
     store.s3.remove_object(bucket_name=store.evidence, object_name=name)  # a delete marker
@@ -287,7 +289,7 @@ def test_evidence_is_written_over_but_never_lost(store: Store, evidence: tuple[s
     assert answer.read() == b"first"
 
 
-def test_root_cannot_shorten_the_lock(store: Store, evidence: tuple[str, str]) -> None:
+def test_root_cannot_shorten_the_lock(store: StoreClient, evidence: tuple[str, str]) -> None:
     name, first = evidence
     where = {"bucket_name": store.evidence, "object_name": name, "version_id": first}
     until = store.s3.get_object_retention(**where)
@@ -304,7 +306,9 @@ def test_root_cannot_shorten_the_lock(store: Store, evidence: tuple[str, str]) -
         )
 
 
-def test_a_version_without_a_lock_would_be_lost(store: Store, document: tuple[str, str]) -> None:
+def test_a_version_without_a_lock_would_be_lost(
+    store: StoreClient, document: tuple[str, str]
+) -> None:
     """What keeps evidence is the lock, not the calls: root deletes a document's version."""
     name, first = document
     store.s3.remove_object(bucket_name=store.bucket, object_name=name, version_id=first)
@@ -312,7 +316,7 @@ def test_a_version_without_a_lock_would_be_lost(store: Store, document: tuple[st
         store.s3.stat_object(bucket_name=store.bucket, object_name=name, version_id=first)
 
 
-EVIDENCE_DENIED: dict[str, Callable[[Minio, Store], object]] = {
+EVIDENCE_DENIED: dict[str, Callable[[Minio, StoreClient], object]] = {
     "read evidence": lambda s3, at: s3.get_object(
         bucket_name=at.evidence, object_name="test/evidence"
     ),
@@ -336,7 +340,7 @@ AUDITOR_MAY = {"read evidence", "list evidence", "list versions"}
 
 @pytest.mark.parametrize("what", EVIDENCE_DENIED)
 @pytest.mark.usefixtures("evidence", "document")
-def test_what_the_users_of_evidence_may_not_do(store: Store, what: str) -> None:
+def test_what_the_users_of_evidence_may_not_do(store: StoreClient, what: str) -> None:
     put(store.as_user(EVIDENCE), store.evidence, "test/evidence")
     for user in (EVIDENCE, AUDITOR):
         if user is AUDITOR and what in AUDITOR_MAY:
@@ -347,7 +351,7 @@ def test_what_the_users_of_evidence_may_not_do(store: Store, what: str) -> None:
         assert refused.value.code == "AccessDenied"
 
 
-def test_the_auditor_reads_rules_and_writes_nothing(store: Store) -> None:
+def test_the_auditor_reads_rules_and_writes_nothing(store: StoreClient) -> None:
     own = administrator(store.endpoint, store.account(AUDITOR))
     assert set(users(own)) == {user.name for user in USERS}
     assert set(json.loads(own.policy_list())) >= {user.name for user in USERS}
@@ -367,23 +371,23 @@ def test_the_auditor_reads_rules_and_writes_nothing(store: Store) -> None:
 # -- a store that is wrong, on a server of its own --------------------------------------------
 
 
-def spare_store(spare: Spare, mounts: dict[str, Any], password: str, ca: Path) -> Store:
+def spare_store(spare: Spare, mounts: dict[str, Any], password: str, ca: Path) -> StoreClient:
     server = spare.start("minio", volumes=mounts, ports={"9000/tcp": ("127.0.0.1", None)})
     server.reload()
     endpoint = Endpoint("127.0.0.1", int(server.ports["9000/tcp"][0]["HostPort"]), ca)
     secrets = {user.name: f"first-secret-of-{user.name}" for user in USERS}
-    return Store(endpoint, Account("spare-root", password), "media-bucket", secrets)
+    return StoreClient(endpoint, Account("spare-root", password), "media-bucket", secrets)
 
 
 @pytest.fixture
-def wrong(spare: Spare, spare_keys: SpareKeys, tmp_path: Path) -> Store:
+def wrong(spare: Spare, spare_keys: SpareKeys, tmp_path: Path) -> StoreClient:
     ca = tmp_path / "ca.crt"
     ca.write_text(spare_keys.ca)
     return spare_store(spare, spare_keys.mount("minio"), SPARE_PASSWORD, ca)
 
 
 def test_what_is_not_as_declared_is_seen_and_healed(
-    wrong: Store, capsys: pytest.CaptureFixture[str]
+    wrong: StoreClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     everybody: dict[str, Any] = {
         "Version": "2012-10-17",
@@ -451,7 +455,7 @@ def test_what_is_not_as_declared_is_seen_and_healed(
     assert set(users(wrong.admin)) == {"stranger", *(user.name for user in USERS)}
 
 
-def test_a_bucket_for_evidence_without_a_lock_is_refused(wrong: Store) -> None:
+def test_a_bucket_for_evidence_without_a_lock_is_refused(wrong: StoreClient) -> None:
     wrong.s3.make_bucket(bucket_name=wrong.evidence)
     with pytest.raises(Failure, match="without object lock"):
         wrong.converge()

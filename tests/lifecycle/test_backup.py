@@ -355,7 +355,7 @@ def test_a_user_of_the_store_that_was_changed_by_hand_is_healed(backed: RunningS
     backed.pandom("backup", "--stack", backed.name)
 
 
-def test_a_stack_without_backups_says_so(backed: RunningStack, stack: RunningStack) -> None:
+def test_a_stack_without_backups_says_so(stack: RunningStack) -> None:
     for command in ("backup", "backups"):
         refused = stack.pandom(command, "--stack", stack.name, code=2)
         assert "nobody makes any" in refused.stderr

@@ -66,6 +66,8 @@ OTHERS = {
 class Launched(Pandom):
     """As a user starts it: through the launcher, which is a shell script."""
 
+    forks: bool = False
+
     def command(self, *arguments: str) -> list[str]:
         return [str(self.root / ".venv" / "bin" / "pandom"), *arguments]
 

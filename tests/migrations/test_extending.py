@@ -346,7 +346,7 @@ class Running(Copy):
 @pytest.mark.soak  # builds images and brings a stack up several times
 @pytest.mark.requirement("A1", "A3", "B1")
 def test_a_role_a_setting_and_a_bucket_rule_as_the_page_says(tmp_path: Path) -> None:
-    stack = RunningStack(new_name(), Pandom(root=tmp_path))
+    stack = RunningStack(new_name(), Pandom(root=tmp_path, forks=False))
     with _copy(tmp_path, stack, cast(Database, None)) as made:
         copy = Running(made.root, stack, made.database)
         shutil.copytree(ROOT / "app_image/artifacts", tmp_path / "app_image/artifacts")

@@ -92,9 +92,12 @@ def test_each_difference_is_written_and_goes_back(database: Database, folder: Pa
         "old.role is distinct",
         "old.role <> new.role or old.role is distinct",
     )
-    _replaced(folder / "policies" / "sessions.user_isolation.sql", "for all", "for select")
+    policy = folder / "policies" / "sessions.user_isolation.sql"
+    policy.parent.mkdir()
+    policy.write_text(made.texts()["policies/sessions.user_isolation"])
+    _replaced(policy, "for all", "for select")
     _replaced(
-        folder / "policies" / "sessions.user_isolation.sql",
+        policy,
         "\nwith check (user_uuid = (select public.current_user_id()))",
         "",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.pool import NullPool
 
-from pandom.database.converge import run_file
+from pandom.database import made
 from pandom.runtime.paths import ROOT
 from schema.models import Base
 from tests.fixtures.catalog import differences, facts
@@ -21,10 +20,6 @@ from tests.fixtures.databases import Database
 SQL = ROOT / "schema" / "sql"
 # What a model cannot declare: partitions, and Alembic's own table.
 _NOT_MODELLED = re.compile(r"_default$|_y\d{4}m\d{2}$|^alembic_version$")
-
-
-def _files(kind: str) -> list[Path]:
-    return sorted((SQL / kind).glob("*.sql"))
 
 
 def _compare(database: Database) -> list[object]:
@@ -130,9 +125,8 @@ def test_schema_sql_is_what_the_revisions_made(database: Database) -> None:
     with database.connect("pandom_migrator") as connection:
         connection.execute("set role pandom_owner")
         before = facts(connection)
-        for kind in ("functions", "triggers", "policies", "views"):
-            for path in _files(kind):
-                run_file(connection, path)
+        for text in made.declared().values():
+            connection.execute(text.encode())
         connection.execute("set local role pandom_owner")
         assert differences(before, facts(connection)) == []
         connection.rollback()
@@ -161,7 +155,8 @@ def test_every_object_has_its_file(shared: Database, kind: str) -> None:
     if kind == "trigger":
         found = {name.split(".")[1] for name in found}
     folder = {"policy": "policies"}.get(kind, f"{kind}s")
-    assert found == {path.stem for path in _files(folder)}
+    declared = (name.partition("/") for name in made.declared())
+    assert found == {name for kind, _, name in declared if kind == folder}
 
 
 @pytest.mark.requirement("C6", "T1")

@@ -100,7 +100,7 @@ def test_version_is_read_from_what_programs_print(text: str, expected: pins.Vers
 def test_a_cli_serves_if_it_is_newer_within_its_major(
     found: pins.Version | None, serves: bool
 ) -> None:
-    assert pins.serves(found, "3.259.0") is serves
+    assert pins.satisfies(found, "3.259.0") is serves
 
 
 def test_pins_are_read_from_requirements() -> None:
@@ -110,7 +110,7 @@ def test_pins_are_read_from_requirements() -> None:
 
 
 def test_the_go_version_is_the_one_of_the_cli_module() -> None:
-    assert f"\ngo {pins.spell(pins.GO)}\n" in (pulumi.MODULE / "go.mod").read_text()
+    assert f"\ngo {pins.format_version(pins.GO)}\n" in (pulumi.MODULE / "go.mod").read_text()
 
 
 def test_the_cli_module_builds_the_pinned_version() -> None:
@@ -430,7 +430,12 @@ def test_an_empty_machine_lacks_git_make_and_go(
     monkeypatch.setattr(network, "_probe", lambda url: "closed")
     with pytest.raises(ToolMissing) as caught:
         prerequisites.check()
-    for expected in ("- git:", "- make:", f"- Go {pins.spell(pins.GO)}", "the Pulumi CLI, MinIO"):
+    for expected in (
+        "- git:",
+        "- make:",
+        f"- Go {pins.format_version(pins.GO)}",
+        "the Pulumi CLI, MinIO",
+    ):
         assert expected in str(caught.value)
 
     program(machine / "bin" / "git")

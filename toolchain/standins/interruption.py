@@ -64,6 +64,6 @@ class Interruption:
 
 
 def deadline(seconds: float) -> Callable[[], bool]:
-    """A function that says whether that time has passed."""
+    """Return a function that says whether that time has passed."""
     end = time.monotonic() + seconds
     return lambda: time.monotonic() >= end

@@ -46,7 +46,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         return language_pb2.LanguageHandshakeResponse()
 
     def GetPluginInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """The version of the plugin that this one stands in for."""
+        """Return the version of the plugin that this one stands in for."""
         return plugin_pb2.PluginInfo(version=LANGUAGE_VERSION)
 
     def GetRequiredPlugins(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -54,7 +54,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         return language_pb2.GetRequiredPluginsResponse()
 
     def GetRequiredPackages(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """None on purpose.
+        """Answer with none, on purpose.
 
         The engine would try to download them, and the SDKs ask for their plugin when the
         program first uses them.
@@ -62,7 +62,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         return language_pb2.GetRequiredPackagesResponse()
 
     def GetProgramDependencies(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """The SDKs, for ``pulumi about``."""
+        """Return the SDKs, for ``pulumi about``."""
         from importlib import metadata
 
         return language_pb2.GetProgramDependenciesResponse(
@@ -74,7 +74,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         )
 
     def About(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """The Python that runs programs, for ``pulumi about``."""
+        """Return the Python that runs programs, for ``pulumi about``."""
         return language_pb2.AboutResponse(
             executable=sys.executable,
             version=".".join(map(str, sys.version_info[:3])),
@@ -82,7 +82,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         )
 
     def InstallDependencies(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Not here: ``make tools`` does it."""
+        """Install nothing: ``make tools`` does."""
         context.abort(
             grpc.StatusCode.UNIMPLEMENTED, "the stand-in installs nothing; run 'make tools'"
         )
@@ -137,7 +137,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
 
 
 def refuse_production(project: str, stack: str, config: dict[str, str]) -> str | None:
-    """Why this stack must not run on stand-ins, None if it may.
+    """Return why this stack must not run on stand-ins, None if it may.
 
     A production stack is for the official plugins only: what keeps it is what the vendor
     tests. Tests of the production profile say that they are tests, in two places.
@@ -154,7 +154,7 @@ def refuse_production(project: str, stack: str, config: dict[str, str]) -> str |
 
 
 def find_exec() -> str | None:
-    """The script from Pulumi's own Go module that runs a program in the SDK."""
+    """Return the script from Pulumi's own Go module that runs a program in the SDK."""
     named = os.environ.get("PANDOM_LANGUAGE_EXEC")
     if named and Path(named).is_file():
         return named
@@ -162,7 +162,7 @@ def find_exec() -> str | None:
 
 
 def interpreter(request: Any) -> str:
-    """The Python of the virtual environment that Pulumi.yaml names, else our own."""
+    """Return the Python of the virtual environment that Pulumi.yaml names, else our own."""
     options = dict(request.info.options)
     virtualenv = options.get("virtualenv")
     if isinstance(virtualenv, str) and virtualenv:
@@ -173,7 +173,7 @@ def interpreter(request: Any) -> str:
 
 
 def arguments(request: Any, engine_address: str) -> list[str]:
-    """The exec script's command line; options without a value are left out."""
+    """Return the exec script's command line; options without a value are left out."""
     options = {
         "monitor": request.monitor_address,
         "engine": engine_address,

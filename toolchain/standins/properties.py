@@ -96,7 +96,7 @@ class Change:
 
 
 def check(table: Table, given: Values, owner: str) -> tuple[Values, list[Mistake]]:
-    """Inputs with defaults filled in, and everything that is wrong with them.
+    """Fill in defaults, and report everything that is wrong with the inputs.
 
     ``owner`` names the resource type in messages.
     """
@@ -172,7 +172,7 @@ def _fits(kind: Kind, value: Value) -> bool:
 
 
 def plan(table: Table, inputs: Values, old: Values | None = None) -> Values:
-    """The state that the inputs lead to, as far as it is known without the server.
+    """Return the state that the inputs lead to, as far as it is known without the server.
 
     With ``old`` (an update), what the server filled in stays; without it is unknown.
     """
@@ -193,7 +193,7 @@ def plan(table: Table, inputs: Values, old: Values | None = None) -> Values:
 
 
 def settle(rule: Property, value: Value) -> Value:
-    """An input in the shape that the state has: complete blocks, nothing for empty ones."""
+    """Return an input in the shape that the state has: complete blocks, nothing for empty ones."""
     if is_unknown(value) or value is None:
         return value
     if rule.items is not None:
@@ -229,7 +229,7 @@ def _unset(rule: Property, *, nested: bool) -> Value:
 
 
 def inputs_of(table: Table, state: Values, old_inputs: Values) -> Values:
-    """What the inputs would have to be to lead to this state, after a refresh.
+    """Return what the inputs would have to be to lead to this state, after a refresh.
 
     Only what was given is followed: the rest is the server's business.
     """
@@ -246,7 +246,7 @@ def inputs_of(table: Table, state: Values, old_inputs: Values) -> Values:
 
 
 def imported_inputs(table: Table, state: Values) -> Values:
-    """The inputs that describe a resource found by its id: what is no default."""
+    """Return the inputs that describe a resource found by its id: what is no default."""
     inputs = {
         name: state[name]
         for name, rule in table.items()
@@ -259,7 +259,7 @@ def imported_inputs(table: Table, state: Values) -> Values:
 
 
 def differs(rule: Property, old: Value, new: Value) -> bool:
-    """Whether an input would change the state."""
+    """Return whether an input would change the state."""
     return bool(_compare(rule, "x", old, new))
 
 
@@ -271,7 +271,7 @@ def diff(
     ignore: frozenset[str] = frozenset(),
     suppress: Callable[[str, Values, Values], bool] = lambda _name, _state, _inputs: False,
 ) -> list[Change]:
-    """What the inputs change in the state, property by property.
+    """Return what the inputs change in the state, property by property.
 
     ``ignore`` are the program's ``ignore_changes``; ``suppress`` is a type's own rule for
     values that are written differently and mean the same.

@@ -72,7 +72,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return empty_pb2.Empty()
 
     def GetPluginInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """The version of the plugin that this one stands in for."""
+        """Return the version of the plugin that this one stands in for."""
         return plugin_pb2.PluginInfo(version=self._version)
 
     def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -97,7 +97,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
 
     def DiffConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Whether the provider's settings differ; they never replace anything."""
+        """Return whether the provider's settings differ; they never replace anything."""
         old, new = _values(request.olds), _values(request.news)
         changed = sorted(
             key for key in {*old, *new} - {"version", "__internal"} if old.get(key) != new.get(key)
@@ -118,7 +118,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     # -- resources --
 
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Inputs with defaults, and what is wrong with them."""
+        """Fill in defaults, and report what is wrong with the inputs."""
         with _shown(context):
             kind = self._type_of(request.urn)
             inputs, mistakes = kind.check(
@@ -133,7 +133,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             )
 
     def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """What the inputs change."""
+        """Return what the inputs change."""
         with _shown(context):
             kind = self._type_of(request.urn)
             changes = kind.diff(
@@ -167,7 +167,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             )
 
     def Read(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """The resource as it is now; an empty answer says that it is gone."""
+        """Return the resource as it is now; an empty answer says that it is gone."""
         with _shown(context):
             kind = self._type_of(request.urn)
             self._interruption.check()
@@ -221,7 +221,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
 
 def _identifier(identifier: str, state: Values) -> str:
-    """The id as it is now: a rename changes it, and the engine keeps the first one."""
+    """Return the id as it is now: a rename changes it, and the engine keeps the first one."""
     return str(state.get("id") or identifier)
 
 
@@ -236,7 +236,7 @@ def _kind(change: Change) -> provider_pb2.PropertyDiff.Kind.ValueType:
 
 
 def _kept(kind: ResourceType, made: Made) -> Values:
-    """The state as the engine stores it; what the server never filled in is empty."""
+    """Return the state as the engine stores it; what the server never filled in is empty."""
     state = {
         name: ([] if kind.table[name].kind in ("list", "set") else None)
         if name in kind.table and holds_unknown(value) and value == UNKNOWN
@@ -272,7 +272,7 @@ def _shown(context: grpc.ServicerContext) -> Iterator[None]:
 
 @contextmanager
 def _remembered(context: grpc.ServicerContext) -> Iterator[None]:
-    """A resource that exists although its operation failed goes into the state."""
+    """Put a resource that exists although its operation failed into the state."""
     try:
         yield
     except PartlyDone as partly:

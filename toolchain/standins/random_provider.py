@@ -16,6 +16,8 @@ from toolchain.standins.values import Values, secret
 _SPECIAL: Final = "!@#$%&*()-_=+[]{}<>:?"
 # bcrypt reads no further, and newer libraries refuse what is longer.
 _BCRYPT_BYTES: Final = 72
+# The least there is: a state that holds the hash holds the password, too.
+_BCRYPT_COST: Final = 4
 
 
 def _option(kind: properties.Kind, default: bool | int) -> Property:
@@ -45,12 +47,12 @@ class RandomPassword(ResourceType):
     }
 
     def check(self, given: Values, urn: str, log: Log) -> tuple[Values, list[properties.Mistake]]:
-        """This plugin, unlike the others, writes no defaults into the inputs."""
+        """Check the inputs; this plugin, unlike the others, writes no defaults into them."""
         inputs, mistakes = super().check(given, urn, log)
         return {key: value for key, value in inputs.items() if key in given}, mistakes
 
     def diff(self, state: Values, inputs: Values, ignore: frozenset[str]) -> list[Change]:
-        """Every change makes a new password."""
+        """Replace the password on every change."""
         return super().diff(state, inputs, ignore)
 
     def create(self, state: Values, log: Log) -> Made:
@@ -59,7 +61,9 @@ class RandomPassword(ResourceType):
 
         settings = _settings(state)
         password = draw(settings)
-        digest = bcrypt.hashpw(password.encode()[:_BCRYPT_BYTES], bcrypt.gensalt(10, b"2a"))
+        digest = bcrypt.hashpw(
+            password.encode()[:_BCRYPT_BYTES], bcrypt.gensalt(_BCRYPT_COST, b"2a")
+        )
         kept: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
         kept.update(
             number=settings["numeric"],
@@ -79,11 +83,11 @@ class RandomPassword(ResourceType):
         return Made(identifier, _sealed({**old, **state}))
 
     def delete(self, identifier: str, state: Values) -> None:
-        """The password is in no other place."""
+        """Do nothing: the password is in no other place."""
 
 
 def _settings(state: Values) -> Values:
-    """The inputs with the defaults of those that were not given."""
+    """Return the inputs with the defaults of those that were not given."""
     settings: Values = {}
     for name, rule in RandomPassword.table.items():
         if rule.output:
@@ -103,7 +107,7 @@ def _sealed(state: Values) -> Values:
 
 
 def draw(settings: Values) -> str:
-    """A password of ``length`` characters with at least so many of each class.
+    """Return a password of ``length`` characters with at least so many of each class.
 
     Raises ``OperationFailed`` if no class is allowed or the minimums are too many.
     """

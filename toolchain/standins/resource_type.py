@@ -35,11 +35,11 @@ class Log:
     urn: str
 
     def status(self, message: str) -> None:
-        """A line of progress beside the resource; the next one replaces it."""
+        """Show a line of progress beside the resource; the next one replaces it."""
         self._send(message, ephemeral=True)
 
     def info(self, message: str) -> None:
-        """A line that stays in the output."""
+        """Show a line that stays in the output."""
         self._send(message, ephemeral=False)
 
     def _send(self, message: str, *, ephemeral: bool) -> None:
@@ -80,7 +80,7 @@ class ResourceType(abc.ABC):
 
     @abc.abstractmethod
     def read(self, identifier: str, state: Values) -> Made | None:
-        """The thing as it is now, None if it is gone. An empty state means: import."""
+        """Return the thing as it is now, None if it is gone. An empty state means: import."""
 
     @abc.abstractmethod
     def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:
@@ -98,27 +98,27 @@ class ResourceType(abc.ABC):
         return self.pulumi_type.rsplit(":", 1)[-1]
 
     def check(self, given: Values, urn: str, log: Log) -> tuple[Values, list[Mistake]]:
-        """Inputs with defaults, and what is wrong with them."""
+        """Fill in defaults, and report what is wrong with the inputs."""
         return properties.check(self.table, given, self.name)
 
     def suppress(self, name: str, state: Values, inputs: Values) -> bool:
-        """Whether a difference in the property means nothing."""
+        """Return whether a difference in the property means nothing."""
         return False
 
     def diff(self, state: Values, inputs: Values, ignore: frozenset[str]) -> list[Change]:
-        """What the inputs change in the state."""
+        """Return what the inputs change in the state."""
         return properties.diff(self.table, state, inputs, ignore=ignore, suppress=self.suppress)
 
     def plan(self, inputs: Values, old: Values | None) -> Values:
-        """The state the inputs lead to, as far as it is known beforehand."""
+        """Return the state the inputs lead to, as far as it is known beforehand."""
         return properties.plan(self.table, inputs, old)
 
     def refreshed_inputs(self, state: Values, old_inputs: Values) -> Values:
-        """Inputs after a refresh (``old_inputs``) or an import (none)."""
+        """Return the inputs after a refresh (``old_inputs``) or an import (none)."""
         if old_inputs:
             return properties.inputs_of(self.table, state, old_inputs)
         return properties.imported_inputs(self.table, state)
 
     def preview_create(self, state: Values) -> Values:
-        """What a preview shows of a new resource."""
+        """Return what a preview shows of a new resource."""
         return state

@@ -29,12 +29,12 @@ Values = dict[str, Any]
 
 
 def is_unknown(value: Value) -> bool:
-    """Whether the value will only be known when other resources exist."""
+    """Return whether the value will only be known when other resources exist."""
     return isinstance(value, str) and value in _UNKNOWNS
 
 
 def holds_unknown(value: Value) -> bool:
-    """Whether the value, or a value inside it, is unknown."""
+    """Return whether the value, or a value inside it, is unknown."""
     if isinstance(value, dict):
         return any(holds_unknown(item) for item in value.values())
     if isinstance(value, list):
@@ -43,12 +43,12 @@ def holds_unknown(value: Value) -> bool:
 
 
 def secret(value: Value) -> Values:
-    """The value, marked so that the engine encrypts it in the state and hides it on screen."""
+    """Mark a value as secret: the engine encrypts it in the state and hides it on screen."""
     return {_SIGNATURE: _SECRET, "value": value}
 
 
 def reveal(value: Value) -> Value:
-    """The value with every mark of a secret taken off, for comparing and for use."""
+    """Return the value with every mark of a secret taken off, for comparing and for use."""
     if isinstance(value, dict):
         if value.get(_SIGNATURE) == _SECRET:
             return reveal(value.get("value"))
@@ -59,7 +59,7 @@ def reveal(value: Value) -> Value:
 
 
 def is_empty(value: Value) -> bool:
-    """Whether the official plugins cannot tell the value from one that was not given."""
+    """Return whether the official plugins cannot tell the value from one that was not given."""
     return value is None or value == "" or value == 0 or value == [] or value == {}
 
 

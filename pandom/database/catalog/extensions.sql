@@ -1,4 +1,4 @@
--- Extensions: schema, and whether it is trusted to be there at all. The version is the package's.
+-- Extensions and their schemas; their versions are the package's.
 select 'extension' as kind, quote_ident(e.extname) as object, 'schema' as detail, n.nspname as value
 from pg_catalog.pg_extension as e
 inner join pg_catalog.pg_namespace as n on e.extnamespace = n.oid;

@@ -1,4 +1,4 @@
--- Owners that lack a privilege on their own object; none is declared to.
+-- Owners that lack a privilege on their own object.
 select
     'privilege' as kind,
     case when c.relkind = 'S' then 'sequence ' when c.relkind = 'v' then 'view ' else 'table ' end
@@ -11,7 +11,7 @@ cross join lateral aclexplode(
 ) as d
 where c.relacl is not null and c.oid >= 16384 and c.relkind in ('r', 'p', 'v', 'S')
     and c.relpersistence <> 't'
-    -- The default is one entry, the owner's: who has it whole is left out at once.
+    -- An owner that has the default entry as a whole is left out early.
     and not c.relacl @> (
         acldefault(case when c.relkind = 'S' then 's' else 'r' end::"char", c.relowner)
     )[1]

@@ -1,12 +1,11 @@
--- Objects that PostgreSQL brought along whose privileges are no longer those it gave them.
--- The value shows both: what it began with, and what holds now.
+-- Built-in objects with other privileges than PostgreSQL gave them: before -> now.
 with init as (
     select i.classoid, i.objoid, i.objsubid, i.initprivs
     from pg_catalog.pg_init_privs as i
     where i.objoid < 16384
 ),
 
--- Objects that have a list now, or had one when PostgreSQL was installed: few of many.
+-- Only objects that have an access list now, or had one at installation.
 changed (type, name, owner, begun_with, holds) as (
     select
         'f'::"char",
@@ -91,7 +90,7 @@ lists (name, before, now) as (
     group by c.name
 )
 
--- PostgreSQL opens information_schema to all without noting it as its own doing.
+-- PostgreSQL does not note its own grants on information_schema as initial ones.
 select
     'system privilege' as kind,
     l.name as object,

@@ -1,6 +1,5 @@
--- What this login may see; what it may not is named as unknown, never counted as clean.
--- An empty path makes PostgreSQL print every name with its schema; compiling the plan of
--- a union of catalogs (jit) would take longer than running it.
+-- What this login may see. An empty search_path makes PostgreSQL print every name with its
+-- schema; jit would take longer to compile the union of catalogs than to run it.
 select
     set_config('search_path', '', true) as path,
     set_config('jit', 'off', true) as jit,

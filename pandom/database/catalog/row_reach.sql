@@ -1,10 +1,8 @@
--- Who may reach rows that no policy guards: the relation, the role that holds a privilege on
--- its rows, and what is missing. Judged by a control and where privileges converge.
+-- Roles with privileges on rows that no policy guards, and what is missing.
 --
--- Roles are the logins under row security and all that they can become. Who is, or can
--- become, a superuser or a role with BYPASSRLS or the owner has another way in, which the
--- rest of the audit looks at. A policy counts only if it names the role, or a group whose
--- rights it has: one for PUBLIC was written for nobody in particular.
+-- For logins under row security and all roles that they can become. Superusers, roles with
+-- BYPASSRLS and owners have another way in, which the rest of the audit covers. A policy
+-- counts only if it names the role or a group whose rights it has, not PUBLIC.
 with recursive becomes (login, role) as (
     select r.oid, r.oid
     from pg_catalog.pg_roles as r
@@ -27,7 +25,7 @@ reaching (role, name) as (
     from becomes as b
     inner join pg_catalog.pg_roles as r on b.role = r.oid
     where b.login not in (select y.login from beyond as y)
-        -- Predefined roles: whoever is in one is listed itself.
+        -- Not predefined roles: their members are listed.
         and r.oid >= 16384
     union all
     select 0::oid, 'PUBLIC'

@@ -1,4 +1,4 @@
--- Rules other than a view's own: one rewrites what a statement does, unseen by its author.
+-- Rules other than a view's own.
 select
     'rule' as kind,
     quote_ident(r.rulename) || ' on ' || r.ev_class::regclass as object,

@@ -1,6 +1,6 @@
 -- Exported rows in the form in which they are sealed: the same as in seal_trail(). The
 -- caller hashes them, and gives no more lines at once than the server should hold.
--- Blocks of before revision 0007 hold large rows whole, which `whole` asks for.
+-- Blocks from before revision 0007 hold large rows whole, as with `whole`.
 select
     case
         when f.whole or octet_length(f.form) < 1024 then f.form

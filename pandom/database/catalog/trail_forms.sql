@@ -1,7 +1,7 @@
 -- The rows of one block in the form in which they were sealed before revision 0007: whole.
 --
--- For the rare block that has large rows. They are fetched one by one and hashed by the
--- caller, so that neither side needs more memory than for one row.
+-- For the rare block with large rows. The caller fetches and hashes them one by one, so that
+-- neither side needs more memory than for one row.
 select
     record_send(row(
         t.id, t.user_uuid, t.event_type, t.timestamp, t.details,

@@ -1,9 +1,8 @@
 -- The rows of one table as they are now, against the blocks that sealed them.
 --
--- Only blocks that do not fit are returned. The form of a row is the same as in
--- seal_trail(): from 1 KiB on its SHA-256 stands for it. Blocks of before revision 0007
--- hold such rows whole: trail_forms decides about them. The month's ends are computed once
--- for a block, not for each of its rows.
+-- Only blocks that do not match are returned. A row has the same form as in seal_trail(),
+-- from 1 KiB on its SHA-256. Blocks from before revision 0007 hold such rows whole, which
+-- trail_forms checks. The month's ends are computed once for a block.
 select
     b.number,
     b.month,

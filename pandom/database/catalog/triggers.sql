@@ -1,4 +1,4 @@
--- Triggers, and whether they fire; of the internal ones (foreign keys) those that do not.
+-- Triggers and whether they fire; of internal ones (foreign keys) only those that do not.
 select
     'trigger' as kind,
     case when t.tgisinternal then 'foreign key ' || quote_ident(t.tgname) else quote_ident(t.tgname) end

@@ -1,5 +1,4 @@
-"""Drift: facts declared, facts seen, where they differ, and the statements that take it back.
+"""Drift: declared facts, actual facts, their differences, and the statements that correct them.
 
-The one comparison of a server with its declaration. The audit reports what it finds, `up` heals
-it, and the jobs apply it as the role that may.
+The audit reports differences, `up` corrects them, and the jobs do so as the role that may.
 """

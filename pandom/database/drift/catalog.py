@@ -1,15 +1,15 @@
 """Reads the catalogs of one database into facts, in one snapshot, without superuser rights.
 
-Every query answers with the four columns kind, object,
-detail, value; a new kind of object is a new file. They are sent as one statement, a
-union of all of them: thirty statements would cost as much again in round trips.
+Every query returns the columns kind, object, detail, value. They are sent as one union, because
+thirty round trips would take as long again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -24,15 +24,17 @@ from pandom.database.catalog_query import names, query
 from pandom.database.drift.facts import Fact, Facts
 from pandom.runtime.errors import Failure, UsageError
 
-# Not part of every audit: asked only when the login may.
+# Asked only if the login has the rights.
 _RIGHTS: Final = "rights"
 _SETTINGS: Final = "settings"
 _CONNECTION_RULES: Final = "connection_rules"
-# Where a setting comes from that holds for the whole server.
+# Sources of settings that hold for the whole server.
 _OF_SERVER: Final = ("default", "configuration file", "command line", "environment variable")
 _SETTING_ROWS: Final = "setting_rows"
 _ARCHIVING: Final = "archiving"
-_SPECIAL: Final = frozenset({_RIGHTS, _SETTINGS, _CONNECTION_RULES, _SETTING_ROWS, _ARCHIVING})
+_SPECIAL: Final = frozenset(
+    {"objects", "owned", _RIGHTS, _SETTINGS, _CONNECTION_RULES, _SETTING_ROWS, _ARCHIVING}
+)
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,9 @@ def _kinds() -> tuple[str, ...]:
 
 
 def connect(dsn: str) -> psycopg.Connection:
-    """A connection for reading only: whatever the login may do, this session changes nothing.
+    """Connect for reading only, whatever the login may do otherwise.
 
-    Its settings are pinned; other options of the ``dsn`` stay.
-    Raises Failure that says where, as whom and why not; never a password.
+    The session is pinned; other options of the ``dsn`` stay. Raises Failure without a password.
     """
     try:
         given = conninfo_to_dict(dsn)
@@ -88,7 +89,7 @@ def connect(dsn: str) -> psycopg.Connection:
         ) from None
     try:
         session = pinned.session(str(given.get("user") or os.environ.get("PGUSER", "")))
-        # Of two values of a setting the later one counts.
+        # The later of two values of a setting wins.
         session["options"] = f"{given.get('options', '')} {session['options']}".lstrip()
         connection = psycopg.connect(dsn, application_name="pandom audit", **session)
     except psycopg.OperationalError as error:
@@ -100,16 +101,23 @@ def connect(dsn: str) -> psycopg.Connection:
 
 
 def read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
-    """All facts of the connection's database, as of one moment.
+    """Return all facts of the connection's database, as of one moment.
 
     ``owners`` are the roles whose default privileges are declared. Raises Failure
     when the server refuses a query.
     """
-    try:
+    with reading(connection, "The catalogs"):
         return _read(connection, owners)
+
+
+@contextmanager
+def reading(connection: psycopg.Connection, what: str) -> Iterator[None]:
+    """Turn the server's errors into a Failure about ``what``, and end the transaction."""
+    try:
+        yield
     except psycopg.Error as error:
         reason = error.diag.message_primary or str(error).strip()
-        raise Failure(f"The catalogs could not be read: {reason}") from error
+        raise Failure(f"{what} could not be read: {reason}") from error
     finally:
         if not connection.closed:
             connection.rollback()
@@ -121,7 +129,7 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
     asked = tuple(name for name in (_CONNECTION_RULES, _SETTING_ROWS) if rights[name])
     names = _kinds() + asked
     with ThreadPoolExecutor() as beside:
-        # A connection of its own, which takes a third as long as the catalogs.
+        # On its own connection; it takes a third as long as the catalogs.
         under_pins = beside.submit(_under_pins, connection.info)
         with connection.pipeline():
             every = connection.execute(_union(names), {"owners": list(owners)})
@@ -145,7 +153,7 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
 
 
 def seen(connection: psycopg.Connection, names: Sequence[str], owners: Sequence[str] = ()) -> Facts:
-    """The facts of some queries only, for a job that makes just these as declared.
+    """Return the facts of some queries only, for a job that makes just these as declared.
 
     In the caller's transaction, where names are written qualified from now on.
     """
@@ -155,7 +163,7 @@ def seen(connection: psycopg.Connection, names: Sequence[str], owners: Sequence[
 
 
 def functions_naming(connection: psycopg.Connection, words: Sequence[str]) -> frozenset[str]:
-    """The functions whose body has all the words: a table as schema.name, and a column."""
+    """Return the functions whose body has all the words: a table as schema.name, and a column."""
     # With an empty path the server writes every name qualified.
     connection.execute("select pg_catalog.set_config('search_path', '', true)")
     rows = connection.execute(
@@ -168,10 +176,9 @@ def functions_naming(connection: psycopg.Connection, words: Sequence[str]) -> fr
 
 
 def _under_pins(info: psycopg.ConnectionInfo) -> dict[str, Setting]:
-    """The server's own values of what this session pins, from one that pins nothing.
+    """Return the server's own values of pinned settings, from a session that pins nothing.
 
-    Where a database or a role has its own, the server's cannot be seen, and where these
-    do not even let the question be asked, none can: the settings of both are facts.
+    Values of a database or role hide the server's; they are facts of their own.
     """
     wanted: dict[str, Any] = {**info.get_parameters(), "password": info.password, "options": ""}
     try:
@@ -188,7 +195,7 @@ def _under_pins(info: psycopg.ConnectionInfo) -> dict[str, Setting]:
 
 @cache
 def _union(names: tuple[str, ...]) -> LiteralString:
-    """All queries as one; each file is a whole statement of its own."""
+    """Return all queries as one; each file is a whole statement of its own."""
     return "\nunion all\n".join(f"(\n{query(name).rstrip().rstrip(';')}\n)" for name in names)
 
 

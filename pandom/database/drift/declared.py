@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
@@ -13,7 +12,7 @@ from pandom.database.drift.facts import PUBLIC, Fact, Facts, ident, listed, qual
 from pandom.database.settings import DatabaseSettings
 from schema import access
 
-# The role that initdb makes; everything else that only it may do hangs on it.
+# The role that initdb makes.
 _SUPERUSER: Final = {
     "superuser": "true",
     "login": "true",
@@ -39,10 +38,10 @@ def facts(
     known: Facts | None = None,
     settings: DatabaseSettings | None = None,
 ) -> Facts:
-    """Everything that should be seen in the observed database; ``known`` as in ``recorded``.
+    """Return every declared fact of the observed database; ``known`` replaces the recording.
 
-    The database's name, and which months have a partition, are not declared; they
-    are taken from what was observed. So is what a stack's ``settings`` decide, without them.
+    The database's name and the months that have partitions are taken from what was observed, and so
+    are the rows that a stack's ``settings`` decide, without them.
     """
     roles = frozenset(role.name for role in access.roles(opt_in))
     partitions = recorded.partitions(observed)
@@ -88,7 +87,7 @@ def _roles(opt_in: frozenset[str]) -> Facts:
 
 
 def comparable(found: Facts) -> Facts:
-    """The facts with times in one unit: 30s and 30000 of a role are the same."""
+    """Return the facts with times in one unit: 30s and 30000 of a role are the same."""
     units = {"role setting": _milliseconds, "setting row": row_settings.plain}
     return {
         fact: units[fact.kind](value) if fact.kind in units else value
@@ -96,13 +95,9 @@ def comparable(found: Facts) -> Facts:
     }
 
 
-_TIME: Final = re.compile(r"(\d+)(ms|s|min|h|d)")
-_UNITS: Final = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
-
-
 def _milliseconds(value: str) -> str:
-    matched = _TIME.fullmatch(value)
-    return str(int(matched[1]) * _UNITS[matched[2]]) if matched else value
+    milliseconds = access.milliseconds(value)
+    return value if milliseconds is None else str(milliseconds)
 
 
 def _setting_rows(observed: Observed, settings: DatabaseSettings | None) -> Facts:
@@ -139,8 +134,8 @@ def _memberships(roles: frozenset[str]) -> Facts:
 
 
 def _recorded(known: Facts, partitions: Mapping[str, str], roles: frozenset[str]) -> Facts:
-    """The recorded facts, once for each partition that exists."""
-    # A policy for a role that does not exist here belongs to a setting that is off.
+    """Return the recorded facts, once for each partition that exists."""
+    # Policies for roles of settings that are off.
     off = {
         fact.object
         for fact, value in known.items()
@@ -168,17 +163,16 @@ def objects(
     relations: Iterable[str],
     former: Iterable[access.Grant] = (),
 ) -> Facts:
-    """The privileges on tables, functions and types; ``former`` are granted besides.
+    """Return the privileges on tables, functions and types, and ``former`` ones.
 
-    ``partitions`` have their parents. ``relations`` say what is a view: the declaration, as
-    GRANT does, calls one a table.
+    ``partitions`` have their parents; ``relations`` tell views from tables, as GRANT does not.
     """
     trail = tuple(name for name, parent in partitions.items() if parent in access.TRAIL_TABLES)
     return privileges((*access.object_grants(trail, opt_in), *former), relations)
 
 
 def database(name: str, opt_in: frozenset[str], connecting: Collection[str] | None = None) -> Facts:
-    """The privileges on a database and its schema, and those of objects made later.
+    """Return the privileges on a database and its schema, and those of objects made later.
 
     With ``connecting`` only these logins may connect.
     """
@@ -193,7 +187,7 @@ def database(name: str, opt_in: frozenset[str], connecting: Collection[str] | No
 
 
 def privileges(grants: Iterable[access.Grant], relations: Iterable[str] = ()) -> Facts:
-    """Grants as facts; ``relations`` as in ``objects``."""
+    """Grant as facts; ``relations`` as in ``objects``."""
     views = {name.removeprefix("view "): name for name in relations if name.startswith("view ")}
     found: Facts = {}
     for grant in grants:

@@ -1,8 +1,7 @@
-"""Where the catalogs and the declaration differ, one difference for each thing that is wrong.
+"""Differences between catalogs and declaration, one for each cause.
 
-A new table is one difference, not one for its owner, one for its row security and
-one for each privilege on it: what only follows from something else that is wrong is
-folded into that (``because``).
+A new table is one difference, not one for its owner, its row security and each privilege: what only
+follows from another difference is one of its ``consequences``.
 """
 
 from __future__ import annotations
@@ -22,9 +21,8 @@ Status = Literal["extra", "missing", "different"]
 class Difference:
     """Expected against actual, for one object or one detail of it.
 
-    ``expected`` and ``actual`` hold only details that differ; both hold all details
-    when the whole object is extra or missing. ``because`` has the differences that
-    follow from this one.
+    ``expected`` and ``actual`` have the details that differ, or all if the whole object is extra or
+    missing. ``consequences`` follow from this difference.
     """
 
     kind: str
@@ -33,7 +31,7 @@ class Difference:
     status: Status
     expected: Mapping[str, str]
     actual: Mapping[str, str]
-    because: tuple[Difference, ...] = field(default=(), repr=False)
+    consequences: tuple[Difference, ...] = field(default=(), repr=False)
 
     @cached_property
     def id(self) -> str:
@@ -43,7 +41,7 @@ class Difference:
 
 
 def differences(expected: Facts, actual: Facts) -> list[Difference]:
-    """All of them, in a stable order, consequences folded into their causes."""
+    """Return every difference in a stable order, consequences folded into their causes."""
     found = list(_single(expected, actual))
     causes = {cause: one for one in found for cause in _causes(one)}
     folded: dict[str, list[Difference]] = {}
@@ -64,15 +62,21 @@ def differences(expected: Facts, actual: Facts) -> list[Difference]:
     return [_with(one, folded) for one in kept]
 
 
-def _with(one: Difference, folded: Mapping[str, list[Difference]]) -> Difference:
-    because = tuple(_with(child, folded) for child in folded.get(one.id, ()))
+def _with(difference: Difference, folded: Mapping[str, list[Difference]]) -> Difference:
+    consequences = tuple(_with(child, folded) for child in folded.get(difference.id, ()))
     return Difference(
-        one.kind, one.object, one.detail, one.status, one.expected, one.actual, because
+        difference.kind,
+        difference.object,
+        difference.detail,
+        difference.status,
+        difference.expected,
+        difference.actual,
+        consequences,
     )
 
 
 def _single(expected: Facts, actual: Facts) -> Iterable[Difference]:
-    # Of thousands of facts a few differ: only their groups are put together and sorted.
+    # Few of thousands of facts differ: only their groups are collected and sorted.
     differ = {
         _group(fact)
         for fact in expected.keys() | actual.keys()
@@ -96,65 +100,67 @@ def _single(expected: Facts, actual: Facts) -> Iterable[Difference]:
             same = {key for key in wanted if wanted[key] == found.get(key)}
             wanted = {key: value for key, value in wanted.items() if key not in same}
             found = {key: value for key, value in found.items() if key not in same}
-        # What is owned by one role or another has one owner: the detail says nothing.
+        # An owner's detail repeats its kind.
         yield Difference(kind, name, "" if detail == kind else detail, status, wanted, found)
 
 
 def _group(fact: Fact) -> tuple[str, str, str]:
-    """What becomes one difference: a whole object for some kinds, else a detail of it."""
+    """Return what becomes one difference: a whole object for some kinds, else a detail of it."""
     return fact.kind, fact.object, "" if fact.kind in WHOLE else fact.detail
 
 
-def _causes(one: Difference) -> Iterable[tuple[str, str]]:
-    """What this difference explains: a whole object, or what its new owner holds as such."""
-    if one.kind == "owner" and one.status == "different":
-        yield "owned", f"{one.object} by {next(iter(one.actual.values()))}"
-    if one.status == "different":
+def _causes(difference: Difference) -> Iterable[tuple[str, str]]:
+    """Yield what this difference explains: a whole object, or what its new owner holds as such."""
+    if difference.kind == "owner" and difference.status == "different":
+        yield "owned", f"{difference.object} by {next(iter(difference.actual.values()))}"
+    if difference.status == "different":
         return
-    if one.kind == "owner":
-        yield "object", one.object
-    elif one.kind == "role":
-        yield "role", one.object
-    elif one.kind == "extension":
-        yield "extension", one.object
+    if difference.kind == "owner":
+        yield "object", difference.object
+    elif difference.kind == "role":
+        yield "role", difference.object
+    elif difference.kind == "extension":
+        yield "extension", difference.object
 
 
-def _depends_on(one: Difference, expected: Facts, actual: Facts) -> Iterable[tuple[str, str]]:
-    """What could explain this difference, most telling first."""
-    for name in _objects(one):
+def _depends_on(
+    difference: Difference, expected: Facts, actual: Facts
+) -> Iterable[tuple[str, str]]:
+    """Yield what could explain this difference, most telling first."""
+    for name in _objects(difference):
         for facts in (expected, actual):
             owner = facts.get(Fact("owner", name, "owner"), "")
             if " by extension " in owner:
                 yield "extension", owner.partition(" by extension ")[2]
         yield "object", name
-        yield "owned", f"{name} by {one.detail}"
-    if one.kind == "role setting":
-        yield "role", one.object.partition(" in database ")[0]
-    elif one.kind == "membership":
-        yield "role", one.object
-        yield "role", one.detail.partition(" by ")[0]
-    elif one.kind == "privilege":
-        yield "role", one.detail
-    elif one.kind == "default privilege":
-        yield "role", one.detail
-        yield "role", one.object.partition(" of ")[2].partition(" in schema ")[0]
+        yield "owned", f"{name} by {difference.detail}"
+    if difference.kind == "role setting":
+        yield "role", difference.object.partition(" in database ")[0]
+    elif difference.kind == "membership":
+        yield "role", difference.object
+        yield "role", difference.detail.partition(" by ")[0]
+    elif difference.kind == "privilege":
+        yield "role", difference.detail
+    elif difference.kind == "default privilege":
+        yield "role", difference.detail
+        yield "role", difference.object.partition(" of ")[2].partition(" in schema ")[0]
 
 
-def _objects(one: Difference) -> Iterable[str]:
-    """The object, in the form of an owner's fact, that this difference is about."""
-    if one.kind in ("owner", "row security", "privilege"):
-        yield one.object
-        if one.object.startswith("column "):
-            table = one.object.partition(" of ")[2]
+def _objects(difference: Difference) -> Iterable[str]:
+    """Yield the object, in the form of an owner's fact, that this difference is about."""
+    if difference.kind in ("owner", "row security", "privilege"):
+        yield difference.object
+        if difference.object.startswith("column "):
+            table = difference.object.partition(" of ")[2]
             yield f"table {table}"
             yield f"view {table}"
-    elif one.kind in ("policy", "trigger", "rule"):
-        table = one.object.rpartition(" on ")[2]
+    elif difference.kind in ("policy", "trigger", "rule"):
+        table = difference.object.rpartition(" on ")[2]
         yield f"table {table}"
         yield f"view {table}"
-    elif one.kind == "function":
-        yield from (f"{word} {one.object}" for word in ("function", "procedure"))
-    elif one.kind == "view":
-        yield from (f"{word} {one.object}" for word in ("view", "materialized view"))
-    elif one.kind in ("event trigger", "publication"):
-        yield f"{one.kind} {one.object}"
+    elif difference.kind == "function":
+        yield from (f"{word} {difference.object}" for word in ("function", "procedure"))
+    elif difference.kind == "view":
+        yield from (f"{word} {difference.object}" for word in ("view", "materialized view"))
+    elif difference.kind in ("event trigger", "publication"):
+        yield f"{difference.kind} {difference.object}"

@@ -1,8 +1,7 @@
-"""One shape for everything that the audit compares.
+"""Facts: one shape for everything that the audit compares.
 
-A fact is a triple (kind, object, detail) with a text value: ("privilege",
-"table public.sessions", "pandom_app") → "DELETE". The catalogs give facts, the
-declaration gives facts, and drift is where the two dictionaries differ.
+A fact is (kind, object, detail) with a text value: ("privilege", "table public.sessions",
+"pandom_app") → "DELETE".
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ class Fact(NamedTuple):
 
 Facts = dict[Fact, str]
 
-# Words for what stands in the catalogs as a grantee of number 0.
+# The grantee with oid 0.
 PUBLIC = "PUBLIC"
 
 
 def words(value: str) -> frozenset[str]:
-    """The members of a list value such as ``INSERT, SELECT*``."""
+    """Return the members of a list value such as ``INSERT, SELECT*``."""
     return frozenset(value.split(", ")) - {""}
 
 
 def listed(members: frozenset[str] | set[str]) -> str:
-    """The opposite of ``words``; sorted as the catalog queries sort."""
+    """Return the opposite of ``words``; sorted as the catalog queries sort."""
     return ", ".join(sorted(members))
 
 
 _PLAIN: Final = re.compile(r"[a-z_][a-z0-9_]*")
-# Every word of PostgreSQL 17 that it quotes where it is a name (pg_get_keywords, all but
-# the unreserved): names are compared in the form in which the server writes them.
+# Keywords of PostgreSQL 17 that it quotes as names (pg_get_keywords, all but the unreserved):
+# names are compared as the server prints them.
 _WORDS: Final = """
     all analyse analyze and any array as asc asymmetric authorization between bigint binary
     bit boolean both case cast char character check coalesce collate collation column
@@ -59,7 +58,7 @@ RESERVED: Final = frozenset(_WORDS.split())
 
 
 def ident(name: str) -> str:
-    """A name as the server writes it: quoted only where it must be."""
+    """Return a name as the server writes it: quoted only where it must be."""
     if _PLAIN.fullmatch(name) and name not in RESERVED:
         return name
     return '"' + name.replace('"', '""') + '"'

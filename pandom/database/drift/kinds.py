@@ -1,7 +1,7 @@
-"""The kinds of facts: one list, in the order in which differences are taken back.
+"""The kinds of facts, in the order in which differences are corrected.
 
-Causes come before consequences: a role must exist before it is granted anything, an owner
-must be right before its privileges are, columns follow their table.
+Causes come before consequences: roles before grants, owners before privileges, tables before
+columns.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Kind:
-    """``whole``: its details are one thing, whatever is wrong with it. ``recorded``: it stands
-    in schema/catalog.json. ``made``: an undeclared one was made by somebody, and taking it back
-    would drop it. ``sql``: statements take it back. ``context``: seen, never wrong itself."""
+    """A kind of fact.
+
+    ``whole``: one difference for all details. ``recorded``: in schema/catalog.json. ``made``:
+    correcting an extra one would drop what somebody made. ``sql``: statements correct it.
+    ``context``: never a difference itself.
+    """
 
     name: str
     whole: bool = False

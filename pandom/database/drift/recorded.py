@@ -1,10 +1,8 @@
-"""What a fresh database of ours looks like in the catalogs, as PostgreSQL prints it.
+"""The recorded facts of a freshly migrated database (schema/catalog.json).
 
-Policies, triggers, functions and views are declared as SQL text (schema/sql), which
-PostgreSQL keeps in a form of its own: a comparison needs that form. So
-``schema/catalog.json`` holds the facts of a database that was just migrated; a test
-makes one and compares, and a diff of the file shows a reviewer what a change does.
-Privileges are not in it, except on what extensions make: schema/access.py has them.
+Policies, triggers, functions and views are declared as SQL, which PostgreSQL stores in another
+form: a comparison needs that form. A diff of the file shows what a change does. Privileges are in
+schema/access.py and schema/models.py, except those on extensions' objects.
 """
 
 from __future__ import annotations
@@ -24,12 +22,12 @@ FILE: Final = ROOT / "schema" / "catalog.json"
 
 @cache
 def load() -> Facts:
-    """The recorded facts; names of partitions are placeholders (``placeholder``)."""
+    """Return the recorded facts; names of partitions are placeholders (``placeholder``)."""
     return parse(FILE.read_text())
 
 
 def parse(text: str) -> Facts:
-    """The facts of a recording."""
+    """Return the facts of a recording."""
     kinds = json.loads(text)
     return {
         Fact(kind, name, detail): value
@@ -40,19 +38,19 @@ def parse(text: str) -> Facts:
 
 
 def placeholder(parent: str) -> str:
-    """What stands for the name of any partition of ``parent``: months come and go."""
+    """Return what stands for the name of any partition of ``parent``: months come and go."""
     return f"{{partition of {parent}}}"
 
 
 def partitions(observed: Observed) -> dict[str, str]:
-    """Every partition with its parent."""
+    """Return every partition with its parent."""
     return {
         fact.object: parent for fact, parent in observed.facts.items() if fact.kind == "partition"
     }
 
 
 def settings(observed: Observed, known: Collection[Fact] = ()) -> Facts:
-    """The settings that the server's configuration file fixes, and those in ``known``."""
+    """Return the settings that the server's configuration file fixes, and those in ``known``."""
     return {
         Fact("setting", name, "value"): setting.value
         for name, setting in observed.settings.items()
@@ -61,7 +59,7 @@ def settings(observed: Observed, known: Collection[Fact] = ()) -> Facts:
 
 
 def record(observed: Observed) -> str:
-    """The file's text for a fresh database; partitions of one parent become one."""
+    """Return the file's text for a fresh database; partitions of one parent become one."""
     names = {name: placeholder(parent) for name, parent in partitions(observed).items()}
     by_extension = {
         fact.object
@@ -79,7 +77,7 @@ def record(observed: Observed) -> str:
 
 
 def _one_line_an_object(kinds: dict[str, dict[str, dict[str, str]]]) -> str:
-    """JSON in which a changed object is a changed line."""
+    """Return JSON in which a changed object is a changed line."""
 
     def text(value: object) -> str:
         return json.dumps(value, ensure_ascii=False, sort_keys=True)

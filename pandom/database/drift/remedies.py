@@ -1,8 +1,7 @@
-"""The SQL that takes one difference back; for a superuser, in the order of ``rank``.
+"""The SQL that corrects a difference, for a superuser, in the order of ``rank``.
 
-What no statement can heal (a rule of pg_hba, a setting of the image, a table that is
-gone) has none: the finding then says what to do instead. `up` runs what is ``safe``;
-the rest waits for a person, who names it to `pandom audit heal`.
+What no statement can correct has none, and the finding says what to do instead. `up` runs what is
+``safe``; the rest is for a person and `pandom audit heal`.
 """
 
 from __future__ import annotations
@@ -35,30 +34,36 @@ _DROPPED: Final = (
 )
 
 
-def rank(one: Difference) -> tuple[int, int, int, str]:
-    """Sorts differences into the order in which their SQL must run."""
-    kind = ORDER.get(one.kind, len(ORDER))
-    if one.kind == "role" and one.status == "extra":
-        # Last: `drop owned` takes policies and grants with it that other statements name.
+def rank(difference: Difference) -> tuple[int, int, int, str]:
+    """Sort differences into the order in which their SQL must run."""
+    kind = ORDER.get(difference.kind, len(ORDER))
+    if difference.kind == "role" and difference.status == "extra":
+        # Last, because `drop owned` also drops policies and grants that other statements name.
         kind = len(ORDER) + 1
     drop = next(
-        (place for place, word in enumerate(_DROPPED, 1) if one.object.startswith(word + " ")), 50
+        (
+            place
+            for place, word in enumerate(_DROPPED, 1)
+            if difference.object.startswith(word + " ")
+        ),
+        50,
     )
-    column = one.object.startswith("column ")
-    return kind, drop if one.status == "extra" else 0, int(column), one.id
+    column = difference.object.startswith("column ")
+    return kind, drop if difference.status == "extra" else 0, int(column), difference.id
 
 
-def declared_in(one: Difference) -> str | None:
-    """Where an extra object is declared all the same: it was not recorded, and is no drift.
-
-    A drop of it would be the wrong advice, whatever schema/catalog.json says.
-    """
-    if one.status != "extra":
+def declared_in(difference: Difference) -> str | None:
+    """Return where an extra object is declared, if only its recording is missing."""
+    if difference.status != "extra":
         return None
-    kind, _, name = one.object.partition(" ") if one.kind == "owner" else (one.kind, "", one.object)
+    kind, _, name = (
+        difference.object.partition(" ")
+        if difference.kind == "owner"
+        else (difference.kind, "", difference.object)
+    )
     name = name.partition("(")[0]
     if kind in ("policy", "trigger"):
-        name, _, table = one.object.partition(" on ")
+        name, _, table = difference.object.partition(" on ")
         if kind == "policy":
             name = f"{table.removeprefix(f'{access.SCHEMA}.')}.{name}"
     elif not name.startswith(f"{access.SCHEMA}."):
@@ -66,8 +71,10 @@ def declared_in(one: Difference) -> str | None:
     name = name.removeprefix(f"{access.SCHEMA}.").replace('"', "")
     if kind in ("table", "type", "sequence"):
         return "schema/models.py" if _in_models(kind, name) else None
-    path = _SQL / _FOLDERS.get(kind, "") / f"{name}.sql"
-    return str(path.relative_to(ROOT)) if kind in _FOLDERS and path.is_file() else None
+    if kind not in _FOLDERS or _declared_text(_FOLDERS[kind], name) is None:
+        return None
+    path = _SQL / _FOLDERS[kind] / f"{name}.sql"
+    return str(path.relative_to(ROOT)) if path.is_file() else "schema/models.py"
 
 
 _FOLDERS: Final = {
@@ -79,9 +86,15 @@ _FOLDERS: Final = {
 }
 
 
-def made_by_a_revision(one: Difference) -> bool:
-    """Whether the frozen text of any revision names the object."""
-    name = one.object.partition(" on ")[0].partition("(")[0].split(" ")[-1]
+def _declared_text(kind: str, name: str) -> str | None:
+    from pandom.database import made  # imports SQLAlchemy, and is rarely needed
+
+    return made.declared().get(f"{kind}/{name}")
+
+
+def made_by_a_revision(difference: Difference) -> bool:
+    """Return whether the frozen text of any revision names the object."""
+    name = difference.object.partition(" on ")[0].partition("(")[0].split(" ")[-1]
     plain = re.escape(name.rpartition(".")[2].strip('"'))
     pattern = re.compile(rf"\bcreate\b[^;]*?\b{plain}\b", re.IGNORECASE)
     return any(
@@ -103,40 +116,40 @@ def _in_models(kind: str, name: str) -> bool:
     return name in {f"{column.table.name}_{column.name}_seq" for column in columns}
 
 
-def sql(one: Difference, expected: Facts) -> str | None:
-    """The statements for one difference and its consequences; None if there are none."""
-    maker = _MAKERS.get(one.kind)
-    own = list(maker(one, expected)) if maker else []
+def sql(difference: Difference, expected: Facts) -> str | None:
+    """Return the statements for one difference and its consequences; None if there are none."""
+    maker = _MAKERS.get(difference.kind)
+    own = list(maker(difference, expected)) if maker else []
     if not own:
         return None
-    if one.status != "extra":
-        # What an extra object brought along goes with it; the others need everything.
-        for child in sorted(one.because, key=rank):
+    if difference.status != "extra":
+        # Consequences of an extra object are dropped with it.
+        for child in sorted(difference.consequences, key=rank):
             if text := sql(child, expected):
                 own.append(text)
     return "\n".join(dict.fromkeys(own))
 
 
-def safe(one: Difference) -> bool:
-    """Whether `up` may take it back unasked: nothing that it does not know is dropped, no row
-    is deleted, and no role is made without its password."""
-    if one.status == "extra":
-        return one.kind not in MADE
-    return (one.kind, one.status) != ("role", "missing")
+def safe(difference: Difference) -> bool:
+    """Return whether `up` may correct it without asking: that drops nothing somebody made, deletes
+    no row, and creates no role without its password."""
+    if difference.status == "extra":
+        return difference.kind not in MADE
+    return (difference.kind, difference.status) != ("role", "missing")
 
 
 def plan(expected: Facts, seen: Facts) -> Iterator[tuple[Difference, str]]:
-    """Each safe difference with the SQL that takes it back, in the order in which that runs."""
-    for one in sorted(filter(safe, differences(expected, seen)), key=rank):
-        if text := sql(one, expected):
-            yield one, text
+    """Yield each safe difference with its SQL, in the order in which it must run."""
+    for finding in sorted(filter(safe, differences(expected, seen)), key=rank):
+        if text := sql(finding, expected):
+            yield finding, text
 
 
 def apply(connection: psycopg.Connection, scripts: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Run scripts (name and SQL, in order) as the superuser, each whole or not at all.
 
-    The connection is in autocommit mode. What fails is tried again after the others, which
-    may have been in its way. Returns what failed in the end: name → the server's words.
+    In autocommit mode. Failed ones are tried again after the others. Returns what failed in the
+    end: name → reason.
     """
     failed: dict[str, str] = {}
     waiting = list(scripts)
@@ -161,7 +174,7 @@ def apply(connection: psycopg.Connection, scripts: Iterable[tuple[str, str]]) ->
 
 
 def literal(text: str) -> str:
-    """A string as SQL wants it (standard_conforming_strings)."""
+    """Return a string as SQL wants it (standard_conforming_strings)."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -190,17 +203,17 @@ def _attribute(detail: str, value: str) -> str:
     return ("" if value == "true" else "no") + _ATTRIBUTES[detail]
 
 
-def _role(one: Difference, _expected: Facts) -> Iterable[str]:
-    name = ident(one.object)
-    if one.status == "extra":
+def _role(difference: Difference, _expected: Facts) -> Iterable[str]:
+    name = ident(difference.object)
+    if difference.status == "extra":
         yield f"reassign owned by {name} to {access.SUPERUSER};"
         yield f"drop owned by {name};"
         yield f"drop role {name};"
         return
-    wanted = dict(one.expected)
+    wanted = dict(difference.expected)
     comment = wanted.pop("comment", None)
     attributes = " ".join(_attribute(detail, value) for detail, value in wanted.items())
-    if one.status == "missing":
+    if difference.status == "missing":
         yield f"create role {name} {attributes.replace(' valid until ' + literal('infinity'), '')};"
     elif attributes:
         yield f"alter role {name} {attributes};"
@@ -208,44 +221,45 @@ def _role(one: Difference, _expected: Facts) -> Iterable[str]:
         yield f"comment on role {name} is {literal(comment)};"
 
 
-def _role_setting(one: Difference, _expected: Facts) -> Iterable[str]:
-    if one.object == "every role":
+def _role_setting(difference: Difference, _expected: Facts) -> Iterable[str]:
+    if difference.object == "every role":
         target = "role all"
-    elif one.object.startswith("database "):
-        target = one.object
+    elif difference.object.startswith("database "):
+        target = difference.object
     else:
-        target = f"role {one.object}"
-    for detail in one.expected.keys() | one.actual.keys():
-        if detail in one.expected:
-            yield f"alter {target} set {ident(detail)} = {literal(one.expected[detail])};"
+        target = f"role {difference.object}"
+    for detail in difference.expected.keys() | difference.actual.keys():
+        if detail in difference.expected:
+            yield f"alter {target} set {ident(detail)} = {literal(difference.expected[detail])};"
         else:
             parameter = ".".join(ident(part) for part in detail.split("."))
             yield f"alter {target} reset {parameter};"
 
 
-def _setting_row(one: Difference, _expected: Facts) -> Iterable[str]:
-    """None for a row that is gone, nor for encryption: that takes the key."""
-    table, _, log = one.object.partition(" ")
-    if one.status == "different" and one.detail != "encrypt_password_hash":
+def _setting_row(difference: Difference, _expected: Facts) -> Iterable[str]:
+    """Yield the update; there is none for a missing row, or for encryption, which needs the key."""
+    table, _, log = difference.object.partition(" ")
+    if difference.status == "different" and difference.detail != "encrypt_password_hash":
         where = f" where log = {literal(log)}" if log else ""
-        value = literal(one.expected[one.detail])
-        yield " ".join(("update", table, "set", f"{ident(one.detail)} = {value}{where};"))
+        value = literal(difference.expected[difference.detail])
+        yield " ".join(("update", table, "set", f"{ident(difference.detail)} = {value}{where};"))
 
 
-def _database(one: Difference, _expected: Facts) -> Iterable[str]:
-    word = {"template": "is_template"}.get(one.detail, one.detail)
-    yield f"alter database {ident(one.object)} {word} {one.expected[one.detail]};"
+def _database(difference: Difference, _expected: Facts) -> Iterable[str]:
+    word = {"template": "is_template"}.get(difference.detail, difference.detail)
+    value = difference.expected[difference.detail]
+    yield f"alter database {ident(difference.object)} {word} {value};"
 
 
-def _membership(one: Difference, _expected: Facts) -> Iterable[str]:
-    group = ident(one.object)
-    member, _, grantor = one.detail.partition(" by ")
-    if one.status == "extra":
+def _membership(difference: Difference, _expected: Facts) -> Iterable[str]:
+    group = ident(difference.object)
+    member, _, grantor = difference.detail.partition(" by ")
+    if difference.status == "extra":
         by = f" granted by {ident(grantor)}" if grantor else ""
         yield f"revoke {group} from {ident(member)}{by} cascade;"
         return
-    wanted = words(one.expected[one.detail])
-    if "admin" in words(one.actual.get(one.detail, "")) - wanted:
+    wanted = words(difference.expected[difference.detail])
+    if "admin" in words(difference.actual.get(difference.detail, "")) - wanted:
         yield f"revoke admin option for {group} from {ident(member)} cascade;"
     options = ", ".join(
         f"{key} {str(key in wanted).lower()}" for key in ("inherit", "set", "admin")
@@ -256,9 +270,9 @@ def _membership(one: Difference, _expected: Facts) -> Iterable[str]:
 # -- objects ----------------------------------------------------------------------------
 
 
-def _owner(one: Difference, expected: Facts) -> Iterable[str]:
-    target = one.object.replace("foreign server ", "server ", 1)
-    if one.status == "extra":
+def _owner(difference: Difference, expected: Facts) -> Iterable[str]:
+    target = difference.object.replace("foreign server ", "server ", 1)
+    if difference.status == "extra":
         if target.startswith("user mapping "):
             yield f"drop {target};"
         elif target.startswith("large object "):
@@ -266,73 +280,76 @@ def _owner(one: Difference, expected: Facts) -> Iterable[str]:
         else:
             cascade = " cascade" if target.startswith(("foreign data", "server ")) else ""
             yield f"drop {target}{cascade};"
-    elif one.status == "different":
-        owner = next(iter(one.expected.values()))
+    elif difference.status == "different":
+        owner = next(iter(difference.expected.values()))
         if " by extension " not in owner:
             yield f"alter {target} owner to {ident(owner)};"
     else:
-        word, _, name = one.object.partition(" ")
+        word, _, name = difference.object.partition(" ")
         if word in ("function", "view"):
             yield from _file(word + "s", name)
 
 
 def _file(folder: str, name: str) -> Iterable[str]:
-    """The declared text of a function or view, as the owner that its file names."""
+    """Yield the declared text of a function or view, as the owner that its file names."""
     stem = name.partition("(")[0].removeprefix(f"{access.SCHEMA}.")
-    path = _SQL / folder / f"{stem}.sql"
-    if path.is_file():
-        yield f"begin;\n{path.read_text().strip()}\ncommit;"
+    if text := _declared_text(folder, stem):
+        yield f"begin;\n{text.strip()}\ncommit;"
 
 
-def _function(one: Difference, _expected: Facts) -> Iterable[str]:
-    return _file("functions", one.object)
+def _function(difference: Difference, _expected: Facts) -> Iterable[str]:
+    return _file("functions", difference.object)
 
 
-def _view(one: Difference, _expected: Facts) -> Iterable[str]:
-    return _file("views", one.object)
+def _view(difference: Difference, _expected: Facts) -> Iterable[str]:
+    return _file("views", difference.object)
 
 
-def _extension(one: Difference, _expected: Facts) -> Iterable[str]:
-    if one.status == "extra":
-        yield f"drop extension {one.object} cascade;"
-    elif one.status == "missing":
+def _extension(difference: Difference, _expected: Facts) -> Iterable[str]:
+    if difference.status == "extra":
+        yield f"drop extension {difference.object} cascade;"
+    elif difference.status == "missing":
         yield (_SQL / "cluster" / "extensions.sql").read_text().strip()
     else:
-        yield f"alter extension {one.object} set schema {one.expected[one.detail]};"
+        schema = difference.expected[difference.detail]
+        yield f"alter extension {difference.object} set schema {schema};"
 
 
-def _row_security(one: Difference, _expected: Facts) -> Iterable[str]:
+def _row_security(difference: Difference, _expected: Facts) -> Iterable[str]:
     verbs = {
         ("enabled", "true"): "enable",
         ("enabled", "false"): "disable",
         ("forced", "true"): "force",
         ("forced", "false"): "no force",
     }
-    for detail, value in one.expected.items():
-        yield f"alter {one.object} {verbs[detail, value]} row level security;"
+    for detail, value in difference.expected.items():
+        yield f"alter {difference.object} {verbs[detail, value]} row level security;"
 
 
-def _policy(one: Difference, expected: Facts) -> Iterable[str]:
-    if one.status == "extra":
-        yield f"drop policy {one.object};"
+def _policy(difference: Difference, expected: Facts) -> Iterable[str]:
+    if difference.status == "extra":
+        yield f"drop policy {difference.object};"
         return
     whole = {
         fact.detail: value
         for fact, value in expected.items()
-        if fact.kind == "policy" and fact.object == one.object
+        if fact.kind == "policy" and fact.object == difference.object
     }
     roles = ", ".join(_grantee(role) for role in sorted(words(whole["to"])))
     using = f" using ({whole['using']})" if whole["using"] else ""
     check = f" with check ({whole['with check']})" if whole["with check"] else ""
-    # An expression cannot be altered away, and neither can what a policy is for.
-    lost = [key for key in ("using", "with check") if one.actual.get(key) and not whole[key]]
-    if one.status == "different" and not (lost or one.expected.keys() & {"as", "for"}):
-        yield f"alter policy {one.object} to {roles}{using}{check};"
+    # ALTER POLICY removes no expression and changes no command.
+    lost = [key for key in ("using", "with check") if difference.actual.get(key) and not whole[key]]
+    if difference.status == "different" and not (
+        lost or difference.expected.keys() & {"as", "for"}
+    ):
+        yield f"alter policy {difference.object} to {roles}{using}{check};"
         return
-    if one.status == "different":
-        yield f"drop policy {one.object};"
+    if difference.status == "different":
+        yield f"drop policy {difference.object};"
     yield (
-        f"create policy {one.object} as {whole['as']} for {whole['for']} to {roles}{using}{check};"
+        f"create policy {difference.object} as {whole['as']} for {whole['for']} "
+        f"to {roles}{using}{check};"
     )
 
 
@@ -344,35 +361,35 @@ _FIRES: Final = {
 }
 
 
-def _trigger(one: Difference, expected: Facts) -> Iterable[str]:
-    name, _, table = one.object.removeprefix("foreign key ").rpartition(" on ")
-    if one.object.startswith("foreign key "):
+def _trigger(difference: Difference, expected: Facts) -> Iterable[str]:
+    name, _, table = difference.object.removeprefix("foreign key ").rpartition(" on ")
+    if difference.object.startswith("foreign key "):
         yield f"alter table {table} enable trigger {name};"
         return
-    if one.status == "extra":
-        yield f"drop trigger {one.object};"
+    if difference.status == "extra":
+        yield f"drop trigger {difference.object};"
         return
-    fires = expected[Fact("trigger", one.object, "fires")]
-    if "definition" in one.expected:
-        if one.status == "different":
-            yield f"drop trigger {one.object};"
-        yield one.expected["definition"] + ";"
+    fires = expected[Fact("trigger", difference.object, "fires")]
+    if "definition" in difference.expected:
+        if difference.status == "different":
+            yield f"drop trigger {difference.object};"
+        yield difference.expected["definition"] + ";"
         if fires == "normally":
             return
     yield f"alter table {table} {_FIRES[fires]} trigger {name};"
 
 
-def _rule(one: Difference, _expected: Facts) -> Iterable[str]:
-    if one.actual:
-        yield f"drop rule {one.object};"
-    yield from one.expected.values()
+def _rule(difference: Difference, _expected: Facts) -> Iterable[str]:
+    if difference.actual:
+        yield f"drop rule {difference.object};"
+    yield from difference.expected.values()
 
 
-def _event_trigger(one: Difference, _expected: Facts) -> Iterable[str]:
-    wanted = one.expected.get(one.detail, "")
-    if one.status == "different":
+def _event_trigger(difference: Difference, _expected: Facts) -> Iterable[str]:
+    wanted = difference.expected.get(difference.detail, "")
+    if difference.status == "different":
         verb = {"disabled": "disable", "enabled": "enable"}.get(wanted.split()[-1], "enable always")
-        yield f"alter event trigger {one.object} {verb};"
+        yield f"alter event trigger {difference.object} {verb};"
 
 
 # -- privileges -------------------------------------------------------------------------
@@ -400,18 +417,18 @@ def _statement(verb: str, privileges: Iterable[str], name: str, role: str) -> st
     return f"{verb} {what} on {name} {preposition} {_grantee(role)}{end};"
 
 
-def _privilege(one: Difference, expected: Facts) -> Iterable[str]:
-    name, role = one.object, one.detail
-    wanted = words(one.expected.get(role, ""))
+def _privilege(difference: Difference, expected: Facts) -> Iterable[str]:
+    name, role = difference.object, difference.detail
+    wanted = words(difference.expected.get(role, ""))
     if role == "the owner":
         owner = expected.get(Fact("owner", name, "owner"), access.SUPERUSER)
-        lacking = words(one.actual[role].removeprefix("without "))
+        lacking = words(difference.actual[role].removeprefix("without "))
         yield _statement("grant", lacking, name, owner)
         return
     held: set[str] = set()
     options: set[str] = set()
     foreign: dict[str, set[str]] = {}
-    for word in words(one.actual.get(role, "")):
+    for word in words(difference.actual.get(role, "")):
         text, _, grantor = word.partition("/")
         privilege = text.removesuffix("*")
         if grantor:
@@ -421,7 +438,7 @@ def _privilege(one: Difference, expected: Facts) -> Iterable[str]:
         if text.endswith("*"):
             options.add(privilege)
     for grantor, privileges in sorted(foreign.items()):
-        # Only the grantor takes its own grant back, superuser or not.
+        # Only the grantor can revoke its grant, superuser or not.
         yield f"set role {ident(grantor)};"
         yield _statement("revoke", privileges, name, role)
         yield "reset role;"
@@ -448,34 +465,36 @@ def _columns_again(name: str, role: str, privileges: set[str], expected: Facts) 
             yield _statement("grant", again, fact.object, role)
 
 
-def _system_privilege(one: Difference, _expected: Facts) -> Iterable[str]:
-    wanted = one.expected.get(one.detail, "")
-    found = one.actual.get(one.detail, "")
+def _system_privilege(difference: Difference, _expected: Facts) -> Iterable[str]:
+    wanted = difference.expected.get(difference.detail, "")
+    found = difference.actual.get(difference.detail, "")
     start = (wanted or found).partition(" -> ")[0]
     target = _entries(wanted.partition(" -> ")[2] if wanted else start)
     holds = _entries(found.partition(" -> ")[2] if found else start)
     for role, privilege in sorted(holds - target):
-        yield _statement("revoke", [privilege.removesuffix("*")], one.object, role)
+        yield _statement("revoke", [privilege.removesuffix("*")], difference.object, role)
     for role, privilege in sorted(target - holds):
-        yield _statement("grant", [privilege], one.object, role)
+        yield _statement("grant", [privilege], difference.object, role)
 
 
 def _entries(text: str) -> set[tuple[str, str]]:
-    """The pairs (role, privilege) of a list such as ``PUBLIC EXECUTE, app SELECT*``."""
+    """Return the pairs (role, privilege) of a list such as ``PUBLIC EXECUTE, app SELECT*``."""
     pairs = (entry.rpartition(" ") for entry in words(text) if entry != "nobody")
     return {(role, privilege) for role, _, privilege in pairs}
 
 
-def _default_privilege(one: Difference, _expected: Facts) -> Iterable[str]:
-    kinds, _, owner = one.object.partition(" of ")
+def _default_privilege(difference: Difference, _expected: Facts) -> Iterable[str]:
+    kinds, _, owner = difference.object.partition(" of ")
     owner, _, schema = owner.partition(" in schema ")
     place = f"for role {ident(owner)}" + (f" in schema {schema}" if schema else "")
-    wanted = words(one.expected.get(one.detail, ""))
-    held = {word.removesuffix("*") for word in words(one.actual.get(one.detail, ""))}
+    wanted = words(difference.expected.get(difference.detail, ""))
+    held = {word.removesuffix("*") for word in words(difference.actual.get(difference.detail, ""))}
     options = {
-        word.removesuffix("*") for word in words(one.actual.get(one.detail, "")) if "*" in word
+        word.removesuffix("*")
+        for word in words(difference.actual.get(difference.detail, ""))
+        if "*" in word
     }
-    role = _grantee(one.detail)
+    role = _grantee(difference.detail)
     for verb, privileges, preposition in (
         ("revoke", held - wanted, "from"),
         ("revoke grant option for", options & wanted, "from"),

@@ -1,5 +1,4 @@
--- Large objects belong to nobody's privileges and escape row security: no login may
--- make or import one. The superuser still can.
+-- Large objects escape row security: no login but the superuser may make one.
 revoke execute on function pg_catalog.lo_creat(integer) from public;
 revoke execute on function pg_catalog.lo_create(oid) from public;
 revoke execute on function pg_catalog.lo_from_bytea(oid, bytea) from public;

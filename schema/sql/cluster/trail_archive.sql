@@ -1,5 +1,5 @@
--- Where the trail's rows wait when a migration goes below the trail. It is made
--- here because only the superuser owns the database and may create a schema.
+-- Keeps the trail's rows when migrations below the trail are reverted. Only the superuser,
+-- who owns the database, may create a schema.
 create schema if not exists trail_archive;
 alter schema trail_archive owner to pandom_trail;
 revoke all on schema trail_archive from public;

@@ -1,11 +1,10 @@
 -- Why a call comes too often, or null: then it is counted.
 --
--- Calls are counted by caller, and on the whole server, in rows of their own: a counter
--- that is updated would be locked until its transaction ends, and whoever kept one open
--- would stop everybody else. What is refused writes nothing, so the table cannot grow
--- faster than the limits say; each count stops at its limit. Calls of transactions that
--- have not committed are seen by their own only. Without a caller it is the client's
--- address, in IPv6 its network; a limit of 0 or null is none.
+-- Calls are counted by caller and on the whole server, one row each: an updated counter
+-- would be locked until its transaction ends. Refused calls write nothing, so the table
+-- grows no faster than the limits allow. Uncommitted calls count for their own transaction
+-- only. Without a caller the client's address counts, in IPv6 its network. A limit of 0 or
+-- null is none.
 set local role pandom_definer;
 
 create or replace function public.call_refused(

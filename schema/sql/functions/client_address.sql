@@ -1,8 +1,7 @@
 -- The client's address as the application stated it, or null.
 --
 -- A malformed value becomes null: a proxy's odd header must not stop a sign-in.
--- No search_path is pinned: names in a body of this form were resolved when it was made,
--- and without the setting the planner inlines the call.
+-- Without a pinned search_path the planner inlines it; its names are resolved already.
 set local role pandom_definer;
 
 create or replace function public.client_address()

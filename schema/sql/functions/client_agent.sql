@@ -1,6 +1,5 @@
 -- The client's user agent as the application stated it, cut to 512 characters.
--- No search_path is pinned: names in a body of this form were resolved when it was made,
--- and without the setting the planner inlines the call.
+-- Without a pinned search_path the planner inlines it; its names are resolved already.
 set local role pandom_definer;
 
 create or replace function public.client_agent()

@@ -3,8 +3,7 @@
 -- The transaction's timestamp makes a replay in a later transaction worthless,
 -- the backend's number one on another connection. Only the definer, who alone
 -- reads the key, may call it.
--- No search_path is pinned: names in a body of this form were resolved when it was made,
--- and without the setting the planner inlines the call.
+-- Without a pinned search_path the planner inlines it; its names are resolved already.
 set local role pandom_definer;
 
 create or replace function public.context_signature(

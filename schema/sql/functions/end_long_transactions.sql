@@ -1,11 +1,10 @@
 -- Ends sessions of clients that hold up everybody else.
 --
--- A client may switch its role's time limits off. What it cannot: this ends it when a
--- transaction is open for longer than transaction_limit, for then the trail is not
--- sealed and no table can change; and when it holds so many locks that soon nobody could
--- even connect. Only the logins of applications; a dump or a migration takes its time.
--- Returns a line for each. Asks no relation: with the table of locks full, only a session
--- that is there already gets this far (the janitor keeps one).
+-- A client may switch off its role's time limits, but not this: it ends sessions whose
+-- transaction is open longer than transaction_limit, because the trail is not sealed and
+-- no table can change meanwhile, and sessions with so many locks that soon nobody could
+-- connect. Only logins of applications; a dump or a migration takes its time. Returns a
+-- line for each. It reads no table, which would need a lock (the janitor keeps a session).
 set local role pandom_definer;
 
 create or replace function public.end_long_transactions()

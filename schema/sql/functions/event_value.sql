@@ -3,8 +3,7 @@
 -- Values within the limits of schema/limits.py are always whole; rows of an older
 -- revision may hold larger ones. Takes and returns the value's JSON text. The digest is
 -- the SHA-256 of that text in UTF-8.
--- No search_path is pinned: names in a body of this form were resolved when it was made,
--- and without the setting the planner inlines the call.
+-- Without a pinned search_path the planner inlines it; its names are resolved already.
 set local role pandom_trail;
 
 create or replace function public.event_value(value text)

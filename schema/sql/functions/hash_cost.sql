@@ -1,6 +1,5 @@
 -- The cost that a bcrypt hash says it has; null for *.
--- No search_path is pinned: names in a body of this form were resolved when it was made,
--- and without the setting the planner inlines the call.
+-- Without a pinned search_path the planner inlines it; its names are resolved already.
 set local role pandom_definer;
 
 create or replace function public.hash_cost(hash text)

@@ -1,7 +1,7 @@
 -- The event types that only the database writes.
 --
--- The list is schema.access.EVENT_TYPES; a test compares the two. An application
--- that could record one of these would forge evidence.
+-- A test compares the list with what functions write. An application that could record
+-- one of these would forge evidence.
 set local role pandom_trail;
 
 create or replace function public.is_reserved_event_type(event_type text)

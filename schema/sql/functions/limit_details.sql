@@ -1,8 +1,8 @@
 -- Puts the limit of an event's size on a table of the trail, and validates it if it can.
 --
--- Rows of an older revision may be larger, and a trail is not edited: then the limit holds
--- for new rows only, until retention has dropped the old ones. Returns whether it holds
--- for all. partition names a table that becomes one; null: the trail's table itself.
+-- Rows of an older revision may be larger and are not edited: then the limit holds for new
+-- rows only. Returns whether it holds for all. partition names a table that becomes one;
+-- null is the trail's table itself.
 set local role pandom_trail;
 
 create or replace function public.limit_details(log text, partition text default null)

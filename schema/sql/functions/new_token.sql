@@ -1,8 +1,7 @@
 -- A fresh token: 256 random bits in base64url.
 --
 -- Not hexadecimal, so that the checks on stored digests refuse a token in clear.
--- No search_path is pinned: names in a body of this form were resolved when it was made,
--- and without the setting the planner inlines the call.
+-- Without a pinned search_path the planner inlines it; its names are resolved already.
 set local role pandom_definer;
 
 create or replace function public.new_token()

@@ -1,7 +1,7 @@
 -- Records that somebody unknown was refused, up to a rate.
 --
--- A stranger could fill the trail with refusals. The last one within the limit says that
--- more of the kind from this address are not recorded for a while.
+-- A stranger could fill the trail with refusals: the last one within the limit says that
+-- more of its kind from this address are not recorded for a while.
 set local role pandom_definer;
 
 create or replace function public.note_refusal(log text, actor uuid, event_type text)

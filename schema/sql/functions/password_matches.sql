@@ -1,10 +1,10 @@
 -- Whether a password belongs to an account; every answer costs the same.
 --
--- The work is always that of the most expensive hash there is, or of the present cost
--- where that is more: bcrypt of cost n is half of n + 1, so after one of cost c those of
--- c, c + 1, … up to the limit add to it exactly. Without that, an account whose hash is
--- older than the setting would be told from an address that nobody has. What encryption
--- adds is done for both, too. A cost beyond 16 is nobody's setting, and not made up for.
+-- The work is always that of the most expensive existing hash, or of the present cost if
+-- that is higher: bcrypt of cost n takes half of n + 1, so after one of cost c those of
+-- c, c + 1, … up to the limit add up to it. Otherwise the time would tell an account with
+-- an older hash from an unknown address. Decryption is done for both, too. Costs above 16
+-- cannot be set, and are not made up for.
 set local role pandom_definer;
 
 create or replace function public.password_matches(

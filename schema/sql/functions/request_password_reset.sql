@@ -1,9 +1,8 @@
 -- Asks for a reset token to be sent to the holder of an e-mail.
 --
--- Returns nothing, whether or not the e-mail exists, and does the same for both: it puts a
--- message aside, and whether somebody has that address is looked up when the mailer claims
--- it (claim_messages). Nobody who waits for the answer can tell. Error: too many
--- requests from this address or on the server.
+-- Returns nothing and does the same work whether or not the e-mail exists: the address is
+-- looked up when the mailer claims the message (claim_messages). Error: too many requests
+-- from this address or on the server.
 set local role pandom_definer;
 
 create or replace function public.request_password_reset(email text)

@@ -1,21 +1,21 @@
 -- Seals what has committed since the last call into blocks of the hash chain.
 --
--- Writers never wait: they append, and this comes after them. A row is taken when its
--- transaction is older than every one that still runs, so that nothing can appear
--- later among what is sealed; rows of earlier epochs are always old enough. Rows are
+-- Writers never wait for it. A row is taken when its transaction is older than every
+-- running one, so that no row can appear later among sealed ones; rows of earlier epochs
+-- are always old enough. Rows are
 -- ordered by (epoch, tx, id) and split by month, and a chain has one writer at a time.
 -- One call takes at most block_rows rows of each table, and stops after 64 MB of them as
 -- they are stored; returns how many it sealed. Compressed bytes count eightfold, because
--- pglz makes a ninetieth of repeated text at best, lz4 a 255th: so little stored is much
--- work. How much there is, is asked first and reads no value; a running sum is made only
--- where it is too much, because it costs small events a sixth more.
+-- little stored can be much work: pglz compresses repeated text to a ninetieth, lz4 to a
+-- 255th. The total is asked first, which reads no value; a running sum, which costs small
+-- events a sixth more, is made only if the total is too much.
 -- A row is taken in its binary form, which has lengths and no settings in it but the
 -- encoding; from 1 KiB on the SHA-256 of that form stands for it. That is made before rows
 -- are sorted and gathered, so a block is made of at most 10 MB, whatever the rows hold, and
 -- only one of them at a time is in memory. The same is in
 -- pandom/database/catalog/trail_rows.sql.
--- Rows of one month need no sorting: their month is a constant. Should somebody delete
--- rows in between, so that it is another month's turn, the next call seals them.
+-- Rows of one month need no sorting by month. If somebody deletes rows meanwhile, so that
+-- another month is next, the next call seals them.
 -- The chain's one writer is who holds the rows of trail_retention: a lock that no login of
 -- an application can take. Error: lock_not_available, which names the holder.
 -- The two planner settings

@@ -1,8 +1,7 @@
 -- How a token is stored: its SHA-256 in hexadecimal.
 --
 -- Tokens are 256 random bits, so a plain digest cannot be searched backwards.
--- No search_path is pinned: names in a body of this form were resolved when it was made,
--- and without the setting the planner inlines the call.
+-- Without a pinned search_path the planner inlines it; its names are resolved already.
 set local role pandom_definer;
 
 create or replace function public.token_digest(token text)

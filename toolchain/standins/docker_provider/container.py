@@ -76,7 +76,7 @@ class Container(ResourceType):
         return made
 
     def _require_image(self, image: str) -> None:
-        """The official plugin would pull it; images of ours are made here, or not at all."""
+        """Check that the image exists: the official plugin would pull it, ours are built here."""
         from docker.errors import ImageNotFound
 
         with explained(f"Unable to look for image {image}"):
@@ -88,7 +88,7 @@ class Container(ResourceType):
                 ) from None
 
     def _unready(self, identifier: str, state: Values) -> Values:
-        """The state of a container that was made but did not get ready.
+        """Return the state of a container that was made but did not get ready.
 
         What the engine would have filled in stays empty, as officially: that is what makes
         the next ``up`` replace the container and wait for it again.
@@ -182,7 +182,7 @@ class Container(ResourceType):
     # -- read, update, delete --
 
     def read(self, identifier: str, state: Values) -> Made | None:
-        """The container as the engine shows it; what it cannot show stays as it was."""
+        """Return the container as the engine shows it; what it cannot show stays as it was."""
         from docker.errors import NotFound
 
         with explained("Unable to inspect container"):

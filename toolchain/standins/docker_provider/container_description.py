@@ -18,7 +18,7 @@ _MEBIBYTE: Final = 1024 * 1024
 
 
 def packed(upload: Mapping[str, Any]) -> bytes:
-    """The upload as a tar archive with one file, owned by root."""
+    """Return the upload as a tar archive with one file, owned by root."""
     given = [key for key in ("content", "contentBase64", "source") if upload[key]]
     if len(given) != 1:
         raise OperationFailed(
@@ -50,7 +50,7 @@ def packed(upload: Mapping[str, Any]) -> bytes:
 
 
 def description(state: Values) -> dict[str, Any]:
-    """The engine's description of a container to be made."""
+    """Return the engine's description of a container to be made."""
 
     def given(name: str) -> Any:
         value = state.get(name)
@@ -129,7 +129,7 @@ def _swap(mebibytes: int | None) -> int:
 
 
 def healthcheck(block: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The engine's health check; durations in nanoseconds."""
+    """Return the engine's health check; durations in nanoseconds."""
     if not block:
         return None
     return {
@@ -142,7 +142,7 @@ def healthcheck(block: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def mount(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The engine's mount."""
+    """Return the engine's mount."""
     described: dict[str, Any] = {
         "Type": item["type"],
         "Target": item["target"],
@@ -200,7 +200,7 @@ def port_bindings(
 
 
 def limits(state: Values) -> dict[str, Any]:
-    """What can be changed while the container lives, all of it at once."""
+    """Return what can be changed while the container lives, all of it at once."""
     return {
         "restart_policy": {
             "Name": state["restart"],

@@ -12,7 +12,7 @@ _MEBIBYTE: Final = 1024 * 1024
 
 
 def observed(found: Mapping[str, Any], state: Values) -> Values:
-    """What ``docker inspect`` says, in the shape of the state.
+    """Return what ``docker inspect`` says, in the shape of the state.
 
     Environment, labels and uploads are not read: the image's own would be mixed in. Some
     others are read only where they were given, so that the engine's defaults are no drift.
@@ -122,7 +122,7 @@ def _seen_mount(item: Mapping[str, Any]) -> Values:
 
 
 def seen_ports(ports: Mapping[str, Any]) -> list[Values]:
-    """Published ports in the order of their inner numbers."""
+    """Return the published ports in the order of their inner numbers."""
     published: list[Values] = []
     for key in sorted(ports, key=lambda item: int(item.split("/")[0])):
         internal, protocol = key.split("/")

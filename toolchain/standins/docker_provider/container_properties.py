@@ -11,7 +11,7 @@ from toolchain.standins.values import is_unknown
 
 
 def _fixed(kind: Any, **rules: Any) -> Property:
-    """A property whose change replaces the container."""
+    """Return a property whose change replaces the container."""
     return Property(kind=kind, replaces=True, **rules)
 
 
@@ -153,7 +153,7 @@ CONTAINER: Final[Table] = {
 
 
 def same_ports(old: Any, new: Any) -> bool:
-    """Whether both lists publish the same ports; one that was left open may be any."""
+    """Return whether both lists publish the same ports; one that was left open may be any."""
     if not isinstance(old, list) or not isinstance(new, list) or len(old) != len(new):
         return False
     left = [dict(item) for item in old]

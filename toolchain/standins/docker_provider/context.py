@@ -52,7 +52,7 @@ class Ignore:
         return cls([])
 
     def leaves_out(self, path: str) -> bool:
-        """Whether the path, relative to the root, does not go into the context."""
+        """Return whether the path, relative to the root, does not go into the context."""
         parts = path.split("/")
         ways = ["/".join(parts[: end + 1]) for end in range(len(parts))]
         out = False
@@ -62,7 +62,7 @@ class Ignore:
         return out
 
     def may_keep_inside(self, folder: str) -> bool:
-        """Whether something inside a folder that is left out may be kept all the same."""
+        """Return whether something inside a folder that is left out may be kept all the same."""
         inside = f"{folder}/"
         for pattern in self._patterns:
             # Up to its first wildcard a pattern says where it looks.
@@ -86,7 +86,7 @@ def _parse(line: str) -> _Pattern | None:
 
 
 def _expression(text: str) -> str:
-    """The pattern as a regular expression: ``**`` crosses folders, ``*`` and ``?`` do not."""
+    """Translate a pattern: ``**`` crosses folders, ``*`` and ``?`` do not."""
     found = ""
     position = 0
     while position < len(text):
@@ -112,7 +112,7 @@ def _expression(text: str) -> str:
 
 
 def _walk(root: Path, ignore: Ignore, folder: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything that is not left out, in the order of the names, folders first."""
+    """Yield everything that is not left out, in the order of the names, folders first."""
     with os.scandir(root / folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
@@ -125,7 +125,7 @@ def _walk(root: Path, ignore: Ignore, folder: str = "") -> Iterator[tuple[str, o
 
 
 def digest(root: Path, dockerfile: Path) -> str:
-    """SHA-256 of names, modes and contents of the context, and of the Dockerfile first.
+    """Return SHA-256 of names, modes and contents of the context, and of the Dockerfile first.
 
     Raises ``OSError`` if the Dockerfile or a file of the context cannot be read.
     """
@@ -165,7 +165,7 @@ def _content(path: Path, status: os.stat_result) -> bytes:
 
 
 def _go_mode(mode: int) -> str:
-    """The mode as Go prints it: one letter per kind, then the nine permissions."""
+    """Return the mode as Go prints it: one letter per kind, then the nine permissions."""
     kinds = (
         ("d", stat.S_ISDIR(mode)),
         ("L", stat.S_ISLNK(mode)),
@@ -184,7 +184,7 @@ def _go_mode(mode: int) -> str:
 
 
 def archive(root: Path, dockerfile: Path) -> tuple[IO[bytes], str]:
-    """The context as a tar file, and the Dockerfile's name in it.
+    """Return the context as a tar file, and the Dockerfile's name in it.
 
     Everything belongs to root, so that the builder's cache does not depend on who builds.
     The Dockerfile and ``.dockerignore`` go in even if they are left out: the builder reads

@@ -16,7 +16,7 @@ _UNITS: Final = {
 
 
 def nanoseconds(text: str) -> int:
-    """The duration in nanoseconds; the text was checked before."""
+    """Return the duration in nanoseconds; the text was checked before."""
     if text in ("", "0"):
         return 0
     return sum(
@@ -26,7 +26,7 @@ def nanoseconds(text: str) -> int:
 
 
 def text(nanoseconds: int) -> str:
-    """The duration as Go prints it; anything else would be drift after every refresh."""
+    """Return the duration as Go prints it; anything else would be drift after every refresh."""
     if nanoseconds == 0:
         return "0s"
     if nanoseconds < _UNITS["s"]:

@@ -35,7 +35,7 @@ class Engine:
         self._host: str | None = None
 
     def configure(self, settings: Values) -> None:
-        """The provider's own settings: where the engine is."""
+        """Take the provider's own settings: where the engine is."""
         self._host = settings.get("host") or os.environ.get("DOCKER_HOST")
 
     @property
@@ -47,7 +47,7 @@ class Engine:
             return self._client
 
     def patient_client(self) -> APIClient:
-        """A connection of its own without a time limit, for a stream that may be silent."""
+        """Return a connection of its own without a time limit, for a stream that may be silent."""
         return self._connect(None)
 
     def _connect(self, timeout: int | None = _ANSWER_LIMIT) -> APIClient:
@@ -68,7 +68,7 @@ class Engine:
 
 
 def watched(stream: Iterable[Item], interruption: Interruption) -> Iterator[Item]:
-    """The items of a stream that may be silent for long; ends at once when interrupted.
+    """Yield the items of a stream that may be silent for long; ends at once when interrupted.
 
     The stream is read by a thread of its own, for a read that waits cannot be broken off. It
     is left behind when the user interrupts; the connection ends with the plugin.

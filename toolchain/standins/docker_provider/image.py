@@ -54,7 +54,7 @@ class Image(ResourceType):
         self._interruption = interruption
 
     def check(self, given: Values, urn: str, log: Log) -> tuple[Values, list[Mistake]]:
-        """Inputs with the place of the build filled in, and a digest of what goes into it.
+        """Fill in the build's place and a digest of its context.
 
         The digest is what makes a changed file a change of the resource.
         """
@@ -85,7 +85,7 @@ class Image(ResourceType):
         return inputs, mistakes
 
     def diff(self, state: Values, inputs: Values, ignore: frozenset[str]) -> list[Change]:
-        """A change of any input, against the inputs that the last build had."""
+        """Return a change of any input, against the inputs that the last build had."""
         before = state.get("__inputs") or {}
         return [
             Change(
@@ -177,11 +177,11 @@ class Image(ResourceType):
         return self.create(state, log)
 
     def delete(self, identifier: str, state: Values) -> None:
-        """The image stays: containers of other stacks may use it."""
+        """Leave the image: containers of other stacks may use it."""
 
 
 def messages(stream: Iterator[bytes]) -> Iterator[dict[str, Any]]:
-    """The JSON objects of the engine's answer, which come several to a chunk or cut in two."""
+    """Yield the JSON objects of the engine's answer, which chunks may join or cut in two."""
     rest = ""
     decoder = json.JSONDecoder()
     for chunk in stream:

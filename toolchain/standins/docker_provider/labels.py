@@ -13,10 +13,10 @@ LABEL: Final[Table] = {
 
 
 def to_engine(labels: list[dict[str, str]] | None) -> dict[str, str]:
-    """The map that the engine takes."""
+    """Return the map that the engine takes."""
     return {item["label"]: item["value"] for item in labels or []}
 
 
 def from_engine(labels: dict[str, str] | None) -> list[dict[str, Any]]:
-    """The set that the state holds."""
+    """Return the set that the state holds."""
     return [{"label": key, "value": value} for key, value in sorted((labels or {}).items())]

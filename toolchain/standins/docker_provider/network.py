@@ -82,7 +82,7 @@ class Network(ResourceType):
         return made
 
     def read(self, identifier: str, state: Values) -> Made | None:
-        """The network as the engine shows it."""
+        """Return the network as the engine shows it."""
         from docker.errors import NotFound
 
         with explained("Unable to inspect network"):

@@ -51,7 +51,7 @@ class Volume(ResourceType):
         return made
 
     def read(self, identifier: str, state: Values) -> Made | None:
-        """The volume as the engine shows it."""
+        """Return the volume as the engine shows it."""
         from docker.errors import NotFound
 
         with explained("Unable to inspect volume"):

@@ -75,7 +75,7 @@ class Database(ResourceType):
         return made
 
     def read(self, identifier: str, state: Values) -> Made | None:
-        """The database as the catalog shows it."""
+        """Return the database as the catalog shows it."""
         with self._server.connection("error reading database") as connection:
             rows = run(connection, _READ, identifier)
         if not rows:
@@ -146,7 +146,7 @@ class Database(ResourceType):
             run(connection, f"drop database {quoted(name)} with (force)")
 
     def _alone(self, what: str) -> Any:
-        """A connection outside of a transaction, which databases are made and dropped in."""
+        """Return a connection outside of a transaction, which databases are made and dropped in."""
         return self._server.connection(what, autocommit=True)
 
 

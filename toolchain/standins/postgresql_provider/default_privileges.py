@@ -82,11 +82,11 @@ class DefaultPrivileges(ResourceType):
         return made
 
     def update(self, identifier: str, old: Values, state: Values, log: Log) -> Made:
-        """The same again."""
+        """Grant again, as for a new entry."""
         return self.create(state, log)
 
     def read(self, identifier: str, state: Values) -> Made | None:
-        """The entry of the catalog; none at all counts as gone, unless none was wanted."""
+        """Return the entry of the catalog; none at all counts as gone, unless none was wanted."""
         if not state:
             raise OperationFailed("DefaultPrivileges cannot be imported")
         with self._server.connection("error reading default privileges") as connection:
@@ -125,7 +125,7 @@ def _alter(state: Values) -> str:
 
 
 def grant_statement(state: Values) -> str:
-    """The statement that grants what is listed."""
+    """Return the statement that grants what is listed."""
     option = " with grant option" if state["withGrantOption"] else ""
     return (
         f"{_alter(state)} grant {', '.join(state['privileges'])}"
@@ -134,12 +134,12 @@ def grant_statement(state: Values) -> str:
 
 
 def revoke_statement(state: Values) -> str:
-    """The statement that revokes all."""
+    """Return the statement that revokes all."""
     return f"{_alter(state)} revoke all on {state['objectType']}s from {grantee(state['role'])}"
 
 
 def identifier_of(state: Values) -> str:
-    """The id that the official plugin gives."""
+    """Return the id that the official plugin gives."""
     return "_".join(
         [
             state["role"],

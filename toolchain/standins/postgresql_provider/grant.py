@@ -120,7 +120,7 @@ class Grant(ResourceType):
         return made
 
     def read(self, identifier: str, state: Values) -> Made | None:
-        """The privileges in the access lists; gone if the role or the place is gone."""
+        """Return the privileges in the access lists; gone if the role or the place is gone."""
         if not state:
             raise OperationFailed("a Grant cannot be imported")
         with self._server.connection("error reading grant") as connection:
@@ -148,7 +148,7 @@ class Grant(ResourceType):
 
 
 def target(state: Values) -> str:
-    """What is granted on, as a statement names it."""
+    """Return what is granted on, as a statement names it."""
     kind = state["objectType"]
     if kind == "database":
         return quoted(state["database"])
@@ -171,14 +171,14 @@ def _on(state: Values) -> str:
 
 
 def grant_statement(state: Values) -> str:
-    """The statement that grants what is listed."""
+    """Return the statement that grants what is listed."""
     option = " with grant option" if state["withGrantOption"] else ""
     listed = ", ".join(state["privileges"])
     return f"grant {listed} on {_on(state)} to {grantee(state['role'])}{option}"
 
 
 def revoke_statement(state: Values) -> str:
-    """The statement that revokes all.
+    """Return the statement that revokes all.
 
     On single objects only what is listed, because ALL would take column privileges with it.
     """
@@ -187,7 +187,7 @@ def revoke_statement(state: Values) -> str:
 
 
 def identifier_of(state: Values) -> str:
-    """The id that the official plugin gives."""
+    """Return the id that the official plugin gives."""
     parts = [state["role"], state["database"]]
     if state["objectType"] != "database":
         parts.append(state["schema"] or "")
@@ -202,7 +202,7 @@ def _place_exists(connection: Connection[tuple[Any, ...]], state: Values) -> boo
 
 
 def _granted(connection: Connection[tuple[Any, ...]], state: Values, wanted: set[str]) -> set[str]:
-    """What the role has; for objects, what the first one has that differs."""
+    """Return what the role has; for objects, what the first one has that differs."""
     kind, number = state["objectType"], role_number(connection, state["role"])
     if kind == "database":
         return set(run(connection, _DATABASE, state["database"], number)[0][0] or [])

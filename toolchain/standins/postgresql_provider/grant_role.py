@@ -46,7 +46,7 @@ class GrantRole(ResourceType):
         return made
 
     def read(self, identifier: str, state: Values) -> Made | None:
-        """The membership as the catalog shows it."""
+        """Return the membership as the catalog shows it."""
         if not state:
             raise OperationFailed("a GrantRole cannot be imported")
         role, group = state["role"], state["grantRole"]

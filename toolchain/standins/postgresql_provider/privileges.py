@@ -22,7 +22,7 @@ ALL: Final = "ALL"
 
 
 def known(kind: str, server_version: int) -> set[str]:
-    """The privileges that objects of a kind have on this server."""
+    """Return the privileges that objects of a kind have on this server."""
     names = set(_KNOWN[kind])
     if kind == "table" and server_version >= _MAINTAIN_SINCE:
         names.add("MAINTAIN")
@@ -41,5 +41,5 @@ def require_known(kind: str, privileges: Iterable[str], server_version: int) -> 
 
 
 def same(kind: str, granted: set[str], wanted: set[str], server_version: int) -> bool:
-    """Whether the granted privileges are the wanted ones; ALL stands for each."""
+    """Return whether the granted privileges are the wanted ones; ALL stands for each."""
     return granted == wanted or (ALL in wanted and granted == known(kind, server_version))

@@ -113,7 +113,7 @@ class Role(ResourceType):
         return made
 
     def read(self, identifier: str, state: Values) -> Made | None:
-        """The role as the catalogs show it; a SCRAM password cannot be compared."""
+        """Return the role as the catalogs show it; a SCRAM password cannot be compared."""
         with self._server.connection("error reading role") as connection:
             rows = run(connection, _READ, identifier)
             if not rows:
@@ -237,7 +237,7 @@ def _assume(name: str, role: str | None) -> str:
 
 
 def _seen_password(connection: Connection[tuple[Any, ...]], name: str, password: str) -> str:
-    """The known password if the server may have it, else what the server has."""
+    """Return the known password if the server may have it, else what the server has."""
     rows = run(
         connection,
         "select coalesce(passwd, '') from pg_catalog.pg_shadow where usename = %s",

@@ -71,7 +71,7 @@ class Server:
     def connection(
         self, what: str, database: str | None = None, *, autocommit: bool = False
     ) -> Iterator[Connection[tuple[Any, ...]]]:
-        """A connection for one operation, in one transaction unless ``autocommit``.
+        """Connect for one operation, in one transaction unless ``autocommit``.
 
         Errors of the server are raised as ``OperationFailed("what: its own words")``. The
         statement is never shown: it may hold a password.
@@ -121,7 +121,7 @@ def _decoded(value: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The server's message without the statement that it quotes."""
+    """Return the server's message without the statement that it quotes."""
     import psycopg
 
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
@@ -131,12 +131,12 @@ def _reason(error: Exception) -> str:
 
 
 def quoted(*names: str) -> str:
-    """Identifiers for use in a statement, separated by dots."""
+    """Quote identifiers for a statement, separated by dots."""
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def literal(text: str) -> str:
-    """A text for use in a statement that takes no parameters."""
+    """Return a text for use in a statement that takes no parameters."""
     escaped = text.replace("'", "''")
     if "\\" in escaped:
         return "E'" + escaped.replace("\\", "\\\\") + "'"
@@ -144,12 +144,12 @@ def literal(text: str) -> str:
 
 
 def grantee(name: str) -> str:
-    """A role, or PUBLIC, which must not be quoted."""
+    """Return a role, or PUBLIC, which must not be quoted."""
     return "public" if name == PUBLIC else quoted(name)
 
 
 def run(connection: Connection[tuple[Any, ...]], statement: str, *values: Any) -> list[Any]:
-    """The rows of a statement, none if it gives none."""
+    """Return the rows of a statement, none if it gives none."""
     from psycopg import sql
 
     cursor = connection.execute(sql.SQL(statement), values or None)
@@ -186,7 +186,7 @@ def lock_database(connection: Connection[tuple[Any, ...]], database: str) -> Non
 
 
 def role_number(connection: Connection[tuple[Any, ...]], role: str) -> int:
-    """The role's number in access lists; PUBLIC is 0. The role exists."""
+    """Return the role's number in access lists; PUBLIC is 0. The role exists."""
     if role == PUBLIC:
         return 0
     rows = run(connection, "select oid from pg_catalog.pg_roles where rolname = %s", role)
@@ -196,7 +196,7 @@ def role_number(connection: Connection[tuple[Any, ...]], role: str) -> int:
 
 
 def exists(connection: Connection[tuple[Any, ...]], kind: str, name: str) -> bool:
-    """Whether there is a role, database or schema of that name."""
+    """Return whether there is a role, database or schema of that name."""
     catalog = {
         "role": "select from pg_catalog.pg_roles where rolname = %s",
         "database": "select from pg_catalog.pg_database where datname = %s",
@@ -207,5 +207,5 @@ def exists(connection: Connection[tuple[Any, ...]], kind: str, name: str) -> boo
 
 
 def server_version(connection: Connection[tuple[Any, ...]]) -> int:
-    """The server's version, 170005 for 17.5."""
+    """Return the server's version, 170005 for 17.5."""
     return connection.info.server_version

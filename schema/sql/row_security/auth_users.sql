@@ -1,6 +1,0 @@
--- Made from schema/models.py by `pandom docs`.
--- Forced, too: whoever becomes the owner is under it.
-set local role pandom_owner;
-
-alter table public.auth_users enable row level security;
-alter table public.auth_users force row level security;

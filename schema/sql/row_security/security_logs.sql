@@ -1,6 +1,0 @@
--- Made from schema/models.py by `pandom docs`.
--- Forced, too: whoever becomes the owner is under it.
-set local role pandom_trail;
-
-alter table public.security_logs enable row level security;
-alter table public.security_logs force row level security;
