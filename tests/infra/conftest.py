@@ -182,7 +182,7 @@ def write_keys(
         "readers": {
             "postgres": {
                 "uid": UID_POSTGRES,
-                "files": {"superuser_password": password},
+                "files": {"superuser_password": password, "repository_key": "k" * 32},
                 "certificate": "postgres",
             },
             "minio": {
