@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pandom.runtime.errors import Failure
-from schema.storage import USERS, BucketSpec, User, buckets, policy
+from schema.storage import BACKUP, BucketSpec, User, buckets, policy
+from schema.storage import users as declared_users
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -136,13 +137,13 @@ def reachable(endpoint: Endpoint) -> bool:
     return bool(answer.status == 200)
 
 
-def make_buckets(s3: Minio, media: str) -> None:
+def make_buckets(s3: Minio, media: str, backup: bool = False) -> None:
     """Make every declared bucket, without touching content.
 
     Raises Failure for one without its lock, which a bucket gets at its creation or never.
     """
     with ThreadPoolExecutor() as together:
-        pairs = buckets(media).items()
+        pairs = buckets(media, backup).items()
         list(together.map(lambda pair: _make_bucket(s3, *pair), pairs))
 
 
@@ -219,9 +220,12 @@ def bucket_policy(s3: Minio, bucket: str) -> dict[str, Any] | None:
 def make_users(endpoint: Endpoint, root: Account, media: str, secrets: Mapping[str, str]) -> None:
     """Make every declared user with its policy and secret; another secret is a rotation.
 
+    The user for backups is made where there is a secret of it.
+
     Raises Failure, before anything is asked, for a secret that is too short.
     """
-    for user in USERS:
+    wanted = declared_users(BACKUP.name in secrets)
+    for user in wanted:
         if (length := len(secrets[user.name])) < MIN_SECRET_LENGTH:
             raise Failure(
                 f"The secret of the object store's user {user.name} has {length} characters; "
@@ -234,7 +238,7 @@ def make_users(endpoint: Endpoint, root: Account, media: str, secrets: Mapping[s
                 lambda user: _make_user(
                     endpoint, root, media, user, secrets[user.name], there.get(user.name)
                 ),
-                USERS,
+                wanted,
             )
         )
 
@@ -258,6 +262,16 @@ def _make_user(
     own = administrator(endpoint, account)
     for key in own_keys(own, user.name):
         own.delete_service_account(access_key=key)
+
+
+def remove_user(endpoint: Endpoint, root: Account, name: str) -> bool:
+    """Remove a user and its policy, of the same name; False if there was none."""
+    admin = administrator(endpoint, root)
+    if name not in users(admin):
+        return False
+    admin.user_remove(access_key=name)
+    admin.policy_remove(policy_name=name)
+    return True
 
 
 def signs_in(endpoint: Endpoint, account: Account) -> bool:

@@ -1,4 +1,4 @@
-"""The object store's declared state: two private, versioned buckets and their users.
+"""The object store's declared state: private buckets and their users.
 
 Read by the storage job, which makes it so, and by the tests and the audit, which
 compare. The media bucket's name comes from the stack's settings; what may be done
@@ -11,15 +11,27 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 Target = Literal[
-    "server", "buckets", "media", "objects of media", "evidence", "objects of evidence"
+    "server",
+    "buckets",
+    "media",
+    "objects of media",
+    "evidence",
+    "objects of evidence",
+    "backup",
+    "objects of backup",
 ]
 
 # Anchors, reports and retired months cannot be deleted for so long, by nobody, root
 # included (docs/adr/0014-evidence-under-lock.md).
 LOCK_DAYS: Final = 90
 
+# Values of `backup`: this store takes the backups, or one elsewhere.
+OWN_STORE: Final = "own-store"
+S3: Final = "s3"
+
 EVIDENCE_SUFFIX: Final = "-evidence"
-# S3's limit for names, less the suffix.
+BACKUP_SUFFIX: Final = "-backup"
+# S3's limit for names, less the longer suffix.
 LONGEST_NAME: Final = 63 - len(EVIDENCE_SUFFIX)
 
 
@@ -129,7 +141,41 @@ EVIDENCE: Final = User(
     ),
 )
 
+# With backup: own-store only. It deletes, because old backups must leave: what that is worth is
+# in docs/backup.md.
+BACKUP: Final = User(
+    "pandom-backup",
+    "backups of the database, encrypted before they get here",
+    (
+        Permission(
+            "backup",
+            frozenset({"s3:GetBucketLocation", "s3:ListBucket"}),
+            "find backups and archived log",
+        ),
+        Permission(
+            "objects of backup",
+            frozenset({"s3:GetObject", "s3:PutObject"}),
+            "write and read backups and archived log",
+        ),
+        Permission(
+            "objects of backup",
+            frozenset({"s3:DeleteObject"}),
+            "remove backups that are older than those that are kept",
+        ),
+    ),
+)
+
 USERS: Final[tuple[User, ...]] = (MEDIA, AUDITOR, EVIDENCE)
+
+
+def archives(backup: str) -> bool:
+    """Whether this value of `backup` means backups by this program."""
+    return backup in (OWN_STORE, S3)
+
+
+def users(backup: bool = False) -> tuple[User, ...]:
+    """Every user; ``backup`` where the stack's own store takes its backups."""
+    return (*USERS, BACKUP) if backup else USERS
 
 
 def evidence_bucket(media: str) -> str:
@@ -137,17 +183,24 @@ def evidence_bucket(media: str) -> str:
     return media + EVIDENCE_SUFFIX
 
 
-def buckets(media: str) -> dict[str, BucketSpec]:
-    """Return every bucket by its name."""
+def backup_bucket(media: str) -> str:
+    """Return the name of the bucket for backups."""
+    return media + BACKUP_SUFFIX
+
+
+def buckets(media: str, backup: bool = False) -> dict[str, BucketSpec]:
+    """Return every bucket by its name; ``backup`` where this store takes the stack's backups."""
+    more = {backup_bucket(media): BucketSpec(public=False, versioned=False, locked_days=0)}
     return {
         media: BucketSpec(public=False, versioned=True, locked_days=0),
         evidence_bucket(media): BucketSpec(public=False, versioned=True, locked_days=LOCK_DAYS),
+        **(more if backup else {}),
     }
 
 
 def policy(user: User, media: str) -> dict[str, Any]:
     """Return a user's policy document; whatever it does not name is denied."""
-    evidence = evidence_bucket(media)
+    evidence, backup = evidence_bucket(media), backup_bucket(media)
     resources: dict[Target, str] = {
         # Servers require a resource even where none applies.
         "server": "*",
@@ -156,6 +209,8 @@ def policy(user: User, media: str) -> dict[str, Any]:
         "objects of media": f"{media}/*",
         "evidence": evidence,
         "objects of evidence": f"{evidence}/*",
+        "backup": backup,
+        "objects of backup": f"{backup}/*",
     }
     return {
         "Version": "2012-10-17",

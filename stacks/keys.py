@@ -14,13 +14,14 @@ from typing import Final
 import pulumi
 import pulumi_random as random
 
+from pandom.config import backup
 from pandom.config.container_specs import container_specs
 from pandom.config.readers import READERS, SERVERS, keys_volume, store_secret
 from pandom.config.settings import Settings
 from pandom.runtime import certificates
 from pandom.runtime.naming import MINIO_ROOT_USER
 from schema.access import roles
-from schema.storage import MEDIA, USERS
+from schema.storage import BACKUP, MEDIA, OWN_STORE, users
 from stacks.container import Wiring
 from stacks.job import Job
 from stacks.volume import volume
@@ -62,7 +63,7 @@ class Keys(pulumi.ComponentResource):
             Wiring(
                 args.image,
                 volumes=self.volumes,
-                uploads={"/run/pandom-keys.json": self._manifest()},
+                uploads={"/run/pandom-keys.json": self._manifest(settings)},
             ),
             child,
         )
@@ -82,11 +83,18 @@ class Keys(pulumi.ComponentResource):
         every_login = [role for role in roles(settings.opt_in) if role.login]
         logins = [role.name for role in every_login]
         # These may go: with a login that is switched off, or for a secret that is given.
-        free = {*overrides, *(role.name for role in every_login if role.opt_in)}
-        names = ["postgres", *logins, "admin", "minio-root", *map(store_secret, USERS)]
+        free = {
+            *overrides,
+            store_secret(BACKUP),
+            *(role.name for role in every_login if role.opt_in),
+        }
+        store_users = users(settings.backup.kind == OWN_STORE)
+        names = ["postgres", *logins, "admin", "minio-root", *map(store_secret, store_users)]
         # Also where hashes are not encrypted: switching it off takes the key, and so does
         # a dump from the time before.
         names.append("password-hash-key")
+        # Also without backups: a store that was used before opens with it again.
+        names.append(backup.KEY_SECRET)
         secrets: dict[str, pulumi.Output[str]] = {}
         for name in names:
             override = overrides.get(name)
@@ -106,11 +114,35 @@ class Keys(pulumi.ComponentResource):
         secrets["minio-root-user"] = pulumi.Output.from_input(MINIO_ROOT_USER)
         return secrets
 
-    def _manifest(self) -> pulumi.Output[str]:
+    def _backup_files(self, settings: Settings) -> dict[str, dict[str, pulumi.Input[str]]]:
+        """What readers get besides, where this program makes the backups."""
+        chosen, config = settings.backup, pulumi.Config()
+        if not chosen.archives:
+            return {}
+        own = chosen.kind == OWN_STORE
+        secret_key = (
+            self.secrets[store_secret(BACKUP)] if own else config.require_secret("backupSecretKey")
+        )
+        access_key = BACKUP.name if own else config.require_secret("backupAccessKey")
+        text = pulumi.Output.all(self.secrets[backup.KEY_SECRET], access_key, secret_key).apply(
+            lambda known: backup.configuration(settings.stack, chosen, settings.bucket, *known)
+        )
+        found: dict[str, dict[str, pulumi.Input[str]]] = {"postgres": {backup.CONFIG_FILE: text}}
+        if chosen.ca:
+            found["postgres"][backup.CA_FILE] = chosen.ca
+        if own:
+            found["storage"] = {BACKUP.secret_file: secret_key}
+        return found
+
+    def _manifest(self, settings: Settings) -> pulumi.Output[str]:
         """What the job writes where, as JSON; secret as a whole."""
         readers: dict[str, object] = {}
+        more = self._backup_files(settings)
         for reader, (uid, files) in READERS.items():
-            content = {file: self.secrets[secret] for file, secret in files.items()}
+            content: dict[str, pulumi.Input[str]] = {
+                file: self.secrets[secret] for file, secret in files.items()
+            }
+            content |= more.get(reader, {})
             readers[reader] = {"uid": uid, "files": content}
             if reader in SERVERS:
                 readers[reader] = {"uid": uid, "files": content, "certificate": reader}

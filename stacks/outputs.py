@@ -67,6 +67,9 @@ def export(
         "encrypt_password_hash": settings.encrypt_password_hash,
         "audit_retention_months": settings.audit_retention_months,
         "bcrypt_cost": settings.bcrypt_cost,
+        # What `pandom backup`, health and the audit go by.
+        "backup": settings.backup.kind,
+        "backup_max_age_days": settings.backup.max_age_days,
         # The account functions take it from their caller: the database never has it.
         "password_hash_key": keys.secrets["password-hash-key"],
         # The stack's identity, for a state that lost everything else.

@@ -21,6 +21,7 @@ State = Literal["pass", "fail", "not applicable", "unknown"]
 # Older servers have CVE-2026-16239, which bypasses what this file checks.
 _FLOOR: Final = (17, 11)
 _RULE: Final = "connection rule"
+NOT_ARCHIVED: Final = "archive_mode = off"
 
 
 @dataclass(frozen=True)
@@ -300,6 +301,32 @@ def _password_rules(observed: Observed) -> Verdict:
         return Verdict("unknown", "shared_preload_libraries is not visible")
     good = any(name in loaded.value for name in ("passwordcheck", "credcheck"))
     return _verdict(good, f"loaded: {loaded.value or 'nothing'}")
+
+
+def _archiving(observed: Observed) -> Verdict:
+    mode, found, within = (
+        observed.settings.get("archive_mode"),
+        observed.archiving,
+        observed.backup_within,
+    )
+    if mode is None:
+        return Verdict("unknown", f"archive_mode is not visible to {observed.login}")
+    evidence = f"archive_mode = {mode.value}"
+    if within is None:
+        return _verdict(mode.value in ("on", "always"), evidence)
+    if mode.value not in ("on", "always"):
+        return Verdict("fail", f"{evidence}, although this program makes the backups")
+    if found is None:
+        return Verdict("unknown", f"the trail is not visible to {observed.login}")
+    if found.failing:
+        return Verdict("fail", f"{evidence}, but {found.failing} could not be archived")
+    if found.backup_age is None:
+        return Verdict("fail", f"{evidence}, but the trail knows of no backup: `pandom backup`")
+    if found.backup_age > within:
+        return Verdict(
+            "fail", f"{evidence}, but the newest backup is older than {within.days} days"
+        )
+    return Verdict("pass", f"{evidence}, the newest backup is not older than {within.days} days")
 
 
 def _wide(rule: list[str]) -> bool:
@@ -671,9 +698,9 @@ CONTROLS: Final[tuple[Control, ...]] = (
     Control("7.2", "Replication commands are logged", _COLLECT, _replication_log),
     Control(
         "7.4",
-        "WAL is archived",
+        "WAL is archived, and backups are made",
         "Without it what came after the last backup is lost.",
-        _setting("archive_mode", _one_of("on", "always")),
+        _archiving,
     ),
     Control(
         "7.5",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 
@@ -79,12 +79,14 @@ def run(
     objects: StoreClient | None = None,
     containers: Callable[[], tuple[Facts, Facts]] | None = None,
     settings: DatabaseSettings | None = None,
+    backup_within: timedelta | None = None,
 ) -> Report:
     """Audit the connection's database.
 
     ``today`` decides which acceptances are valid; ``known`` replaces schema/catalog.json;
     ``objects`` adds the object store, ``containers`` those of the host (declared and actual).
-    ``settings`` are the stack's that live in rows.
+    ``settings`` are the stack's that live in rows; ``backup_within`` is how old the newest
+    backup may be, of a stack that makes its own.
     """
     scope = ["database"]
     with ThreadPoolExecutor() as beside:
@@ -107,13 +109,16 @@ def run(
         # Refused queries are unknown; an empty answer is not.
         expected |= {
             fact: value
-            for fact, value in store.expected(objects.bucket).items()
+            for fact, value in store.expected(objects, seen.facts).items()
             if fact.kind in kinds or not seen.unknown
         }
         observed = replace(observed, unknown=(*observed.unknown, *seen.unknown))
-    results = controls.evaluate(observed)
+    results = controls.evaluate(replace(observed, backup_within=backup_within))
     found = [*findings(differences(expected, actual), expected), *_failed(results)]
     given = accepted.of_access(accepted.load() if acceptances is None else acceptances)
+    if backup_within is not None:
+        # That nothing is archived is answered for where somebody else makes the backups.
+        given = [one for one in given if one.actual != controls.NOT_ARCHIVED]
     kept, excused, stale = accepted.divide(found, given, today or datetime.now(UTC).date())
     return Report(
         observed, expected, tuple(kept), tuple(excused), tuple(stale), results, tuple(scope)

@@ -24,7 +24,8 @@ from pandom.objectstore import (
     users,
 )
 from pandom.runtime.errors import Failure
-from schema.storage import USERS, buckets, evidence_bucket, policy
+from schema.storage import backup_bucket, buckets, evidence_bucket, policy
+from schema.storage import users as declared_users
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -37,11 +38,13 @@ _BUILT_IN: Final = frozenset(
 
 @dataclass(frozen=True)
 class StoreClient:
-    """Where the object store is, who asks, and the media bucket's name."""
+    """Where the object store is, who asks, the media bucket's name, and whether backups go
+    there."""
 
     endpoint: Endpoint
     account: Account
     bucket: str
+    backup: bool = False
 
     @property
     def s3(self) -> Minio:
@@ -62,15 +65,20 @@ class Seen:
     unknown: list[str] = field(default_factory=list)
 
 
-def expected(media: str) -> Facts:
-    """Return the declaration as facts."""
-    facts: Facts = {}
-    for name, bucket in buckets(media).items():
+def expected(store: StoreClient, seen: Facts) -> Facts:
+    """Return the declaration as facts.
+
+    A store that once took backups keeps the bucket under the same rules until a person
+    removes it.
+    """
+    media, facts = store.bucket, Facts()
+    kept = Fact("bucket", backup_bucket(media), "versioning") in seen
+    for name, bucket in buckets(media, store.backup or kept).items():
         facts[Fact("bucket", name, "versioning")] = "Enabled" if bucket.versioned else "Suspended"
         facts[Fact("bucket", name, "without signing in")] = "" if not bucket.public else "read"
         facts[Fact("bucket", name, "lock")] = expected_lock(bucket)
         facts[Fact("bucket", name, "expires")] = ""
-    for user in USERS:
+    for user in declared_users(store.backup):
         facts[Fact("store user", user.name, "policy")] = user.name
         facts[Fact("store user", user.name, "status")] = "enabled"
         facts[Fact("store policy", user.name, "allows")] = _allows(policy(user, media))

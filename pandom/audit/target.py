@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +22,7 @@ from pandom.objectstore import Account, Endpoint
 from pandom.runtime.errors import UsageError
 from pandom.runtime.inputs import secret, secret_file, setting
 from schema import access
-from schema.storage import User
+from schema.storage import OWN_STORE, User, archives
 
 LOGIN: Final = "pandom_auditor"
 
@@ -36,6 +38,7 @@ class AuditTarget:
     """A database, its opt-in settings, and the object store as one of its users.
 
     ``store`` raises UsageError, and ``settings`` is None, where there is no stack.
+    ``backup_within`` is how old the newest backup may be, of a stack that makes its own.
     """
 
     dsn: str
@@ -43,6 +46,7 @@ class AuditTarget:
     store: Callable[[User], StoreClient] = _no_store
     outputs: Mapping[str, Any] | None = None
     settings: DatabaseSettings | None = None
+    backup_within: timedelta | None = None
 
 
 def of_container() -> AuditTarget:
@@ -65,11 +69,22 @@ def of_container() -> AuditTarget:
             setting("PANDOM_MINIO_HOST"), int(setting("PANDOM_MINIO_PORT")), secret_file("ca.crt")
         )
         account = Account(user.name, secret(user.secret_file))
-        return StoreClient(endpoint, account, setting("PANDOM_BUCKET"))
+        own = os.environ.get("PANDOM_BACKUP") == OWN_STORE
+        return StoreClient(endpoint, account, setting("PANDOM_BUCKET"), own)
 
     return AuditTarget(
-        dsn, opt_in_from_environment(), store, settings=row_settings.from_environment()
+        dsn,
+        opt_in_from_environment(),
+        store,
+        settings=row_settings.from_environment(),
+        backup_within=_within(
+            os.environ.get("PANDOM_BACKUP"), setting("PANDOM_BACKUP_MAX_AGE_DAYS")
+        ),
     )
+
+
+def _within(backup: object, days: object) -> timedelta | None:
+    return timedelta(days=int(str(days))) if archives(str(backup)) else None
 
 
 def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset()) -> AuditTarget:
@@ -91,6 +106,7 @@ def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset())
         partial(store_of, outputs),
         outputs,
         row_settings.of_outputs(outputs),
+        _within(outputs.get("backup"), outputs.get("backup_max_age_days")),
     )
 
 
@@ -112,4 +128,5 @@ def store_of(outputs: Mapping[str, Any], user: User) -> StoreClient:
         ),
         Account(user.name, secrets[user.name]),
         outputs["minio_bucket_name"],
+        outputs.get("backup") == OWN_STORE,
     )

@@ -55,7 +55,14 @@ def audit_round(place: AuditTarget) -> Round:
     """
     store, given = place.store(AUDITOR), accepted.load()
     with catalog.connect(place.dsn) as connection:
-        report = audit(connection, place.opt_in, given, objects=store, settings=place.settings)
+        report = audit(
+            connection,
+            place.opt_in,
+            given,
+            objects=store,
+            settings=place.settings,
+            backup_within=place.backup_within,
+        )
         kept = anchors.from_bucket(store.s3, store.evidence, connection.info.dbname)
         verdict = verify(connection, kept).accepting(given)
     if not verdict.problems:

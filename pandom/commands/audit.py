@@ -170,6 +170,7 @@ def _all(args: argparse.Namespace) -> int:
             objects=objects,
             containers=containers,
             settings=place.settings,
+            backup_within=place.backup_within,
         )
     if place.outputs is not None:
         stack = args.stack or "dev"

@@ -79,6 +79,21 @@ def register(commands: Commands) -> None:
     status.add_argument("--all", action="store_true", dest="every", help="of every stack")
     status.set_defaults(handler=call("pandom.host.status", "run", "stack", "every"))
 
+    backup = _stack(commands.add_parser("backup", help="back the database up, or verify backups"))
+    backup.add_argument(
+        "--type",
+        choices=("full", "diff", "incr"),
+        default="incr",
+        help="full, what changed since the last full, or since the last (default: %(default)s; "
+        "full when there is none)",
+    )
+    backup.add_argument("--verify", action="store_true", help="read all that is there instead")
+    backup.set_defaults(handler=call("pandom.host.backup", "run", "stack", "type", "verify"))
+
+    backups = _stack(commands.add_parser("backups", help="the backups that there are"))
+    backups.add_argument("--format", choices=("text", "json"), default="text")
+    backups.set_defaults(handler=call("pandom.host.backup", "show", "stack", "format"))
+
     shell = _stack(commands.add_parser("shell", help="psql and pg_dump as pandom_user"))
     shell.set_defaults(handler=call("pandom.host.access", "shell", "stack"))
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pandom.config import backup
 from pandom.config.readers import READERS, keys_volume
 from pandom.config.settings import Settings
 from pandom.runtime.naming import (
@@ -177,6 +178,8 @@ def job_environment(settings: Settings) -> dict[str, str]:
         "PANDOM_MINIO_HOST": HOST_MINIO,
         "PANDOM_MINIO_PORT": "9000",
         "PANDOM_BUCKET": settings.bucket,
+        "PANDOM_BACKUP": settings.backup.kind,
+        "PANDOM_BACKUP_MAX_AGE_DAYS": str(settings.backup.max_age_days),
     }
 
 
@@ -190,7 +193,7 @@ def server_settings(settings: Settings) -> tuple[str, ...]:
     }
     if not settings.profile.durable:
         values |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-    values |= settings.postgres_settings
+    values |= backup.server_settings(settings.backup) | dict(settings.postgres_settings)
     return tuple(word for key, value in values.items() for word in ("-c", f"{key}={value}"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from pandom.config import backup
 from pandom.runtime.naming import HOST_MINIO, HOST_POSTGRES, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
 from schema.storage import AUDITOR, EVIDENCE, USERS, User
 
@@ -15,7 +16,10 @@ def store_secret(user: User) -> str:
 
 # By reader: its uid, and the generated secret that each of its files holds.
 READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
-    "postgres": (UID_POSTGRES, {"superuser_password": "postgres"}),
+    "postgres": (
+        UID_POSTGRES,
+        {"superuser_password": "postgres", backup.KEY_FILE: backup.KEY_SECRET},
+    ),
     "minio": (UID_MINIO, {"root_user": "minio-root-user", "root_password": "minio-root"}),
     # The superuser's job and the migrator apply settings: after a restore, and at each `up`.
     "superuser": (

@@ -1,8 +1,8 @@
 """The one place where configuration is read and checked.
 
-``load`` is pure: the program gives it Pulumi's configuration, ``pandom up`` the
-stack's file, and both get the same answer, before anything is touched. All
-errors are reported at once.
+``load`` is pure, but for the file that backupCa may name: the program gives it
+Pulumi's configuration, ``pandom up`` the stack's file, and both get the same
+answer, before anything is touched. All errors are reported at once.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import ssl
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from pandom.objectstore import MIN_SECRET_LENGTH, bucket_name_problem
 from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import PROJECT
+from pandom.runtime.paths import ROOT
 from schema.rules import EMAIL_PATTERN, MIN_PASSWORD_LENGTH, password_problem
-from schema.storage import EVIDENCE_SUFFIX, LONGEST_NAME
+from schema.storage import EVIDENCE_SUFFIX, LONGEST_NAME, OWN_STORE, S3, archives
 
 ProfileName = Literal["development", "ephemeral", "production"]
 
@@ -34,7 +37,7 @@ class Profile:
     signed_context: bool  # only contexts signed by begin_context are accepted
     must_protect: bool  # refuses to be destroyed without CONFIRM=<stack>
     must_verify_tls: bool  # clients are told sslmode=verify-full
-    must_back_up: bool  # a backup setting other than none
+    must_back_up: bool  # a backup setting that outlives the machine
     weak_passwords: bool  # takes a weak administrator password, such as admin123
     sample_data: bool  # sample users may be seeded
     scheduled_audit: bool  # a container audits the stack every hour and keeps the evidence
@@ -79,7 +82,11 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
     ),
 }
 
-SECRET_KEYS: Final = ("adminPassword", "appPassword", "userPassword", "minioSecretKey")
+# Secrets: made where they are not given, and those of somebody else's store.
+GENERATED: Final = ("adminPassword", "appPassword", "userPassword", "minioSecretKey")
+SECRET_KEYS: Final = (*GENERATED, "backupAccessKey", "backupSecretKey")
+# Who backs the database up; `pandom backup` works with the last two.
+BACKUPS: Final = ("none", "external", OWN_STORE, S3)
 STACK_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,29}")
 MAX_SECRET_LENGTH: Final = 256
 # Control characters, line and paragraph separators, and halves of characters: no
@@ -103,6 +110,25 @@ class SettingsError(UsageError):
 
 
 @dataclass(frozen=True)
+class Backup:
+    """Who backs the database up, and where to. ``endpoint`` to ``ca`` are of ``s3``:
+    host:port, and the certificates that vouch for it as PEM, "" for the system's."""
+
+    kind: str
+    endpoint: str
+    bucket: str
+    region: str
+    ca: str
+    keep_fulls: int
+    max_age_days: int
+
+    @property
+    def archives(self) -> bool:
+        """Whether this program makes the backups, and the server archives its log."""
+        return archives(self.kind)
+
+
+@dataclass(frozen=True)
 class Settings:
     """A stack's validated settings. Secrets given in the configuration are in
     ``overrides``; they are None where the stack's file holds them encrypted."""
@@ -121,7 +147,7 @@ class Settings:
     encrypt_password_hash: bool
     audit_retention_months: int
     bcrypt_cost: int
-    backup: str
+    backup: Backup
     protect: bool
     opt_in: frozenset[str]
     postgres_settings: Mapping[str, str]
@@ -173,6 +199,54 @@ def _bucket(value: str) -> str | None:
         longest = f"a bucket name of 3 to {LONGEST_NAME} characters"
         return f"{longest}, because …{EVIDENCE_SUFFIX} is made beside it"
     return bucket_name_problem(value)
+
+
+def _plain_bucket(value: str) -> str | None:
+    return bucket_name_problem(value) if value else None
+
+
+# What a container calls these is itself.
+_LOOPBACK: Final = re.compile(r"localhost|127\..*|0\.0\.0\.0")
+
+
+def _endpoint(value: str) -> str | None:
+    if not value:
+        return None
+    matched = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9.-]{0,252}):(\d{1,5})", value)
+    if matched is None or not 1 <= int(matched[2]) <= 65535:
+        return "host:port such as s3.example.com:443, without https://"
+    if _LOOPBACK.fullmatch(matched[1]):
+        return "an address that the database's container reaches; this one is the container itself"
+    return None
+
+
+def _region(value: str) -> str | None:
+    return None if re.fullmatch(r"[a-z0-9-]{1,40}", value) else "a region such as eu-central-1"
+
+
+def _ca(value: str) -> str | None:
+    try:
+        ca_text(value)
+    except OSError as error:
+        return f"certificates as PEM, or the path of a file with them ({error.strerror})"
+    except ValueError:
+        return "certificates as PEM, or the path of a file with them (no certificate in it)"
+    return None
+
+
+def ca_text(value: str) -> str:
+    """The PEM text that backupCa is or names, from the clone's root; "" for the system's.
+
+    Raises OSError for a file that cannot be read, ValueError for what is no certificate.
+    """
+    if not value:
+        return ""
+    text = value if "-----BEGIN" in value else (ROOT / Path(value).expanduser()).read_text()
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, TypeError) as error:  # the latter for what is no ASCII
+        raise ValueError(str(error)) from error
+    return text.strip() + "\n"
 
 
 @dataclass(frozen=True)
@@ -250,6 +324,7 @@ def _server_settings(values: Mapping[str, str]) -> str | None:
 
 
 _NEW_LOGIN: Final = "replaced at once; clients need the new one (`pandom env`)"
+_OTHER_STORE: Final = "backups begin anew there; those in the former store stay"
 
 _KEYS: Final[dict[str, _Key]] = {
     "profile": _Key(
@@ -293,12 +368,27 @@ _KEYS: Final[dict[str, _Key]] = {
     "auditRetentionMonths": _Key(
         int, 24, "the migration job applies it", _between(1, 240, " (months)")
     ),
-    "backup": _Key(str, "none", "nothing but what is checked", _one_of("none", "external")),
+    "backup": _Key(
+        str,
+        "none",
+        "the server is replaced; data stays, and so does what is in the former store",
+        _one_of(*BACKUPS),
+    ),
+    "backupEndpoint": _Key(str, "", _OTHER_STORE, _endpoint),
+    "backupBucket": _Key(str, "", _OTHER_STORE, _plain_bucket),
+    "backupRegion": _Key(str, "us-east-1", _OTHER_STORE, _region),
+    "backupCa": _Key(str, "", "the server reads it at its next command", _ca),
+    "backupKeepFulls": _Key(
+        int, 4, "older ones leave after the next backup", _between(1, 1000, " (full backups)")
+    ),
+    "backupMaxAgeDays": _Key(int, 8, "health and audit apply it", _between(1, 366, " (days)")),
     "protect": _Key(bool, False, "`up` protects the stack, or lets it be removed"),
     "adminPassword": _Key(str, "", "see docs/runbook.md, The administrator"),
     "appPassword": _Key(str, "", _NEW_LOGIN),
     "userPassword": _Key(str, "", _NEW_LOGIN),
     "minioSecretKey": _Key(str, "", _NEW_LOGIN),
+    "backupAccessKey": _Key(str, "", "used from the next command on"),
+    "backupSecretKey": _Key(str, "", "used from the next command on"),
 }
 
 # The shortest value of each secret; adminPassword has rules of its own.
@@ -307,6 +397,8 @@ _SHORTEST: Final = {
     "appPassword": MIN_PASSWORD_LENGTH,
     "userPassword": MIN_PASSWORD_LENGTH,
     "minioSecretKey": MIN_SECRET_LENGTH,
+    "backupAccessKey": 3,
+    "backupSecretKey": 8,
 }
 
 _WORDS: Final = {
@@ -420,8 +512,17 @@ def _cross_checks(values: dict[str, Any], profile: Profile) -> Iterator[str]:
         )
     if profile.must_protect and not values["protect"]:
         yield f"{PROJECT}:protect: expected true with profile {name}, found false"
-    if profile.must_back_up and values["backup"] == "none":
-        yield f"{PROJECT}:backup: expected external with profile {name}, found 'none'"
+    if profile.must_back_up and values["backup"] in ("none", OWN_STORE):
+        why = ", which dies with the machine" if values["backup"] == OWN_STORE else ""
+        yield (
+            f"{PROJECT}:backup: expected s3 or external with profile {name}, "
+            f"found {values['backup']!r}{why}"
+        )
+    if values["backup"] == S3:
+        for key in ("backupEndpoint", "backupBucket", "backupAccessKey", "backupSecretKey"):
+            if values[key] == "":
+                how = f" (pulumi config set --secret {key})" if key in SECRET_KEYS else ""
+                yield f"{PROJECT}:{key}: expected a value with backup: s3{how}, found none"
     if profile.must_verify_tls and values["sslmode"] != "verify-full":
         yield (
             f"{PROJECT}:sslmode: expected verify-full with profile {name}, "
@@ -477,7 +578,15 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
         encrypt_password_hash=values["encryptPasswordHash"],
         audit_retention_months=values["auditRetentionMonths"],
         bcrypt_cost=values["bcryptCost"],
-        backup=values["backup"],
+        backup=Backup(
+            kind=values["backup"],
+            endpoint=values["backupEndpoint"],
+            bucket=values["backupBucket"],
+            region=values["backupRegion"],
+            ca=ca_text(values["backupCa"]),
+            keep_fulls=values["backupKeepFulls"],
+            max_age_days=values["backupMaxAgeDays"],
+        ),
         protect=values["protect"],
         opt_in=frozenset({"serviceLogin"} if values["serviceLogin"] else ()),
         postgres_settings=values["postgresSettings"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -261,6 +261,29 @@ class Engine:
         if code is None or code >= _NOT_RUN:
             return 1, ""
         return int(code), output.decode(errors="replace").strip()
+
+    def run(
+        self,
+        container: Container,
+        command: Sequence[str],
+        show: Callable[[str], None] | None = None,
+    ) -> tuple[int, str, str]:
+        """Run a command in a container, as its user: exit code, stdout, stderr.
+
+        ``show`` gets each line of stdout as it comes. There is no time limit, and the command
+        goes on when its caller ends.
+        """
+        api = self.client.api
+        made = api.exec_create(container.id, list(command))["Id"]
+        texts, begun = ["", ""], ""
+        for parts in api.exec_start(made, stream=True, demux=True):
+            for index, part in enumerate(parts):
+                texts[index] += (part or b"").decode(errors="replace")
+            if show and parts[0]:
+                *whole, begun = (begun + parts[0].decode(errors="replace")).split("\n")
+                for line in whole:
+                    show(line)
+        return int(api.exec_inspect(made)["ExitCode"] or 0), texts[0], texts[1]
 
     def remove_container(self, identity: str) -> None:
         """Remove a container, its anonymous volumes too; gone already is fine."""

@@ -28,8 +28,9 @@ SERVERS: Final = ("postgres", "minio")
 WAIT_S: Final = 30.0  # for a server that is starting, or a watcher's first round
 _STEP_S: Final = 0.3
 # What a job made or states, so that running the jobs again can mend it.
-_OF_JOBS: Final = frozenset({"tables", "head", "partitions", "settings", "bucket"})
-_WATCHING: Final = frozenset(f"container {part}" for part in WATCHERS)
+_OF_JOBS: Final = frozenset({"tables", "head", "partitions", "settings", "bucket", "archiving"})
+# What fails because of that.
+_WATCHING: Final = frozenset({"backup", *(f"container {part}" for part in WATCHERS)})
 
 
 @dataclass(frozen=True)

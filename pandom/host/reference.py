@@ -8,7 +8,7 @@ from typing import Final
 
 import yaml
 
-from pandom.config.settings import changes, profile_table, server_settings_table
+from pandom.config.settings import GENERATED, changes, profile_table, server_settings_table
 from pandom.database import declaration
 from pandom.runtime.paths import ROOT
 from pandom.runtime.progress import say
@@ -23,7 +23,7 @@ def configuration() -> str:
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
     later = changes()
     rows = (
-        f"| `{key}` | {entry['type']} | {_default(entry['default'])} | {entry['description']} "
+        f"| `{key}` | {entry['type']} | {_default(key, entry['default'])} | {entry['description']} "
         f"| {later[key]} |"
         for key, entry in declared.items()
     )
@@ -39,10 +39,10 @@ def configuration() -> str:
     )
 
 
-def _default(value: object) -> str:
-    if value == "":
+def _default(key: str, value: object) -> str:
+    if value == "" and key in GENERATED:
         return "generated"
-    if value == {}:
+    if value in ("", {}):
         return "none"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

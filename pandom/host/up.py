@@ -8,6 +8,7 @@ at again; the rest ends the run with exit code 2 and the findings.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from pandom.database import revisions
 from pandom.database.restore import restoring
 from pandom.database.revisions import Revision
 from pandom.host import (
+    backup,
     explain,
     health,
     identity,
@@ -42,7 +44,7 @@ from pandom.host.stack import Stack
 from pandom.host.state import CONTAINER, IMAGE, ROLE, State
 from pandom.host.verdict import STORE, Verdict
 from pandom.runtime import passphrase
-from pandom.runtime.errors import DONE, DRIFT, Drift, Failure, UsageError
+from pandom.runtime.errors import DONE, DRIFT, Drift, Failure, PandomError, UsageError
 from pandom.runtime.progress import WIDTH, say, shorten, step
 from schema.access import DATABASE
 from toolchain import environment
@@ -236,7 +238,11 @@ class _Up:
             self._adopt(settings, state)
         # Where the audit saw nothing, a refresh would only read it all a second time.
         trusted = before is not None and not self._changed and not replace
-        self._given = last_run.inputs(self._stack, self._pulumi.environment())
+        self._given = last_run.inputs(
+            # The file that backupCa names is not among the clone's.
+            self._stack,
+            {**self._pulumi.environment(), "PANDOM_BACKUP_CA": settings.backup.ca},
+        )
         if trusted and last_run.is_current(self._stack, self._given):
             say("  Pulumi: nothing to do; program, settings and state are those of the last run")
             return before
@@ -370,11 +376,15 @@ class _Up:
 
         ``exported`` is the state before the run, which holds if nothing was changed.
         """
-        for _ in range(ROUNDS):
-            # What they say may be of before this run, or of before the last round.
-            health.restart_unhealthy_watchers(self._engine)
+        for number in range(ROUNDS):
             if self._changed:
                 exported = self._pulumi.export(secrets=True)
+            if not number:
+                # Why there can be none is what health says a moment later.
+                with contextlib.suppress(PandomError):
+                    self._changed += backup.begin_if_ours(self._engine, self._stack.name, exported)
+            # What they say may be of before this run, or of before the last round.
+            health.restart_unhealthy_watchers(self._engine)
             found, outputs = self._look(State(exported))
             if not found.exit_code or not self._heal(found, exported):
                 break

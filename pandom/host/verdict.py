@@ -24,7 +24,7 @@ from pandom.audit.trail import Problem, heads
 from pandom.audit.trail import Verdict as Trail
 from pandom.database.drift import catalog
 from pandom.database.drift.facts import Facts
-from pandom.host import containers, health
+from pandom.host import backup, containers, health
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack
 from pandom.host.state import State
@@ -205,10 +205,11 @@ def look(
             beside.submit(health.made, "heads of the trail", chained),
             beside.submit(health.made, "bucket", partial(health.bucket, outputs)),
         ]
+        backed_up = beside.submit(lambda: list(backup.checks(engine, stack.name, outputs)))
         servers = beside.submit(health.containers, engine, outputs)
         health.clients(report, outputs)
         report.checks[:0] = servers.result()
-        report.checks += [one.result() for one in asked]
+        report.checks += [one.result() for one in asked] + backed_up.result()
     return Verdict(report, result["audit"], result["trail"], time.monotonic() - started)
 
 
@@ -222,6 +223,7 @@ def _audit(place: AuditTarget, given: tuple[accepted.Acceptance, ...], hosted: H
             objects=store,
             containers=hosted,
             settings=place.settings,
+            backup_within=place.backup_within,
         )
 
 

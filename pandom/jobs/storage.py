@@ -18,12 +18,13 @@ from pandom.objectstore import (
     make_buckets,
     make_users,
     reachable,
+    remove_user,
     signs_in,
 )
 from pandom.runtime.errors import Failure
 from pandom.runtime.inputs import secret, secret_file, setting
 from pandom.runtime.progress import say, step
-from schema.storage import USERS
+from schema.storage import BACKUP, OWN_STORE, users
 
 # MinIO starts in about a second; a slow disk or a first start may take longer.
 WAIT_S: Final = 60
@@ -37,8 +38,9 @@ def run() -> None:
         setting("PANDOM_MINIO_HOST"), int(setting("PANDOM_MINIO_PORT")), secret_file("ca.crt")
     )
     root = Account(secret("minio_root_user"), secret("minio_root_password"))
-    secrets = {user.name: secret(user.secret_file) for user in USERS}
-    store = StoreClient(endpoint, root, setting("PANDOM_BUCKET"))
+    backup = setting("PANDOM_BACKUP") == OWN_STORE
+    secrets = {user.name: secret(user.secret_file) for user in users(backup)}
+    store = StoreClient(endpoint, root, setting("PANDOM_BUCKET"), backup)
 
     with step(f"object store {endpoint.address}"):
         _wait(endpoint)
@@ -75,9 +77,11 @@ def converge(store: StoreClient, secrets: Mapping[str, str]) -> None:
     others: list[str] = []
     for _ in range(ROUNDS):
         with step("buckets: private, versioned, evidence locked"):
-            make_buckets(s3, store.bucket)
+            make_buckets(s3, store.bucket, store.backup)
         with step("users: limited to what is declared"):
             make_users(store.endpoint, store.account, store.bucket, secrets)
+            if not store.backup and remove_user(store.endpoint, store.account, BACKUP.name):
+                say(f"  {BACKUP.name} is gone: backups do not go here any more")
         with step("read back"):
             wrong, others = _read_back(store, secrets)
         if not wrong:
@@ -91,7 +95,8 @@ def converge(store: StoreClient, secrets: Mapping[str, str]) -> None:
 
 def _read_back(store: StoreClient, secrets: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Return what is not as declared, one sentence each, and what nobody declared."""
-    seen, expected = facts.read(store), facts.expected(store.bucket)
+    seen = facts.read(store)
+    expected = facts.expected(store, seen.facts)
     wrong = [f"cannot be read: {what}" for what in seen.unknown]
     for fact, value in expected.items():
         found = seen.facts.get(fact, "missing")

@@ -62,6 +62,11 @@ class Lines:
         say(f"  {text} … {result + ', ' if result else ''}{seconds:.1f} s")
         self._draw()
 
+    def replace(self, text: str, by: str) -> None:
+        """Show that a step that runs has come further; only a terminal sees it."""
+        self._open = [by if one == text else one for one in self._open]
+        self._draw()
+
     def close(self) -> None:
         """Leave no line open, before something else is printed."""
         self._open.clear()

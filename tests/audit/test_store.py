@@ -79,7 +79,7 @@ def healed(store: StoreClient, root: StoreClient, secrets: dict[str, str]) -> It
 def found(store: StoreClient) -> list[Finding]:
     seen = store_facts.read(store)
     assert seen.unknown == []
-    expected = store_facts.expected(store.bucket)
+    expected = store_facts.expected(store, seen.facts)
     return findings(differences(expected, seen.facts), expected)
 
 

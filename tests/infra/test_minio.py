@@ -83,11 +83,12 @@ class StoreClient:
 
     def differences(self) -> list[str]:
         """What is not as declared: kind, object, detail, what is there."""
-        seen = facts.read(Place(self.endpoint, self.root, self.bucket))
+        place = Place(self.endpoint, self.root, self.bucket)
+        seen = facts.read(place)
         assert seen.unknown == []
         return [
             f"{fact.kind} {fact.object}, {fact.detail}: {seen.facts.get(fact, 'missing')}"
-            for fact, value in facts.expected(self.bucket).items()
+            for fact, value in facts.expected(place, seen.facts).items()
             if seen.facts.get(fact) != value
         ]
 

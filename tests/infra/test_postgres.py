@@ -108,7 +108,7 @@ def test_the_user_is_the_image_s_own(inside: Callable[[str], Host]) -> None:
     assert (user.uid, user.gid, user.shell) == (UID_POSTGRES, UID_POSTGRES, "/usr/sbin/nologin")
 
 
-KEY_FILES = {"superuser_password", "server.key", "server.crt", "ca.crt"}
+KEY_FILES = {"superuser_password", "repository_key", "server.key", "server.crt", "ca.crt"}
 
 
 def key_problems(host: Host) -> list[str]:

@@ -58,7 +58,19 @@ def problems(**raw: Any) -> tuple[str, ...]:
         ("serviceLogin", 1, "true or false"),
         ("signedContext", "yes", "on, off, profile"),
         ("auditRetentionMonths", 0, "from 1 to 240"),
-        ("backup", "tape", "none, external"),
+        ("backup", "tape", "none, external, own-store, s3"),
+        ("backupEndpoint", "https://s3.example.com", "without https"),
+        ("backupEndpoint", "s3.example.com:70000", "host:port"),
+        ("backupEndpoint", "127.0.0.1:9000", "the container itself"),
+        ("backupEndpoint", "localhost:9000", "the container itself"),
+        ("backupBucket", "No", "3 to 63"),
+        ("backupRegion", "EU west", "a region"),
+        ("backupCa", "/no/such/file.crt", "No such file"),
+        ("backupCa", "README.md", "no certificate in it"),
+        ("backupCa", "-----BEGIN CERTIFICATE-----\nMIIB\n", "no certificate in it"),
+        ("backupKeepFulls", 0, "from 1 to 1000"),
+        ("backupMaxAgeDays", 0, "from 1 to 366"),
+        ("backupSecretKey", "short", "8 to 256"),
         ("adminPassword", 12, "secret string"),
         ("appPassword", "short", "12 to 256 characters"),
         ("userPassword", "x" * 257, "12 to 256 characters"),
@@ -127,6 +139,25 @@ def test_allowed_settings_of_the_server_are_arguments_of_its_container(asked: ob
     assert server_settings(load("dev", written)) == server_settings(load("dev", raw))
 
 
+STORE = {
+    "backup": "s3",
+    "backupEndpoint": "s3.example.com:443",
+    "backupBucket": "backups",
+    "backupAccessKey": {"secure": "…"},
+    "backupSecretKey": {"secure": "…"},
+}
+
+
+@pytest.mark.requirement("D5")
+@pytest.mark.parametrize("key", [key for key in STORE if key != "backup"])
+def test_a_store_elsewhere_needs_all_that_says_which_and_as_whom(key: str) -> None:
+    assert load("dev", STORE).backup.archives
+    assert load("prod", {**PRODUCTION, **STORE}).backup.kind == "s3"
+    (problem,) = problems(**{name: value for name, value in STORE.items() if name != key})
+    assert problem.startswith(f"pandom-stack:{key}: expected a value with backup: s3")
+    load("dev", {key: STORE[key]})  # of use with s3 only, and no mistake before
+
+
 def test_equal_ports_are_refused() -> None:
     (problem,) = problems(postgresPort=9000)
     assert "another port than postgresPort, found 9000" in problem
@@ -137,6 +168,7 @@ def test_equal_ports_are_refused() -> None:
     [
         ({"protect": False}, "protect"),
         ({"backup": "none"}, "backup"),
+        ({"backup": "own-store"}, "backup"),
         ({"sslmode": "require"}, "sslmode"),
         ({"sampleData": True}, "sampleData"),
         ({"signedContext": "off"}, "signedContext"),

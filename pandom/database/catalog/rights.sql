@@ -19,4 +19,7 @@ select
             where a.attrelid = to_regclass('public.context_key') and a.attname = 'enforced'
         ), false
     ) as setting_rows,
+    coalesce(
+        has_table_privilege(to_regclass('public.security_logs'), 'select'), false
+    ) as trail,
     now()::text as read_at;

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from typing import Any, Final, LiteralString
 
@@ -30,8 +31,9 @@ _CONNECTION_RULES: Final = "connection_rules"
 # Sources of settings that hold for the whole server.
 _OF_SERVER: Final = ("default", "configuration file", "command line", "environment variable")
 _SETTING_ROWS: Final = "setting_rows"
+_ARCHIVING: Final = "archiving"
 _SPECIAL: Final = frozenset(
-    {"objects", "owned", _RIGHTS, _SETTINGS, _CONNECTION_RULES, _SETTING_ROWS}
+    {"objects", "owned", _RIGHTS, _SETTINGS, _CONNECTION_RULES, _SETTING_ROWS, _ARCHIVING}
 )
 
 
@@ -45,6 +47,15 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Archiving:
+    """How the server's log is archived: the last segment that could not be, while none could
+    after it, and how old the newest backup is of which the trail knows."""
+
+    failing: str | None
+    backup_age: timedelta | None
+
+
+@dataclass(frozen=True)
 class Observed:
     """What the catalogs say, and what the login could not see of them."""
 
@@ -55,6 +66,9 @@ class Observed:
     facts: Facts
     settings: Mapping[str, Setting] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+    archiving: Archiving | None = None
+    # How old the newest backup may be; None where this program makes none.
+    backup_within: timedelta | None = None
 
 
 @cache
@@ -122,6 +136,9 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
             settings = connection.execute(query(_SETTINGS))
             facts = {Fact(*row[:3]): row[3] for row in every.fetchall()}
             found = {row[0]: Setting(*row[1:]) for row in settings.fetchall()}
+        archiving = None
+        if rights["trail"] and (mode := found.get("archive_mode")) and mode.value != "off":
+            archiving = Archiving(*connection.execute(query(_ARCHIVING)).fetchall()[0])
         found |= under_pins.result()
     return Observed(
         login=rights["login"],
@@ -131,6 +148,7 @@ def _read(connection: psycopg.Connection, owners: tuple[str, ...]) -> Observed:
         facts=facts,
         settings=found,
         unknown=tuple(_unknown(rights)),
+        archiving=archiving,
     )
 
 

@@ -1,0 +1,99 @@
+"""What pgBackRest is told: its configuration file, and the server's settings for archiving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pandom.config.settings import Backup
+from pandom.objectstore import REGION
+from pandom.runtime.naming import HOST_MINIO, KEYS_MOUNT
+from schema.storage import OWN_STORE, backup_bucket
+
+STANZA: Final = "pandom"
+# Files of the postgres reader; the repository key is there in every stack, so that `pandom adopt`
+# finds it and a store that is used again can be read.
+CONFIG_FILE: Final = "pgbackrest.conf"
+CA_FILE: Final = "backup-ca.crt"
+KEY_FILE: Final = "repository_key"
+KEY_SECRET: Final = "repository-key"  # noqa: S105 - its name
+
+# A segment is archived at the latest after so many seconds, full or not: what is lost with the
+# machine is younger than that, and than a push takes.
+ARCHIVE_TIMEOUT_S: Final = 60
+# A store that does not answer must not fill the data volume: from here on segments are dropped,
+# oldest first, and the next backup begins anew. Health says so long before, and after.
+QUEUE_MAX: Final = "4GiB"
+# For one answer of the store; the default, 60 s, is also how long a wrong address hangs.
+IO_TIMEOUT_S: Final = 10
+SYSTEM_CA: Final = "/etc/ssl/certs/ca-certificates.crt"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a repository is."""
+
+    host: str
+    port: int
+    bucket: str
+    region: str
+    ca: str
+
+
+def place(backup: Backup, media: str) -> Place:
+    """The repository's store; ``media`` is the name of the stack's own bucket."""
+    if backup.kind == OWN_STORE:
+        return Place(HOST_MINIO, 9000, backup_bucket(media), REGION, f"{KEYS_MOUNT}/ca.crt")
+    host, _, port = backup.endpoint.rpartition(":")
+    ca = f"{KEYS_MOUNT}/{CA_FILE}" if backup.ca else SYSTEM_CA
+    return Place(host, int(port), backup.bucket, backup.region, ca)
+
+
+def configuration(
+    stack: str, backup: Backup, media: str, key: str, access_key: str, secret_key: str
+) -> str:
+    """The text of pgbackrest.conf, secrets in it. The stack's name is the repository's folder,
+    so that several stacks may share a bucket."""
+    where = place(backup, media)
+    values = {
+        "repo1-type": "s3",
+        "repo1-path": f"/{stack}",
+        "repo1-s3-endpoint": where.host,
+        "repo1-storage-port": where.port,
+        "repo1-s3-bucket": where.bucket,
+        "repo1-s3-region": where.region,
+        "repo1-s3-uri-style": "path",
+        "repo1-s3-key": access_key,
+        "repo1-s3-key-secret": secret_key,
+        "repo1-storage-ca-file": where.ca,
+        "repo1-cipher-type": "aes-256-cbc",
+        "repo1-cipher-pass": key,
+        "repo1-retention-full": backup.keep_fulls,
+        "repo1-bundle": "y",
+        "repo1-block": "y",
+        "compress-type": "zst",
+        "process-max": 2,
+        "start-fast": "y",
+        "io-timeout": IO_TIMEOUT_S,
+        "archive-push-queue-max": QUEUE_MAX,
+        "log-level-console": "warn",
+        "log-level-file": "off",
+    }
+    of_server = {"pg1-path": "/var/lib/postgresql/17/data", "pg1-user": "postgres"}
+    return f"[global]\n{_lines(values)}\n[{STANZA}]\n{_lines(of_server)}"
+
+
+def _lines(values: Mapping[str, object]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in values.items())
+
+
+def server_settings(backup: Backup) -> dict[str, str]:
+    """What the server is started with."""
+    if not backup.archives:
+        return {}
+    return {
+        "archive_mode": "on",
+        "archive_command": f'pgbackrest --stanza={STANZA} archive-push "%p"',
+        "archive_timeout": f"{ARCHIVE_TIMEOUT_S}s",
+    }

@@ -1,0 +1,332 @@
+"""`pandom backup` and `pandom backups`; the first backup that `up` makes; what health asks."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from pandom.host import identity, superuser
+from pandom.host.engine import Engine
+from pandom.host.health import Check, connection, made
+from pandom.host.repository import Backup, Gap, Repository, gaps
+from pandom.host.stack import Stack
+from pandom.host.state import State
+from pandom.runtime.errors import Drift, Failure, PandomError, UsageError
+from pandom.runtime.progress import Lines, say, step
+from schema.storage import archives
+
+FULL: Final = "full"
+ARCHIVE_S: Final = 60.0  # for what waits to be archived, once the store answers
+_SHARE: Final = re.compile(r", (\d+)\.\d\d%\)")
+_ARCHIVER: Final = """
+select last_archived_wal, last_archived_time, last_failed_wal, last_failed_time
+from pg_catalog.pg_stat_archiver
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stack's repository, and its state with secrets in clear."""
+
+    repository: Repository
+    exported: Mapping[str, Any]
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs in clear."""
+        return {key: superuser.clear(value) for key, value in _outputs(self.exported).items()}
+
+
+def _outputs(exported: Mapping[str, Any]) -> Mapping[str, Any]:
+    return State(exported).outputs
+
+
+def _place(engine: Engine, name: str, exported: Mapping[str, Any]) -> Place:
+    """Raises UsageError for a stack whose backups are not this program's."""
+    kind = str(_outputs(exported).get("backup", "none"))
+    if not archives(kind):
+        whose = "somebody else makes them" if kind == "external" else "nobody makes any"
+        raise UsageError(
+            f"Stack {name} has backup: {kind}, so {whose}.\n"
+            f"Next: backup: s3 (or own-store, which dies with the machine) in "
+            f"stacks/Pulumi.{name}.yaml,\nthen `.venv/bin/pandom up --stack {name}`; "
+            "docs/backup.md says what each needs"
+        )
+    server = engine.container("postgres")
+    if server is None or not server.is_healthy:
+        raise Failure(f"Stack {name} is not running. Next: `.venv/bin/pandom up --stack {name}`")
+    return Place(Repository(name, kind, engine, server), exported)
+
+
+def _open(name: str) -> Place:
+    stack, engine = Stack(name), Engine(name)
+    if not stack.exists():
+        raise UsageError(f"There is no stack {name}. Next: `.venv/bin/pandom up --stack {name}`")
+    identity.refuse(name, engine.things(), stack.recorded())
+    return _place(engine, name, superuser.exported(stack))
+
+
+# -- making one ---------------------------------------------------------------------------------
+
+
+def run(name: str, kind: str, verify: bool) -> None:
+    """Make a backup, or look at everything that is there."""
+    place = _open(name)
+    if verify:
+        _verify(place)
+        return
+    place.repository.create()
+    one = _make(place, kind)
+    print(f"{one.label}: {one.type}, {_size(one.size)}, {_size(one.stored)} stored")
+
+
+def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> bool:
+    """What `up` mends: no repository, no backup, a log that waits for a store that is back, or
+    has a hole since the newest backup; whether something was done.
+
+    Raises PandomError with the reason why there can be none; does nothing where the backups
+    are not this program's.
+    """
+    if not archives(str(_outputs(exported).get("backup"))):
+        return False
+    place = _place(engine, name, exported)
+    place.repository.create()
+    waited = _failing(_archiver(place.outputs)) is not None
+    if waited:
+        archive_all(place)
+    every = place.repository.backups()
+    if every and not _missing(place.repository, every[-1:], _last_archived(place.outputs)):
+        return waited
+    _make(place, FULL)
+    return True
+
+
+def archive_all(place: Place) -> str:
+    """See that what is committed now is in the store, at most a minute; returns the segment that
+    it ended with, and says so if that is not archived."""
+    with superuser.database(place.exported) as server:
+        if server is None:
+            raise Failure("The server does not answer its superuser. Next: `pandom health`")
+        server.autocommit = True
+        # Something to archive, which also wakes the archiver: it looks once a minute else.
+        server.execute("select pg_logical_emit_message(true, 'pandom', 'archive')")
+        segment = str(server.execute("select pg_walfile_name(pg_switch_wal())").fetchall()[0][0])
+        deadline = time.monotonic() + ARCHIVE_S
+        with step("archiving the server's log"):
+            while time.monotonic() < deadline:
+                last, *_ = server.execute(_ARCHIVER.encode()).fetchall()[0]
+                if last is not None and last[:24] >= segment:
+                    return segment
+                time.sleep(0.1)
+    say(f"  {segment} is not archived after {ARCHIVE_S:.0f} s")
+    return segment
+
+
+def _make(place: Place, kind: str) -> Backup:
+    """One backup, noted in the trail; an interrupted one is ended, and the next goes on."""
+    repository = place.repository
+    lines, started = Lines(), time.monotonic()
+    title = f"backup of {repository.stack}"
+    lines.begin(title)
+    shown = title
+
+    def show(line: str) -> None:
+        nonlocal shown
+        if found := _SHARE.search(line):
+            now = f"{title}: {found[1]} %"
+            if now != shown:
+                lines.replace(shown, now)
+                shown = now
+
+    try:
+        # Expiry is a step of its own: denied, it must not look like a failed backup.
+        repository.run(
+            f"--type={kind}", "--no-expire-auto", "--log-level-console=detail", "backup", show=show
+        )
+    except KeyboardInterrupt:
+        # The engine goes on with what was begun when its caller is gone.
+        repository.engine.run(
+            repository.server, ["pkill", "-TERM", "-f", r"^pgbackrest .* backup$"]
+        )
+        raise KeyboardInterrupt(
+            "Interrupted; what was copied is kept, and the next backup goes on from it."
+        ) from None
+    finally:
+        lines.close()
+    newest = repository.backups()[-1]
+    lines.end(title, time.monotonic() - started, f"{newest.type} {newest.label}")
+    _note(place, newest)
+    try:
+        repository.run("expire")
+    except PandomError as error:
+        say(f"  older backups were not removed: {str(error).splitlines()[0]}")
+    return newest
+
+
+def _note(place: Place, one: Backup) -> None:
+    """Write into the trail that there is a backup: the audit knows it from there."""
+    from psycopg.types.json import Jsonb
+
+    details = {"label": one.label, "type": one.type, "store": place.repository.kind}
+    with superuser.database(place.exported) as server:
+        if server is None:
+            say("  the backup is not noted in the trail: the server does not answer")
+            return
+        server.execute(
+            "select public.write_event('security_logs', null, 'backup_made', 'info', %s)",
+            (Jsonb(details),),
+        )
+
+
+# -- looking --------------------------------------------------------------------------------------
+
+
+def _missing(repository: Repository, every: list[Backup], until: str = "") -> list[Gap]:
+    return gaps(repository.segments(), every[0].first_wal, until) if every else []
+
+
+def show(name: str, form: str) -> None:
+    """Print the backups, and to which moments one can go back."""
+    repository = _open(name).repository
+    every = repository.backups()
+    missing = _missing(repository, every)
+    if form == "json":
+        document = {
+            "stack": name,
+            "store": repository.kind,
+            "backups": [one.as_json() for one in every],
+            "missing": [[gap.first, gap.last] for gap in missing],
+        }
+        print(json.dumps(document, indent=2))
+        return
+    if not every:
+        print(f"Stack {name} has no backup yet. Next: `.venv/bin/pandom backup --stack {name}`")
+        return
+    width = max(len(one.label) for one in every)
+    print(f"{'backup':{width}}  type  finished (UTC)       database    stored")
+    for one in every:
+        damaged = "  damaged pages" if one.damaged else ""
+        print(
+            f"{one.label:{width}}  {one.type:4}  {one.stopped:%Y-%m-%d %H:%M:%S}  "
+            f"{_size(one.size):>8}  {_size(one.stored):>8}{damaged}"
+        )
+    print(f"\nAny moment since {every[0].stopped:%Y-%m-%d %H:%M:%S} UTC can be restored", end="")
+    print(", except beyond what is missing:" if missing else ".")
+    for gap in missing:
+        print(f"  {gap}")
+
+
+def _verify(place: Place) -> None:
+    """Read everything back; raises Drift with what is damaged or missing."""
+    repository, started = place.repository, time.monotonic()
+    every = repository.backups()
+    if not every:
+        raise Drift(
+            f"Stack {repository.stack} has no backup.\n"
+            f"Next: `.venv/bin/pandom backup --stack {repository.stack}`"
+        )
+    with ThreadPoolExecutor() as beside:
+        reading = beside.submit(repository.verify)
+        wal = _last_archived(place.outputs)
+        missing = _missing(repository, every, wal)
+        damaged = reading.result()
+    said = [f"damaged: {one}" for one in damaged] + [f"missing log: {gap}" for gap in missing]
+    if said:
+        listed = "\n".join(f"  {one}" for one in said)
+        raise Drift(
+            f"The backups of stack {repository.stack} are not whole:\n{listed}\n"
+            "What came before it can be restored. Next: find out what happened in the store;\n"
+            f"`.venv/bin/pandom backup --stack {repository.stack}` begins anew"
+        )
+    print(
+        f"{len(every)} backups and their log are whole, {every[0].first_wal} to "
+        f"{wal or every[-1].last_wal} ({time.monotonic() - started:.1f} s)"
+    )
+
+
+def _last_archived(outputs: Mapping[str, Any]) -> str:
+    """The segment that the server believes archived last, "" for none; raises what psycopg does."""
+    found = _archiver(outputs)[0] or ""
+    return str(found)[:24] if re.match(r"[0-9A-F]{24}", str(found)) else ""
+
+
+def _archiver(outputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    import psycopg
+
+    with psycopg.connect(**connection(outputs, "pandom_user")) as client:
+        return tuple(client.execute(_ARCHIVER).fetchall()[0])
+
+
+def _failing(archiver: tuple[Any, ...]) -> str | None:
+    """The segment that could not be archived, while none could after it."""
+    _, when, failed, failed_when = archiver
+    failing = failed_when is not None and (when is None or failed_when > when)
+    return str(failed) if failing else None
+
+
+def checks(engine: Engine, name: str, outputs: Mapping[str, Any]) -> Iterator[Check]:
+    """What health says of the backups; nothing where they are not this program's."""
+    kind = str(outputs.get("backup", "none"))
+    if not archives(kind):
+        return
+    server = engine.container("postgres")
+    if server is None or not server.is_healthy:
+        return  # which is a check of its own
+    repository = Repository(name, kind, engine, server)
+    yield made("archiving", lambda: _archiving(repository, outputs))
+    yield made("backup", lambda: _newest(repository, outputs))
+
+
+def _archiving(repository: Repository, outputs: Mapping[str, Any]) -> str:
+    """Whether the server's log reaches the store, without a hole since the newest backup."""
+    archiver = _archiver(outputs)
+    every = repository.backups()  # why it cannot be read is why nothing is archived
+    if failed := _failing(archiver):
+        raise Failure(
+            f"{failed} could not be archived at {archiver[3]:%Y-%m-%d %H:%M:%S} UTC. "
+            f"Next: docker logs {repository.server.name} says why"
+        )
+    last, when = archiver[:2]
+    if missing := _missing(repository, every[-1:], str(last or "")[:24] if when else ""):
+        raise Failure(
+            f"log is missing in the store since the newest backup: {missing[0]}. "
+            f"Next: `pandom backup --stack {repository.stack}`"
+        )
+    return f"last {str(last)[:24]}, {_age(when)} ago" if when else "nothing to archive yet"
+
+
+def _newest(repository: Repository, outputs: Mapping[str, Any]) -> str:
+    every = repository.backups()
+    again = f"Next: `pandom backup --stack {repository.stack}`"
+    if not every:
+        raise Failure(f"there is none yet. {again}")
+    days = int(outputs["backup_max_age_days"])
+    if datetime.now(UTC) - every[-1].stopped > timedelta(days=days):
+        raise Failure(
+            f"the newest, {every[-1].label}, is {_age(every[-1].stopped)} old, more than "
+            f"{days} days. {again}"
+        )
+    return f"{len(every)}, the newest {every[-1].label}, {_age(every[-1].stopped)} old"
+
+
+def _age(moment: datetime) -> str:
+    seconds = int((datetime.now(UTC) - moment).total_seconds())
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
