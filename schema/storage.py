@@ -189,7 +189,7 @@ def backup_bucket(media: str) -> str:
 
 
 def buckets(media: str, backup: bool = False) -> dict[str, BucketSpec]:
-    """Return every bucket by its name; ``backup`` where the store takes the stack's backups."""
+    """Return every bucket by its name; ``backup`` where this store takes the stack's backups."""
     more = {backup_bucket(media): BucketSpec(public=False, versioned=False, locked_days=0)}
     return {
         media: BucketSpec(public=False, versioned=True, locked_days=0),

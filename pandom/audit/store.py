@@ -38,7 +38,8 @@ _BUILT_IN: Final = frozenset(
 
 @dataclass(frozen=True)
 class StoreClient:
-    """Where the object store is, who asks, its media bucket, and whether it takes backups."""
+    """Where the object store is, who asks, the media bucket's name, and whether backups go
+    there."""
 
     endpoint: Endpoint
     account: Account
@@ -67,7 +68,8 @@ class Seen:
 def expected(store: StoreClient, seen: Facts) -> Facts:
     """Return the declaration as facts.
 
-    Of a store that took backups once the bucket stays, with the same rules: it holds data.
+    A store that once took backups keeps the bucket under the same rules until a person
+    removes it.
     """
     media, facts = store.bucket, Facts()
     kept = Fact("bucket", backup_bucket(media), "versioning") in seen

@@ -37,7 +37,7 @@ def _no_store(_user: User) -> StoreClient:
 class AuditTarget:
     """A database, its opt-in settings, and the object store as one of its users.
 
-    ``store`` raises UsageError, and ``settings`` is None, where there is no stack;
+    ``store`` raises UsageError, and ``settings`` is None, where there is no stack.
     ``backup_within`` is how old the newest backup may be, of a stack that makes its own.
     """
 
