@@ -54,8 +54,8 @@ class Aim:
         return f"backup {self.backup.label}" if self.as_made else "the latest"
 
     def options(self) -> list[str]:
-        """Options of pgBackRest. A moment is of the history that its backup is of: whenever another one is
-        served, a backup is made of it."""
+        """Options of pgBackRest. A moment is of the history that its backup is of:
+        whenever another one is served, a backup is made of it."""
         chosen = [f"--set={self.backup.label}", "--target-timeline=current"]
         if self.moment:
             chosen += ["--type=time", f"--target={self.moment:%Y-%m-%d %H:%M:%S.%f}+00"]
@@ -331,6 +331,8 @@ def _exchanged(name: str, expected: str, lacking: str) -> Iterator[Place]:
                 f"Beside the database of stack {name} lies {lacking} (found: {found}).\n"
                 f"Next: `pandom restore --stack {name}`"
             )
+        with contextlib.suppress(PandomError):  # or nobody could come back to its last minute
+            backup.archive_all(place)
         _exchange(place)
         superuser.set_passwords(place.exported)
         yield place
