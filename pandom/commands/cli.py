@@ -50,6 +50,10 @@ def _container_commands(commands: Commands) -> None:
         restore.add_argument("name", metavar="DATABASE", help="its name in the server")
         restore.set_defaults(handler=call(module, function, "name"))
 
+    jobs.add_parser("restored", help="look at a cluster that was restored beside").set_defaults(
+        handler=call("pandom.jobs.restored")
+    )
+
     audit.register(commands)
 
     janitor = commands.add_parser("janitor", help="retention routines, in a loop (container)")

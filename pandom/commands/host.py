@@ -94,6 +94,22 @@ def register(commands: Commands) -> None:
     backups.add_argument("--format", choices=("text", "json"), default="text")
     backups.set_defaults(handler=call("pandom.host.backup", "show", "stack", "format"))
 
+    restore = _stack(
+        commands.add_parser("restore", help="a former state, beside the running database")
+    )
+    restore.add_argument("--to", metavar="TIME", help="2026-11-25 14:05, UTC (default: the latest)")
+    restore.add_argument("--backup", metavar="LABEL", help="as one of `pandom backups` was made")
+    step = restore.add_mutually_exclusive_group()
+    for name, text in (
+        ("switch", "serve what was restored"),
+        ("undo", "serve the former database again"),
+        ("discard", "remove what lies beside the one that is served"),
+    ):
+        step.add_argument(f"--{name}", dest="step", action="store_const", const=name, help=text)
+    restore.set_defaults(
+        handler=call("pandom.host.point_in_time", "run", "stack", "to", "backup", "step")
+    )
+
     shell = _stack(commands.add_parser("shell", help="psql and pg_dump as pandom_user"))
     shell.set_defaults(handler=call("pandom.host.access", "shell", "stack"))
 

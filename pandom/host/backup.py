@@ -47,7 +47,7 @@ def _outputs(exported: Mapping[str, Any]) -> Mapping[str, Any]:
     return State(exported).outputs
 
 
-def _place(engine: Engine, name: str, exported: Mapping[str, Any]) -> Place:
+def _place(engine: Engine, name: str, exported: Mapping[str, Any], healthy: bool = True) -> Place:
     """Return a stack's repository; raise UsageError where backups are not this program's."""
     kind = str(_outputs(exported).get("backup", "none"))
     if not archives(kind):
@@ -59,17 +59,18 @@ def _place(engine: Engine, name: str, exported: Mapping[str, Any]) -> Place:
             "docs/backup.md says what each needs"
         )
     server = engine.container("postgres")
-    if server is None or not server.is_healthy:
+    if server is None or (healthy and not server.is_healthy):
         raise Failure(f"Stack {name} is not running. Next: `.venv/bin/pandom up --stack {name}`")
     return Place(Repository(name, kind, engine, server), exported)
 
 
-def _open(name: str) -> Place:
+def open_place(name: str, healthy: bool = True) -> Place:
+    """Return the repository of a stack, whose server must be ``healthy``; raises PandomError."""
     stack, engine = Stack(name), Engine(name)
     if not stack.exists():
         raise UsageError(f"There is no stack {name}. Next: `.venv/bin/pandom up --stack {name}`")
     identity.refuse(name, engine.things(), stack.recorded())
-    return _place(engine, name, superuser.exported(stack))
+    return _place(engine, name, superuser.exported(stack), healthy)
 
 
 # -- making one ---------------------------------------------------------------------------------
@@ -77,12 +78,12 @@ def _open(name: str) -> Place:
 
 def run(name: str, kind: str, verify: bool) -> None:
     """Make a backup, or look at everything that is there."""
-    place = _open(name)
+    place = open_place(name)
     if verify:
         _verify(place)
         return
     place.repository.create()
-    one = _make(place, kind)
+    one = make(place, kind)
     print(f"{one.label}: {one.type}, {_size(one.size)}, {_size(one.stored)} stored")
 
 
@@ -101,9 +102,9 @@ def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> boo
     if waited:
         archive_all(place)
     every = place.repository.backups()
-    if every and not _missing(place.repository, every[-1:], _last_archived(place.outputs)):
+    if every and not missing_log(place.repository, every[-1:], _last_archived(place.outputs)):
         return waited
-    _make(place, FULL)
+    make(place, FULL)
     return True
 
 
@@ -128,7 +129,7 @@ def archive_all(place: Place) -> str:
     return segment
 
 
-def _make(place: Place, kind: str) -> Backup:
+def make(place: Place, kind: str) -> Backup:
     """One backup, noted in the trail; an interrupted one is ended, and the next goes on."""
     repository = place.repository
     lines, started = Lines(), time.monotonic()
@@ -187,15 +188,16 @@ def _note(place: Place, one: Backup) -> None:
 # -- looking --------------------------------------------------------------------------------------
 
 
-def _missing(repository: Repository, every: list[Backup], until: str = "") -> list[Gap]:
+def missing_log(repository: Repository, every: list[Backup], until: str = "") -> list[Gap]:
+    """Return what is missing of the log since the first of these backups."""
     return gaps(repository.segments(), every[0].first_wal, until) if every else []
 
 
 def show(name: str, form: str) -> None:
     """Print the backups, and to which moments one can go back."""
-    repository = _open(name).repository
+    repository = open_place(name).repository
     every = repository.backups()
-    missing = _missing(repository, every)
+    missing = missing_log(repository, every)
     if form == "json":
         document = {
             "stack": name,
@@ -234,7 +236,7 @@ def _verify(place: Place) -> None:
     with ThreadPoolExecutor() as beside:
         reading = beside.submit(repository.verify)
         wal = _last_archived(place.outputs)
-        missing = _missing(repository, every, wal)
+        missing = missing_log(repository, every, wal)
         damaged = reading.result()
     said = [f"damaged: {one}" for one in damaged] + [f"missing log: {gap}" for gap in missing]
     if said:
@@ -293,7 +295,7 @@ def _archiving(repository: Repository, outputs: Mapping[str, Any]) -> str:
             f"Next: docker logs {repository.server.name} says why"
         )
     last, when = archiver[:2]
-    if missing := _missing(repository, every[-1:], str(last or "")[:24] if when else ""):
+    if missing := missing_log(repository, every[-1:], str(last or "")[:24] if when else ""):
         raise Failure(
             f"log is missing in the store since the newest backup: {missing[0]}. "
             f"Next: `pandom backup --stack {repository.stack}`"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -235,9 +235,13 @@ class Engine:
         """Restart a container, which has no verdict of its health check after that."""
         self.client.api.restart(container.id)
 
-    def stop(self, container: Container) -> None:
+    def stop(self, container: Container, signal: str | None = None) -> None:
         """Let a container end by itself, as long as a server may need."""
-        self.client.api.stop(container.id, timeout=_STOP_S)
+        if signal:
+            self.client.api.kill(container.id, signal)
+            self.client.api.wait(container.id, timeout=_STOP_S)
+        else:
+            self.client.api.stop(container.id, timeout=_STOP_S)
 
     def reload(self, container: Container) -> None:
         """Let a server read its configuration and certificates again; sessions go on."""
@@ -284,6 +288,52 @@ class Engine:
                 for line in whole:
                     show(line)
         return int(api.exec_inspect(made)["ExitCode"] or 0), texts[0], texts[1]
+
+    @contextlib.contextmanager
+    def like(
+        self,
+        model: str,
+        command: Sequence[str],
+        part: str,
+        *,
+        name: str | None = None,
+        entrypoint: str | None = None,
+        network: str | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> Iterator[str]:
+        """Start a container like another one, but for this; removed afterwards.
+
+        It has the other's image, user, volumes and limits, and neither its ports nor its name.
+        It carries the stack's labels, so that one whose caller was killed goes with the stack.
+        """
+        found: dict[str, Any] = self.client.api.inspect_container(model)
+        config, host = found["Config"], dict(found["HostConfig"])
+        host |= {"AutoRemove": False, "PortBindings": {}, "RestartPolicy": {"Name": "no"}}
+        host |= {"NetworkMode": network} if network else {}
+        networks: dict[str, Any] = (
+            {} if network else {key: {} for key in found["NetworkSettings"]["Networks"]}
+        )
+        made = self.client.api.create_container_from_config(
+            {
+                "Image": found["Image"],
+                "User": config["User"],
+                "Env": [
+                    *(config["Env"] or ()),
+                    *(f"{key}={value}" for key, value in (variables or {}).items()),
+                ],
+                "Entrypoint": [entrypoint] if entrypoint else config["Entrypoint"],
+                "Cmd": list(command),
+                "Labels": {**config["Labels"], LABEL_PART: part},
+                "HostConfig": host,
+                "NetworkingConfig": {"EndpointsConfig": networks},
+            },
+            name,
+        )["Id"]
+        try:
+            self.client.api.start(made)
+            yield str(made)
+        finally:
+            self.remove_container(made)
 
     def remove_container(self, identity: str) -> None:
         """Remove a container, its anonymous volumes too; gone already is fine."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import docker.errors
 import requests
@@ -21,7 +21,6 @@ from pandom.host.engine import Engine
 from pandom.host.revisions import of_outputs, refuse
 from pandom.host.stack import Stack
 from pandom.runtime.errors import USAGE_ERROR, Failure, UsageError
-from pandom.runtime.naming import LABEL_PART, LABEL_STACK
 from pandom.runtime.progress import step
 
 LIMIT_S: Final = 900.0
@@ -65,47 +64,39 @@ def in_job(name: str, part: str, command: Sequence[str], what: str) -> None:
             raise Failure(
                 f"Stack {name} is not running. Next: `.venv/bin/pandom up --stack {name}`"
             )
-        with step(what):
-            code, output = _again(engine, job.id, command)
+        print(run_in_job(engine, name, part, command, what).rstrip())
+
+
+def run_in_job(
+    engine: Engine,
+    name: str,
+    part: str,
+    command: Sequence[str],
+    what: str,
+    network: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> str:
+    """Do the same for who holds the stack's lock; return what it says. Raises PandomError."""
+    job = engine.container(part)
+    if job is None:
+        raise Failure(f"Stack {name} lacks a job. Next: `.venv/bin/pandom up --stack {name}`")
+    with step(what):
+        try:
+            with engine.like(
+                job.id, command, "migrate", network=network, variables=variables
+            ) as made:
+                code = int(engine.client.api.wait(made, timeout=LIMIT_S)["StatusCode"])
+                output = str(engine.client.api.logs(made).decode(errors="replace"))
+        except (docker.errors.APIError, requests.RequestException) as error:
+            raise Failure(f"The job's container did not end: {error}") from error
+    if not code:
+        return output
     if code == USAGE_ERROR and "unrecognized arguments" in output:
         raise UsageError(
             f"Stack {name} was brought up by an earlier version, whose jobs cannot do this.\n"
             f"Next: `.venv/bin/pandom up --stack {name}`"
         )
-    stream = sys.stderr if code else sys.stdout
-    print(output.rstrip(), file=stream)
+    print(output.rstrip(), file=sys.stderr)
     if code == USAGE_ERROR:
         raise UsageError("Nothing was changed; see above.")
-    if code:
-        raise Failure(f"`{' '.join(command)}` failed with exit code {code}; see above.")
-
-
-def _again(engine: Engine, job: str, command: Sequence[str]) -> tuple[int, str]:
-    """Return a container like the job's, with another command, removed afterwards."""
-    api = engine.client.api
-    model: dict[str, Any] = api.inspect_container(job)
-    config, host = model["Config"], dict(model["HostConfig"])
-    host["AutoRemove"] = False
-    networks = model["NetworkSettings"]["Networks"]
-    labels = {**config["Labels"], LABEL_PART: "migrate"}
-    assert LABEL_STACK in labels  # noqa: S101 - else an interrupted run would leave it for ever
-    made = api.create_container_from_config(
-        {
-            "Image": model["Image"],
-            "User": config["User"],
-            "Env": config["Env"],
-            "Entrypoint": config["Entrypoint"],
-            "Cmd": list(command),
-            "Labels": labels,
-            "HostConfig": host,
-            "NetworkingConfig": {"EndpointsConfig": {key: {} for key in networks}},
-        }
-    )["Id"]
-    try:
-        api.start(made)
-        code = int(api.wait(made, timeout=LIMIT_S)["StatusCode"])
-        return code, api.logs(made).decode(errors="replace")
-    except (docker.errors.APIError, requests.RequestException) as error:
-        raise Failure(f"The job's container did not end: {error}") from error
-    finally:
-        engine.remove_container(made)
+    raise Failure(f"`{' '.join(command)}` failed with exit code {code}; see above.")

@@ -1,0 +1,373 @@
+"""`pandom restore`: the database of a moment, beside the one that is served, then instead of it.
+
+The files come back beside the running cluster, in the same volume; a server in a container
+of its own replays the log to the moment and is looked at. Serving it instead is one rename,
+and so is the way back: Pulumi's state knows of nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pandom.host import backup, lock, superuser, up
+from pandom.host.backup import Place
+from pandom.host.engine import Container, Engine
+from pandom.host.migrate import run_in_job
+from pandom.host.repository import Backup, Gap, gaps
+from pandom.host.stack import Stack
+from pandom.runtime import paths
+from pandom.runtime.errors import Failure, PandomError, UsageError
+from pandom.runtime.naming import resource_name
+from pandom.runtime.progress import Lines, say, step
+from schema.access import DATABASE
+
+PART: Final = "restore"
+PROGRAM: Final = "pandom-restore"
+VOLUME: Final = "/var/lib/postgresql/17"
+MARK: Final = "pandom-restore.json"
+_AIR: Final = 256 << 20  # for the log that is replayed, in bytes
+_READY: Final = "database system is ready to accept connections"
+_LAST: Final = re.compile(r"last completed transaction was at log time (\S+ \S+)")
+_SHARE: Final = re.compile(r", (\d+)\.\d\d%\)")
+_SEGMENT: Final = re.compile(r'restored log file "([0-9A-F]{24})" from archive')
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What is to come back: a moment, a backup as it was made, or everything."""
+
+    backup: Backup
+    moment: datetime | None = None
+    as_made: bool = False
+
+    def __str__(self) -> str:
+        if self.moment:
+            return f"{self.moment:%Y-%m-%d %H:%M:%S} UTC"
+        return f"backup {self.backup.label}" if self.as_made else "the latest"
+
+    def options(self) -> list[str]:
+        """Return options of pgBackRest. A moment is of the history that its backup is of:
+        whenever another one is served, a backup is made of it."""
+        chosen = [f"--set={self.backup.label}", "--target-timeline=current"]
+        if self.moment:
+            chosen += ["--type=time", f"--target={self.moment:%Y-%m-%d %H:%M:%S.%f}+00"]
+        elif self.as_made:
+            chosen += ["--type=immediate"]
+        return [*chosen, "--target-action=promote"] if self.moment or self.as_made else chosen
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """Return the moment that a person means; UTC unless it says otherwise. Raises UsageError."""
+    found = None
+    with contextlib.suppress(ValueError):
+        found = datetime.fromisoformat(text.strip())
+    if found is None or not re.match(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d", text.strip()):
+        raise UsageError(
+            f"--to {text!r} is no time: expected 2026-11-25 14:05, seconds and an offset (+01:00) "
+            "if you like; without one it is UTC"
+        )
+    found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    if found > now:
+        raise UsageError(f"--to {text}: that is in the future; it is {now:%Y-%m-%d %H:%M:%S} UTC")
+    return found
+
+
+def aim(every: Sequence[Backup], to: str | None, label: str | None, now: datetime) -> Aim:
+    """Return what was asked for. Raises UsageError for what no backup can give."""
+    if not every:
+        raise UsageError("There is no backup to restore. Next: `pandom backup`")
+    if label is not None:
+        chosen = next((one for one in every if one.label == label), None)
+        if chosen is None:
+            known = "\n".join(f"  {one.label}" for one in every)
+            raise UsageError(f"--backup {label}: there is none of this name. There are:\n{known}")
+        return Aim(chosen, as_made=True)
+    if to is None:
+        return Aim(every[-1])
+    wanted = moment(to, now)
+    before = [one for one in every if one.stopped <= wanted]
+    if not before:
+        raise UsageError(
+            f"--to {to}: the oldest backup was finished at {every[0].stopped:%Y-%m-%d %H:%M:%S} "
+            "UTC; what came before it cannot be restored"
+        )
+    return Aim(before[-1], wanted)
+
+
+# -- restoring ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _alone(stack: Stack) -> Iterator[None]:
+    """Hold the stack, and refuse a second restore at once rather than let it wait."""
+    with contextlib.ExitStack() as held:
+        place = paths.state_home() / "locks" / f"{stack.name}.restore"
+        try:
+            held.enter_context(lock.held(place, "The restore", wait_s=0))
+        except Failure:
+            raise UsageError(
+                f"Another restore of stack {stack.name} is running. Next: wait for it"
+            ) from None
+        held.enter_context(lock.of_stack(stack))
+        yield
+
+
+def run(name: str, to: str | None, label: str | None, then: str | None) -> None:
+    """Restore, or do what comes after it. Raises UsageError for both at once."""
+    if then is not None and (to or label):
+        raise UsageError(f"--{then} takes what lies beside: no --to, no --backup")
+    if then is not None:
+        {"switch": _switch, "undo": _undo, "discard": _discard}[then](name)
+        return
+    if to is not None and label is not None:
+        raise UsageError("--to and --backup: one of them; a backup is restored as it was made")
+    place, stack = backup.open_place(name), Stack(name)
+    repository = place.repository
+    wanted = aim(repository.backups(), to, label, datetime.now(UTC))
+    with _alone(stack):
+        engine, server = repository.engine, repository.server
+        if _state(engine, server) == "former":
+            raise UsageError(
+                f"Beside the database of stack {name} lies the former one.\nNext: `pandom restore "
+                f"--undo --stack {name}` serves it again, --discard removes it; then this again"
+            )
+        # A commit after the moment must be in the store, or its replay would find no end.
+        backup.archive_all(place)
+        _refuse_gap(place, wanted)
+        _refuse_full(engine, server, wanted)
+        for one in engine.containers():
+            if one.part == PART:  # of a restore whose caller was killed
+                engine.remove_container(one.id)
+        with engine.like(
+            server.id,
+            ["from", *wanted.options()],
+            PART,
+            name=resource_name(name, PART),
+            entrypoint=PROGRAM,
+        ):
+            made = engine.container(PART)
+            if made is None:
+                raise Failure("The restore's container was removed. Next: again")
+            reached = _follow(place, made, wanted)
+            found = _look(place, made)
+            _remember(engine, made, wanted, reached, found)
+            engine.stop(made, signal="SIGINT")
+    rows = ", ".join(f"{count:,} {table}" for table, count in found["rows"].items())
+    print(f"Restored beside the running database: {wanted}, last commit {reached}.")
+    print(
+        f"  revision {found['revision']}, {found['blocks']:,} blocks of the trail in order; {rows}"
+    )
+    print(f"Next: `pandom restore --switch --stack {name}` serves it instead; --discard removes it")
+
+
+def _missing(place: Place, wanted: Aim) -> list[Gap]:
+    """Return the holes in the log after the backup, in the history that it is of."""
+    first = wanted.backup.first_wal
+    return gaps((one for one in place.repository.segments() if one[:8] == first[:8]), first)
+
+
+def _refuse_gap(place: Place, wanted: Aim) -> None:
+    """Refuse a hole: a replay would stop there without a word, and lack what came after it."""
+    if wanted.moment or wanted.as_made:
+        return  # the server itself says when it does not reach its target
+    if missing := _missing(place, wanted):
+        raise UsageError(
+            f"Log is missing in the store: {missing[0]}. What came after it cannot be restored "
+            f"from {wanted.backup.label}.\nNothing was touched. Next: --to a time before, or "
+            "--backup; `pandom backups` lists both"
+        )
+
+
+def _refuse_full(engine: Engine, server: Container, wanted: Aim) -> None:
+    script = f"df --output=avail -B1 {VOLUME} | tail -n 1; du -sb {VOLUME}/beside 2> /dev/null"
+    _, out, _ = engine.run(server, ["bash", "-c", script])
+    numbers = [int(line.split()[0]) for line in out.splitlines() if line.strip()]
+    free, needed = sum(numbers), wanted.backup.size + _AIR
+    if free < needed:
+        raise Failure(
+            f"The volume has {free >> 20} MB free, {needed >> 20} MB are needed to restore beside "
+            "the running database.\nNothing was touched. Next: make room on the host's disk"
+        )
+
+
+def _follow(place: Place, made: Container, wanted: Aim) -> str:
+    """Wait until the log is replayed; the time of the last commit. Raises what went wrong."""
+    engine, title = place.repository.engine, f"restoring {wanted}"
+    lines, started, shown, log = Lines(), time.monotonic(), title, ""
+    lines.begin(title)
+    try:
+        for part in engine.client.api.logs(made.id, stream=True, follow=True):
+            for line in part.decode(errors="replace").splitlines():
+                log = f"{log}{line}\n"[-20_000:]
+                now = shown
+                if found := _SHARE.search(line):
+                    now = f"{title}: files {found[1]} %"
+                elif found := _SEGMENT.search(line):
+                    now = f"{title}: log {found[1]}"
+                lines.replace(shown, now)
+                shown = now
+            if _READY in log:
+                break
+    finally:
+        lines.close()
+    last = _LAST.search(log)
+    if _READY not in log:
+        code = int(engine.client.api.wait(made.id)["StatusCode"])
+        raise _unreached(place, wanted, last[1] if last else None, code, log)
+    lines.end(title, time.monotonic() - started)
+    return f"{last[1][:19]} UTC" if last else "as the backup has it"
+
+
+def _unreached(place: Place, wanted: Aim, last: str | None, code: int, log: str) -> PandomError:
+    if "recovery ended before configured recovery target was reached" in log:
+        missing = _missing(place, wanted)
+        why = f": {missing[0]} is missing in the store" if missing else ""
+        until = f"--to '{last[:19]}'" if last else f"--backup {wanted.backup.label}"
+        return UsageError(
+            f"The log ends before {wanted}{why}. The last commit that can be restored is of "
+            f"{f'{last[:19]} UTC' if last else 'the backup itself'}.\n"
+            f"The running database is as it was. Next: `pandom restore {until}`"
+        )
+    said = [line for line in log.splitlines() if re.search(r"FATAL:|ERROR:|^pandom-|<Code>", line)]
+    error = place.repository.explained(code, "\n".join(said) or log)
+    return type(error)(f"{error}\nThe running database is as it was.")
+
+
+def _look(place: Place, made: Container) -> dict[str, Any]:
+    """Return what the restored cluster holds, once its trail was verified; it is closed by that."""
+    engine = place.repository.engine
+    code, _, err = engine.run(made, [PROGRAM, "open"])
+    if code:
+        raise Failure(f"The restored server could not be opened: {err.strip()[-300:]}")
+    output = run_in_job(
+        engine,
+        place.repository.stack,
+        "cluster",
+        ["job", "restored"],
+        "verifying what was restored",
+        network=f"container:{made.id}",
+        variables={"PANDOM_DB_HOST": "127.0.0.1"},
+    )
+    return dict(json.loads(output.splitlines()[-1]))
+
+
+def _remember(
+    engine: Engine, made: Container, wanted: Aim, reached: str, found: dict[str, Any]
+) -> None:
+    """Note beside the files that they are whole: only such a cluster is ever served."""
+    text = json.dumps({"aim": str(wanted), "reached": reached, **found})
+    script = 'printf %s "$1" > "$2.new" && sync "$2.new" && mv "$2.new" "$2"'
+    place = f"{VOLUME}/beside/{MARK}"
+    code, _, err = engine.run(made, ["sh", "-c", script, "sh", text, place])
+    if code:
+        raise Failure(f"{place} could not be written: {err.strip()}")
+
+
+# -- serving it -----------------------------------------------------------------------------------
+
+
+def _ask(engine: Engine, server: Container, word: str) -> str:
+    """Return what the volume's own program says, in a container without network. Raises Failure."""
+    with engine.like(server.id, [word], PART, entrypoint=PROGRAM, network="none") as made:
+        code = int(engine.client.api.wait(made)["StatusCode"])
+        said = engine.client.api.logs(made).decode(errors="replace").strip()
+    if code:
+        raise Failure(f"`{PROGRAM} {word}` failed: {said[-300:]}")
+    return str(said)
+
+
+def _state(engine: Engine, server: Container) -> str:
+    """Return what lies beside the served cluster: nothing, unfinished, restored or former."""
+    return _ask(engine, server, "state")
+
+
+def _switch(name: str) -> None:
+    """Serve what was restored, close it to what the backup's readers may know, and verify."""
+    with _exchanged(name, "restored", "no database that was restored and verified") as place:
+        engine = place.repository.engine
+        run_in_job(engine, name, "migration", ["job", "migrate"], "applying later revisions")
+        run_in_job(engine, name, "cluster", ["job", "finish", DATABASE], "closing the database")
+        say(f"  the former database lies beside it: `pandom restore --undo --stack {name}`")
+
+
+def _undo(name: str) -> None:
+    """Serve the former cluster again."""
+    with _exchanged(name, "former", "no former database"):
+        pass
+
+
+def _discard(name: str) -> None:
+    """Remove what lies beside the served cluster; the former one only if that is confirmed."""
+    place = backup.open_place(name, healthy=False)
+    engine, server = place.repository.engine, place.repository.server
+    with _alone(Stack(name)):
+        state = _state(engine, server)
+        if state == "former" and os.environ.get("CONFIRM") != name:
+            raise UsageError(
+                "What lies beside is the former database, the way back.\n"
+                f"Next: `CONFIRM={name} pandom restore --discard --stack {name}`, if you mean it"
+            )
+        _ask(engine, server, "discard")
+    print("There was nothing." if state == "nothing" else f"Removed the {state} database.")
+
+
+@contextlib.contextmanager
+def _exchanged(name: str, expected: str, lacking: str) -> Iterator[Place]:
+    """Serve the other cluster; then a backup of the history that begins, and `up`'s verdict."""
+    place, stack = backup.open_place(name, healthy=False), Stack(name)
+    variables, started = up.toolchain_variables(), time.monotonic()
+    with _alone(stack):
+        found = _state(place.repository.engine, place.repository.server)
+        if found != expected:
+            raise UsageError(
+                f"Beside the database of stack {name} lies {lacking} (found: {found}).\n"
+                f"Next: `pandom restore --stack {name}`"
+            )
+        with contextlib.suppress(PandomError):  # or nobody could come back to its last minute
+            backup.archive_all(place)
+        _exchange(place)
+        superuser.set_passwords(place.exported)
+        yield place
+        _begin_anew(place)
+        up.bring_up(stack, variables, None, started)
+
+
+def _exchange(place: Place) -> None:
+    """Stop the server, exchange the two clusters in one step, start it again."""
+    engine, server = place.repository.engine, place.repository.server
+    with step("exchanging the two databases"):
+        engine.stop(server)
+        try:
+            _ask(engine, server, "exchange")
+        finally:
+            engine.start(replace(server, status="exited"))
+        found = engine.wait_until_healthy("postgres", up.READY_S)
+    if found is None or not found.is_healthy:
+        raise Failure(
+            f"The server does not start with it: {' '.join(engine.last_lines(server, 2))}\n"
+            f"Next: `pandom restore --undo --stack {place.repository.stack}`"
+        )
+
+
+def _begin_anew(place: Place) -> None:
+    """Back up the history that begins now, and put its number into the store.
+
+    Another restore must not begin one of the same number.
+    """
+    repository = place.repository
+    with superuser.database(place.exported) as server:
+        if server is None:
+            raise Failure("The server does not answer its superuser. Next: `pandom health`")
+        row = server.execute("select timeline_id from pg_control_checkpoint()").fetchall()[0]
+    if row[0] > 1:
+        history = f"{VOLUME}/data/pg_wal/{row[0]:08X}.history"
+        repository.run("archive-push", history)
+    backup.make(place, backup.FULL)
