@@ -77,6 +77,8 @@ def configuration(
         "compress-type": "zst",
         "process-max": 2,
         "start-fast": "y",
+        # What `pandom restore` notes of a cluster is not of the next one.
+        "exclude": "pandom-restore",
         "io-timeout": IO_TIMEOUT_S,
         "archive-push-queue-max": QUEUE_MAX,
         "log-level-console": "warn",

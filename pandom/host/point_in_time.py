@@ -30,9 +30,11 @@ from pandom.runtime.progress import Lines, say, step
 from schema.access import DATABASE
 
 PART: Final = "restore"
+IDLE: Final = "restore-idle"  # in the place of a server that does not run
 PROGRAM: Final = "pandom-restore"
 VOLUME: Final = "/var/lib/postgresql/17"
-MARK: Final = "pandom-restore.json"
+_WORD_S: Final = 900.0  # to remove a large database
+MARK: Final = "pandom-restore/verified"
 _AIR: Final = 256 << 20  # for the log that is replayed, in bytes
 _READY: Final = "database system is ready to accept connections"
 _LAST: Final = re.compile(r"last completed transaction was at log time (\S+ \S+)")
@@ -56,7 +58,9 @@ class Aim:
     def options(self) -> list[str]:
         """Return options of pgBackRest. A moment is of the history that its backup is of:
         whenever another one is served, a backup is made of it."""
-        chosen = [f"--set={self.backup.label}", "--target-timeline=current"]
+        chosen = [f"--set={self.backup.label}"]
+        if not self.as_made:
+            chosen += ["--target-timeline=current"]
         if self.moment:
             chosen += ["--type=time", f"--target={self.moment:%Y-%m-%d %H:%M:%S.%f}+00"]
         elif self.as_made:
@@ -129,39 +133,58 @@ def run(name: str, to: str | None, label: str | None, then: str | None) -> None:
         return
     if to is not None and label is not None:
         raise UsageError("--to and --backup: one of them; a backup is restored as it was made")
-    place, stack = backup.open_place(name), Stack(name)
+    with _alone(Stack(name)), _answering(backup.open_place(name, healthy=False)) as place:
+        _restore(place, to, label)
+
+
+@contextlib.contextmanager
+def _answering(place: Place) -> Iterator[Place]:
+    """Give the repository a container that runs: a server that cannot start is why one restores."""
     repository = place.repository
+    engine, server = repository.engine, repository.server
+    if server.is_healthy:
+        yield place
+        return
+    say("  the server is not running: what it did not archive is not restored")
+    with engine.like(server.id, ["infinity"], IDLE, entrypoint="sleep"):
+        idle = engine.container(IDLE)
+        assert idle is not None  # noqa: S101 - it was just made
+        yield replace(place, repository=replace(repository, server=idle))
+
+
+def _restore(place: Place, to: str | None, label: str | None) -> None:
+    repository, name = place.repository, place.repository.stack
+    engine, server = repository.engine, repository.server
     wanted = aim(repository.backups(), to, label, datetime.now(UTC))
-    with _alone(stack):
-        engine, server = repository.engine, repository.server
-        if _state(engine, server) == "former":
-            raise UsageError(
-                f"Beside the database of stack {name} lies the former one.\nNext: `pandom restore "
-                f"--undo --stack {name}` serves it again, --discard removes it; then this again"
-            )
+    if _state(engine, server) == "former":
+        raise UsageError(
+            f"Beside the database of stack {name} lies the former one.\nNext: `pandom restore "
+            f"--undo --stack {name}` serves it again, --discard removes it; then this again"
+        )
+    if server.part != IDLE:
         # A commit after the moment must be in the store, or its replay would find no end.
         backup.archive_all(place)
-        _refuse_gap(place, wanted)
-        _refuse_full(engine, server, wanted)
-        for one in engine.containers():
-            if one.part == PART:  # of a restore whose caller was killed
-                engine.remove_container(one.id)
-        with engine.like(
-            server.id,
-            ["from", *wanted.options()],
-            PART,
-            name=resource_name(name, PART),
-            entrypoint=PROGRAM,
-        ):
-            made = engine.container(PART)
-            if made is None:
-                raise Failure("The restore's container was removed. Next: again")
-            reached = _follow(place, made, wanted)
-            found = _look(place, made)
-            _remember(engine, made, wanted, reached, found)
-            engine.stop(made, signal="SIGINT")
+    _refuse_gap(place, wanted)
+    _refuse_full(engine, server, wanted)
+    for one in engine.containers():
+        if one.part == PART:  # of a restore whose caller was killed
+            engine.remove_container(one.id)
+    with engine.like(
+        server.id,
+        ["from", *wanted.options()],
+        PART,
+        name=resource_name(name, PART),
+        entrypoint=PROGRAM,
+    ):
+        made = engine.container(PART)
+        if made is None:
+            raise Failure("The restore's container was removed. Next: again")
+        reached = _follow(place, made, wanted)
+        found = _look(place, made)
+        _remember(engine, made, wanted, reached, found)
+        engine.stop(made, signal="SIGINT")
     rows = ", ".join(f"{count:,} {table}" for table, count in found["rows"].items())
-    print(f"Restored beside the running database: {wanted}, last commit {reached}.")
+    print(f"Restored beside the served database: {wanted}, last commit {reached}.")
     print(
         f"  revision {found['revision']}, {found['blocks']:,} blocks of the trail in order; {rows}"
     )
@@ -264,7 +287,7 @@ def _remember(
 ) -> None:
     """Note beside the files that they are whole: only such a cluster is ever served."""
     text = json.dumps({"aim": str(wanted), "reached": reached, **found})
-    script = 'printf %s "$1" > "$2.new" && sync "$2.new" && mv "$2.new" "$2"'
+    script = 'mkdir -p "${2%/*}" && printf %s "$1" > "$2.new" && sync "$2.new" && mv "$2.new" "$2"'
     place = f"{VOLUME}/beside/{MARK}"
     code, _, err = engine.run(made, ["sh", "-c", script, "sh", text, place])
     if code:
@@ -277,7 +300,7 @@ def _remember(
 def _ask(engine: Engine, server: Container, word: str) -> str:
     """Return what the volume's own program says, in a container without network. Raises Failure."""
     with engine.like(server.id, [word], PART, entrypoint=PROGRAM, network="none") as made:
-        code = int(engine.client.api.wait(made)["StatusCode"])
+        code = int(engine.client.api.wait(made, timeout=_WORD_S)["StatusCode"])
         said = engine.client.api.logs(made).decode(errors="replace").strip()
     if code:
         raise Failure(f"`{PROGRAM} {word}` failed: {said[-300:]}")

@@ -67,9 +67,9 @@ def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack) -> None
     note(backed, 1)
     moment = between()
     note(backed, 2)
-    key = sql(backed, "select key from public.context_key")
+    key = sql(backed, "select secret from public.context_key")
     said = restore(backed, "--to", moment)
-    assert "Restored beside the running database" in said
+    assert "Restored beside the served database" in said
     assert "blocks of the trail in order" in said
     # Nothing of the running database is another one yet.
     assert noted(backed) == [1, 2]
@@ -78,7 +78,7 @@ def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack) -> None
 
     restore(backed, "--switch")
     assert noted(backed) == [1]
-    assert sql(backed, "select key from public.context_key") != key
+    assert sql(backed, "select secret from public.context_key") != key
     rows = sql(
         backed,
         "select count(*), max(epoch) from public.security_logs where event_type = 'trail_restored'",
@@ -99,7 +99,7 @@ def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack) -> None
     restore(backed, "--undo")
     assert noted(backed) == [1, 2]
     backed.pandom("audit", "--stack", backed.name, "--store", "--host")
-    assert "Removed the restored database" in restore(backed, "--discard")
+    assert "Removed the former database" in restore(backed, "--discard", CONFIRM=backed.name)
     assert "There was nothing" in restore(backed, "--discard")
     # Either history can be come back to.
     restore(backed, "--to", moment)
@@ -153,7 +153,7 @@ def test_a_killed_restore_harms_nothing_and_goes_on(
     events = noted(backed)
     # What it left is named, and is all that is not as declared.
     health = backed.pandom("health", "--stack", backed.name, code=2).stderr
-    assert f"container {name}" in health
+    assert f"{name}: a container that is not declared" in health
     assert "found: unfinished" in restore(backed, "--switch", code=2)
     client.containers.get(name).kill()
     assert "Restored beside" in restore(backed)
@@ -171,6 +171,7 @@ def test_a_killed_restore_harms_nothing_and_goes_on(
 def test_a_missing_segment_is_no_silent_loss(backed: RunningStack, bucket: Bucket) -> None:
     note(backed, 20)
     before = between()
+    written(backed)
     lost = written(backed)
     note(backed, 21)
     after = between()
@@ -186,3 +187,18 @@ def test_a_missing_segment_is_no_silent_loss(backed: RunningStack, bucket: Bucke
         bucket.put(name, content)
         restore(backed, "--discard")
     assert noted(backed)[-2:] == [20, 21]
+
+
+def test_a_cluster_that_does_not_start_is_restored(backed: RunningStack) -> None:
+    note(backed, 30)
+    written(backed)
+    server = docker.from_env().containers.get(backed.container("postgres"))
+    control = "/var/lib/postgresql/17/data/global/pg_control"
+    server.exec_run(["sh", "-c", f"head -c 8192 /dev/urandom > {control}"])
+    server.kill()
+    server.start()
+    assert "the server is not running" in restore(backed)
+    restore(backed, "--switch")
+    assert noted(backed)[-1] == 30
+    assert "the former database" in restore(backed, "--discard", code=2)
+    restore(backed, "--discard", CONFIRM=backed.name)
