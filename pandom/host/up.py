@@ -376,13 +376,15 @@ class _Up:
 
         ``exported`` is the state before the run, which holds if nothing was changed.
         """
-        for number in range(ROUNDS):
+        backed_up = False
+        for _ in range(ROUNDS):
             if self._changed:
                 exported = self._pulumi.export(secrets=True)
-            if not number:
+            if not backed_up:
                 # Why there can be none is what health says a moment later.
                 with contextlib.suppress(PandomError):
                     self._changed += backup.begin_if_ours(self._engine, self._stack.name, exported)
+                    backed_up = True
             # What they say may be of before this run, or of before the last round.
             health.restart_unhealthy_watchers(self._engine)
             found, outputs = self._look(State(exported))

@@ -323,6 +323,7 @@ def test_two_backups_at_once_are_refused(
         sql(backed, "drop table public.large")
 
 
+@pytest.mark.soak  # runs of `up`, and a minute until the server archives again
 def test_a_store_that_stops_is_told_and_catches_up(backed: RunningStack) -> None:
     store = docker.from_env().containers.get(backed.container("minio"))
     store.stop()
@@ -346,6 +347,7 @@ def test_a_store_that_stops_is_told_and_catches_up(backed: RunningStack) -> None
     assert listed(backed)["missing"] == []
 
 
+@pytest.mark.soak  # runs of `up`, and a minute until the server archives again
 def test_a_user_of_the_store_that_was_changed_by_hand_is_healed(backed: RunningStack) -> None:
     admin = administrator(*root(backed))
     admin.user_add(access_key=BACKUP.name, secret_key="another-secret-of-the-user")
