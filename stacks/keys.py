@@ -15,12 +15,12 @@ import pulumi
 import pulumi_random as random
 
 from pandom.config.container_specs import container_specs
-from pandom.config.readers import READERS, SERVERS, keys_volume, store_secret
+from pandom.config.readers import GIVEN, READERS, SERVERS, keys_volume, store_secret
 from pandom.config.settings import Settings
 from pandom.runtime import certificates
 from pandom.runtime.naming import MINIO_ROOT_USER
 from schema.access import roles
-from schema.storage import MEDIA, USERS
+from schema.storage import USERS
 from stacks.container import Wiring
 from stacks.job import Job
 from stacks.volume import volume
@@ -73,23 +73,17 @@ class Keys(pulumi.ComponentResource):
 
     def _secrets(self, settings: Settings) -> dict[str, pulumi.Output[str]]:
         config = pulumi.Config()
-        overrides = {
-            "admin": "adminPassword",
-            "pandom_app": "appPassword",
-            "pandom_user": "userPassword",
-            store_secret(MEDIA): "minioSecretKey",
-        }
         every_login = [role for role in roles(settings.opt_in) if role.login]
         logins = [role.name for role in every_login]
         # These may go: with a login that is switched off, or for a secret that is given.
-        free = {*overrides, *(role.name for role in every_login if role.opt_in)}
+        free = {*GIVEN, *(role.name for role in every_login if role.opt_in)}
         names = ["postgres", *logins, "admin", "minio-root", *map(store_secret, USERS)]
         # Also where hashes are not encrypted: switching it off takes the key, and so does
         # a dump from the time before.
         names.append("password-hash-key")
         secrets: dict[str, pulumi.Output[str]] = {}
         for name in names:
-            override = overrides.get(name)
+            override = GIVEN.get(name)
             if override and settings.overrides[override]:
                 secrets[name] = config.require_secret(override)
                 continue
