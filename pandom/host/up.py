@@ -113,6 +113,7 @@ class _Up:
         self._changed = 0
         self._given = ""  # of the run of Pulumi, see `last_run`
         self._before: set[str] = set()
+        self._told: Mapping[str, Any] = {}  # the outputs before the run
         self._tried: set[str] = set()  # remedies that are of use once
         self._healed: set[str] = set()  # findings that were taken back by SQL
 
@@ -129,6 +130,7 @@ class _Up:
 
             declaration.check()
             recorded = self._stack.recorded()
+            self._told = recorded.outputs
             identity.refuse_renamed(self._stack.name, recorded)
             engine = self._engine = Engine(self._stack.name)
             if not self._adopting:
@@ -423,7 +425,8 @@ class _Up:
         for _ in range(ROUNDS):
             # What they say may be of before this run, or of before the last round.
             health.restart_unhealthy_watchers(self._engine)
-            if self._changed:
+            # Outputs may be new although no resource is.
+            if self._changed or self._stack.recorded().outputs != self._told:
                 exported = self._pulumi.export(secrets=True)
             found, outputs = self._look(State(exported))
             if not found.exit_code or not self._heal(found, exported):
