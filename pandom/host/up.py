@@ -37,7 +37,7 @@ from pandom.host import (
 )
 from pandom.host import stack as files
 from pandom.host.display import Display
-from pandom.host.engine import Engine
+from pandom.host.engine import Container, Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
@@ -45,6 +45,7 @@ from pandom.host.state import CONTAINER, IMAGE, ROLE, State
 from pandom.host.verdict import STORE, Verdict
 from pandom.runtime import passphrase
 from pandom.runtime.errors import DONE, DRIFT, Drift, Failure, PandomError, UsageError
+from pandom.runtime.naming import LABEL_PART
 from pandom.runtime.progress import WIDTH, say, shorten, step
 from schema.access import DATABASE
 from toolchain import environment
@@ -114,6 +115,7 @@ class _Up:
         self._changed = 0
         self._given = ""  # of the run of Pulumi, see `last_run`
         self._before: set[str] = set()
+        self._told: Mapping[str, Any] = {}  # the outputs before the run
         self._tried: set[str] = set()  # remedies that are of use once
         self._healed: set[str] = set()  # findings that were taken back by SQL
 
@@ -130,6 +132,7 @@ class _Up:
 
             declaration.check()
             recorded = self._stack.recorded()
+            self._told = recorded.outputs
             identity.refuse_renamed(self._stack.name, recorded)
             engine = self._engine = Engine(self._stack.name)
             if not self._adopting:
@@ -225,6 +228,7 @@ class _Up:
             if found is None or not found.is_healthy:
                 raise explain.not_ready(engine, found, "postgres")
             restoring.refuse(superuser.restores(exported), "`up`")
+            exported = self._open_server(found, exported)
             if superuser.open_database(exported):
                 self._changed += 1
                 say(f"  healed: database {DATABASE}: connections were refused or limited")
@@ -235,6 +239,7 @@ class _Up:
                 refuse(self._revisions, of_running(exported))
             self._say_healed(superuser.heal_cluster(exported, settings.opt_in))
             self._set_passwords(exported)
+            self._encrypt_anew(exported)
             self._adopt(settings, state)
         # Where the audit saw nothing, a refresh would only read it all a second time.
         trusted = before is not None and not self._changed and not replace
@@ -246,8 +251,9 @@ class _Up:
         if trusted and last_run.is_current(self._stack, self._given):
             say("  Pulumi: nothing to do; program, settings and state are those of the last run")
             return before
+        replace = [*replace, *self._of_store(exported)]
         try:
-            known = repair.there(engine, state, replace)
+            known = repair.there(engine, state, dict.fromkeys(replace))
             self._operate("", *repair.options((), known), refresh=not trusted)
         except PulumiFailed as error:
             if not self._mend(error, settings, state):
@@ -257,6 +263,52 @@ class _Up:
             replace = repair.there(engine, state, dict.fromkeys([*replace, *failed]))
             self._operate("", *repair.options((), replace))
         return None
+
+    def _open_server(self, server: Container, exported: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See that the superuser gets in, and carry a new password of it through.
+
+        The server's file comes first: at each moment, and after a restart at each moment, the
+        server takes a password that the state knows. Returns the state.
+        """
+        password = superuser.new_password(exported)
+        if password is not None:
+            self._operate("keys: ", *repair.options(repair.KEYS, ()), refresh=False)
+            shut = not superuser.renew(exported, password)
+        else:
+            shut = superuser.is_refused(exported)
+        if shut:
+            with step("starting the server again, which gives the superuser its password"):
+                self._engine.restart(server)
+                self._engine.wait_until_healthy("postgres", READY_S)
+            self._changed += 1
+        if password is None:
+            return exported
+        exported = superuser.with_provider(self._pulumi.export(secrets=True), password)
+        self._pulumi.restore(exported)
+        self._changed += 1
+        say("  the superuser has its new password")
+        return exported
+
+    def _encrypt_anew(self, exported: Mapping[str, Any]) -> None:
+        """A new key for password hashes: they come first, the key's readers after them."""
+        new = superuser.generated(exported).get("password-hash-key")
+        former = keys.written(exported).get("password-hash-key")
+        if new and former and new != former:
+            with step("password hashes: encrypted with the new key, where they are encrypted"):
+                superuser.encrypt_anew(exported, former, new)
+
+    def _of_store(self, exported: Mapping[str, Any]) -> list[str]:
+        """What gives the object store's accounts the secrets that it does not take: the job,
+        and for its root's the server itself, which reads it as it starts."""
+        made, written = superuser.generated(exported), keys.written(exported)
+        new = [one for one in superuser.ACCOUNTS if one in made]
+        new = [one for one in new if made[one] != written.get(one, made[one])]
+        refused = new or superuser.refused_by_store(exported)
+        parts = {"storage"} if refused else set()
+        if "minio-root" in refused:
+            parts.add("minio")
+        found = State(exported).of_type(CONTAINER)
+        return [one.urn for one in found if one.label.get(LABEL_PART) in parts]
 
     def _make_way(self, engine: Engine, state: State, settings: Settings) -> None:
         """Take away servers whose port another one is to get; their data is in volumes."""
@@ -377,7 +429,8 @@ class _Up:
         ``exported`` is the state before the run, which holds if nothing was changed.
         """
         for number in range(ROUNDS):
-            if self._changed:
+            # Outputs may be new although no resource is.
+            if self._changed or self._stack.recorded().outputs != self._told:
                 exported = self._pulumi.export(secrets=True)
             if not number:
                 # Why there can be none is what health says a moment later.

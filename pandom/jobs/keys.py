@@ -32,7 +32,11 @@ from pandom.runtime.errors import Failure
 
 REQUEST: Final = Path("/run/pandom-keys.json")
 VOLUMES: Final = Path("/keys")
+# What `pandom rotate` asks for, once: `certificates` or `ca`.
+ASKED: Final = Path("/run/pandom-renew")
 
+NEXT: Final = "next.pem"
+FORMER: Final = "former.pem"
 CA_DAYS: Final = 3650
 # The longest that common TLS clients accept.
 SERVER_DAYS: Final = 825
@@ -66,18 +70,19 @@ class Reader:
 
 @dataclass(frozen=True)
 class Authority:
-    """The stack's CA."""
+    """The stack's CA. While it is rotated, clients trust ``others``, too."""
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
+    others: tuple[x509.Certificate, ...] = ()
 
     @property
     def pem(self) -> bytes:
-        """The certificate, which everybody may have."""
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
+        """What everybody may have, and trusts."""
+        return b"".join(map(_public_pem, (self.certificate, *self.others)))
 
 
-def run(request: Path = REQUEST, volumes: Path = VOLUMES) -> None:
+def run(request: Path = REQUEST, volumes: Path = VOLUMES, asked: Path = ASKED) -> None:
     """Write every reader's files; print the CA certificate and the servers' fingerprints.
 
     Raises Failure for a request that cannot be carried out.
@@ -90,18 +95,27 @@ def run(request: Path = REQUEST, volumes: Path = VOLUMES) -> None:
                 "Next: the keys job mounts one volume for each reader and one for the CA; "
                 "run `make up`, which does that."
             )
+    wish = asked.read_text().strip() if asked.is_file() else ""
     try:
+        done = _rotate(volumes / "ca") if wish == "ca" else wish
         authority = _authority(volumes / "ca")
         lines = [
             line(reader.name, certificate)
             for reader in readers
-            if (certificate := _write_reader(volumes / reader.name, reader, authority))
+            if (
+                certificate := _write_reader(
+                    volumes / reader.name, reader, authority, anew=wish == "certificates"
+                )
+            )
         ]
+        asked.unlink(missing_ok=True)
     except OSError as error:
         raise Failure(
             f"{error.filename or volumes}: {error.strerror}.\n"
             "Next: make room or repair the volume, then run `make up` again; it continues here."
         ) from error
+    if done:
+        lines.append(f"rotated: {done}")
     sys.stdout.write(authority.pem.decode() + "".join(f"{one}\n" for one in lines))
 
 
@@ -179,12 +193,43 @@ def _authority(folder: Path) -> Authority:
     """The CA that is there, or a new one. Key and certificate are one file, so that
     there is no moment with one of them only."""
     path = folder / "ca.pem"
-    found = _pair(_content(path))
-    if found is None or not _signs_itself(found[1]) or not _lasts(found[1]):
+    found = _usable(path)
+    if found is None:
         found = _new_authority()
-        _write(path, _private_pem(found[0]) + Authority(*found).pem, os.getuid())
-    _seal(folder, {path}, os.getuid())
-    return Authority(*found)
+        _write(path, _both_pem(*found), os.getuid())
+    there = {place: _usable(place) for place in (folder / NEXT, folder / FORMER)}
+    others = {place: pair[1] for place, pair in there.items() if pair and pair[1] != found[1]}
+    _seal(folder, {path, *others}, os.getuid())
+    return Authority(*found, tuple(others.values()))
+
+
+def _usable(path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None:
+    found = _pair(_content(path))
+    return found if found and _signs_itself(found[1]) and _lasts(found[1]) else None
+
+
+def _rotate(folder: Path) -> str:
+    """One step of a new CA, each of which may be repeated after a kill: make the next, which
+    is trusted and signs nothing; let it sign, with the former trusted; forget the former."""
+    current, following, former = folder / "ca.pem", folder / NEXT, folder / FORMER
+    if _usable(following) and (content := _content(current)):
+        if _content(following) != content:
+            _write(former, content, os.getuid())
+            following.replace(current)
+        return "signs"
+    if _content(former):
+        former.unlink()
+        return "alone"
+    _write(following, _both_pem(*_new_authority()), os.getuid())
+    return "trusted"
+
+
+def _public_pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _both_pem(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> bytes:
+    return _private_pem(key) + _public_pem(certificate)
 
 
 def _signs_itself(certificate: x509.Certificate) -> bool:
@@ -283,7 +328,9 @@ def _new_certificate(sans: tuple[str, ...], authority: Authority) -> tuple[bytes
 # -- files --------------------------------------------------------------------------
 
 
-def _write_reader(folder: Path, reader: Reader, authority: Authority) -> bytes | None:
+def _write_reader(
+    folder: Path, reader: Reader, authority: Authority, anew: bool = False
+) -> bytes | None:
     """Bring one reader's volume to exactly the declared files; its certificate (DER), if any."""
     shown = None
     wanted = {folder / name: value.encode() for name, value in reader.files.items()}
@@ -292,7 +339,7 @@ def _write_reader(folder: Path, reader: Reader, authority: Authority) -> bytes |
         paths = [folder / name for name in _CERTIFICATE_FILES[reader.certificate]]
         texts = tuple(_content(path) for path in paths)
         found = _pair(b"\n".join(texts))
-        if found is None or not _good(found[1], reader.sans, authority):
+        if anew or found is None or not _good(found[1], reader.sans, authority):
             texts = _new_certificate(reader.sans, authority)
         wanted.update(zip(paths, texts, strict=True))
         shown = x509.load_pem_x509_certificate(texts[0]).public_bytes(serialization.Encoding.DER)
