@@ -129,7 +129,7 @@ class Keys(pulumi.ComponentResource):
         return found
 
     def _manifest(self, settings: Settings) -> pulumi.Output[str]:
-        """What the job writes where, as JSON; secret as a whole."""
+        """Return what the job writes where, as JSON; secret as a whole."""
         readers: dict[str, object] = {}
         more = self._backup_files(settings)
         for reader, (uid, files) in READERS.items():
@@ -145,7 +145,7 @@ class Keys(pulumi.ComponentResource):
 
 
 def write_certificate(stack: str, logs: str) -> str:
-    """The CA's certificate from the keys job's output; also written to the stack's
+    """Return the CA's certificate from the keys job's output; also written to the stack's
     folder, where clients and the provider's ``sslrootcert`` expect it.
 
     Raises ``pulumi.RunError`` when the output holds none.

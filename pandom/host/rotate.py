@@ -33,7 +33,7 @@ from pandom.runtime.errors import DRIFT, Drift, Failure, UsageError
 from pandom.runtime.paths import ca_certificate
 from pandom.runtime.progress import say
 from schema.access import SUPERUSER, roles
-from schema.storage import AUDITOR, EVIDENCE
+from schema.storage import AUDITOR, BACKUP, EVIDENCE
 
 AGAIN: Final = ".venv/bin/pandom up"
 LENGTH: Final = 32  # as in stacks/keys.py: letters and digits, 190 bits
@@ -44,6 +44,7 @@ PASSPHRASE: Final = "passphrase"  # noqa: S105 - its name
 _NOT: Final = {
     "admin": "; ADMIN_PASSWORD is a user's of the application",
     KEY_SECRET: "; the backups that are there open with no other key",
+    store_secret(BACKUP): " yet; the server's archiving uses it all the time",
 }
 _EVIDENCE: Final = {store_secret(user): user.name for user in (AUDITOR, EVIDENCE)}
 

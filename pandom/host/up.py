@@ -61,7 +61,7 @@ _OF_SERVER: Final = ("setting", "connection rule")
 
 
 def toolchain_variables() -> dict[str, str]:
-    """The environment for Pulumi; says in one line which tools are used."""
+    """Return the environment for Pulumi; say in one line which tools are used."""
     found = environment.find()
     say(f"  tools: {found.summary()}")
     return found.variables
@@ -92,7 +92,7 @@ def bring_up(
     started: float,
     adopting: bool = False,
 ) -> None:
-    """The run itself, for who holds the stack's lock; ``adopting`` takes volumes of others."""
+    """Run it, for whoever holds the stack's lock; ``adopting`` takes volumes of others."""
     _Up(stack, variables, profile, adopting).run(started)
 
 
@@ -171,14 +171,14 @@ class _Up:
         self._print_summary(outputs, started)
 
     def _exported(self, reading: Future[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """The state; asked for again where the stack's file was mended since."""
+        """Return the state; asked for again where the stack's file was mended since."""
         try:
             return reading.result()
         except PulumiFailed:
             return self._pulumi.export(secrets=True)
 
     def _prepare(self) -> Settings:
-        """The validated settings; writes this clone's file if it has none."""
+        """Return the validated settings; write this clone's file if it has none."""
         passphrase.require()
         accepted.load()  # or a mistake in it would be told after everything else
         if said := files.prepare_file(self._stack, self._profile):
@@ -290,7 +290,7 @@ class _Up:
         return exported
 
     def _encrypt_anew(self, exported: Mapping[str, Any]) -> None:
-        """A new key for password hashes: they come first, the key's readers after them."""
+        """Encrypt password hashes with a new key, before its readers get it."""
         new = superuser.generated(exported).get("password-hash-key")
         former = keys.written(exported).get("password-hash-key")
         if new and former and new != former:
@@ -298,8 +298,8 @@ class _Up:
                 superuser.encrypt_anew(exported, former, new)
 
     def _of_store(self, exported: Mapping[str, Any]) -> list[str]:
-        """What gives the object store's accounts the secrets that it does not take: the job,
-        and for its root's the server itself, which reads it as it starts."""
+        """Return what gives the object store's accounts the secrets that it refuses: the job, and
+        for root's the server itself, which reads it as it starts."""
         made, written = superuser.generated(exported), keys.written(exported)
         new = [one for one in superuser.ACCOUNTS if one in made]
         new = [one for one in new if made[one] != written.get(one, made[one])]
@@ -352,7 +352,7 @@ class _Up:
         return explain.already_there(error) and self._adopt(settings, state)
 
     def _look_before(self, exported: Mapping[str, Any]) -> _Looked | None:
-        """The verdict, if health and audit find nothing; not asked unless everything runs."""
+        """Return the verdict if health and audit find nothing; ask only if everything runs."""
         state = State(exported)
         running = {
             one.id
@@ -504,7 +504,7 @@ class _Up:
             say("  " + shorten(f"healed: {one.place}: {one.title}", WIDTH - 2))
 
     def _rerun_jobs(self, why: str, state: State) -> None:
-        """The state says that the jobs ran, the server says that their work is gone."""
+        """Run the jobs again, whose work is gone from the server."""
         say(f"  {why}; running the jobs again")
         self._operate("jobs: ", *repair.options((), state.jobs))
 

@@ -120,7 +120,7 @@ def run(request: Path = REQUEST, volumes: Path = VOLUMES, asked: Path = ASKED) -
 
 
 def _read(path: Path) -> list[Reader]:
-    """The request, checked: ``{"sans": {reader: [name, …]}, "readers": {reader: {"uid",
+    """Return the request, checked: ``{"sans": {reader: [name, …]}, "readers": {reader: {"uid",
     "files", "certificate"}}}``. No message shows a value, which may be a secret."""
     try:
         document = json.loads(path.read_text())
@@ -170,7 +170,7 @@ def _lasts(certificate: x509.Certificate) -> bool:
 
 
 def _pair(text: bytes) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None:
-    """A key and its certificate from PEM; None unless both are there and belong together."""
+    """Return a key and its certificate from PEM; None unless both are there and belong together."""
     try:
         key = serialization.load_pem_private_key(text, password=None)
         certificate = x509.load_pem_x509_certificate(text)
@@ -190,7 +190,7 @@ def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _authority(folder: Path) -> Authority:
-    """The CA that is there, or a new one. Key and certificate are one file, so that
+    """Return the CA that is there, or a new one. Key and certificate are one file, so that
     there is no moment with one of them only."""
     path = folder / "ca.pem"
     found = _usable(path)
@@ -298,7 +298,7 @@ def _good(certificate: x509.Certificate, sans: tuple[str, ...], authority: Autho
 
 
 def _new_certificate(sans: tuple[str, ...], authority: Authority) -> tuple[bytes, bytes]:
-    """A new key and its certificate, as PEM: certificate, key."""
+    """Return a new key and its certificate, as PEM: certificate, key."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = authority.certificate
     until = min(_now() + timedelta(days=SERVER_DAYS), issuer.not_valid_after_utc)
@@ -351,12 +351,12 @@ def _write_reader(
 
 
 def _content(path: Path) -> bytes:
-    """What a regular file holds; nothing for whatever else stands at its place."""
+    """Return what a regular file holds; nothing for whatever else stands at its place."""
     return path.read_bytes() if path.is_file() and not path.is_symlink() else b""
 
 
 def _previous(wanted: Mapping[Path, bytes]) -> dict[Path, bytes]:
-    """What the secrets were that a server needs once more after they changed; written
+    """Return the former secrets that a server needs once more after a change; they are written
     before the new ones, so that a kill between the two loses neither."""
     found = {}
     for path in wanted:
