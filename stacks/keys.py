@@ -16,12 +16,12 @@ import pulumi_random as random
 
 from pandom.config import backup
 from pandom.config.container_specs import container_specs
-from pandom.config.readers import READERS, SERVERS, keys_volume, store_secret
+from pandom.config.readers import GIVEN, READERS, SERVERS, keys_volume, store_secret
 from pandom.config.settings import Settings
 from pandom.runtime import certificates
 from pandom.runtime.naming import MINIO_ROOT_USER
 from schema.access import roles
-from schema.storage import BACKUP, MEDIA, OWN_STORE, users
+from schema.storage import BACKUP, OWN_STORE, users
 from stacks.container import Wiring
 from stacks.job import Job
 from stacks.volume import volume
@@ -74,17 +74,11 @@ class Keys(pulumi.ComponentResource):
 
     def _secrets(self, settings: Settings) -> dict[str, pulumi.Output[str]]:
         config = pulumi.Config()
-        overrides = {
-            "admin": "adminPassword",
-            "pandom_app": "appPassword",
-            "pandom_user": "userPassword",
-            store_secret(MEDIA): "minioSecretKey",
-        }
         every_login = [role for role in roles(settings.opt_in) if role.login]
         logins = [role.name for role in every_login]
         # These may go: with a login that is switched off, or for a secret that is given.
         free = {
-            *overrides,
+            *GIVEN,
             store_secret(BACKUP),
             *(role.name for role in every_login if role.opt_in),
         }
@@ -97,7 +91,7 @@ class Keys(pulumi.ComponentResource):
         names.append(backup.KEY_SECRET)
         secrets: dict[str, pulumi.Output[str]] = {}
         for name in names:
-            override = overrides.get(name)
+            override = GIVEN.get(name)
             if override and settings.overrides[override]:
                 secrets[name] = config.require_secret(override)
                 continue
@@ -135,7 +129,7 @@ class Keys(pulumi.ComponentResource):
         return found
 
     def _manifest(self, settings: Settings) -> pulumi.Output[str]:
-        """What the job writes where, as JSON; secret as a whole."""
+        """Return what the job writes where, as JSON; secret as a whole."""
         readers: dict[str, object] = {}
         more = self._backup_files(settings)
         for reader, (uid, files) in READERS.items():
@@ -151,7 +145,7 @@ class Keys(pulumi.ComponentResource):
 
 
 def write_certificate(stack: str, logs: str) -> str:
-    """The CA's certificate from the keys job's output; also written to the stack's
+    """Return the CA's certificate from the keys job's output; also written to the stack's
     folder, where clients and the provider's ``sslrootcert`` expect it.
 
     Raises ``pulumi.RunError`` when the output holds none.

@@ -95,9 +95,13 @@ def store_report(place: AuditTarget, report: str, now: datetime) -> None:
         )
 
 
-def run_once(place: AuditTarget, before: Round | None, *, due: bool) -> Round:
-    """Run one round; store its report when one is due or the verdict has changed."""
+def run_once(find: Callable[[], AuditTarget], before: Round | None, *, due: bool) -> Round:
+    """Run one round; store its report when one is due or the verdict has changed.
+
+    ``find`` is asked each time: a rotation changes secrets while this runs.
+    """
     try:
+        place = find()
         found = audit_round(place)
         if found.report and (
             due or before is None or (found.code, found.names) != (before.code, before.names)
@@ -112,7 +116,7 @@ def run_once(place: AuditTarget, before: Round | None, *, due: bool) -> Round:
     return found
 
 
-def run(place: AuditTarget, pause: Callable[[float], None] = time.sleep) -> None:
+def run(find: Callable[[], AuditTarget], pause: Callable[[float], None] = time.sleep) -> None:
     """Run rounds forever, PANDOM_AUDITOR_INTERVAL_S seconds apart while all is clean."""
     wanted = setting("PANDOM_AUDITOR_INTERVAL_S")
     if not wanted.isdigit() or int(wanted) < 1:
@@ -123,7 +127,7 @@ def run(place: AuditTarget, pause: Callable[[float], None] = time.sleep) -> None
     while True:
         started = time.monotonic()
         due = started - kept >= interval
-        found = run_once(place, before, due=due)
+        found = run_once(find, before, due=due)
         if due:
             kept = started
         if before is None or due or str(found) != str(before):

@@ -271,7 +271,7 @@ def _compare(args: argparse.Namespace) -> int:
 def _watch(args: argparse.Namespace) -> int:
     from pandom.audit import watch
 
-    watch.run(_find(args))
+    watch.run(partial(_find, args))
     return DONE
 
 

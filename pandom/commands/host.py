@@ -113,6 +113,12 @@ def register(commands: Commands) -> None:
     shell = _stack(commands.add_parser("shell", help="psql and pg_dump as pandom_user"))
     shell.set_defaults(handler=call("pandom.host.access", "shell", "stack"))
 
+    rotate = _stack(commands.add_parser("rotate", help="a new secret, while the stack runs"))
+    rotate.add_argument("what", nargs="?", metavar="WHAT", help="a login, postgres, minio-root, …")
+    rotate.add_argument(
+        "--list", action="store_true", dest="listed", help="what there is, what it does to clients"
+    )
+    rotate.set_defaults(handler=call("pandom.host.rotate", "run", "what", "stack", "listed"))
     _recovery(commands)
 
     docs = commands.add_parser("docs", help="make the generated reference again (in a clone)")

@@ -71,7 +71,7 @@ _WELL: Final = "/tmp/well"  # noqa: S108 - a tmpfs inside the container, empty a
 
 
 def resting(*command: str, well: str = _WELL) -> tuple[str, ...]:
-    """The check, which waits before it looks if the last one was good."""
+    """Return the check, which waits before it looks if the last one was good."""
     script = f'rm {well} 2> /dev/null && sleep {REST_S}; "$@" && : > {well}'
     return ("sh", "-c", script, "check", *command)
 
@@ -137,12 +137,12 @@ class ContainerSpec:
 
 
 def secrets_of(reader: str) -> Mount:
-    """The volume with what one reader may know."""
+    """Return the volume with what one reader may know."""
     return Mount(keys_volume(reader), str(KEYS_MOUNT))
 
 
 def container_specs(settings: Settings) -> dict[str, ContainerSpec]:
-    """The containers of a stack with these settings, by part."""
+    """Return the containers of a stack with these settings, by part."""
     every = [
         _keys(settings),
         _postgres(settings),
@@ -161,7 +161,7 @@ def container_specs(settings: Settings) -> dict[str, ContainerSpec]:
 
 
 def job_environment(settings: Settings) -> dict[str, str]:
-    """What ``pandom job …`` reads, never a secret; the names are documented in pandom/jobs."""
+    """Return what ``pandom job …`` reads, never a secret; pandom/jobs documents the names."""
     return {
         "PANDOM_STACK": settings.stack,
         "PANDOM_PROFILE": settings.profile_name,
@@ -184,7 +184,7 @@ def job_environment(settings: Settings) -> dict[str, str]:
 
 
 def server_settings(settings: Settings) -> tuple[str, ...]:
-    """What the profile, the memory limit and the stack's file decide; all else is in the image."""
+    """Return what profile, memory limit and the stack's file decide; all else is in the image."""
     memory = settings.postgres_memory_mb
     values = {
         "shared_buffers": f"{memory // 4}MB",
@@ -256,7 +256,7 @@ def _minio(settings: Settings) -> ContainerSpec:
 def _operations(
     settings: Settings, part: str, reader: str, memory_mb: int, **more: Any
 ) -> ContainerSpec:
-    """A container of the operations image, with the settings and one reader's secrets."""
+    """Return a container of the operations image, with the settings and one reader's secrets."""
     return ContainerSpec(
         stack=settings.stack,
         part=part,
@@ -290,7 +290,7 @@ def _watcher(
     health: Health,
     every_s: int,
 ) -> ContainerSpec:
-    """Does its work every so many seconds; `up` does not wait for its first verdict."""
+    """Return a container that works every so many seconds; `up` waits for no first verdict."""
     return _operations(
         settings,
         part,

@@ -6,7 +6,7 @@ from typing import Final
 
 from pandom.config import backup
 from pandom.runtime.naming import HOST_MINIO, HOST_POSTGRES, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
-from schema.storage import AUDITOR, EVIDENCE, USERS, User
+from schema.storage import AUDITOR, EVIDENCE, MEDIA, USERS, User
 
 
 def store_secret(user: User) -> str:
@@ -14,6 +14,13 @@ def store_secret(user: User) -> str:
     return user.name.replace("pandom-", "minio-")
 
 
+# The secrets that a stack's file may give, and by which key.
+GIVEN: Final = {
+    "admin": "adminPassword",
+    "pandom_app": "appPassword",
+    "pandom_user": "userPassword",
+    store_secret(MEDIA): "minioSecretKey",
+}
 # By reader: its uid, and the generated secret that each of its files holds.
 READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
     "postgres": (

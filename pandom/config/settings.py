@@ -301,7 +301,7 @@ _UNITS: Final = {
 
 
 def _server_setting(name: str, value: str) -> str | None:
-    """What is wrong with one setting of the server, or None."""
+    """Return what is wrong with one setting of the server, or None."""
     known = SERVER_SETTINGS.get(name)
     if known is None:
         why = next((why for begins, why in _REFUSED.items() if name.startswith(begins)), None)
@@ -410,7 +410,7 @@ _WORDS: Final = {
 
 
 def changes() -> dict[str, str]:
-    """What a later change of each key does, for the docs."""
+    """Return what a later change of each key does, for the docs."""
     return {name: key.change for name, key in _KEYS.items()}
 
 
@@ -425,7 +425,7 @@ def _found(value: Any) -> str:
 
 
 def _convert(kind: type, value: Any) -> Any:
-    """The value as ``kind``, or None. Pulumi hands the program strings, a stack
+    """Return the value as ``kind``, or None. Pulumi hands the program strings, a stack
     file hands ``pandom up`` YAML's types; both must read the same."""
     if kind is str:
         return value if isinstance(value, str) else None
@@ -480,7 +480,7 @@ def _read(raw: Mapping[str, object], problems: list[str]) -> dict[str, Any]:
 
 
 def _secret(name: str, value: Any, problems: list[str]) -> str | None:
-    """The secret, "" when it is to be generated, None when still encrypted."""
+    """Return the secret, "" when it is to be generated, None when still encrypted."""
     if isinstance(value, Mapping) and set(value) == {"secure"}:
         return None
     if not isinstance(value, str):
@@ -492,7 +492,7 @@ def _secret(name: str, value: Any, problems: list[str]) -> str | None:
 
 
 def secret_problem(name: str, value: str) -> str | None:
-    """What is expected of a secret that is given, and found, in words that do not show it."""
+    """Return what is expected of a given secret, and found, in words that do not show it."""
     low = _SHORTEST[name]
     if value and not low <= len(value) <= MAX_SECRET_LENGTH:
         return f"expected {low} to {MAX_SECRET_LENGTH} characters, found {len(value)}"
@@ -547,7 +547,7 @@ def _cross_checks(values: dict[str, Any], profile: Profile) -> Iterator[str]:
 
 
 def load(stack: str, raw: Mapping[str, object]) -> Settings:
-    """The settings of ``stack`` from its configuration, keys with or without the
+    """Return the settings of ``stack`` from its configuration, keys with or without the
     project's name in front.
 
     Raises ``SettingsError`` with every problem found.
@@ -595,7 +595,7 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
 
 
 def plain_secret(stack: str, key: str) -> str:
-    """The problem of a secret that stands in the stack's file as it is."""
+    """Return the problem of a secret that stands in the stack's file as it is."""
     return (
         f"{PROJECT}:{key}: expected an encrypted value, found plain text; "
         f"pulumi config set --stack {stack} --secret {key}"
@@ -621,7 +621,7 @@ def refuse_change(settings: Settings, applied: Mapping[str, str]) -> None:
 
 
 def server_settings_table() -> str:
-    """What `postgresSettings` may hold, as Markdown, for the docs."""
+    """Return what `postgresSettings` may hold, as Markdown, for the docs."""
     rows = ["| setting | what it is | from | to |", "|---|---|---|---|"]
     for name, one in SERVER_SETTINGS.items():
         unit = next(iter(_UNITS[one.kind]))
@@ -630,7 +630,7 @@ def server_settings_table() -> str:
 
 
 def profile_table() -> str:
-    """The three profiles side by side, as Markdown, for the docs."""
+    """Return the three profiles side by side, as Markdown, for the docs."""
     rows = ["| | " + " | ".join(PROFILES) + " |", "|---" * (len(PROFILES) + 1) + "|"]
     for item in fields(Profile):
         cells = (_cell(getattr(profile, item.name)) for profile in PROFILES.values())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -82,10 +83,15 @@ def _sealed(connection: psycopg.Connection) -> list[str]:
     return [f"{total} rows of the trail sealed"] if total else []
 
 
-def run_once(target: Target, password: str) -> list[str]:
+def password() -> str:
+    """Return its password as it is now: a rotation changes it while this runs."""
+    return secret(f"{ROLE}_password")
+
+
+def run_once(target: Target, known: str) -> list[str]:
     """Connect, runs one round, disconnects."""
     with connect(
-        target, ROLE, password, autocommit=True, application_name="pandom janitor"
+        target, ROLE, known, autocommit=True, application_name="pandom janitor"
     ) as connection:
         return routines(connection)
 
@@ -93,7 +99,7 @@ def run_once(target: Target, password: str) -> list[str]:
 class Watch:
     """A connection that is kept, and ends what holds up everybody (end_long_transactions)."""
 
-    def __init__(self, target: Target, password: str) -> None:
+    def __init__(self, target: Target, password: Callable[[], str] = password) -> None:
         self._target, self._password = target, password
         self._connection: psycopg.Connection | None = None
 
@@ -104,7 +110,7 @@ class Watch:
                 self._connection = connect(
                     self._target,
                     ROLE,
-                    self._password,
+                    self._password(),
                     autocommit=True,
                     application_name="pandom janitor, watching",
                 )
@@ -128,12 +134,12 @@ def run() -> None:
     interval = os.environ.get("PANDOM_JANITOR_INTERVAL_S", str(INTERVAL_S))
     if not interval.isdigit() or int(interval) < 1:
         raise UsageError(f"PANDOM_JANITOR_INTERVAL_S must be 1 or more, found {interval!r}")
-    target, password = target_from_environment(), secret(f"{ROLE}_password")
-    watch = Watch(target, password)
+    target = target_from_environment()
+    watch = Watch(target)
     while True:
         pause = int(interval)
         try:
-            for line in run_once(target, password):
+            for line in run_once(target, password()):
                 print(line, flush=True)
             ALIVE.touch()
         except Exception as failure:  # noqa: BLE001 - one that ends would be silent

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+import bcrypt
 import docker.errors
 
 from pandom.config.readers import READERS
@@ -137,6 +138,9 @@ def with_secrets(exported: Mapping[str, Any], found: Mapping[str, str]) -> dict[
         value = by_resource.get(one["urn"].rpartition("::")[2])
         if one["type"] == RANDOM and value is not None:
             one["outputs"]["result"]["plaintext"] = json.dumps(value)
+            if "bcryptHash" in one["outputs"]:
+                digest = bcrypt.hashpw(value.encode()[:72], bcrypt.gensalt(10)).decode()
+                one["outputs"]["bcryptHash"]["plaintext"] = json.dumps(digest)
     return document
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -251,13 +253,25 @@ class Engine:
         """Wait for a job's end; raises requests.RequestException when the time is over."""
         self.client.api.wait(container.id, timeout=limit_s)
 
-    def ask(self, container: Container) -> tuple[int, str]:
-        """Run a container's health check now: exit code and output, "" without one.
+    def write(self, container: Container, path: str, text: str) -> None:
+        """Put a small file, which only root reads, into a container whose root can be written."""
+        folder, _, name = path.rpartition("/")
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(text.encode()), 0o400
+            archive.addfile(entry, io.BytesIO(text.encode()))
+        self.client.api.put_archive(container.id, folder, buffer.getvalue())
+
+    def ask(self, container: Container, command: Sequence[str] = ()) -> tuple[int, str]:
+        """Run a command, or a container's health check, now: exit code and output, "" without one.
 
         The engine runs it once an interval, which may be half a minute away.
         """
         try:
-            made = self.client.api.exec_create(container.id, list(container.check), stderr=False)
+            made = self.client.api.exec_create(
+                container.id, list(command or container.check), stderr=False
+            )
             output = self.client.api.exec_start(made["Id"])
             code = self.client.api.exec_inspect(made["Id"])["ExitCode"]
         except docker.errors.APIError:  # it ended meanwhile

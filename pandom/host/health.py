@@ -106,7 +106,7 @@ class Report:
             say(f"  health: {check.name}: {verdict}, {check.detail}")
 
     def explanation(self, again: str) -> str:
-        """The message for a stack that is not healthy."""
+        """Return the message for a stack that is not healthy."""
         failed = "\n".join(f"  {one.name}: {one.detail}" for one in self.checks if not one.ok)
         return (
             f"Stack {self.stack} is not healthy:\n{failed}\n"
@@ -116,7 +116,7 @@ class Report:
 
 
 def clients(report: Report, outputs: Mapping[str, Any]) -> None:
-    """What clients of the database reach: every login, and what a login may look at."""
+    """Check what clients of the database reach: every login, and what a login may look at."""
     for role in sorted(outputs["passwords"]):
         report.add(f"login {role}", partial(_login, outputs, role))
     _certificates(report, outputs)
@@ -124,7 +124,7 @@ def clients(report: Report, outputs: Mapping[str, Any]) -> None:
 
 
 def containers(engine: Engine, outputs: Mapping[str, Any]) -> list[Check]:
-    """The servers, and what watches over them."""
+    """Check the servers, and what watches over them."""
     audited = PROFILES[outputs["profile"]].scheduled_audit
     looks = dict.fromkeys(SERVERS, _server)
     looks |= {part: _watcher for part in WATCHERS if audited or part != "auditor"}
@@ -213,7 +213,7 @@ def restart_unhealthy_watchers(engine: Engine) -> None:
 
 
 def connection(outputs: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """What a client of the stack connects with, as libpq's keywords; the session is pinned."""
+    """Return a client's connection as libpq's keywords; the session is pinned."""
     return pinned.login(
         role,
         outputs["passwords"][role],
@@ -237,7 +237,7 @@ def _login(outputs: Mapping[str, Any], role: str) -> str:
 
 
 def _database(report: Report, outputs: Mapping[str, Any]) -> None:
-    """The database's own checks, each as one of ours."""
+    """Add the database's own checks, each as one of ours."""
     import psycopg
 
     from pandom.database import health as database
@@ -267,7 +267,7 @@ def _database(report: Report, outputs: Mapping[str, Any]) -> None:
 
 
 def bucket(outputs: Mapping[str, Any]) -> str:
-    """The application's user reaches its bucket; its rules are the audit's to compare."""
+    """Check that the application's user reaches its bucket, whose rules the audit compares."""
     from pandom.objectstore import Account, Endpoint, client
 
     user = Account(outputs["minio_access_key"], outputs["minio_secret_key"])

@@ -7,6 +7,7 @@ right. Then the certificate on each server's port is compared with what the job 
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,18 +15,21 @@ from typing import Any, Final
 import docker.errors
 import requests
 
+from pandom.config.readers import READERS
 from pandom.host.engine import Container, Engine
 from pandom.host.stack import Stack
 from pandom.host.state import CONTAINER, Resource, State
 from pandom.runtime import certificates
 from pandom.runtime.errors import Failure
-from pandom.runtime.naming import LABEL_PART
+from pandom.runtime.naming import KEYS_MOUNT, LABEL_PART
 from pandom.runtime.paths import ca_certificate
 from pandom.runtime.progress import say, step
 
 PART: Final = "keys"
 JOB_S: Final = 60.0
 SHOW_S: Final = 30.0  # for a server to show a new certificate
+COPIED_S: Final = 5.0  # for MinIO to read a copy; after it, it is started again
+_COPY: Final = ("cp", "-r", f"{KEYS_MOUNT}/certs/.", "/tmp/certs/")  # noqa: S108 - its own tmpfs
 
 
 def _resource(state: State) -> Resource | None:
@@ -42,6 +46,23 @@ def recorded(exported: Mapping[str, Any]) -> str | None:
     job = _resource(State(exported))
     found = certificates.printed(str(clear(job.outputs.get("containerLogs")))) if job else None
     return found.authority if found else None
+
+
+def written(exported: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the job was told to write, by secret; ``exported`` has them in clear."""
+    from pandom.host.superuser import clear
+
+    job = _resource(State(exported))
+    if job is None:
+        return {}
+    readers = json.loads(clear(job.inputs["uploads"])[0]["content"])["readers"]
+    return {
+        secret: readers[reader]["files"][file]
+        for reader, (_, files) in READERS.items()
+        if reader in readers
+        for file, secret in files.items()
+        if file in readers[reader]["files"]
+    }
 
 
 def restore(stack: Stack, exported: Mapping[str, Any]) -> None:
@@ -62,6 +83,26 @@ def run_again(engine: Engine, state: State) -> None:
     except (docker.errors.APIError, requests.RequestException):
         # Its image, network or a volume is gone: Pulumi makes it anew.
         engine.remove_container(job.id)
+
+
+def ask(engine: Engine, what: str) -> str:
+    """Have the keys job that is there make something anew, once; what it says that it did.
+
+    Raises Failure when it could not.
+    """
+    job = engine.container(PART)
+    if job is not None:
+        engine.write(job, "/run/pandom-renew", what)
+        engine.start(job)
+        engine.wait_end(job, JOB_S)
+        job = engine.container(PART)
+    lines = engine.last_lines(job, 1) if job and job.exit_code == 0 else []
+    if not lines or not lines[0].startswith("rotated: "):
+        raise Failure(
+            f"The keys job did not make new {what}: {' '.join(lines) or 'it failed'}.\n"
+            "Next: `.venv/bin/pandom up`, which runs it again, then this again."
+        )
+    return lines[0].removeprefix("rotated: ")
 
 
 def printed(engine: Engine) -> certificates.Printed | None:
@@ -113,7 +154,8 @@ def _shows(server: Container, wanted: str) -> bool:
 
 
 def _make_show(engine: Engine, server: Container, wanted: str) -> None:
-    """Let a server read its certificate again: PostgreSQL on a signal, MinIO as it starts."""
+    """Let a server read its certificate again: PostgreSQL on a signal, MinIO from its copy, or
+    as it starts; no session ends but for that."""
     server = engine.wait_until_healthy(server.part, SHOW_S) or server  # it may have just been made
     deadline = time.monotonic() + SHOW_S
     if _shows(server, wanted):
@@ -122,9 +164,13 @@ def _make_show(engine: Engine, server: Container, wanted: str) -> None:
         with contextlib.suppress(docker.errors.APIError):  # it has ended; `up` says why
             if server.part == "postgres":
                 engine.reload(server)
-            else:
+            elif engine.ask(server, _COPY)[0]:
                 engine.restart(server)
+        restart_at = time.monotonic() + COPIED_S
         while not _shows(server, wanted):
+            if server.part == "minio" and time.monotonic() > restart_at:
+                engine.restart(server)
+                restart_at = deadline
             if time.monotonic() > deadline:
                 raise Failure(
                     f"{server.name} does not show the certificate that the keys job made for it.\n"

@@ -63,7 +63,8 @@ def held(place: Path, what: str, wait_s: float = WAIT_S) -> Iterator[None]:
             holder = handle.read().strip() or "unknown"
         if time.monotonic() > deadline:
             raise Failure(
-                f"{what} is in use by process {holder} for more than {wait_s:.0f} s.\n"
+                f"{what} is in use by process {holder}"
+                f"{f' for more than {wait_s:.0f} s' if wait_s else '; nothing was touched'}.\n"
                 f"Next: wait for it, or look at it (ps -fp {holder}) and end it; then again."
             )
         if not told:

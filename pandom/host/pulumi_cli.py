@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any, Final
 
 from pandom.database import pinned
@@ -69,9 +70,12 @@ class PulumiFailed(Failure):
 class Pulumi:
     """The CLI with the environment of one stack."""
 
-    def __init__(self, stack: Stack, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, stack: Stack, variables: Mapping[str, str], passphrase: Path | None = None
+    ) -> None:
         """``variables`` are the toolchain's; ours make the run recognisable."""
         self._stack, self._tools = stack, variables
+        self._passphrase = passphrase or paths.passphrase_file()
 
     def environment(self) -> dict[str, str]:
         """Return Pulumi's environment; call it after the Docker engine has been chosen."""
@@ -82,7 +86,7 @@ class Pulumi:
             **self._tools,
             **lock.mark(self._stack),
             "PULUMI_BACKEND_URL": paths.backend_url(),
-            "PULUMI_CONFIG_PASSPHRASE_FILE": str(paths.passphrase_file()),
+            "PULUMI_CONFIG_PASSPHRASE_FILE": str(self._passphrase),
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "NO_COLOR": "1",
             # It lives for seconds and has some 100 MB: collecting garbage is a tenth of its work.
@@ -144,6 +148,10 @@ class Pulumi:
     def restore(self, exported: Mapping[str, Any]) -> None:
         """Put a whole state in place, as `export` gives it, secrets in clear or not."""
         self._output("stack", "import", typed=json.dumps(exported))
+
+    def change_passphrase(self, new: str) -> None:
+        """Encrypt the stack's file and state with another passphrase."""
+        self._output("stack", "change-secrets-provider", "passphrase", typed=new)
 
     def unprotect(self) -> None:
         """Let everything of the stack be deleted."""

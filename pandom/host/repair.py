@@ -33,11 +33,13 @@ SERVERS = ("postgres", "minio")
 # Parts whose volumes hold data that cannot be recreated.
 DATA = {"data": "the database", "objects": "the object store"}
 _FOUNDATION = (*SERVERS, "keys")
-_ANY_FOUNDATION = (
+# The keys job with what it needs, and nothing that signs in anywhere.
+KEYS = (
     *(f"**{kind}::**" for kind in (NETWORK, VOLUME, IMAGE, RANDOM)),
-    *(f"**{CONTAINER}::{part}-container" for part in _FOUNDATION),
+    f"**{CONTAINER}::keys-container",
     "**pandom-stack:index:Job::keys",
 )
+_ANY_FOUNDATION = (*KEYS, *(f"**{CONTAINER}::{part}-container" for part in SERVERS))
 
 
 def remove_unknown(engine: Engine, state: State) -> int:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import psycopg
 from psycopg import sql
+from urllib3.exceptions import HTTPError
 
 from pandom.audit.findings import Finding, findings, scripts
 from pandom.audit.target import store_of
+from pandom.config.readers import store_secret
 from pandom.database import cluster, pinned
 from pandom.database.drift import catalog, declared, remedies
 from pandom.database.drift.differences import Difference, differences
@@ -26,10 +29,11 @@ from pandom.host.pulumi_cli import Pulumi
 from pandom.host.stack import Stack
 from pandom.host.state import DATABASE as DATABASE_TYPE
 from pandom.host.state import POSTGRESQL_PROVIDER, RANDOM, ROLE, State
-from pandom.objectstore import Account, administrator
+from pandom.objectstore import Account, administrator, signs_in
+from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import ADOPT_VARIABLE, MINIO_ROOT_USER
 from schema.access import DATABASE, PROVIDER_TIMEOUTS, SUPERUSER, roles
-from schema.storage import AUDITOR
+from schema.storage import AUDITOR, USERS
 from toolchain import environment
 
 # Read by stacks/program.py, which is not imported here: it would import Pulumi's SDK.
@@ -65,6 +69,51 @@ def clear(value: Any) -> Any:
     if isinstance(value, Mapping) and _SECRET_MARK in value:
         return json.loads(value["plaintext"])
     return value
+
+
+def _resource(name: str) -> str:
+    """Return what the state calls a secret."""
+    return name.replace("_", "-")
+
+
+def generated(exported: Mapping[str, Any]) -> dict[str, str]:
+    """Return the generated secrets in clear, by the names of ``stacks/keys.py``, with - for _."""
+    return {
+        one.urn.rpartition("::")[2].removesuffix("-password"): str(clear(one.outputs["result"]))
+        for one in State(exported).of_type(RANDOM)
+        if "result" in one.outputs
+    }
+
+
+def new_password(exported: Mapping[str, Any]) -> str | None:
+    """Return the superuser's password if the provider has the former one.
+
+    A rotation is on its way then, and the server takes one of the two.
+    """
+    made, given = generated(exported).get(SUPERUSER), login(exported)
+    return made if given and made != given["password"] else None
+
+
+def renew(exported: Mapping[str, Any], password: str) -> bool:
+    """Give the superuser its new password; False if the server takes none that is known."""
+    return bool(_give(exported, {SUPERUSER: password}))
+
+
+def with_provider(exported: Mapping[str, Any], password: str) -> dict[str, Any]:
+    """Return the state with another password for the provider."""
+    document: dict[str, Any] = json.loads(json.dumps(exported))
+    for one in document["deployment"]["resources"]:
+        if one["type"] == POSTGRESQL_PROVIDER:
+            for properties in (one["inputs"], one.get("outputs") or {}):
+                if "password" in properties:
+                    properties["password"]["plaintext"] = json.dumps(password)
+    return document
+
+
+def is_refused(exported: Mapping[str, Any]) -> bool:
+    """Return whether the server does not take the superuser's password."""
+    given = login(exported)
+    return given is not None and refuses(given, SUPERUSER, given["password"])
 
 
 # Settings for the superuser's own sessions, which other roles may not make.
@@ -105,11 +154,11 @@ def database(
     exported: Mapping[str, Any], name: str = DATABASE
 ) -> Iterator[psycopg.Connection | None]:
     """Connect to one database as the superuser; None if nobody answers."""
-    given = login(exported)
-    try:
-        connection = psycopg.connect(**_at(given, name)) if given else None
-    except psycopg.OperationalError:
-        connection = None
+    given, connection = login(exported), None
+    for password in filter(None, (given and given["password"], new_password(exported))):
+        with contextlib.suppress(psycopg.OperationalError):
+            connection = psycopg.connect(**{**_at(given or {}, name), "password": password})
+            break
     if connection is None:
         yield None
         return
@@ -271,11 +320,14 @@ def set_passwords(exported: Mapping[str, Any]) -> list[str]:
     A role may change its own, which the provider does not see. The server gets the verifier, not
     the password.
     """
-    given = login(exported)
+    given, made = login(exported), generated(exported)
+    if given is None:
+        return []
     refused = {
         role: password
         for role, password in passwords(exported).items()
-        if given is not None and _refuses(given, role, password)
+        # In the middle of a rotation the server has the new one, and Pulumi not yet.
+        if all(refuses(given, role, one) for one in (password, made.get(_resource(role))) if one)
     }
     if not refused:
         return []
@@ -284,12 +336,8 @@ def set_passwords(exported: Mapping[str, Any]) -> list[str]:
 
 def give_adopted(exported: Mapping[str, Any], names: list[str]) -> None:
     """Set the passwords of roles that will be adopted, which an import cannot."""
-    made = {
-        resource.urn.rpartition("::")[2]: str(clear(resource.outputs.get("result")))
-        for resource in State(exported).of_type(RANDOM)
-    }
-    resources = {name: f"{name.replace('_', '-')}-password" for name in names}
-    _give(exported, {name: made[key] for name, key in resources.items() if key in made})
+    made = generated(exported)
+    _give(exported, {name: made[_resource(name)] for name in names if _resource(name) in made})
 
 
 def _give(exported: Mapping[str, Any], passwords: Mapping[str, str]) -> list[str]:
@@ -298,8 +346,8 @@ def _give(exported: Mapping[str, Any], passwords: Mapping[str, str]) -> list[str
         if server is None:
             return []
         # A server with a new, empty volume has no roles yet: they are made later.
-        found = server.execute(_EXISTING, {"names": list(passwords)}).fetchall()
-        for (role,) in found:
+        found = {row[0] for row in server.execute(_EXISTING, {"names": list(passwords)})}
+        for role in found:
             verifier = server.pgconn.encrypt_password(
                 passwords[role].encode(), role.encode(), b"scram-sha-256"
             )
@@ -308,13 +356,14 @@ def _give(exported: Mapping[str, Any], passwords: Mapping[str, str]) -> list[str
                     sql.Identifier(role), sql.Literal(verifier.decode())
                 )
             )
-    return sorted(role for (role,) in found)
+    return sorted(found)
 
 
-def _refuses(login: Mapping[str, Any], role: str, password: str) -> bool:
+def refuses(login: Mapping[str, Any], role: str, password: str) -> bool:
     """Return whether the server refuses the role's password."""
+    name = SUPERUSER if role == SUPERUSER else DATABASE
     try:
-        psycopg.connect(**{**login, "user": role, "password": password, "dbname": DATABASE}).close()
+        psycopg.connect(**{**login, "user": role, "password": password, "dbname": name}).close()
     except psycopg.OperationalError as error:
         return "password authentication failed" in str(error)
     return False
@@ -335,12 +384,9 @@ def remove_from_store(
     from minio.error import MinioAdminException
 
     store = store_of(outputs, AUDITOR)
-    secret = next(
-        clear(resource.outputs["result"])
-        for resource in State(exported).of_type(RANDOM)
-        if resource.urn.endswith("::minio-root-password")
+    root = administrator(
+        store.endpoint, Account(MINIO_ROOT_USER, generated(exported)["minio-root"])
     )
-    root = administrator(store.endpoint, Account(MINIO_ROOT_USER, secret))
     failed = {}
     # Users first, because a policy in use cannot be removed.
     for one in sorted(found, key=lambda one: one.kind == "store policy"):
@@ -354,6 +400,85 @@ def remove_from_store(
         except MinioAdminException as error:
             failed[one.id] = str(error)
     return failed
+
+
+# As it was where the new key opens it already, or where neither does.
+_ANEW: Final = """
+create function pg_temp.anew(stored bytea, former text, new text) returns bytea
+language plpgsql set search_path = '' as $$
+begin
+    perform public.pgp_sym_decrypt(stored, new);
+    return stored;
+exception when external_routine_invocation_exception then
+    begin
+        return public.pgp_sym_encrypt(
+            public.pgp_sym_decrypt(stored, former), new, 'cipher-algo=aes256, compress-algo=0'
+        );
+    exception when external_routine_invocation_exception then
+        return stored;
+    end;
+end
+$$
+"""
+
+
+def encrypt_anew(exported: Mapping[str, Any], former: str, new: str) -> int:
+    """Encrypt the stored password hashes with a new key, all or none; returns how many.
+
+    Repeating it is harmless. Hashes of a third key stay.
+    """
+    with database(exported) as server:
+        if server is None:
+            raise Failure(
+                "The server does not answer its superuser, so no password hash got the new key.\n"
+                "Next: `.venv/bin/pandom up`, which goes on from here."
+            )
+        if server.execute("select to_regclass('public.auth_users')").fetchone() == (None,):
+            return 0
+        server.execute(_ANEW)
+        return server.execute(
+            """
+            update public.auth_users as u set password_hash_encrypted = n.hash
+            from (
+                select w.uuid, pg_temp.anew(w.password_hash_encrypted, %s, %s) as hash
+                from public.auth_users as w where w.password_hash_encrypted is not null for update
+            ) as n
+            where u.uuid = n.uuid and u.password_hash_encrypted <> n.hash
+            """,
+            (former, new),
+        ).rowcount
+
+
+_LOADING_S: Final = 5.0
+# The accounts of the object store by their secrets.
+ACCOUNTS: Final = {"minio-root": MINIO_ROOT_USER, **{store_secret(one): one.name for one in USERS}}
+
+
+def store_takes(exported: Mapping[str, Any], name: str, secret: str) -> bool:
+    """Return whether the object store takes the secret of one of ACCOUNTS."""
+    outputs = {name: clear(value) for name, value in State(exported).outputs.items()}
+    return signs_in(store_of(outputs, AUDITOR).endpoint, Account(ACCOUNTS[name], secret))
+
+
+def refused_by_store(exported: Mapping[str, Any]) -> list[str]:
+    """Return the accounts that the object store does not let in; none where it does not answer.
+
+    One that has just started does not know its users yet, so it is asked again.
+    """
+    from minio.error import MinioException
+
+    deadline = time.monotonic() + _LOADING_S
+    made = generated(exported)
+    refused = [name for name in ACCOUNTS if name in made]
+    try:
+        while refused := [name for name in refused if not store_takes(exported, name, made[name])]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+    # An earlier version's outputs, nobody there, or one who cannot answer.
+    except (KeyError, OSError, HTTPError, MinioException, UsageError):
+        return []
+    return refused
 
 
 def variables(names: list[str]) -> dict[str, str]:

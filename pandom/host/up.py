@@ -37,7 +37,7 @@ from pandom.host import (
 )
 from pandom.host import stack as files
 from pandom.host.display import Display
-from pandom.host.engine import Engine
+from pandom.host.engine import Container, Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
@@ -45,6 +45,7 @@ from pandom.host.state import CONTAINER, IMAGE, ROLE, State
 from pandom.host.verdict import STORE, Verdict
 from pandom.runtime import passphrase
 from pandom.runtime.errors import DONE, DRIFT, Drift, Failure, PandomError, UsageError
+from pandom.runtime.naming import LABEL_PART
 from pandom.runtime.progress import WIDTH, say, shorten, step
 from schema.access import DATABASE
 from toolchain import environment
@@ -60,7 +61,7 @@ _OF_SERVER: Final = ("setting", "connection rule")
 
 
 def toolchain_variables() -> dict[str, str]:
-    """The environment for Pulumi; says in one line which tools are used."""
+    """Return the environment for Pulumi; say in one line which tools are used."""
     found = environment.find()
     say(f"  tools: {found.summary()}")
     return found.variables
@@ -91,7 +92,7 @@ def bring_up(
     started: float,
     adopting: bool = False,
 ) -> None:
-    """The run itself, for who holds the stack's lock; ``adopting`` takes volumes of others."""
+    """Run it, for whoever holds the stack's lock; ``adopting`` takes volumes of others."""
     _Up(stack, variables, profile, adopting).run(started)
 
 
@@ -114,6 +115,7 @@ class _Up:
         self._changed = 0
         self._given = ""  # of the run of Pulumi, see `last_run`
         self._before: set[str] = set()
+        self._told: Mapping[str, Any] = {}  # the outputs before the run
         self._tried: set[str] = set()  # remedies that are of use once
         self._healed: set[str] = set()  # findings that were taken back by SQL
 
@@ -130,6 +132,7 @@ class _Up:
 
             declaration.check()
             recorded = self._stack.recorded()
+            self._told = recorded.outputs
             identity.refuse_renamed(self._stack.name, recorded)
             engine = self._engine = Engine(self._stack.name)
             if not self._adopting:
@@ -168,14 +171,14 @@ class _Up:
         self._print_summary(outputs, started)
 
     def _exported(self, reading: Future[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """The state; asked for again where the stack's file was mended since."""
+        """Return the state; asked for again where the stack's file was mended since."""
         try:
             return reading.result()
         except PulumiFailed:
             return self._pulumi.export(secrets=True)
 
     def _prepare(self) -> Settings:
-        """The validated settings; writes this clone's file if it has none."""
+        """Return the validated settings; write this clone's file if it has none."""
         passphrase.require()
         accepted.load()  # or a mistake in it would be told after everything else
         if said := files.prepare_file(self._stack, self._profile):
@@ -225,6 +228,7 @@ class _Up:
             if found is None or not found.is_healthy:
                 raise explain.not_ready(engine, found, "postgres")
             restoring.refuse(superuser.restores(exported), "`up`")
+            exported = self._open_server(found, exported)
             if superuser.open_database(exported):
                 self._changed += 1
                 say(f"  healed: database {DATABASE}: connections were refused or limited")
@@ -235,6 +239,7 @@ class _Up:
                 refuse(self._revisions, of_running(exported))
             self._say_healed(superuser.heal_cluster(exported, settings.opt_in))
             self._set_passwords(exported)
+            self._encrypt_anew(exported)
             self._adopt(settings, state)
         # Where the audit saw nothing, a refresh would only read it all a second time.
         trusted = before is not None and not self._changed and not replace
@@ -246,8 +251,9 @@ class _Up:
         if trusted and last_run.is_current(self._stack, self._given):
             say("  Pulumi: nothing to do; program, settings and state are those of the last run")
             return before
+        replace = [*replace, *self._of_store(exported)]
         try:
-            known = repair.there(engine, state, replace)
+            known = repair.there(engine, state, dict.fromkeys(replace))
             self._operate("", *repair.options((), known), refresh=not trusted)
         except PulumiFailed as error:
             if not self._mend(error, settings, state):
@@ -257,6 +263,52 @@ class _Up:
             replace = repair.there(engine, state, dict.fromkeys([*replace, *failed]))
             self._operate("", *repair.options((), replace))
         return None
+
+    def _open_server(self, server: Container, exported: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See that the superuser gets in, and carry a new password of it through.
+
+        The server's file comes first: at each moment, and after a restart at each moment, the
+        server takes a password that the state knows. Returns the state.
+        """
+        password = superuser.new_password(exported)
+        if password is not None:
+            self._operate("keys: ", *repair.options(repair.KEYS, ()), refresh=False)
+            shut = not superuser.renew(exported, password)
+        else:
+            shut = superuser.is_refused(exported)
+        if shut:
+            with step("starting the server again, which gives the superuser its password"):
+                self._engine.restart(server)
+                self._engine.wait_until_healthy("postgres", READY_S)
+            self._changed += 1
+        if password is None:
+            return exported
+        exported = superuser.with_provider(self._pulumi.export(secrets=True), password)
+        self._pulumi.restore(exported)
+        self._changed += 1
+        say("  the superuser has its new password")
+        return exported
+
+    def _encrypt_anew(self, exported: Mapping[str, Any]) -> None:
+        """Encrypt password hashes with a new key, before its readers get it."""
+        new = superuser.generated(exported).get("password-hash-key")
+        former = keys.written(exported).get("password-hash-key")
+        if new and former and new != former:
+            with step("password hashes: encrypted with the new key, where they are encrypted"):
+                superuser.encrypt_anew(exported, former, new)
+
+    def _of_store(self, exported: Mapping[str, Any]) -> list[str]:
+        """Return what gives the object store's accounts the secrets that it refuses: the job, and
+        for root's the server itself, which reads it as it starts."""
+        made, written = superuser.generated(exported), keys.written(exported)
+        new = [one for one in superuser.ACCOUNTS if one in made]
+        new = [one for one in new if made[one] != written.get(one, made[one])]
+        refused = new or superuser.refused_by_store(exported)
+        parts = {"storage"} if refused else set()
+        if "minio-root" in refused:
+            parts.add("minio")
+        found = State(exported).of_type(CONTAINER)
+        return [one.urn for one in found if one.label.get(LABEL_PART) in parts]
 
     def _make_way(self, engine: Engine, state: State, settings: Settings) -> None:
         """Take away servers whose port another one is to get; their data is in volumes."""
@@ -300,7 +352,7 @@ class _Up:
         return explain.already_there(error) and self._adopt(settings, state)
 
     def _look_before(self, exported: Mapping[str, Any]) -> _Looked | None:
-        """The verdict, if health and audit find nothing; not asked unless everything runs."""
+        """Return the verdict if health and audit find nothing; ask only if everything runs."""
         state = State(exported)
         running = {
             one.id
@@ -378,7 +430,8 @@ class _Up:
         """
         backed_up = False
         for _ in range(ROUNDS):
-            if self._changed:
+            # Outputs may be new although no resource is.
+            if self._changed or self._stack.recorded().outputs != self._told:
                 exported = self._pulumi.export(secrets=True)
             if not backed_up:
                 # Why there can be none is what health says a moment later.
@@ -453,7 +506,7 @@ class _Up:
             say("  " + shorten(f"healed: {one.place}: {one.title}", WIDTH - 2))
 
     def _rerun_jobs(self, why: str, state: State) -> None:
-        """The state says that the jobs ran, the server says that their work is gone."""
+        """Run the jobs again, whose work is gone from the server."""
         say(f"  {why}; running the jobs again")
         self._operate("jobs: ", *repair.options((), state.jobs))
 

@@ -32,7 +32,11 @@ from pandom.runtime.errors import Failure
 
 REQUEST: Final = Path("/run/pandom-keys.json")
 VOLUMES: Final = Path("/keys")
+# What `pandom rotate` asks for, once: `certificates` or `ca`.
+ASKED: Final = Path("/run/pandom-renew")
 
+NEXT: Final = "next.pem"
+FORMER: Final = "former.pem"
 CA_DAYS: Final = 3650
 # The longest that common TLS clients accept.
 SERVER_DAYS: Final = 825
@@ -66,18 +70,19 @@ class Reader:
 
 @dataclass(frozen=True)
 class Authority:
-    """The stack's CA."""
+    """The stack's CA. While it is rotated, clients trust ``others``, too."""
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
+    others: tuple[x509.Certificate, ...] = ()
 
     @property
     def pem(self) -> bytes:
-        """The certificate, which everybody may have."""
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
+        """What everybody may have, and trusts."""
+        return b"".join(map(_public_pem, (self.certificate, *self.others)))
 
 
-def run(request: Path = REQUEST, volumes: Path = VOLUMES) -> None:
+def run(request: Path = REQUEST, volumes: Path = VOLUMES, asked: Path = ASKED) -> None:
     """Write every reader's files; print the CA certificate and the servers' fingerprints.
 
     Raises Failure for a request that cannot be carried out.
@@ -90,23 +95,32 @@ def run(request: Path = REQUEST, volumes: Path = VOLUMES) -> None:
                 "Next: the keys job mounts one volume for each reader and one for the CA; "
                 "run `make up`, which does that."
             )
+    wish = asked.read_text().strip() if asked.is_file() else ""
     try:
+        done = _rotate(volumes / "ca") if wish == "ca" else wish
         authority = _authority(volumes / "ca")
         lines = [
             line(reader.name, certificate)
             for reader in readers
-            if (certificate := _write_reader(volumes / reader.name, reader, authority))
+            if (
+                certificate := _write_reader(
+                    volumes / reader.name, reader, authority, anew=wish == "certificates"
+                )
+            )
         ]
+        asked.unlink(missing_ok=True)
     except OSError as error:
         raise Failure(
             f"{error.filename or volumes}: {error.strerror}.\n"
             "Next: make room or repair the volume, then run `make up` again; it continues here."
         ) from error
+    if done:
+        lines.append(f"rotated: {done}")
     sys.stdout.write(authority.pem.decode() + "".join(f"{one}\n" for one in lines))
 
 
 def _read(path: Path) -> list[Reader]:
-    """The request, checked: ``{"sans": {reader: [name, …]}, "readers": {reader: {"uid",
+    """Return the request, checked: ``{"sans": {reader: [name, …]}, "readers": {reader: {"uid",
     "files", "certificate"}}}``. No message shows a value, which may be a secret."""
     try:
         document = json.loads(path.read_text())
@@ -156,7 +170,7 @@ def _lasts(certificate: x509.Certificate) -> bool:
 
 
 def _pair(text: bytes) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None:
-    """A key and its certificate from PEM; None unless both are there and belong together."""
+    """Return a key and its certificate from PEM; None unless both are there and belong together."""
     try:
         key = serialization.load_pem_private_key(text, password=None)
         certificate = x509.load_pem_x509_certificate(text)
@@ -176,15 +190,46 @@ def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _authority(folder: Path) -> Authority:
-    """The CA that is there, or a new one. Key and certificate are one file, so that
+    """Return the CA that is there, or a new one. Key and certificate are one file, so that
     there is no moment with one of them only."""
     path = folder / "ca.pem"
-    found = _pair(_content(path))
-    if found is None or not _signs_itself(found[1]) or not _lasts(found[1]):
+    found = _usable(path)
+    if found is None:
         found = _new_authority()
-        _write(path, _private_pem(found[0]) + Authority(*found).pem, os.getuid())
-    _seal(folder, {path}, os.getuid())
-    return Authority(*found)
+        _write(path, _both_pem(*found), os.getuid())
+    there = {place: _usable(place) for place in (folder / NEXT, folder / FORMER)}
+    others = {place: pair[1] for place, pair in there.items() if pair and pair[1] != found[1]}
+    _seal(folder, {path, *others}, os.getuid())
+    return Authority(*found, tuple(others.values()))
+
+
+def _usable(path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None:
+    found = _pair(_content(path))
+    return found if found and _signs_itself(found[1]) and _lasts(found[1]) else None
+
+
+def _rotate(folder: Path) -> str:
+    """One step of a new CA, each of which may be repeated after a kill: make the next, which
+    is trusted and signs nothing; let it sign, with the former trusted; forget the former."""
+    current, following, former = folder / "ca.pem", folder / NEXT, folder / FORMER
+    if _usable(following) and (content := _content(current)):
+        if _content(following) != content:
+            _write(former, content, os.getuid())
+            following.replace(current)
+        return "signs"
+    if _content(former):
+        former.unlink()
+        return "alone"
+    _write(following, _both_pem(*_new_authority()), os.getuid())
+    return "trusted"
+
+
+def _public_pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _both_pem(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> bytes:
+    return _private_pem(key) + _public_pem(certificate)
 
 
 def _signs_itself(certificate: x509.Certificate) -> bool:
@@ -253,7 +298,7 @@ def _good(certificate: x509.Certificate, sans: tuple[str, ...], authority: Autho
 
 
 def _new_certificate(sans: tuple[str, ...], authority: Authority) -> tuple[bytes, bytes]:
-    """A new key and its certificate, as PEM: certificate, key."""
+    """Return a new key and its certificate, as PEM: certificate, key."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = authority.certificate
     until = min(_now() + timedelta(days=SERVER_DAYS), issuer.not_valid_after_utc)
@@ -283,7 +328,9 @@ def _new_certificate(sans: tuple[str, ...], authority: Authority) -> tuple[bytes
 # -- files --------------------------------------------------------------------------
 
 
-def _write_reader(folder: Path, reader: Reader, authority: Authority) -> bytes | None:
+def _write_reader(
+    folder: Path, reader: Reader, authority: Authority, anew: bool = False
+) -> bytes | None:
     """Bring one reader's volume to exactly the declared files; its certificate (DER), if any."""
     shown = None
     wanted = {folder / name: value.encode() for name, value in reader.files.items()}
@@ -292,7 +339,7 @@ def _write_reader(folder: Path, reader: Reader, authority: Authority) -> bytes |
         paths = [folder / name for name in _CERTIFICATE_FILES[reader.certificate]]
         texts = tuple(_content(path) for path in paths)
         found = _pair(b"\n".join(texts))
-        if found is None or not _good(found[1], reader.sans, authority):
+        if anew or found is None or not _good(found[1], reader.sans, authority):
             texts = _new_certificate(reader.sans, authority)
         wanted.update(zip(paths, texts, strict=True))
         shown = x509.load_pem_x509_certificate(texts[0]).public_bytes(serialization.Encoding.DER)
@@ -304,12 +351,12 @@ def _write_reader(folder: Path, reader: Reader, authority: Authority) -> bytes |
 
 
 def _content(path: Path) -> bytes:
-    """What a regular file holds; nothing for whatever else stands at its place."""
+    """Return what a regular file holds; nothing for whatever else stands at its place."""
     return path.read_bytes() if path.is_file() and not path.is_symlink() else b""
 
 
 def _previous(wanted: Mapping[Path, bytes]) -> dict[Path, bytes]:
-    """What the secrets were that a server needs once more after they changed; written
+    """Return the former secrets that a server needs once more after a change; they are written
     before the new ones, so that a kill between the two loses neither."""
     found = {}
     for path in wanted:

@@ -18,7 +18,9 @@ from pandom.runtime.paths import ca_certificate
 RENEW_DAYS: Final = 30
 CONNECT_S: Final = 5.0
 
-_PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_END: Final = "-----END CERTIFICATE-----"
+# While the CA is rotated it is two, one after the other.
+_PEM: Final = re.compile(rf"(?:-----BEGIN CERTIFICATE-----[^-]+{_END}\s*)+")
 _LINE: Final = re.compile(r"^certificate of ([\w-]+): sha256 ([0-9a-f]{64})$", re.MULTILINE)
 
 
@@ -41,7 +43,7 @@ def printed(log: str) -> Printed | None:
     if not found:
         return None
     # A restarted job appends to its log: the last block counts.
-    return Printed(found[-1] + "\n", dict(_LINE.findall(log)))
+    return Printed(found[-1].strip() + "\n", dict(_LINE.findall(log)))
 
 
 def keep(stack: str, authority: str) -> bool:
@@ -84,8 +86,8 @@ def served(port: int) -> bytes:
 
 
 def der(authority: str) -> bytes:
-    """Return a PEM certificate as DER. Raises ValueError for what is none."""
-    return ssl.PEM_cert_to_DER_cert(authority)
+    """Return the first of PEM certificates as DER. Raises ValueError for what is none."""
+    return ssl.PEM_cert_to_DER_cert(authority.partition(_END)[0] + _END)
 
 
 def lasting(certificate: bytes) -> tuple[str, str | None]:

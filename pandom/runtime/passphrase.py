@@ -15,8 +15,17 @@ from pandom.runtime.errors import UsageError
 
 
 def require() -> bool:
-    """Return whether the passphrase exists; raises UsageError if stacks need a missing one."""
+    """Return whether the passphrase exists.
+
+    Raises UsageError if stacks need a missing one, and in the middle of its rotation.
+    """
     place = paths.passphrase_file()
+    if coming().exists():
+        raise UsageError(
+            "A rotation of the passphrase was interrupted: some states need the old one, some\n"
+            f"{coming()}. Nothing was touched.\n"
+            "Next: `.venv/bin/pandom rotate passphrase`, which goes on from there."
+        )
     if place.exists() and place.read_bytes().strip():
         if place.stat().st_mode & 0o077:
             place.chmod(0o600)
@@ -25,6 +34,11 @@ def require() -> bool:
     if stacks:
         raise UsageError(lost(stacks))
     return False
+
+
+def coming() -> Path:
+    """Return the file of the next passphrase, while states are being encrypted with it."""
+    return paths.passphrase_file().with_name("passphrase.new")
 
 
 def ensure() -> bool:

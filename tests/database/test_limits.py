@@ -716,7 +716,7 @@ def test_whoever_holds_a_migration_up_is_named(
 def test_the_janitor_ends_what_holds_up_everybody(
     database: Database, hold: LiteralString, why: str
 ) -> None:
-    watch = janitor.Watch(database.target, database.server.passwords[janitor.ROLE])
+    watch = janitor.Watch(database.target, lambda: database.server.passwords[janitor.ROLE])
     try:
         with database.connect() as app, database.connect() as other:
             other.execute("select 1")
@@ -743,7 +743,7 @@ def test_the_janitor_ends_what_holds_up_everybody(
 @pytest.mark.soak
 @pytest.mark.requirement("A1")
 def test_the_janitor_gets_through_when_all_locks_are_taken(database: Database) -> None:
-    watch = janitor.Watch(database.target, database.server.passwords[janitor.ROLE])
+    watch = janitor.Watch(database.target, lambda: database.server.passwords[janitor.ROLE])
     app = database.connect(autocommit=True)
     try:
         watch.look()

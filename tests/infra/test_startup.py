@@ -270,7 +270,7 @@ def test_health_sees_a_server_that_is_not_ready(spare: Spare, mounts: dict[str, 
         return bool(server.exec_run(["pandom-healthy"]).exit_code == 0)
 
     def answered(ago: str) -> None:
-        server.exec_run(["touch", "-d", ago, "/tmp/answered"])  # noqa: S108 - of the container
+        server.exec_run(["bash", "-c", f"date -d '{ago}' +%s > /tmp/answered"])
 
     received = server.logs().decode().count("connection received")
     assert healthy()
@@ -288,6 +288,38 @@ def test_health_sees_a_server_that_is_not_ready(spare: Spare, mounts: dict[str, 
     assert hung is False
     server.exec_run(["sed", "-i", "8s/.*/starting/", f"{PGDATA}/postmaster.pid"])
     assert not healthy()
+
+
+def test_a_health_check_that_is_killed_ends_no_session(
+    spare: Spare, mounts: dict[str, Any]
+) -> None:
+    """What it started becomes a child of the server, which takes it for one of its own."""
+    server = spare.start("postgres", volumes=mounts)
+    process = int(server.attrs["State"]["Pid"])
+
+    def ended_badly(command: list[str], named: str) -> str:
+        """What the server says of the children of a command that is killed while it hangs."""
+        os.kill(process, signal.SIGSTOP)
+        try:
+            server.exec_run(command, detach=True)
+            time.sleep(1)
+            rows = [row for row in server.top()["Processes"] if named in row[-1]]
+            outermost = {row[1] for row in rows} - {
+                row[1] for row in rows for one in rows if row[2] == one[1]
+            }
+            for pid in outermost:
+                os.kill(int(pid), signal.SIGKILL)
+            time.sleep(5)
+        finally:
+            os.kill(process, signal.SIGCONT)
+        time.sleep(1)
+        return str(server.logs().decode())
+
+    said = ended_badly(["pandom-healthy"], "pandom-healthy")
+    assert "terminating any other active server processes" not in said
+    # One that asks without that care would be taken for a crashed session.
+    said = ended_badly(["bash", "-c", "pg_isready -h 127.0.0.1 -t 2; : careless"], "careless")
+    assert "terminating any other active server processes" in said
 
 
 def test_a_renewed_certificate_is_taken_by_reload(spare: Spare, tmp_path: Path) -> None:

@@ -55,9 +55,13 @@ class Volumes:
         for name in ("ca", *self.request["readers"]):
             (self.root / name).mkdir(parents=True)
 
-    def run(self) -> None:
+    def run(self, wish: str = "") -> None:
         self.path.write_text(json.dumps(self.request))
-        keys.run(self.path, self.root)
+        asked = self.path.with_name("asked")
+        if wish:
+            asked.write_text(wish)
+        keys.run(self.path, self.root, asked)
+        assert not asked.exists()
 
     def files(self) -> dict[str, tuple[bytes, int, str, int]]:
         """Path → content, owner, mode, time of the last change in ns."""
@@ -225,6 +229,92 @@ def test_a_new_ca_renews_every_certificate(volumes: Volumes, later: Callable[[in
     for name in ("ca/ca.pem", "operator/ca.crt", "postgres/server.crt", "minio/certs/public.crt"):
         assert after[name] != before[name]
     volumes.certificate().verify_directly_issued_by(volumes.certificate("operator/ca.crt"))
+
+
+def test_certificates_are_made_anew_once_when_asked_for(volumes: Volumes) -> None:
+    volumes.run()
+    before = volumes.files()
+    volumes.run("certificates")
+    after = volumes.files()
+    pairs = {f"postgres/server.{end}" for end in ("crt", "key")}
+    pairs |= {f"minio/certs/{name}" for name in ("public.crt", "private.key")}
+    assert {name for name in after if after[name] != before[name]} == pairs
+    volumes.certificate().verify_directly_issued_by(volumes.certificate("postgres/ca.crt"))
+    volumes.run()
+    assert volumes.files() == after
+
+
+def test_a_new_ca_is_trusted_then_signs_then_stands_alone(
+    volumes: Volumes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clients that have the file of one step get on with the servers of the next."""
+
+    def trusted() -> list[x509.Certificate]:
+        (found,) = {path.read_bytes() for path in volumes.root.glob("*/ca.crt")}
+        printed = certificates.printed(capsys.readouterr().out)
+        assert printed is not None
+        assert printed.authority.encode() == found
+        return x509.load_pem_x509_certificates(found)
+
+    def signer() -> x509.Certificate:
+        shown = volumes.certificate()
+        found = next(one for one in (*first, *both) if one.subject == shown.issuer)
+        shown.verify_directly_issued_by(found)
+        return found
+
+    volumes.run()
+    first = trusted()
+    both: list[x509.Certificate] = []
+    for wish in ("ca", ""):  # a run in between changes nothing
+        volumes.run(wish)
+        both = trusted()
+        assert (len(both), both[:1], signer()) == (2, first, first[0])
+    new = both[1]
+    for wish in ("ca", ""):
+        volumes.run(wish)
+        assert (trusted(), signer()) == ([new, first[0]], new)
+    for wish in ("ca", ""):
+        volumes.run(wish)
+        assert (trusted(), signer()) == ([new], new)
+    assert [path.name for path in (volumes.root / "ca").iterdir()] == ["ca.pem"]
+
+
+def test_a_new_ca_killed_at_any_write_goes_on(
+    volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each moment one of the trusted certificates vouches for what servers have."""
+    volumes.run()
+    write = keys._write
+    for step in range(3):
+        ended = False
+        for moment in range(40):
+            again = tmp_path / f"{step}-{moment}"
+            shutil.copytree(volumes.root, again / "keys")
+            (again / "asked").write_text("ca")
+            left = [moment]
+
+            def counted(path: Path, content: bytes, uid: int, left: list[int] = left) -> None:
+                if not left[0]:
+                    raise KeyboardInterrupt
+                left[0] -= 1
+                write(path, content, uid)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(keys, "_write", counted)
+                try:
+                    keys.run(volumes.path, again / "keys", again / "asked")
+                    ended = True
+                except KeyboardInterrupt:
+                    pass
+            keys.run(volumes.path, again / "keys", tmp_path / "nothing asked")
+            text = (again / "keys/postgres/server.crt").read_bytes()
+            trusted = (again / "keys/postgres/ca.crt").read_bytes()
+            issuer = x509.load_pem_x509_certificate(text).issuer
+            assert issuer in [one.subject for one in x509.load_pem_x509_certificates(trusted)]
+            if ended:
+                break
+        assert ended
+        volumes.run("ca")
 
 
 @pytest.mark.parametrize(

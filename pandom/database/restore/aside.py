@@ -21,7 +21,7 @@ _END_MS: Final = 5000
 
 
 def check_name(name: str) -> None:
-    """Raises UsageError for a name that no database of ours may have."""
+    """Raise UsageError for a name that no database of ours may have."""
     if not _NAME.fullmatch(name) or name in _RESERVED:
         raise UsageError(
             f"{name!r} is no database to restore into. Expected lower case letters, digits and _, "
@@ -30,7 +30,7 @@ def check_name(name: str) -> None:
 
 
 def set_aside(server: Target, password: str, name: str) -> str | None:
-    """Renames a database, after disconnecting whoever uses it; returns its new name.
+    """Rename a database, after disconnecting whoever uses it; return its new name.
 
     None when there is no such database. Its content and privileges stay as they are.
     Raises: UsageError for a name that is none of ours; psycopg.Error, with nothing changed.

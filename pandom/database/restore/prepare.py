@@ -58,7 +58,7 @@ where c.relowner = 10 and c.relacl is not null
 
 
 def prepare(server: Target, password: str, name: str, opt_in: frozenset[str]) -> None:
-    """Makes an empty database that pandom_user, and nobody else, can restore a dump into.
+    """Make an empty database that pandom_user, and nobody else, can restore a dump into.
 
     Raises: UsageError when a database of this name has anything in it.
     """
@@ -120,7 +120,7 @@ def finish(
     hash_key: str | None,
     administrator: str | None = None,
 ) -> tuple[Health, list[str]]:
-    """Closes what prepare() opened, makes the restored database one of ours, and opens it last.
+    """Close what prepare() opened, make the restored database one of ours, and open it last.
 
     The dump's settings give way to the stack's before anybody is let in; ``administrator``
     is the stack's adminEmail. Returns the health
@@ -167,7 +167,7 @@ def finish(
 
 
 def _disconnect(connection: psycopg.Connection) -> None:
-    """Ends who is in the database, and the operator wherever it is.
+    """End who is in the database, and the operator wherever it is.
 
     A role that was entered by SET ROLE stays entered when the membership is revoked.
     """
@@ -184,7 +184,7 @@ def _disconnect(connection: psycopg.Connection) -> None:
 
 
 def _check_complete(connection: psycopg.Connection, name: str) -> None:
-    """Raises Failure unless the dump is there and of this program's revision."""
+    """Raise Failure unless the dump is there and of this program's revision."""
     if not value(connection, "select to_regclass('public.audit_logs') is not null"):
         raise Failure(
             f"database {name} has no audit_logs: the dump was not restored. Next: restore it "

@@ -28,7 +28,7 @@ def mark(connection: psycopg.Connection, name: str) -> None:
 
 
 def unmark(connection: psycopg.Connection, name: str) -> None:
-    """Takes the mark back; does nothing without one."""
+    """Take the mark back; do nothing without one."""
     connection.execute(
         sql.SQL("alter database {} reset {}").format(
             sql.Identifier(name), sql.Identifier(*SETTING.split("."))
@@ -37,7 +37,7 @@ def unmark(connection: psycopg.Connection, name: str) -> None:
 
 
 def marked(connection: psycopg.Connection) -> list[str]:
-    """The server's databases that are being restored."""
+    """Return the server's databases that are being restored."""
     rows = connection.execute(
         "select d.datname from pg_catalog.pg_db_role_setting as s "
         "inner join pg_catalog.pg_database as d on s.setdatabase = d.oid "
@@ -49,7 +49,7 @@ def marked(connection: psycopg.Connection) -> list[str]:
 
 
 def refuse(names: Sequence[str], what: str) -> None:
-    """Raises: UsageError when there are any; ``what`` is what will not run meanwhile."""
+    """Raise UsageError when there are any; ``what`` is what will not run meanwhile."""
     if not names:
         return
     finish = "\n".join(f"  .venv/bin/pandom db finish {name}" for name in names)
