@@ -23,6 +23,7 @@ _GROUPS = {
     "tests/conformance/": "own stacks",
     "tests/lifecycle/test_heal": "the longest file",
     **{f"tests/lifecycle/test_{name}": "own stacks" for name in ("by_hand", "killed")},
+    **{f"tests/lifecycle/test_{name}": "backups" for name in ("backup", "point_in_time", "rotate")},
     **{f"tests/{name}/": "databases" for name in ("clients", "database", "migrations")},
     **{f"tests/{name}/": "shared stack" for name in ("audit", "infra", "lifecycle")},
 }

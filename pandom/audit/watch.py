@@ -118,6 +118,7 @@ def run_once(find: Callable[[], AuditTarget], before: Round | None, *, due: bool
 
 def run(find: Callable[[], AuditTarget], pause: Callable[[float], None] = time.sleep) -> None:
     """Run rounds forever, PANDOM_AUDITOR_INTERVAL_S seconds apart while all is clean."""
+    find()  # What is missing is told at once, and ends the container.
     wanted = setting("PANDOM_AUDITOR_INTERVAL_S")
     if not wanted.isdigit() or int(wanted) < 1:
         raise UsageError(f"PANDOM_AUDITOR_INTERVAL_S must be 1 or more, found {wanted!r}")

@@ -5,17 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.clients.node import packages
-from tests.fixtures.databases import (
-    Database,
-    database,
-    factory,
-    server,
-    shared,
-    stack,
-    template,
-)
+from tests.fixtures.databases import Database, database, factory, shared, template
 
-__all__ = ["database", "factory", "packages", "server", "shared", "stack", "template"]
+__all__ = ["database", "factory", "packages", "shared", "template"]
 
 
 def environment(database: Database, role: str = "pandom_app") -> dict[str, str]:

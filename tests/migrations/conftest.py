@@ -1,13 +1,5 @@
 """The databases of tests/fixtures/databases.py, for this layer."""
 
-from tests.fixtures.databases import (
-    database,
-    empty,
-    factory,
-    server,
-    shared,
-    stack,
-    template,
-)
+from tests.fixtures.databases import database, empty, factory, shared, template
 
-__all__ = ["database", "empty", "factory", "server", "shared", "stack", "template"]
+__all__ = ["database", "empty", "factory", "shared", "template"]

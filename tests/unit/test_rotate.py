@@ -157,7 +157,7 @@ def test_the_auditor_reads_its_secrets_at_each_round(
     monkeypatch.setenv("PANDOM_AUDITOR_INTERVAL_S", "1")
     monkeypatch.setattr(watch, "VERDICT", tmp_path / "verdict")
     monkeypatch.setattr(watch, "audit_round", lambda place: watch.Round(0, (place,)))
-    known, seen = iter(("first", "second")), []
+    known, seen = iter(("at the start", "first", "second")), []
 
     def pause(_: float) -> None:
         seen.append((tmp_path / "verdict").read_text())
