@@ -366,6 +366,7 @@ def test_a_stack_without_backups_says_so(stack: RunningStack) -> None:
     assert "There is no stack" in absent.stderr
 
 
+@pytest.mark.soak  # runs of `up`
 def test_backups_move_to_a_store_elsewhere(backed: RunningStack, tmp_path: Path) -> None:
     """With a bucket of its own, a user that may delete nothing but a marker, and a lock."""
     with OtherStore(tmp_path) as store:

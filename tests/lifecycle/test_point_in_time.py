@@ -108,6 +108,7 @@ def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack) -> None
     restore(backed, "--discard", CONFIRM=backed.name)
 
 
+@pytest.mark.soak  # runs of `up`
 def test_a_backup_and_the_latest(backed: RunningStack) -> None:
     note(backed, 10)
     backed.pandom("backup", "--stack", backed.name)
@@ -136,6 +137,7 @@ def test_what_cannot_be_restored_is_refused(backed: RunningStack) -> None:
         assert "Another restore" in restore(backed, code=2)
 
 
+@pytest.mark.soak  # runs of `up`
 def test_a_killed_restore_harms_nothing_and_goes_on(
     backed: RunningStack, wait_for: Callable[[Callable[[], bool], str], None]
 ) -> None:
@@ -168,6 +170,7 @@ def test_a_killed_restore_harms_nothing_and_goes_on(
     restore(backed, "--discard")
 
 
+@pytest.mark.soak  # runs of `up`
 def test_a_missing_segment_is_no_silent_loss(backed: RunningStack, bucket: Bucket) -> None:
     note(backed, 20)
     before = between()
@@ -189,6 +192,7 @@ def test_a_missing_segment_is_no_silent_loss(backed: RunningStack, bucket: Bucke
     assert noted(backed)[-2:] == [20, 21]
 
 
+@pytest.mark.soak  # runs of `up`
 def test_a_cluster_that_does_not_start_is_restored(backed: RunningStack) -> None:
     note(backed, 30)
     written(backed)

@@ -175,6 +175,7 @@ def kill(process: subprocess.Popen[str], stack: Stack) -> None:
     process.wait(30)
 
 
+@pytest.mark.soak  # runs of `up`
 @pytest.mark.parametrize("moment", ["before the server has it", "after the server has it"])
 def test_the_superuser_killed_and_completed(own: RunningStack, moment: str, wait_for: Wait) -> None:
     """Whatever the state knows opens the server, also when that starts again in between."""
@@ -222,6 +223,7 @@ def test_the_superuser_killed_and_completed(own: RunningStack, moment: str, wait
     sign_in(as_superuser(own))
 
 
+@pytest.mark.soak  # runs of `up`
 def test_a_login_killed_and_completed(own: RunningStack, wait_for: Wait) -> None:
     look_again(own)
     former = as_login(own, "pandom_app")
@@ -243,6 +245,7 @@ def test_a_login_killed_and_completed(own: RunningStack, wait_for: Wait) -> None
     sign_in(as_login(own, "pandom_app"))
 
 
+@pytest.mark.soak  # runs of `up`
 def test_a_superusers_password_that_was_changed_by_hand(own: RunningStack) -> None:
     look_again(own)
     with psycopg.connect(**as_superuser(own), autocommit=True) as server:
@@ -253,6 +256,7 @@ def test_a_superusers_password_that_was_changed_by_hand(own: RunningStack) -> No
     sign_in(as_superuser(own))
 
 
+@pytest.mark.soak  # runs of `up`
 @pytest.mark.parametrize("what", ["minio-media", "minio-root"])
 def test_the_object_store_while_a_client_writes(own: RunningStack, what: str) -> None:
     look_again(own)
@@ -400,6 +404,7 @@ def test_certificates_while_clients_work(own: RunningStack, tmp_path: Path) -> N
     assert shown(own) == after
 
 
+@pytest.mark.soak  # runs of `up`
 def test_a_new_authority_while_clients_work(own: RunningStack, tmp_path: Path) -> None:
     place = paths.ca_certificate(own.name)
     first, both = tmp_path / "first.crt", tmp_path / "both.crt"
@@ -422,6 +427,7 @@ def test_a_new_authority_while_clients_work(own: RunningStack, tmp_path: Path) -
     own.pandom("health", "--stack", own.name)
 
 
+@pytest.mark.soak  # runs of `up`
 def test_the_passphrase_killed_and_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
