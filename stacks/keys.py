@@ -9,14 +9,20 @@ into that reader's own volume.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import pulumi
 import pulumi_random as random
 
 from pandom.config import backup
 from pandom.config.container_specs import container_specs
-from pandom.config.readers import GIVEN, READERS, SERVERS, keys_volume, store_secret
+from pandom.config.readers import (
+    GIVEN,
+    READERS,
+    SECRET_LENGTH,
+    SERVERS,
+    keys_volume,
+    store_secret,
+)
 from pandom.config.settings import Settings
 from pandom.runtime import certificates
 from pandom.runtime.naming import MINIO_ROOT_USER
@@ -25,8 +31,6 @@ from schema.storage import BACKUP, OWN_STORE, users
 from stacks.container import Wiring
 from stacks.job import Job
 from stacks.volume import volume
-
-SECRET_LENGTH: Final = 32
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,6 @@ class Keys(pulumi.ComponentResource):
             secrets[name] = random.RandomPassword(
                 f"{name.replace('_', '-')}-password",
                 length=SECRET_LENGTH,
-                # Letters and digits only: they pass unquoted through URLs, dotenv and
-                # connection strings, and 32 of them are 190 bits.
                 special=False,
                 opts=pulumi.ResourceOptions(
                     parent=self, protect=settings.protect and name not in free

@@ -31,7 +31,7 @@ SYSTEM_CA: Final = "/etc/ssl/certs/ca-certificates.crt"
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a repository is."""
 
     host: str
@@ -41,13 +41,13 @@ class Place:
     ca: str
 
 
-def place(backup: Backup, media: str) -> Place:
+def location(backup: Backup, media: str) -> Location:
     """Return the repository's store; ``media`` is the name of the stack's own bucket."""
     if backup.kind == OWN_STORE:
-        return Place(HOST_MINIO, 9000, backup_bucket(media), REGION, f"{KEYS_MOUNT}/ca.crt")
+        return Location(HOST_MINIO, 9000, backup_bucket(media), REGION, f"{KEYS_MOUNT}/ca.crt")
     host, _, port = backup.endpoint.rpartition(":")
     ca = f"{KEYS_MOUNT}/{CA_FILE}" if backup.ca else SYSTEM_CA
-    return Place(host, int(port), backup.bucket, backup.region, ca)
+    return Location(host, int(port), backup.bucket, backup.region, ca)
 
 
 def configuration(
@@ -57,7 +57,7 @@ def configuration(
 
     The stack's name is the repository's folder, so several stacks may share a bucket.
     """
-    where = place(backup, media)
+    where = location(backup, media)
     values = {
         "repo1-type": "s3",
         "repo1-path": f"/{stack}",

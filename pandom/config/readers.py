@@ -14,6 +14,9 @@ def store_secret(user: User) -> str:
     return user.name.replace("pandom-", "minio-")
 
 
+# Of a generated secret, letters and digits only: they pass unquoted through URLs, dotenv and
+# connection strings, and 32 of them are 190 bits.
+SECRET_LENGTH: Final = 32
 # The secrets that a stack's file may give, and by which key.
 GIVEN: Final = {
     "admin": "adminPassword",

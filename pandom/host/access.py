@@ -29,8 +29,8 @@ _WITHHELD: Final = {
 }
 
 
-def outputs_of(stack: Stack) -> dict[str, Any]:
-    """Return the outputs with secrets in clear; raises UsageError when there is no such stack."""
+def require(stack: Stack) -> None:
+    """Raise UsageError when there is no such stack; one of another state is named."""
     if not stack.exists():
         identity.refuse(stack.name, Engine(stack.name).things(), stack.recorded())
         others = ", ".join(list_stacks()) or "none"
@@ -38,6 +38,11 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
             f"There is no stack {stack.name}; there are: {others}.\n"
             f"Next: `.venv/bin/pandom up --stack {stack.name}`"
         )
+
+
+def outputs_of(stack: Stack) -> dict[str, Any]:
+    """Return the outputs with secrets in clear; raises UsageError when there is no such stack."""
+    require(stack)
     passphrase.require()
     try:
         found = Pulumi(stack, environment.find().variables).outputs(secrets=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final
 
 from pandom.host import identity, superuser
+from pandom.host.access import require
 from pandom.host.engine import Engine
 from pandom.host.health import Check, connection, made
 from pandom.host.repository import Backup, Gap, Repository, gaps
@@ -23,7 +25,8 @@ from schema.storage import archives
 
 FULL: Final = "full"
 ARCHIVE_S: Final = 60.0  # for what waits to be archived, once the store answers
-_SHARE: Final = re.compile(r", (\d+)\.\d\d%\)")
+# How much is done, in pgBackRest's words.
+SHARE: Final = re.compile(r", (\d+)\.\d\d%\)")
 _ARCHIVER: Final = """
 select last_archived_wal, last_archived_time, last_failed_wal, last_failed_time
 from pg_catalog.pg_stat_archiver
@@ -40,16 +43,12 @@ class Place:
     @property
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs in clear."""
-        return {key: superuser.clear(value) for key, value in _outputs(self.exported).items()}
-
-
-def _outputs(exported: Mapping[str, Any]) -> Mapping[str, Any]:
-    return State(exported).outputs
+        return superuser.outputs(self.exported)
 
 
 def _place(engine: Engine, name: str, exported: Mapping[str, Any], healthy: bool = True) -> Place:
     """Return a stack's repository; raise UsageError where backups are not this program's."""
-    kind = str(_outputs(exported).get("backup", "none"))
+    kind = str(State(exported).outputs.get("backup", "none"))
     if not archives(kind):
         whose = "somebody else makes them" if kind == "external" else "nobody makes any"
         raise UsageError(
@@ -67,8 +66,7 @@ def _place(engine: Engine, name: str, exported: Mapping[str, Any], healthy: bool
 def open_place(name: str, healthy: bool = True) -> Place:
     """Return the repository of a stack, whose server must be ``healthy``; raises PandomError."""
     stack, engine = Stack(name), Engine(name)
-    if not stack.exists():
-        raise UsageError(f"There is no stack {name}. Next: `.venv/bin/pandom up --stack {name}`")
+    require(stack)
     identity.refuse(name, engine.things(), stack.recorded())
     return _place(engine, name, superuser.exported(stack), healthy)
 
@@ -94,14 +92,15 @@ def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> boo
     Raises PandomError with the reason why there can be none; does nothing where the backups
     are not this program's.
     """
-    if not archives(str(_outputs(exported).get("backup"))):
+    if not archives(str(State(exported).outputs.get("backup"))):
         return False
     place = _place(engine, name, exported)
-    place.repository.create()
+    every = place.repository.backups()
+    if not every:
+        place.repository.create()
     waited = _failing(_archiver(place.outputs)) is not None
     if waited:
         archive_all(place)
-    every = place.repository.backups()
     if every and not missing_log(place.repository, every[-1:], _last_archived(place.outputs)):
         return waited
     make(place, FULL)
@@ -139,7 +138,7 @@ def make(place: Place, kind: str) -> Backup:
 
     def show(line: str) -> None:
         nonlocal shown
-        if found := _SHARE.search(line):
+        if found := SHARE.search(line):
             now = f"{title}: {found[1]} %"
             if now != shown:
                 lines.replace(shown, now)
@@ -254,8 +253,7 @@ def _verify(place: Place) -> None:
 
 def _last_archived(outputs: Mapping[str, Any]) -> str:
     """Return the segment that the server believes archived last, "" for none."""
-    found = _archiver(outputs)[0] or ""
-    return str(found)[:24] if re.match(r"[0-9A-F]{24}", str(found)) else ""
+    return _segment(_archiver(outputs))
 
 
 def _archiver(outputs: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -263,6 +261,12 @@ def _archiver(outputs: Mapping[str, Any]) -> tuple[Any, ...]:
 
     with psycopg.connect(**connection(outputs, "pandom_user")) as client:
         return tuple(client.execute(_ARCHIVER).fetchall()[0])
+
+
+def _segment(archiver: tuple[Any, ...]) -> str:
+    """Return the segment of what was archived last, "" for what is none."""
+    found = str(archiver[0] or "")
+    return found[:24] if re.match(r"[0-9A-F]{24}", found) else ""
 
 
 def _failing(archiver: tuple[Any, ...]) -> str | None:
@@ -281,31 +285,34 @@ def checks(engine: Engine, name: str, outputs: Mapping[str, Any]) -> Iterator[Ch
     if server is None or not server.is_healthy:
         return  # which is a check of its own
     repository = Repository(name, kind, engine, server)
-    yield made("archiving", lambda: _archiving(repository, outputs))
-    yield made("backup", lambda: _newest(repository, outputs))
+    listed = cache(repository.backups)
+    yield made("archiving", lambda: _archiving(repository, listed, outputs))
+    yield made("backup", lambda: _newest(name, listed, outputs))
 
 
-def _archiving(repository: Repository, outputs: Mapping[str, Any]) -> str:
+def _archiving(
+    repository: Repository, listed: Callable[[], list[Backup]], outputs: Mapping[str, Any]
+) -> str:
     """Return how the server's log reaches the store, without a hole since the newest backup."""
     archiver = _archiver(outputs)
-    every = repository.backups()  # why it cannot be read is why nothing is archived
+    every = listed()  # why it cannot be read is why nothing is archived
     if failed := _failing(archiver):
         raise Failure(
             f"{failed} could not be archived at {archiver[3]:%Y-%m-%d %H:%M:%S} UTC. "
             f"Next: docker logs {repository.server.name} says why"
         )
-    last, when = archiver[:2]
-    if missing := missing_log(repository, every[-1:], str(last or "")[:24] if when else ""):
+    last, when = _segment(archiver), archiver[1]
+    if missing := missing_log(repository, every[-1:], last):
         raise Failure(
             f"log is missing in the store since the newest backup: {missing[0]}. "
             f"Next: `pandom backup --stack {repository.stack}`"
         )
-    return f"last {str(last)[:24]}, {_age(when)} ago" if when else "nothing to archive yet"
+    return f"last {last or archiver[0]}, {_age(when)} ago" if when else "nothing to archive yet"
 
 
-def _newest(repository: Repository, outputs: Mapping[str, Any]) -> str:
-    every = repository.backups()
-    again = f"Next: `pandom backup --stack {repository.stack}`"
+def _newest(name: str, listed: Callable[[], list[Backup]], outputs: Mapping[str, Any]) -> str:
+    every = listed()
+    again = f"Next: `pandom backup --stack {name}`"
     if not every:
         raise Failure(f"there is none yet. {again}")
     days = int(outputs["backup_max_age_days"])

@@ -10,6 +10,7 @@ from pandom.database import revisions
 from pandom.database.revisions import Applied, Revision
 from pandom.host import explain, identity, keys, lock, repair
 from pandom.host import stack as files
+from pandom.host.access import require
 from pandom.host.display import Display
 from pandom.host.engine import Container, Engine
 from pandom.host.events import QUIET_OPERATIONS
@@ -19,8 +20,7 @@ from pandom.host.stack import Stack
 from pandom.host.state import ROLE, State
 from pandom.host.up import toolchain_variables
 from pandom.runtime import passphrase
-from pandom.runtime.errors import DONE, DRIFT, Failure, UsageError
-from pandom.runtime.paths import list_stacks
+from pandom.runtime.errors import DONE, DRIFT, Failure
 from pandom.runtime.progress import say
 
 # `preview --json` prints one document at the end, unless it is told to stream.
@@ -39,10 +39,7 @@ def refresh(name: str, expect_no_changes: bool) -> int:
 
 def _operate(name: str, operation: str, options: list[str], expect_no_changes: bool) -> int:
     stack = Stack(name)
-    if not stack.exists():
-        identity.refuse(name, Engine(name).things(), stack.recorded())
-        there = ", ".join(list_stacks()) or "none"
-        raise UsageError(f"There is no stack {name}; there are: {there}.")
+    require(stack)
     passphrase.require()
     planned = operation == "preview"
     revised = revisions.every() if planned else ()

@@ -38,7 +38,6 @@ MARK: Final = "pandom-restore/verified"
 _AIR: Final = 256 << 20  # for the log that is replayed, in bytes
 _READY: Final = "database system is ready to accept connections"
 _LAST: Final = re.compile(r"last completed transaction was at log time (\S+ \S+)")
-_SHARE: Final = re.compile(r", (\d+)\.\d\d%\)")
 _SEGMENT: Final = re.compile(r'restored log file "([0-9A-F]{24})" from archive')
 
 
@@ -231,7 +230,7 @@ def _follow(place: Place, made: Container, wanted: Aim) -> str:
             for line in part.decode(errors="replace").splitlines():
                 log = f"{log}{line}\n"[-20_000:]
                 now = shown
-                if found := _SHARE.search(line):
+                if found := backup.SHARE.search(line):
                     now = f"{title}: files {found[1]} %"
                 elif found := _SEGMENT.search(line):
                     now = f"{title}: log {found[1]}"

@@ -19,6 +19,7 @@ from typing import Any, Final
 import pyrage
 
 from pandom.host import lock
+from pandom.host.access import require
 from pandom.host.stack import Stack, prepare_file, write_atomically
 from pandom.runtime import passphrase, paths
 from pandom.runtime.errors import UsageError
@@ -57,10 +58,7 @@ def write(
     Raises UsageError for a stack, key or place that cannot be used; an older kit is replaced.
     """
     stack, target = Stack(name), Path(file)
-    if not stack.exists():
-        raise UsageError(
-            f"There is no stack {name}; there are: {', '.join(paths.list_stacks()) or 'none'}."
-        )
+    require(stack)
     passphrase.require()
     if target.exists() and not _is_kit(target):
         raise UsageError(f"{target} is there and is no kit; it was left alone. Name another file.")

@@ -18,7 +18,7 @@ import psycopg
 
 from pandom.config.backup import KEY_SECRET
 from pandom.config.outputs import APPLICATION, UNSHARED
-from pandom.config.readers import GIVEN, store_secret
+from pandom.config.readers import GIVEN, SECRET_LENGTH, store_secret
 from pandom.config.settings import Settings
 from pandom.host import explain, keys, lock, passphrases, superuser, up, verdict
 from pandom.host import stack as files
@@ -35,8 +35,6 @@ from pandom.runtime.progress import say
 from schema.access import SUPERUSER, roles
 from schema.storage import AUDITOR, BACKUP, EVIDENCE
 
-AGAIN: Final = ".venv/bin/pandom up"
-LENGTH: Final = 32  # as in stacks/keys.py: letters and digits, 190 bits
 _LETTERS: Final = string.ascii_letters + string.digits
 EVERY_LOGIN: Final = "all-logins"
 HASH_KEY: Final = "password-hash-key"
@@ -64,7 +62,7 @@ class _Rotation:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        return {key: superuser.clear(one) for key, one in State(self.exported).outputs.items()}
+        return superuser.outputs(self.exported)
 
     @property
     def pulumi(self) -> Pulumi:
@@ -149,7 +147,7 @@ def chosen(what: str | None, stack: Stack, settings: Settings) -> Kind:
             raise UsageError(
                 f"{one}: its secret is given by {key} in stacks/{stack.file.name}; nothing was "
                 f"touched.\nNext: pulumi config set --stack {stack.qualified} --secret {key}\n"
-                f"then `{AGAIN} --stack {stack.name}`"
+                f"then `{up.AGAIN} --stack {stack.name}`"
             )
     return known[what]
 
@@ -158,7 +156,7 @@ def _refuse_unwell(rotation: _Rotation, when: str) -> None:
     """Raise unless health and audit find nothing."""
     engine = Engine(rotation.stack.name)
     found = verdict.look(rotation.stack, engine, rotation.outputs, State(rotation.exported))
-    if words := found.explanation(AGAIN):
+    if words := found.explanation(up.AGAIN):
         found.show()
         raise (Drift if found.exit_code == DRIFT else Failure)(f"{words}\n{when}")
 
@@ -170,7 +168,7 @@ def _named(secret: str) -> str:
 def _applied(exported: Mapping[str, Any]) -> dict[str, str]:
     """Return the secrets that the last complete run carried out, by the names of the state."""
     found = {**keys.written(exported), **superuser.passwords(exported)}
-    outputs = {key: superuser.clear(one) for key, one in State(exported).outputs.items()}
+    outputs = superuser.outputs(exported)
     if outputs:  # They come last in a run.
         found |= outputs["passwords"]
         found |= {one: outputs["store_secrets"][user] for one, user in _EVIDENCE.items()}
@@ -190,7 +188,7 @@ def _unfinished(exported: Mapping[str, Any], names: tuple[str, ...]) -> bool:
     if absent := [one for one in names if _named(one) not in there]:
         raise UsageError(
             f"{', '.join(absent)}: declared and not there yet; nothing was touched.\n"
-            f"Next: `{AGAIN}`, which makes it."
+            f"Next: `{up.AGAIN}`, which makes it."
         )
     waiting = {one for one in names if made[_named(one)] != applied[_named(one)]}
     # Written to the volumes, and not in the store yet.
@@ -207,7 +205,10 @@ def _by_state(names: tuple[str, ...]) -> Callable[[_Rotation], None]:
         if _unfinished(exported, names):
             say(f"  going on with an interrupted rotation of {what}")
         else:
-            new = {one: "".join(secrets.choice(_LETTERS) for _ in range(LENGTH)) for one in names}
+            new = {
+                one: "".join(secrets.choice(_LETTERS) for _ in range(SECRET_LENGTH))
+                for one in names
+            }
             rotation.pulumi.restore(with_secrets(exported, new))
             say(f"  the state has a new secret for {what}")
         rotation.bring_up()
@@ -236,7 +237,7 @@ def _prove(rotation: _Rotation, name: str, secret: str, opens: bool) -> None:
     if taken != opens:
         said = "the old secret still opens" if taken else "the new secret is refused"
         raise Failure(
-            f"{name}: {said}.\nNext: `{AGAIN} --stack {rotation.stack.name}`, then this again."
+            f"{name}: {said}.\nNext: `{up.AGAIN} --stack {rotation.stack.name}`, then this again."
         )
 
 

@@ -71,6 +71,11 @@ def clear(value: Any) -> Any:
     return value
 
 
+def outputs(exported: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stack's outputs in clear."""
+    return {name: clear(value) for name, value in State(exported).outputs.items()}
+
+
 def _resource(name: str) -> str:
     """Return what the state calls a secret."""
     return name.replace("_", "-")
@@ -456,8 +461,7 @@ ACCOUNTS: Final = {"minio-root": MINIO_ROOT_USER, **{store_secret(one): one.name
 
 def store_takes(exported: Mapping[str, Any], name: str, secret: str) -> bool:
     """Return whether the object store takes the secret of one of ACCOUNTS."""
-    outputs = {name: clear(value) for name, value in State(exported).outputs.items()}
-    return signs_in(store_of(outputs, AUDITOR).endpoint, Account(ACCOUNTS[name], secret))
+    return signs_in(store_of(outputs(exported), AUDITOR).endpoint, Account(ACCOUNTS[name], secret))
 
 
 def refused_by_store(exported: Mapping[str, Any]) -> list[str]:

@@ -363,7 +363,7 @@ class _Up:
         if not state.completed or not wanted or not wanted <= running:
             return None
         try:
-            found = self._look(state)
+            found = self._look(exported)
         except KeyError:  # the outputs of an earlier version
             return None
         return found if found[0].exit_code == DONE else None
@@ -440,14 +440,14 @@ class _Up:
                     backed_up = True
             # What they say may be of before this run, or of before the last round.
             health.restart_unhealthy_watchers(self._engine)
-            found, outputs = self._look(State(exported))
+            found, outputs = self._look(exported)
             if not found.exit_code or not self._heal(found, exported):
                 break
         return found.again(self._healed), outputs
 
-    def _look(self, state: State) -> _Looked:
-        outputs = {name: superuser.clear(one) for name, one in state.outputs.items()}
-        return verdict.look(self._stack, self._engine, outputs, state), outputs
+    def _look(self, exported: Mapping[str, Any]) -> _Looked:
+        outputs = superuser.outputs(exported)
+        return verdict.look(self._stack, self._engine, outputs, State(exported)), outputs
 
     def _heal(self, found: Verdict, exported: Mapping[str, Any]) -> bool:
         """Take back what is not as declared, by whatever made it; whether anything was done.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,21 +14,12 @@ import pytest
 from pandom.host import lock
 from pandom.runtime import paths
 from pandom.runtime.naming import resource_name
-from tests.fixtures import leaks
 from tests.fixtures.server import server_of
-from tests.fixtures.stack import Pandom, RunningStack, running
-from tests.lifecycle.test_backup import Bucket, bucket, listed, sql, written
+from tests.fixtures.stack import Pandom, RunningStack
+from tests.lifecycle.test_backup import Bucket, backed, bucket, listed, sql, written
 
-__all__ = ["bucket"]
+__all__ = ["backed", "bucket"]
 pytestmark = pytest.mark.requirement("D5")
-
-
-@pytest.fixture(scope="module")
-def backed() -> Iterator[RunningStack]:
-    """A stack whose backups go to its own store."""
-    with running(settings={"backup": "own-store"}) as made:
-        leaks.watch(made.secrets.values())
-        yield made
 
 
 def note(stack: RunningStack, number: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from pandom.audit.controls import CONTROLS, NOT_ARCHIVED, Verdict
-from pandom.config.backup import SYSTEM_CA, configuration, place, server_settings
+from pandom.config.backup import SYSTEM_CA, configuration, location, server_settings
 from pandom.config.container_specs import container_specs
 from pandom.config.settings import Backup, load
 from pandom.database.drift.catalog import Archiving, Observed, Setting
@@ -76,9 +76,9 @@ def test_the_configuration_names_the_store_and_the_stacks_own_folder() -> None:
         f"repo1-storage-ca-file={SYSTEM_CA}",
     ):
         assert line in text.splitlines()
-    own = place(OWN, "media")
+    own = location(OWN, "media")
     assert (own.host, own.bucket) == ("minio", backup_bucket("media"))
-    assert place(replace(ELSEWHERE, ca="PEM"), "media").ca.endswith("backup-ca.crt")
+    assert location(replace(ELSEWHERE, ca="PEM"), "media").ca.endswith("backup-ca.crt")
 
 
 def test_only_a_stack_that_makes_backups_archives() -> None:
