@@ -24,7 +24,7 @@ from pandom.runtime.naming import PROJECT
 
 # The template of each profile (stacks/templates).
 TEMPLATES: Final = {"development": "dev", "ephemeral": "ci", "production": "prod"}
-_TAKEN: Final = ("backend", "locks")  # folders beside the stacks' own
+_TAKEN: Final = ("backend", "locks", "environments")  # folders beside the stacks' own
 
 
 @dataclass(frozen=True)

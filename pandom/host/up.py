@@ -93,7 +93,13 @@ def bring_up(
     adopting: bool = False,
 ) -> None:
     """Run it, for whoever holds the stack's lock; ``adopting`` takes volumes of others."""
-    _Up(stack, variables, profile, adopting).run(started)
+    up = _Up(stack, variables, profile, adopting)
+    up.print_summary(up.run(), started)
+
+
+def for_environment(stack: Stack, variables: Mapping[str, str]) -> Mapping[str, Any]:
+    """Run it for an environment for CI, whose lock the caller has; its outputs in clear."""
+    return _Up(stack, variables, "ephemeral", adopting=False).run()
 
 
 class _Up:
@@ -119,7 +125,8 @@ class _Up:
         self._tried: set[str] = set()  # remedies that are of use once
         self._healed: set[str] = set()  # findings that were taken back by SQL
 
-    def run(self, started: float) -> None:
+    def run(self) -> Mapping[str, Any]:
+        """Bring it up; the outputs in clear."""
         with ThreadPoolExecutor() as beside:
             reading = None
             if self._stack.exists():
@@ -168,7 +175,7 @@ class _Up:
         if words := found.explanation(AGAIN):
             raise (Drift if found.exit_code == DRIFT else Failure)(words)
         last_run.remember(self._stack, self._given)
-        self._print_summary(outputs, started)
+        return outputs
 
     def _exported(self, reading: Future[Mapping[str, Any]]) -> Mapping[str, Any]:
         """Return the state; asked for again where the stack's file was mended since."""
@@ -510,7 +517,8 @@ class _Up:
         say(f"  {why}; running the jobs again")
         self._operate("jobs: ", *repair.options((), state.jobs))
 
-    def _print_summary(self, outputs: Mapping[str, Any], started: float) -> None:
+    def print_summary(self, outputs: Mapping[str, Any], started: float) -> None:
+        """Say what there is now, and what comes next."""
         name, seconds = self._stack.name, time.monotonic() - started
         # In the words with which this run was started.
         by_make = "MAKELEVEL" in os.environ
