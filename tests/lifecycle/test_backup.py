@@ -19,7 +19,6 @@ from minio.error import S3Error
 from pandom.config.backup import CONFIG_FILE, KEY_FILE
 from pandom.host.engine import Container, Engine
 from pandom.host.repository import PROGRAM, Repository
-from pandom.host.stack import Stack, set_values
 from pandom.objectstore import Account, Endpoint, administrator, client
 from pandom.runtime.errors import PandomError
 from pandom.runtime.naming import KEYS_MOUNT, MINIO_ROOT_USER
@@ -370,24 +369,11 @@ def test_a_stack_without_backups_says_so(stack: RunningStack) -> None:
 def test_backups_move_to_a_store_elsewhere(backed: RunningStack, tmp_path: Path) -> None:
     """With a bucket of its own, a user that may delete nothing but a marker, and a lock."""
     with OtherStore(tmp_path) as store:
-        user = store.user("backups", deletes=False)
         name = backed.name
-        set_values(
-            Stack(name),
-            {
-                "backup": "s3",
-                "backupEndpoint": store.address,
-                "backupBucket": store.bucket,
-                "backupCa": str(store.ca),
-            },
-        )
+        store.take_backups_of(name, secrets=False)
         refused = backed.pandom("up", "--stack", name, code=2)
         assert "backupAccessKey: expected a value with backup: s3" in refused.stderr
-        for key, value in (
-            ("backupAccessKey", user.access_key),
-            ("backupSecretKey", user.secret_key),
-        ):
-            store.set_secret(name, key, value)
+        store.take_backups_of(name)
         backed.pandom("up", "--stack", name)
         backed.look_again()
         (first,) = listed(backed)["backups"]
