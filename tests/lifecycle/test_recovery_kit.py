@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import docker
-import psycopg
 import pytest
 
 from pandom.config.backup import ARCHIVE_TIMEOUT_S
 from pandom.host.stack import Stack
 from pandom.runtime import paths
-from pandom.runtime.naming import LABEL_STACK
+from tests.fixtures.lost_host import Writer, lose, noted
 from tests.fixtures.other_store import OtherStore
 from tests.fixtures.server import server_of
-from tests.fixtures.stack import RunningStack, left_in_docker, remove
-from tests.lifecycle.test_point_in_time import noted
+from tests.fixtures.stack import RunningStack, remove
 
 
 @pytest.fixture
@@ -36,30 +31,6 @@ def elsewhere(
         patched.setenv("XDG_STATE_HOME", str(tmp_path))
         yield made
         remove(made.name, made.pandom)
-
-
-def _lose(name: str) -> None:
-    client = docker.from_env()
-    wanted = {"label": f"{LABEL_STACK}={name}"}
-    for container in client.containers.list(all=True, filters=wanted):
-        container.remove(force=True)
-    for network in client.networks.list(filters=wanted):
-        network.remove()
-    for volume in client.volumes.list(filters=wanted):
-        volume.remove()
-    assert left_in_docker(name) == []
-
-
-def _write_on(stack: RunningStack, acknowledged: list[datetime]) -> None:
-    """Commit one numbered event after another until the server is gone."""
-    with contextlib.suppress(psycopg.Error), server_of(stack).connect("postgres") as connection:
-        while True:
-            note = f"jsonb_build_object('number', {len(acknowledged)})"
-            connection.execute(
-                f"select public.write_event('audit_logs', null, 'test_noted', 'info', {note})"
-            )
-            acknowledged.append(datetime.now(UTC))
-            time.sleep(0.05)
 
 
 @pytest.mark.soak  # four runs of `up`, and a minute of log
@@ -76,13 +47,10 @@ def test_the_host_is_lost(
         own.look_again()
         own.pandom("recovery-kit", str(kit), "--stack", own.name, *given)
         before = own.secrets
-        acknowledged: list[datetime] = []
-        writer = threading.Thread(target=_write_on, args=(own, acknowledged))
-        writer.start()
-        time.sleep(ARCHIVE_TIMEOUT_S + 25)
-        lost_at = datetime.now(UTC)
-        _lose(own.name)
-        writer.join()
+        with Writer(server_of(own)).writing() as writer:
+            time.sleep(ARCHIVE_TIMEOUT_S + 25)
+            lost_at = datetime.now(UTC)
+            lose(own.name)
         Stack(own.name).file.unlink()
         store.ca.rename(store.ca.with_name("gone"))  # a file of the lost host, like all others
         new: RunningStack = request.getfixturevalue("elsewhere")
@@ -103,12 +71,9 @@ def test_the_host_is_lost(
         new.look_again()
         new.pandom("health", "--stack", new.name)
         new.pandom("audit", "--stack", new.name, "--store", "--host")
-        rows = noted(new)
-        loss = (lost_at - acknowledged[len(rows) - 1]).total_seconds()
-        print(f"lost: {len(acknowledged) - len(rows)} of {len(acknowledged)} rows, {loss:.0f} s")
-        assert rows == list(range(len(rows)))
-        assert rows, "nothing came back"
-        assert loss <= ARCHIVE_TIMEOUT_S + 10
+        rows, seconds = writer.lost(noted(new), lost_at)
+        print(f"lost: {rows} of {len(writer.acknowledged)} rows, the last {seconds:.0f} s")
+        assert seconds <= ARCHIVE_TIMEOUT_S + 10
         new.pandom("backup", "--verify", "--stack", new.name)
     # What the lost host has of it is gone with the host.
     (home / "backend/.pulumi/stacks/pandom-stack" / f"{own.name}.json").unlink()
