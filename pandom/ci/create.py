@@ -6,36 +6,45 @@ long, where its state is, and that a making which fails leaves nothing.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import docker
+import docker.errors
 
-from pandom.ci import EVERY_ROLE, durations, reap, records, room
+from pandom.ci import EVERY_ROLE, cache, durations, prepared, reap, records, room
+from pandom.ci.cache import Prepared
 from pandom.ci.process import Process
 from pandom.ci.records import Record
 from pandom.ci.remove import remove
-from pandom.host import access, formats, lock, ports, up
+from pandom.host import access, formats, lock, ports, superuser, up, verdict
 from pandom.host import stack as files
-from pandom.host.engine import connect
+from pandom.host.engine import Engine, connect
+from pandom.host.pulumi_cli import Pulumi
 from pandom.runtime import passphrase, paths
 from pandom.runtime.docker_endpoint import DockerSilent
 from pandom.runtime.errors import Failure, PandomError, UsageError
-from pandom.runtime.naming import LABEL_EXPIRES, LABEL_PROCESS, LABEL_VARIABLES
-from pandom.runtime.progress import say
+from pandom.runtime.naming import BASE_IMAGE, LABEL_EXPIRES, LABEL_PROCESS, LABEL_VARIABLES
+from pandom.runtime.progress import say, step
 
 ID_NAME: Final = "PANDOM_CI_ID"
 _GITHUB: Final = "GITHUB_ENV"
+# How long an environment lives that a cluster is taken from, should nobody end it.
+_PREPARING: Final = timedelta(minutes=30)
 
 
-def run(ttl: str, form: str, owner: int | None, chosen: Sequence[str]) -> None:
+def run(ttl: str, form: str, owner: int | None, chosen: Sequence[str], cold: bool = False) -> None:
     """Make one, and print what its clients need; progress goes to stderr.
 
     Raises UsageError, before anything is touched, for a wrong time, process or setting, and where
@@ -50,7 +59,7 @@ def run(ttl: str, form: str, owner: int | None, chosen: Sequence[str]) -> None:
             f"--format github writes to the file that ${_GITHUB} names, and there is none: this is "
             "no step\nof GitHub Actions. Nothing was touched. Next: another --format."
         )
-    record, outputs = make(life, process, values)
+    record, outputs = make(life, process, values, cold)
     _print(record, outputs, form)
     say(
         f"\nEnvironment {record.id} is up and healthy ({time.monotonic() - started:.1f} s), until "
@@ -72,11 +81,11 @@ def _settings(chosen: Sequence[str]) -> dict[str, str]:
 
 
 def make(
-    life: timedelta, owner: Process | None, values: Mapping[str, str]
+    life: timedelta, owner: Process | None, values: Mapping[str, str], cold: bool = False
 ) -> tuple[Record, Mapping[str, Any]]:
     """Make an environment; its record, and the outputs of its stack in clear.
 
-    Afterwards this process works in the environment's state home.
+    ``cold`` neither uses nor makes a prepared cluster.
     """
     try:
         client = connect()
@@ -84,19 +93,69 @@ def make(
         raise UsageError(str(error)) from None
     variables = up.toolchain_variables()
     reap.reap(client)
+    found = None if cold else _prepared(client, variables, values)
+    with _made(life, owner, client) as record:
+        outputs = _bring_up(record, variables, values, client, found)
+        if owner and owner.lives() is False:
+            raise Failure(f"Process {owner.number} ended before its environment was ready.")
+        record = replace(record, ready=True)
+        record.write()
+    return record, outputs
+
+
+@contextlib.contextmanager
+def _made(life: timedelta, owner: Process | None, client: docker.DockerClient) -> Iterator[Record]:
+    """Hold a new environment while it is made; a block that raises leaves nothing of it."""
     name = records.new_id()
     with records.held(name, wait_s=0):
         record = _begin(name, life, owner, client)
         try:
-            outputs = _bring_up(record, variables, values)
-            if owner and owner.lives() is False:
-                raise Failure(f"Process {owner.number} ended before its environment was ready.")
-            record = replace(record, ready=True)
-            record.write()
+            yield record
         except BaseException as error:
             _take_back(record, client, error)
             raise
-    return record, outputs
+
+
+def _prepared(
+    client: docker.DockerClient, variables: Mapping[str, str], values: Mapping[str, str]
+) -> Prepared | None:
+    """Return the prepared cluster; whoever comes first makes it, the others wait for it."""
+    key = cache.key(values, _base(client))
+    if found := _usable(cache.find(key), client):
+        return found
+    with cache.held(key):
+        if found := _usable(cache.find(key), client):
+            return found
+        cache.forget_old()
+        say("  preparing a cluster for this and later environments, once")
+        with _made(_PREPARING, Process.of(os.getpid()), client) as record:
+            _bring_up(record, variables, values, client, None)
+            with step("taking the cluster"), record.entered():
+                exported = superuser.exported(record.stack)
+                resources = prepared.known(exported)
+                prepared.empty(exported)
+                take = functools.partial(prepared.take, Engine(record.id, client))
+                cache.keep(key, record.id, resources, take)
+            remove(record, client)
+        return _usable(cache.find(key), client)
+
+
+def _base(client: docker.DockerClient) -> str:
+    try:
+        return str(client.api.inspect_image(BASE_IMAGE)["Id"])
+    except docker.errors.ImageNotFound:
+        raise UsageError(
+            f"There is no image {BASE_IMAGE}. Nothing was touched. Next: `make tools`"
+        ) from None
+
+
+def _usable(found: Prepared | None, client: docker.DockerClient) -> Prepared | None:
+    """Return it if the engine still has the images that it says were built."""
+    if found is None:
+        return None
+    engine = Engine("", client)
+    there = all(engine.has_image(one) for one in prepared.images(found.resources).values())
+    return found if there else None
 
 
 def _begin(
@@ -121,17 +180,21 @@ def _begin(
 
 
 def _bring_up(
-    record: Record, variables: Mapping[str, str], values: Mapping[str, str]
+    record: Record,
+    variables: Mapping[str, str],
+    values: Mapping[str, str],
+    client: docker.DockerClient,
+    found: Prepared | None,
 ) -> Mapping[str, Any]:
+    """Make the stack, in the environment's state home; its outputs in clear."""
     told = {
         LABEL_EXPIRES: record.expires.isoformat(),
         LABEL_PROCESS: str(record.owner or ""),
     }
     os.environ.update({LABEL_VARIABLES[label]: value for label, value in told.items()})
-    record.enter()
-    passphrase.ensure()
     stack = record.stack
-    with lock.of_stack(stack):
+    with record.entered(), lock.of_stack(stack):
+        passphrase.ensure()
         files.prepare_file(stack, "ephemeral")
         files.set_values(stack, {**values, **record.ports})
         settings = files.settings(stack)
@@ -140,7 +203,28 @@ def _bring_up(
                 "--set: expected the ephemeral profile without protection, which is what an "
                 "environment is;\nanother stack is made by `.venv/bin/pandom up`."
             )
-        return up.for_environment(stack, variables)
+        if found:
+            _lay(found, record, Pulumi(stack, variables), client)
+        return up.for_environment(stack, variables, begun=found is not None)
+
+
+def _lay(found: Prepared, record: Record, pulumi: Pulumi, client: docker.DockerClient) -> None:
+    """Give the stack the prepared cluster, in its volume and in its state."""
+    given = prepared.labels(record)
+    image = prepared.images(found.resources)["postgres"]
+    with ThreadPoolExecutor() as beside:
+        filled = beside.submit(prepared.fill, client, record, given, image, found.cluster)
+        begun = beside.submit(_begin_state, found, record, pulumi, given)
+        verdict.prepare()  # imports, which take as long
+        importlib.import_module("pandom.database.declaration")
+        filled.result()
+        begun.result()
+
+
+def _begin_state(found: Prepared, record: Record, pulumi: Pulumi, given: Mapping[str, str]) -> None:
+    pulumi.init()
+    resources = prepared.state(found.resources, found.former, record, given)
+    pulumi.restore({"version": 3, "deployment": {"resources": resources}})
 
 
 def _take_back(record: Record, client: docker.DockerClient, error: BaseException) -> None:

@@ -67,6 +67,18 @@ class Record:
         """The stack's file in the checkout, and what an editor or Pulumi left beside it."""
         return sorted((self.clone / "stacks").glob(f"Pulumi.{self.id}.yaml*"))
 
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Work in its state home, for the block."""
+        before = os.environ.get("XDG_STATE_HOME")
+        self.enter()
+        try:
+            yield
+        finally:
+            os.environ.pop("XDG_STATE_HOME")
+            if before is not None:
+                os.environ["XDG_STATE_HOME"] = before
+
     def enter(self) -> None:
         """Make its state home this process's, for the commands of its stack."""
         os.environ["XDG_STATE_HOME"] = str(self.home)

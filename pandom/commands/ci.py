@@ -52,8 +52,13 @@ def register(commands: Commands) -> None:
         metavar="KEY=VALUE",
         help="a key of Pulumi.yaml, such as sampleData=true; may be repeated",
     )
+    create.add_argument(
+        "--cold", action="store_true", help="neither use nor prepare a cluster in the cache"
+    )
     _format(create, hidden=(EVERY_ROLE,))
-    create.set_defaults(handler=call("pandom.ci.create", "run", "ttl", "format", "owner", "chosen"))
+    create.set_defaults(
+        handler=call("pandom.ci.create", "run", "ttl", "format", "owner", "chosen", "cold")
+    )
 
     destroy = _one(actions, "destroy", "remove one, and leave nothing")
     destroy.set_defaults(handler=call("pandom.ci.end", "destroy", "id"))

@@ -97,9 +97,14 @@ def bring_up(
     up.print_summary(up.run(), started)
 
 
-def for_environment(stack: Stack, variables: Mapping[str, str]) -> Mapping[str, Any]:
-    """Run it for an environment for CI, whose lock the caller has; its outputs in clear."""
-    return _Up(stack, variables, "ephemeral", adopting=False).run()
+def for_environment(
+    stack: Stack, variables: Mapping[str, str], begun: bool = False
+) -> Mapping[str, Any]:
+    """Run it for an environment for CI, whose lock the caller has; its outputs in clear.
+
+    ``begun``: the state says what lies in the data volume, and nothing else is there yet.
+    """
+    return _Up(stack, variables, "ephemeral", adopting=False, begun=begun).run()
 
 
 class _Up:
@@ -111,8 +116,9 @@ class _Up:
         variables: Mapping[str, str],
         profile: str | None,
         adopting: bool,
+        begun: bool = False,
     ) -> None:
-        self._adopting = adopting
+        self._adopting, self._begun = adopting, begun
         self._stack = stack
         self._revisions: Sequence[Revision] = ()
         self._profile = profile
@@ -129,7 +135,7 @@ class _Up:
         """Bring it up; the outputs in clear."""
         with ThreadPoolExecutor() as beside:
             reading = None
-            if self._stack.exists():
+            if self._stack.exists() and not self._begun:
                 # While Pulumi reads its state, the folder is checked, and what the verdict
                 # needs is imported.
                 reading = beside.submit(self._pulumi.export, secrets=True)
@@ -200,6 +206,10 @@ class _Up:
         self, engine: Engine, exported: Mapping[str, Any], settings: Settings
     ) -> _Looked | None:
         """Make everything as declared; the verdict, if there turned out to be nothing to do."""
+        if self._begun:
+            self._note_inputs(settings)
+            self._operate("", refresh=False)
+            return None
         state = State(exported)
         # While it runs, before anything is touched; one that is started first is asked then.
         applied = of_running(exported)
@@ -250,11 +260,7 @@ class _Up:
             self._adopt(settings, state)
         # Where the audit saw nothing, a refresh would only read it all a second time.
         trusted = before is not None and not self._changed and not replace
-        self._given = last_run.inputs(
-            # The file that backupCa names is not among the clone's.
-            self._stack,
-            {**self._pulumi.environment(), "PANDOM_BACKUP_CA": settings.backup.ca},
-        )
+        self._note_inputs(settings)
         if trusted and last_run.is_current(self._stack, self._given):
             say("  Pulumi: nothing to do; program, settings and state are those of the last run")
             return before
@@ -270,6 +276,13 @@ class _Up:
             replace = repair.there(engine, state, dict.fromkeys([*replace, *failed]))
             self._operate("", *repair.options((), replace))
         return None
+
+    def _note_inputs(self, settings: Settings) -> None:
+        self._given = last_run.inputs(
+            # The file that backupCa names is not among the clone's.
+            self._stack,
+            {**self._pulumi.environment(), "PANDOM_BACKUP_CA": settings.backup.ca},
+        )
 
     def _open_server(self, server: Container, exported: Mapping[str, Any]) -> Mapping[str, Any]:
         """See that the superuser gets in, and carry a new password of it through.
