@@ -135,6 +135,11 @@ def keep(
         raise
 
 
+def forget(found: Prepared) -> None:
+    """Remove one; the next environment prepares another."""
+    shutil.rmtree(found.place, ignore_errors=True)
+
+
 def forget_old(now: float | None = None) -> list[str]:
     """Remove what nobody used for a while, and what a killed run left; the names."""
     gone = []

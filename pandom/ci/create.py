@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import docker
 import docker.errors
+import psycopg
 
 from pandom.ci import EVERY_ROLE, cache, durations, prepared, reap, records, room
 from pandom.ci.cache import Prepared
@@ -36,10 +37,12 @@ from pandom.runtime import passphrase, paths
 from pandom.runtime.docker_endpoint import DockerSilent
 from pandom.runtime.errors import Failure, PandomError, UsageError
 from pandom.runtime.naming import BASE_IMAGE, LABEL_EXPIRES, LABEL_PROCESS, LABEL_VARIABLES
-from pandom.runtime.progress import say, step
+from pandom.runtime.progress import say, shorten, step
 
 ID_NAME: Final = "PANDOM_CI_ID"
 _GITHUB: Final = "GITHUB_ENV"
+# The state is written once, at the end: what a killed run had made is found by its labels.
+_QUICK: Final = {"PULUMI_EXPERIMENTAL": "true", "PULUMI_SKIP_CHECKPOINTS": "true"}
 # How long an environment lives that a cluster is taken from, should nobody end it.
 _PREPARING: Final = timedelta(minutes=30)
 
@@ -130,14 +133,24 @@ def _prepared(
         say("  preparing a cluster for this and later environments, once")
         with _made(_PREPARING, Process.of(os.getpid()), client) as record:
             _bring_up(record, variables, values, client, None)
-            with step("taking the cluster"), record.entered():
-                exported = superuser.exported(record.stack)
-                resources = prepared.known(exported)
-                prepared.empty(exported)
-                take = functools.partial(prepared.take, Engine(record.id, client))
-                cache.keep(key, record.id, resources, take)
+            try:
+                with step("taking the cluster"):
+                    _keep(key, record, client)
+            except (PandomError, OSError, psycopg.Error, docker.errors.DockerException) as error:
+                # The environment that is wanted needs it to be quick, and for nothing else.
+                say(f"  no cluster was prepared: {shorten(str(error))}")
             remove(record, client)
         return _usable(cache.find(key), client)
+
+
+def _keep(key: str, record: Record, client: docker.DockerClient) -> None:
+    """Empty an environment's cluster, and put it into the cache."""
+    with record.entered():
+        exported = superuser.exported(record.stack)
+    resources = prepared.known(exported)
+    prepared.empty(exported)
+    take = functools.partial(prepared.take, Engine(record.id, client))
+    cache.keep(key, record.id, resources, take)
 
 
 def _base(client: docker.DockerClient) -> str:
@@ -192,6 +205,7 @@ def _bring_up(
         LABEL_PROCESS: str(record.owner or ""),
     }
     os.environ.update({LABEL_VARIABLES[label]: value for label, value in told.items()})
+    os.environ.update(_QUICK)
     stack = record.stack
     with record.entered(), lock.of_stack(stack):
         passphrase.ensure()
@@ -203,9 +217,14 @@ def _bring_up(
                 "--set: expected the ephemeral profile without protection, which is what an "
                 "environment is;\nanother stack is made by `.venv/bin/pandom up`."
             )
-        if found:
+        if found is None:
+            return up.for_environment(stack, variables)
+        try:
             _lay(found, record, Pulumi(stack, variables), client)
-        return up.for_environment(stack, variables, begun=found is not None)
+            return up.for_environment(stack, variables, begun=True)
+        except Failure:
+            cache.forget(found)  # it may be the reason, and is made again
+            raise
 
 
 def _lay(found: Prepared, record: Record, pulumi: Pulumi, client: docker.DockerClient) -> None:

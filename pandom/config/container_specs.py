@@ -58,13 +58,13 @@ class Health:
 
     command: tuple[str, ...]
     # Also how long `up` waits for the first verdict: this engine has no start interval.
-    interval: str = "2s"
+    interval: str = "1s"
     timeout: str = "15s"  # with the rest of a check that rests
     start_period: str = "30s"
     retries: int = 5
 
 
-# A check every two seconds would take more of an idle machine than the servers do. Who is
+# A check every second would take more of an idle machine than the servers do. Who is
 # well is looked at after a rest; who starts or is not well, at each interval.
 REST_S: Final = 8
 _WELL: Final = "/tmp/well"  # noqa: S108 - a tmpfs inside the container, empty after each start
