@@ -23,8 +23,9 @@ from pandom.host.identity import Thing
 from pandom.runtime.errors import Failure
 from pandom.runtime.naming import LABEL_OWNER
 
-# What a killed run had asked Docker for may appear after the first look.
-_ROUNDS: Final = 5
+# What a killed run had asked Docker for may appear after the first look, and a busy engine
+# takes its time.
+_WAIT_S: Final = 60.0
 _PAUSE_S: Final = 0.3
 _ORDER: Final = ("container", "network", "volume")
 
@@ -35,7 +36,8 @@ def remove(record: Record, client: docker.DockerClient) -> None:
     Raises Failure that names what is left.
     """
     _end_processes(record)
-    mine = f":{record.state_home}"
+    # The latter for what somebody made of it with Pulumi by hand.
+    mine = (f":{record.state_home}", f":{record.home.parents[1]}")
     objects(record.id, client, lambda owner: owner.endswith(mine))
     record.remove()
     if record.home.exists() or record.stack_files:
@@ -49,16 +51,16 @@ def remove(record: Record, client: docker.DockerClient) -> None:
 def objects(name: str, client: docker.DockerClient, owned: Callable[[str], bool]) -> None:
     """Remove the containers, networks and volumes of a stack whose owner is the one meant."""
     engine = Engine(name, client)
-    left: list[Thing] = []
-    for _ in range(_ROUNDS):
-        left = [one for one in engine.things() if owned(one.labels.get(LABEL_OWNER, ""))]
-        if not left:
-            return
+    deadline = time.monotonic() + _WAIT_S
+    while left := [one for one in engine.things() if owned(one.labels.get(LABEL_OWNER, ""))]:
+        if time.monotonic() > deadline:
+            break
         for kind in _ORDER:
             _remove(engine, [one for one in left if one.kind == kind])
-        if not [one for one in engine.things() if owned(one.labels.get(LABEL_OWNER, ""))]:
-            return
-        time.sleep(_PAUSE_S)
+        if [one for one in engine.things() if owned(one.labels.get(LABEL_OWNER, ""))]:
+            time.sleep(_PAUSE_S)
+    if not left:
+        return
     raise Failure(
         f"Environment {name} is not gone; Docker still has "
         + ", ".join(f"{one.kind} {one.name}" for one in left)
