@@ -51,13 +51,15 @@ def remove(record: Record, client: docker.DockerClient) -> None:
 def objects(name: str, client: docker.DockerClient, owned: Callable[[str], bool]) -> None:
     """Remove the containers, networks and volumes of a stack whose owner is the one meant."""
     engine = Engine(name, client)
-    deadline = time.monotonic() + _WAIT_S
-    while left := [one for one in engine.things() if owned(one.labels.get(LABEL_OWNER, ""))]:
-        if time.monotonic() > deadline:
-            break
+
+    def look() -> list[Thing]:
+        return [one for one in engine.things() if owned(one.labels.get(LABEL_OWNER, ""))]
+
+    left, deadline = look(), time.monotonic() + _WAIT_S
+    while left and time.monotonic() < deadline:
         for kind in _ORDER:
             _remove(engine, [one for one in left if one.kind == kind])
-        if [one for one in engine.things() if owned(one.labels.get(LABEL_OWNER, ""))]:
+        if left := look():
             time.sleep(_PAUSE_S)
     if not left:
         return
