@@ -27,6 +27,10 @@ POOL: Final = 8
 _LOCK_KEY: Final = 0x70616E646F63
 _WAIT_S: Final = 60.0
 _MORE: Final = ""
+_END: Final = """
+select pg_catalog.pg_terminate_backend(a.pid)
+from pg_catalog.pg_stat_activity as a where a.datname = %s
+"""
 _CLOSE: Final = """
 select pg_catalog.pg_terminate_backend(a.pid, 5000)
 from pg_catalog.pg_stat_activity as a where a.datname = %s
@@ -79,10 +83,10 @@ class Databases:
                     "Another `pandom ci serve` hands out databases of this environment. Next: use "
                     "that one, or end it"
                 )
+            self._roles = self._admin.execute(_ROLES).fetchall()
             self._clear()
             self._template()
             self._grants = self._grants_of(DATABASE)
-            self._roles = self._admin.execute(_ROLES).fetchall()
         except BaseException:
             self._admin.close()
             raise
@@ -218,6 +222,7 @@ class Databases:
 
     def _leave_nothing(self, name: str) -> None:
         """End what would keep a database from being dropped, or stay behind without it."""
+        self._admin.execute(_END, (name,))
         rows = self._admin.execute(_ELSEWHERE, {"name": name}).fetchall()
         for kind, what, pid in rows:
             if kind == "slot":

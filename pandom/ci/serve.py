@@ -26,12 +26,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
+from pandom.audit.target import of_outputs
 from pandom.ci import create, end, people, records
 from pandom.ci.buckets import Places
 from pandom.ci.client import TOKEN, URL
 from pandom.ci.databases import POOL, Databases
 from pandom.ci.process import Process
 from pandom.config.outputs import database_url
+from pandom.database import cluster
 from pandom.host import formats, superuser
 from pandom.objectstore import Account, Endpoint
 from pandom.runtime.errors import Failure, PandomError, UsageError
@@ -227,6 +229,12 @@ def open_service(record: records.Record, pool: int = POOL) -> Service:
     exported = superuser.exported(record.stack)
     outputs = superuser.outputs(exported)
     login = superuser.login(exported)
+    # What tests did to roles, where the one that served them was killed.
+    with superuser.database(exported) as server:
+        if server is not None:
+            server.autocommit = True
+            cluster.apply_roles(server, of_outputs(outputs).opt_in)
+    superuser.set_passwords(exported)
     if login is None:
         raise Failure(
             f"Environment {record.id} has no server. Next: `pandom ci destroy {record.id}`"
