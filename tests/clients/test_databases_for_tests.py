@@ -25,6 +25,9 @@ from pandom.host import superuser
 from pandom.objectstore import Account, Endpoint, client
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import MINIO_ROOT_USER
+from pandom.runtime.paths import ROOT
+from tests.clients.node import module, needs_node
+from tests.clients.page import code
 from tests.fixtures.stack import RunningStack
 
 POOL = 3
@@ -290,3 +293,13 @@ def test_a_database_has_no_login_that_is_not_shared(tests: Client) -> None:
         assert isinstance(database, Database)
         with pytest.raises(UsageError, match="postgres is no login"):
             database.dsn("postgres")
+
+
+@needs_node
+def test_from_nodes_own_test_runner_with_typeorm(server: Server, packages: Path) -> None:
+    page = (ROOT / "docs" / "ci.md").read_text()
+    text = code("From Node's test runner, with TypeORM", "js", page)
+    output = module(text, packages, server.contract)
+    assert "# pass 1" in output or "pass 1" in output
+    assert "fail 0" in output
+    assert server.service.databases.given == []
