@@ -266,11 +266,16 @@ def contract(name: str, outputs: Mapping[str, Any], role: str | None = None) -> 
     return {ID_NAME: name, **access.variables(outputs, role)}
 
 
+def every_role(name: str, outputs: Mapping[str, Any]) -> str:
+    """Return the settings of every login as JSON."""
+    every = {role: contract(name, outputs, role) for role in outputs["passwords"]}
+    return json.dumps({"settings": contract(name, outputs), "roles": every})
+
+
 def _print(record: Record, outputs: Mapping[str, Any], form: str) -> None:
     values = contract(record.id, outputs)
     if form == EVERY_ROLE:
-        every = {role: contract(record.id, outputs, role) for role in outputs["passwords"]}
-        print(json.dumps({"settings": values, "roles": every}))
+        print(every_role(record.id, outputs))
     elif form == "github":
         print(formats.masks(access.hidden(values)), end="", file=sys.stderr, flush=True)
         with Path(os.environ[_GITHUB]).open("a", encoding="utf-8") as sink:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pandom.ci import create, durations, end, reap, records
+from pandom.ci import EVERY_ROLE, create, durations, end, reap, records
 from pandom.ci.records import Record
 from pandom.host import access, formats
 from pandom.host.engine import Engine, connect
@@ -93,7 +93,10 @@ def env(name: str, role: str | None, form: str) -> None:
     record = end.living(name)
     record.enter()
     outputs = access.outputs_of(record.stack)
-    print(formats.render(create.contract(name, outputs, role), form), end="")
+    if form == EVERY_ROLE:
+        print(create.every_role(name, outputs))
+    else:
+        print(formats.render(create.contract(name, outputs, role), form), end="")
 
 
 def psql(name: str, arguments: Sequence[str]) -> None:

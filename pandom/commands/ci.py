@@ -4,6 +4,7 @@
     pandom ci list                what there is: age, time left, ports, size, who
     pandom ci keep ID --for 2h    let one live longer
     pandom ci env ID              what `create` printed, again
+    pandom ci serve ID            hand out databases to tests, over HTTP
     pandom ci psql ID             psql, signed in as pandom_user
     pandom ci logs ID             what its containers said
     pandom ci destroy ID          remove one, and leave nothing
@@ -25,7 +26,8 @@ def register(commands: Commands) -> None:
     """Add ``ci`` and its actions to the sub-commands of ``pandom``."""
     ci = commands.add_parser(
         "ci",
-        help="an environment for one test run: create, list, keep, env, psql, logs, destroy, reap",
+        help="an environment for one test run: create, list, keep, env, serve, psql, logs, "
+        "destroy, reap",
         description="Environments for one test run: stacks of the ephemeral profile, each with a "
         "state of its own.",
     )
@@ -73,8 +75,19 @@ def register(commands: Commands) -> None:
 
     env = _one(actions, "env", "its id and settings, as `create` printed them")
     env.add_argument("--role", help="another login than pandom_app")
-    _format(env)
+    _format(env, hidden=(EVERY_ROLE,))
     env.set_defaults(handler=call("pandom.ci.look", "env", "id", "role", "format"))
+
+    serve = _one(actions, "serve", "hand out databases and places in the bucket, over HTTP")
+    serve.add_argument("--port", type=int, default=0, help="on 127.0.0.1 (default: a free one)")
+    serve.add_argument(
+        "--pool", type=int, default=8, help="databases that are kept ready (default: %(default)s)"
+    )
+    serve.add_argument("--owner", type=int, metavar="PID", help="a process that it works for")
+    _format(serve)
+    serve.set_defaults(
+        handler=call("pandom.ci.serve", "run", "id", "port", "pool", "format", "owner")
+    )
 
     psql = _one(actions, "psql", "psql, signed in as pandom_user")
     psql.add_argument("arguments", nargs=argparse.REMAINDER, help="psql's own, such as -c …")

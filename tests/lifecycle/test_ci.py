@@ -9,6 +9,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -123,6 +124,42 @@ def test_people_get_in(env: pandom.ci.Environment, command: Pandom) -> None:
     assert only.startswith("==> minio (healthy)")
     assert "==> postgres" not in only
     assert "postgres" in command("ci", "logs", env.id, "nobody", code=2).stderr
+
+
+THEIR_TESTS = """
+import pytest
+
+@pytest.mark.parametrize("number", range(6))
+def test_nobody_was_here_before(pandom_database, pandom_stack, number):
+    alice = pandom_database.user("alice@example.com")
+    with alice.transaction() as connection:
+        query = "select current_user, count(*) from public.sessions"
+        assert connection.execute(query).fetchone() == ("pandom_app", 1)
+    assert pandom_stack.id
+
+def test_a_place_in_the_bucket(pandom_bucket):
+    assert pandom_bucket.settings["MINIO_ACCESS_KEY"] in pandom_bucket.prefix
+"""
+
+
+def test_somebody_elses_tests_use_its_fixtures(env: pandom.ci.Environment, tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["pandom.pytest_plugin"]\n')
+    (tmp_path / "test_theirs.py").write_text(THEIR_TESTS)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "."],
+        cwd=tmp_path,
+        env={**os.environ, "PANDOM_CI_ID": env.id, "PYTHONPATH": str(paths.ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert "7 passed" in done.stdout, done.stdout + done.stderr
+    with psycopg.connect(env.dsn("pandom_user")) as client:
+        rows = client.execute("select datname from pg_database order by 1").fetchall()
+    assert [name for (name,) in rows if name.startswith("pandom_")] == ["pandom_db"]
+    # What was there is left.
+    assert records.find(env.id).ready
 
 
 def test_what_lives_is_not_reaped_and_what_is_over_would_be(
