@@ -10,6 +10,7 @@ import json
 import secrets
 import subprocess
 import time
+from pathlib import Path
 from typing import Final
 
 from pandom.config.container_specs import TMP
@@ -88,11 +89,8 @@ def _server(part: str, data: str, health: str) -> None:
     )
 
 
-def run(sql: str, path: str) -> float:
-    """Seconds from nothing to both servers healthy and the SQL applied."""
-    remove()
-    started = time.monotonic()
-    docker("network", "create", NAME)
+def _servers(path: str) -> None:
+    """Make the keys and start both servers."""
     _keys(path)
     _server("postgres", "/var/lib/postgresql", "pg_isready --quiet --host=127.0.0.1")
     health = (
@@ -100,6 +98,14 @@ def run(sql: str, path: str) -> float:
         "https://127.0.0.1:9000/minio/health/cluster"
     )
     _server("minio", "/data", health)
+
+
+def run(sql: str, path: str) -> float:
+    """Seconds from nothing to both servers healthy and the SQL applied."""
+    remove()
+    started = time.monotonic()
+    docker("network", "create", NAME)
+    _servers(path)
     _healthy(f"{NAME}-postgres")
     docker(
         *("run", "--rm", "--interactive", f"--network={NAME}", *_HARDENED),
@@ -109,6 +115,25 @@ def run(sql: str, path: str) -> float:
         "psql --quiet --no-psqlrc --username=postgres --host=postgres --dbname=postgres",
         text=sql,
     )
+    _healthy(f"{NAME}-minio")
+    seconds = time.monotonic() - started
+    remove()
+    return seconds
+
+
+def run_prepared(cluster: Path, path: str) -> float:
+    """Seconds from nothing to both servers healthy, with a migrated cluster's files (a tar)."""
+    remove()
+    started = time.monotonic()
+    docker("network", "create", NAME)
+    place = "/var/lib/postgresql"
+    made = f"--volume={NAME}-postgres:{place}"
+    docker("create", f"--name={NAME}-fill", made, image_name("postgres"))
+    with cluster.open("rb") as files:
+        subprocess.run(["docker", "cp", "-", f"{NAME}-fill:{place}"], stdin=files, check=True)
+    docker("rm", f"{NAME}-fill")
+    _servers(path)
+    _healthy(f"{NAME}-postgres")
     _healthy(f"{NAME}-minio")
     seconds = time.monotonic() - started
     remove()
