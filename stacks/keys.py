@@ -15,7 +15,7 @@ import pulumi
 import pulumi_random as random
 
 from pandom.config.container_specs import container_specs
-from pandom.config.readers import READERS, SERVERS, keys_volume, store_secret
+from pandom.config.readers import OPT_IN, READERS, SERVERS, keys_volume, readers, store_secret
 from pandom.config.settings import Settings
 from pandom.runtime import certificates
 from pandom.runtime.naming import MINIO_ROOT_USER
@@ -52,11 +52,15 @@ class Keys(pulumi.ComponentResource):
         settings = args.settings
         self.secrets = self._secrets(settings)
         child = pulumi.ResourceOptions(parent=self)
-        # Without these nobody could open the data that is protected.
+        self._readers = readers(settings.opt_in)
+        # Without these nobody could open the data that is protected; a setting's may go with it.
         held = pulumi.ResourceOptions(parent=self, protect=settings.protect)
         self.volumes = {
-            part: volume(f"{part}-volume", settings.stack, part, held).name
-            for part in map(keys_volume, ("ca", *READERS))
+            part: volume(
+                f"{part}-volume", settings.stack, part, child if reader in OPT_IN else held
+            ).name
+            for reader in ("ca", *self._readers)
+            for part in (keys_volume(reader),)
         }
         self.job = Job(
             "keys",
@@ -111,7 +115,8 @@ class Keys(pulumi.ComponentResource):
     def _manifest(self) -> pulumi.Output[str]:
         """What the job writes where, as JSON; secret as a whole."""
         readers: dict[str, object] = {}
-        for reader, (uid, files) in READERS.items():
+        for reader in self._readers:
+            uid, files = READERS[reader]
             content = {file: self.secrets[secret] for file, secret in files.items()}
             readers[reader] = {"uid": uid, "files": content}
             if reader in SERVERS:

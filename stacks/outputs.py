@@ -69,6 +69,7 @@ def export(
         "bcrypt_cost": settings.bcrypt_cost,
         # The account functions take it from their caller: the database never has it.
         "password_hash_key": keys.secrets["password-hash-key"],
+        **({} if settings.metrics_port is None else {"metrics_port": settings.metrics_port}),
         # Whose stack it is, for a state that has nothing else left.
         **{label.rpartition(".")[2]: value for label, value in labels(settings.stack, "").items()},
     }

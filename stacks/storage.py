@@ -32,6 +32,7 @@ class Storage(pulumi.ComponentResource):
 
     container: docker.Container
     port: pulumi.Output[int]
+    objects: docker.Volume
     job: Job
 
     def __init__(
@@ -40,7 +41,7 @@ class Storage(pulumi.ComponentResource):
         super().__init__("pandom-stack:index:Storage", name, None, opts)
         settings, keys = args.settings, args.keys
         specs = container_specs(settings)
-        objects = volume(
+        self.objects = volume(
             "objects-volume",
             settings.stack,
             "objects",
@@ -52,7 +53,7 @@ class Storage(pulumi.ComponentResource):
             Wiring(
                 args.server_image,
                 args.network,
-                {"objects": objects.name, **keys.volumes},
+                {"objects": self.objects.name, **keys.volumes},
                 labels={"pandom.keys": keys.job.then("written")},
             ),
             pulumi.ResourceOptions(parent=self),

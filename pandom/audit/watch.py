@@ -3,7 +3,8 @@
 Each round audits access, the object store and the trail as the auditor, keeps report and
 anchors in the bucket for evidence, and says the verdict: in one line of the log that
 names the findings, and in a file that the container's health check reads. Drift makes
-the container unhealthy, and so does everything that could not be told.
+the container unhealthy, and so does everything that could not be told. With monitoring
+another file has it as metrics.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import io
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +34,7 @@ _AGAIN_S: Final = 30
 _SHARE: Final = 20
 # One line: exit code and findings; its age is that of the round.
 VERDICT: Final = Path(os.environ.get("PANDOM_AUDITOR_VERDICT", "/tmp/auditor-verdict"))  # noqa: S108
+METRICS: Final = os.environ.get("PANDOM_AUDITOR_METRICS")
 PREFIX: Final = "audit/"
 _WORDS: Final = {DONE: "clean", DRIFT: "drift", FAILED: "could not tell"}
 
@@ -103,7 +106,28 @@ def once(place: AuditTarget, before: Round | None, *, due: bool) -> Round:
             reason = f"{type(error).__name__}: {reason}"
         found = Round(FAILED, (reason,))
     VERDICT.write_text(f"{found.code} {found}\n")
+    if METRICS:
+        _publish(Path(METRICS), found, time.time())
     return found
+
+
+def _publish(path: Path, found: Round, now: float) -> None:
+    """Write a verdict in Prometheus' text format; a full volume is no reason to end."""
+    lines = (
+        ("verdict", "Last verdict of the auditor: 0 clean, 1 could not tell, 2 drift", found.code),
+        ("findings", "What the last verdict names", len(found.names)),
+        ("time_seconds", "When the auditor last gave a verdict", f"{now:.0f}"),
+    )
+    new = path.with_suffix(".new")
+    with suppress(OSError):
+        new.write_text(
+            "".join(
+                f"# HELP pandom_audit_{name} {words}\n# TYPE pandom_audit_{name} gauge\n"
+                f"pandom_audit_{name} {value}\n"
+                for name, words, value in lines
+            )
+        )
+        new.replace(path)
 
 
 def run(place: AuditTarget, pause: Callable[[float], None] = time.sleep) -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from pandom.runtime.naming import HOST_MINIO, HOST_POSTGRES, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
+from pandom.runtime.naming import (
+    HOST_MINIO,
+    HOST_POSTGRES,
+    UID_METRICS,
+    UID_MINIO,
+    UID_OPERATIONS,
+    UID_POSTGRES,
+)
 from schema.storage import AUDITOR, EVIDENCE, USERS, User
 
 
@@ -47,8 +54,16 @@ READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
         },
     ),
     "operator": (UID_OPERATIONS, {"pandom_user_password": "pandom_user"}),
+    "metrics": (UID_METRICS, {"pandom_metrics_password": "pandom_metrics"}),
 }
+# Those that there are only with a setting.
+OPT_IN: Final = {"metrics": "monitoring"}
 SERVERS: Final = {"postgres": HOST_POSTGRES, "minio": HOST_MINIO}
+
+
+def readers(opt_in: frozenset[str]) -> list[str]:
+    """The readers that a stack with these settings has."""
+    return [reader for reader in READERS if OPT_IN.get(reader) in (None, *opt_in)]
 
 
 def keys_volume(reader: str) -> str:

@@ -185,7 +185,7 @@ class Engine:
 
         Docker lets two networks have one name, and then refuses to start what is to join it.
         """
-        specs = container_specs(load(stack, {})).values()
+        specs = container_specs(load(stack, {"monitoring": True})).values()
         parts = {spec.part for spec in specs}
         parts |= {mount.volume for spec in specs for mount in spec.mounts}
         names = {resource_name(stack, part) for part in (*parts, "network")}

@@ -34,6 +34,7 @@ KEYS_MOUNT: Final = PurePosixPath("/run/pandom/keys")
 UID_POSTGRES: Final = 5432
 UID_MINIO: Final = 9000
 UID_OPERATIONS: Final = 7000
+UID_METRICS: Final = 9187
 
 # The names under which the servers are known inside the stack's network; they
 # stand in the certificates beside 127.0.0.1 and localhost.
