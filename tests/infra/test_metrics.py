@@ -36,7 +36,8 @@ ARCHIVER = {name for name in queried() if name.startswith("pandom_archiver_")}
 def watched() -> Iterator[RunningStack]:
     """A stack with monitoring and an auditor; the one that is reused, if it has them."""
     name = os.environ.get("PANDOM_TEST_STACK")
-    if name and "metrics_port" in (found := RunningStack(name)).outputs:
+    found = RunningStack(name) if name else None
+    if found and "metrics_port" in found.outputs and found.outputs["profile"] != "ephemeral":
         leaks.watch(found.secrets.values())
         yield found
         return
@@ -107,10 +108,11 @@ def test_numbers_follow_what_happens(watched: RunningStack, database: Server) ->
         database.connect("pandom_user") as holder,
     ):
         operator.execute("update public.account_settings set suspicious_events_per_hour = 1")
-        for _ in range(2):
-            client.execute(
-                "select * from public.sign_in(%s, 'wrong', null)", [watched.outputs["admin_email"]]
-            )
+        client.execute("select * from public.sign_in('nobody@example.com', 'wrong', null)")
+        row = operator.execute("select uuid from public.auth_users where role = 'admin'").fetchone()
+        with client.transaction():
+            client.execute("select set_config('app.current_user_id', %s::text, true)", row)
+            client.execute("select public.record_event('seen', '{}') from generate_series(1, 2)")
         operator.execute(
             "insert into public.sessions (user_uuid, token, created_at, expires_at)"
             " select uuid, repeat('0', 64), now() - interval '3 hours', now() - interval '2 hours'"
@@ -133,7 +135,7 @@ def test_numbers_follow_what_happens(watched: RunningStack, database: Server) ->
             operator.execute(
                 "update public.account_settings set suspicious_events_per_hour = default"
             )
-    assert found["pandom_trail_failed_sign_ins"][0] == before["pandom_trail_failed_sign_ins"][0] + 2
+    assert found["pandom_trail_failed_sign_ins"][0] == before["pandom_trail_failed_sign_ins"][0] + 1
     assert found["pandom_trail_suspicious_users"] == [1]
     assert found["pandom_activity_oldest_expired_seconds"][0] > 7000
     assert sum(found["pandom_connections_open"]) > sum(before["pandom_connections_open"])
@@ -249,31 +251,34 @@ def test_the_login_reads_numbers_and_no_row(database: Server) -> None:
                 other.execute(f"select public.{name}()")
 
 
-def test_another_server_is_not_asked(watched: RunningStack, exporter: Container) -> None:
-    """With the CA of another stack the password is not even sent."""
+def test_another_server_is_not_asked_and_a_new_secret_is_taken(
+    watched: RunningStack, exporter: Container
+) -> None:
+    """With the CA of another stack the password is not even sent; with this one's it serves."""
     engine = docker.from_env()
     spare = Spare(engine, watched)
     try:
         keys = new_keys(spare)
         (network,) = exporter.attrs["NetworkSettings"]["Networks"]
-        # The other CA, and a password, for the exporter's user.
         volume = spare.volume()
-        code, output = spare.run(
-            "keys",
-            [
-                "-c",
-                "cp /other/ca.crt /to/ca.crt && echo x > /to/pandom_metrics_password"
-                f" && chown -R {UID_METRICS} /to",
-            ],
-            entrypoint="bash",
-            user="0:0",
-            cap_add=["CHOWN", "DAC_OVERRIDE"],
-            volumes={
-                volume: {"bind": "/to"},
-                keys.postgres: {"bind": "/other", "mode": "ro"},
-            },
-        )
-        assert code == 0, output
+
+        def give(source: str, password: str) -> None:
+            """The CA of a volume, and a password, in one step, as the keys job writes."""
+            code, output = spare.run(
+                "keys",
+                [
+                    "-c",
+                    f"cp /other/ca.crt /to/ca.crt && {password} > /to/new"
+                    f" && chown -R {UID_METRICS} /to && mv /to/new /to/pandom_metrics_password",
+                ],
+                entrypoint="bash",
+                user="0:0",
+                cap_add=["CHOWN", "DAC_OVERRIDE"],
+                volumes={volume: {"bind": "/to"}, source: {"bind": "/other", "mode": "ro"}},
+            )
+            assert code == 0, output
+
+        give(keys.postgres, "echo wrong")
         strange = spare.create(
             "metrics",
             user=f"{UID_METRICS}:{UID_METRICS}",
@@ -281,14 +286,21 @@ def test_another_server_is_not_asked(watched: RunningStack, exporter: Container)
             volumes={volume: {"bind": str(KEYS_MOUNT), "mode": "ro"}},
         )
         strange.start()
-        end, shown = time.monotonic() + LIMIT_S, b""
-        while b"\npg_up 0\n" not in shown:
-            assert time.monotonic() < end, strange.logs().decode()
-            time.sleep(0.5)
-            shown = strange.exec_run(["curl", "-s", "http://127.0.0.1:9187/metrics"]).output
+
+        def until(wanted: bytes) -> bytes:
+            end, shown = time.monotonic() + LIMIT_S, b""
+            while wanted not in shown:
+                assert time.monotonic() < end, strange.logs().decode()
+                time.sleep(0.5)
+                shown = strange.exec_run(["curl", "-s", "http://127.0.0.1:9187/metrics"]).output
+            return bytes(shown)
+
+        shown = until(b"\npg_up 0\n")
         assert b"certificate signed by unknown authority" in strange.logs()
         # Without a volume for the verdict, as without an auditor, that is no error.
         assert b"\nnode_textfile_scrape_error 0\n" in shown
+        give(resource_name(watched.name, "keys-metrics"), "cat /other/pandom_metrics_password")
+        until(b"\npg_up 1\n")
     finally:
         spare.close()
         engine.close()
