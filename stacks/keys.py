@@ -15,7 +15,7 @@ import pulumi
 import pulumi_random as random
 
 from pandom.config.container_specs import container_specs
-from pandom.config.readers import OPT_IN, READERS, SERVERS, keys_volume, readers, store_secret
+from pandom.config.readers import OPT_IN, SERVERS, keys_volume, readers, store_secret
 from pandom.config.settings import Settings
 from pandom.runtime import certificates
 from pandom.runtime.naming import MINIO_ROOT_USER
@@ -115,8 +115,7 @@ class Keys(pulumi.ComponentResource):
     def _manifest(self) -> pulumi.Output[str]:
         """What the job writes where, as JSON; secret as a whole."""
         readers: dict[str, object] = {}
-        for reader in self._readers:
-            uid, files = READERS[reader]
+        for reader, (uid, files) in self._readers.items():
             content = {file: self.secrets[secret] for file, secret in files.items()}
             readers[reader] = {"uid": uid, "files": content}
             if reader in SERVERS:

@@ -20,8 +20,11 @@ def store_secret(user: User) -> str:
     return user.name.replace("pandom-", "minio-")
 
 
+# A reader's user and, by file, what it may read.
+Reader = tuple[int, dict[str, str]]
+
 # What a reader's file holds is the name of a generated secret.
-READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
+READERS: Final[dict[str, Reader]] = {
     "postgres": (UID_POSTGRES, {"superuser_password": "postgres"}),
     "minio": (UID_MINIO, {"root_user": "minio-root-user", "root_password": "minio-root"}),
     # Both apply the settings: the one at each `up`, the other at the end of a restore.
@@ -61,9 +64,9 @@ OPT_IN: Final = {"metrics": "monitoring"}
 SERVERS: Final = {"postgres": HOST_POSTGRES, "minio": HOST_MINIO}
 
 
-def readers(opt_in: frozenset[str]) -> list[str]:
+def readers(opt_in: frozenset[str] = frozenset()) -> dict[str, Reader]:
     """The readers that a stack with these settings has."""
-    return [reader for reader in READERS if OPT_IN.get(reader) in (None, *opt_in)]
+    return {name: one for name, one in READERS.items() if OPT_IN.get(name) in (None, *opt_in)}
 
 
 def keys_volume(reader: str) -> str:
