@@ -113,13 +113,13 @@ def start_stopped(engine: Engine, state: State) -> list[str]:
 
 
 def make_way(engine: Engine, ports: Mapping[str, int]) -> list[Container]:
-    """The servers on a port that another server of the stack is to get, as when two are
-    swapped: they must be gone before it can have it, and get ports of their own."""
+    """The containers on a port that another one of the stack is to get, as when two are
+    swapped: they must be gone before it can have it, and get ports of their own, if any."""
     wanted = {port: part for part, port in ports.items()}
     return [
         one
         for one in engine.containers()
-        if one.part in ports and any(wanted.get(port, one.part) != one.part for port in one.ports)
+        if any(wanted.get(port, one.part) != one.part for port in one.ports)
     ]
 
 
