@@ -1,0 +1,6 @@
+-- Takes back: numbers for monitoring.
+set local role pandom_trail;
+drop function public.measure_trail();
+set local role pandom_definer;
+drop function public.measure_activity();
+set local role pandom_owner;
