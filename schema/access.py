@@ -172,7 +172,7 @@ ROLES: Final[tuple[Role, ...]] = (
     ),
     Role(
         "pandom_metrics",
-        "The exporter's login: numbers for monitoring, no row of anybody; opt-in.",
+        "Reads numbers for monitoring, and no row of a table; opt-in.",
         login=True,
         inherit=False,
         connection_limit=3,
@@ -374,7 +374,12 @@ def _function_grants() -> tuple[Grant, ...]:
         *_execute(
             "pandom_mailer", "public.claim_messages(integer)", "public.finish_message(bigint)"
         ),
-        *_execute("pandom_metrics", "public.measure_activity()", "public.measure_trail()"),
+        *_execute(
+            "pandom_metrics",
+            "public.measure_activity()",
+            "public.measure_backup()",
+            "public.measure_trail()",
+        ),
     )
 
 

@@ -57,7 +57,7 @@ class Keys(pulumi.ComponentResource):
         self.secrets = self._secrets(settings)
         child = pulumi.ResourceOptions(parent=self)
         self._readers = readers(settings.opt_in)
-        # Without these nobody could open the data that is protected; a setting's may go with it.
+        # Without these nobody could open protected data; what a setting brings goes with it.
         held = pulumi.ResourceOptions(parent=self, protect=settings.protect)
         self.volumes = {
             part: volume(

@@ -1,4 +1,4 @@
-"""What runs beside the servers: the janitor, and by profile and settings auditor and exporter."""
+"""What runs beside the servers: janitor, and by profile and settings auditor and exporter."""
 
 from __future__ import annotations
 

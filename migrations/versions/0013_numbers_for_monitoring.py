@@ -1,6 +1,6 @@
-"""Numbers for monitoring, without a row of anybody.
+"""Numbers for monitoring.
 
-Locks: none that anybody waits for; the functions are new.
+Locks: none; the functions are new.
 Compatible: nothing that exists changes; only pandom_metrics may call them, where it exists.
 Rollback: drops the functions.
 """
@@ -14,7 +14,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    run(revision, "functions.measure_activity", "functions.measure_trail")
+    run(
+        revision,
+        "functions.measure_activity",
+        "functions.measure_backup",
+        "functions.measure_trail",
+    )
 
 
 def downgrade() -> None:

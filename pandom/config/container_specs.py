@@ -83,13 +83,13 @@ JANITOR_HEALTH: Final = Health(
     ("sh", "-c", f'test -n "$(find /tmp/janitor-alive -mmin -{JANITOR_INTERVAL_S // 20})"'),
     interval="30s",
 )
-# The database answers the exporter's login. What is wrong otherwise, its log says.
+# Whether the database answers the exporter; if not, the container's log says why.
 METRICS_HEALTH: Final = Health(
     ("sh", "-c", "curl -fs --max-time 4 http://127.0.0.1:9187/metrics | grep -qx 'pg_up 1'"),
     interval="15s",
     retries=3,
 )
-# The auditor's last verdict as metrics: written by the one container, read by the other.
+# Where the auditor writes its last verdict for the exporter.
 VERDICT: Final = "verdict"
 VERDICT_MOUNT: Final = "/run/pandom/verdict"
 # Two and a half rounds without a verdict are as bad as a bad one. What the command says is
@@ -329,7 +329,7 @@ def _auditor(settings: Settings) -> ContainerSpec:
 
 
 def _metrics(settings: Settings, port: int) -> ContainerSpec:
-    """Of the volumes with data it sees how full they are; their folders are closed to its user."""
+    # It sees how full the volumes with data are; its user cannot open their folders.
     told = [Mount(VERDICT, VERDICT_MOUNT)] if settings.profile.scheduled_audit else []
     return ContainerSpec(
         stack=settings.stack,

@@ -71,7 +71,7 @@ READERS: Final[dict[str, Reader]] = {
     "operator": (UID_OPERATIONS, {"pandom_user_password": "pandom_user"}),
     "metrics": (UID_METRICS, {"pandom_metrics_password": "pandom_metrics"}),
 }
-# Those that there are only with a setting.
+# Readers that exist with a setting only.
 OPT_IN: Final = {"metrics": "monitoring"}
 SERVERS: Final = {"postgres": HOST_POSTGRES, "minio": HOST_MINIO}
 

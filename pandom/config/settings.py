@@ -165,7 +165,7 @@ class Settings:
 
     @property
     def ports(self) -> dict[str, int]:
-        """The servers' ports on 127.0.0.1, by part."""
+        """The ports on 127.0.0.1, by part."""
         ports = (self.postgres_port, self.minio_port, self.metrics_port)
         return {part: port for part, port in zip(PORT_KEYS, ports, strict=True) if port}
 

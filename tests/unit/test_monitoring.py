@@ -60,6 +60,13 @@ def test_the_page_says_what_to_do_for_each_alert() -> None:
     assert all(len(row.split("|")) == 5 for row in rows.splitlines() if row.startswith("| `"))
 
 
+def test_a_backup_is_overdue_when_health_says_so() -> None:
+    rules = {one["alert"]: one for one in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]}
+    days = load("dev", {}).backup.max_age_days
+    assert rules["PandomBackupOverdue"]["expr"].endswith(f"> {days} * 86400")
+    assert f"older than {days} days" in PAGE.read_text()
+
+
 def test_a_metric_that_nobody_makes_would_be_seen() -> None:
     assert not named(DASHBOARD.read_text().replace("pandom_trail_", "pandom_trial_")) <= queried()
 

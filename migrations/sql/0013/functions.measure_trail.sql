@@ -1,8 +1,7 @@
--- What monitoring may know of the trail: numbers, never a row.
+-- For monitoring: failed sign-ins, users with many events, age of the oldest unsealed event.
 --
--- The first two are the views of the source's questions; the third is how long the oldest
--- event waits to be sealed, 0 where none waits. Rows of before a restore come with the next
--- seal and are not asked for.
+-- Numbers only, never a row. The age is 0 where nothing waits to be sealed. Unsealed rows of an
+-- earlier epoch are left out: the next seal takes them.
 set local role pandom_trail;
 
 create or replace function public.measure_trail(
@@ -48,4 +47,4 @@ end
 $$;
 
 comment on function public.measure_trail() is
-'Numbers for monitoring: failed sign-ins, suspicious users, age of what is not sealed.';
+'For monitoring: failed sign-ins, users with many events, age of the oldest unsealed event.';

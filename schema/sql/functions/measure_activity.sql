@@ -1,7 +1,6 @@
--- What monitoring may know of sessions and transactions: numbers, never a row.
+-- For monitoring: sessions that have expired and are not deleted, and the longest transaction.
 --
--- An expired session that stays means that nobody deletes them; a transaction that stays open
--- keeps the trail from being sealed.
+-- Numbers only, never a row. While a transaction is open, later events cannot be sealed.
 set local role pandom_definer;
 
 create or replace function public.measure_activity(
@@ -32,4 +31,4 @@ as $$
 $$;
 
 comment on function public.measure_activity() is
-'Numbers for monitoring: expired sessions that stay, the longest open transaction.';
+'For monitoring: sessions that have expired and are still there; the longest open transaction.';
