@@ -1,4 +1,4 @@
-"""What runs on a schedule: the janitor and, where the profile says so, the auditor."""
+"""What runs beside the servers: janitor, and by profile and settings auditor and exporter."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from pandom.config.container_specs import container_specs
+from pandom.config.container_specs import VERDICT, container_specs
 from pandom.config.settings import Settings
 from stacks.container import Wiring, container
+from stacks.database import Database
 from stacks.keys import Keys
 from stacks.migration import Migration
 from stacks.storage import Storage
+from stacks.volume import volume
 
 
 @dataclass(frozen=True)
 class OperationsArgs:
-    """What the two need."""
+    """What they need; ``metrics_image`` with monitoring only."""
 
     settings: Settings
     image: pulumi.Input[str]
@@ -25,18 +27,22 @@ class OperationsArgs:
     keys: Keys
     migration: Migration
     storage: Storage
+    database: Database
+    metrics_image: pulumi.Input[str] | None
 
 
 class Operations(pulumi.ComponentResource):
-    """Long-running containers, each with one login: retention as pandom_janitor, and the
-    drift check as pandom_auditor, who reads evidence and writes only more of it."""
+    """Long-running containers, each with one login: retention as pandom_janitor, the drift
+    check as pandom_auditor, who reads evidence and writes only more of it, and the exporter
+    as pandom_metrics, who reads numbers."""
 
     janitor: docker.Container
     auditor: docker.Container | None = None
+    metrics: docker.Container | None = None
 
     def __init__(self, name: str, args: OperationsArgs) -> None:
         super().__init__("pandom-stack:index:Operations", name)
-        specs, volumes = container_specs(args.settings), args.keys.volumes
+        specs, volumes = container_specs(args.settings), dict(args.keys.volumes)
         after = {"pandom.after": args.migration.job.after_success("migration")}
         child = pulumi.ResourceOptions(parent=self)
         self.janitor = container(
@@ -45,12 +51,24 @@ class Operations(pulumi.ComponentResource):
             Wiring(args.image, args.network, volumes, labels=after),
             child,
         )
+        if "metrics" in specs:
+            volumes |= {"data": args.database.data.name, "objects": args.storage.objects.name}
+            if "auditor" in specs:
+                made = volume(f"{VERDICT}-volume", args.settings.stack, VERDICT, child)
+                volumes[VERDICT] = made.name
         if "auditor" in specs:
             after_too = {**after, "pandom.after-too": args.storage.job.after_success("storage")}
             self.auditor = container(
                 "auditor-container",
                 specs["auditor"],
                 Wiring(args.image, args.network, volumes, labels=after_too),
+                child,
+            )
+        if args.metrics_image is not None:
+            self.metrics = container(
+                "metrics-container",
+                specs["metrics"],
+                Wiring(args.metrics_image, args.network, volumes, labels=after),
                 child,
             )
         self.register_outputs({})

@@ -2,7 +2,8 @@
 
 Each round audits access, object store and trail as the auditor, stores report and anchors in the
 evidence bucket, and prints the verdict. Its health check reads the verdict from a file: drift, and
-whatever could not be checked, make the container unhealthy.
+whatever could not be checked, make the container unhealthy. With monitoring the exporter reads it
+from another file, as metrics.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import io
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +33,7 @@ _AGAIN_S: Final = 30
 _SHARE: Final = 20
 # Holds exit code and findings in one line; its age is that of the last round.
 VERDICT: Final = Path(os.environ.get("PANDOM_AUDITOR_VERDICT", "/tmp/auditor-verdict"))  # noqa: S108
+METRICS: Final = os.environ.get("PANDOM_AUDITOR_METRICS")
 PREFIX: Final = "audit/"
 _WORDS: Final = {DONE: "clean", DRIFT: "drift", FAILED: "could not tell"}
 
@@ -113,7 +116,28 @@ def run_once(find: Callable[[], AuditTarget], before: Round | None, *, due: bool
             reason = f"{type(error).__name__}: {reason}"
         found = Round(FAILED, (reason,))
     VERDICT.write_text(f"{found.code} {found}\n")
+    if METRICS:
+        _publish(Path(METRICS), found, time.time())
     return found
+
+
+def _publish(path: Path, found: Round, now: float) -> None:
+    """Write a verdict in Prometheus' text format; a full volume is no reason to end."""
+    lines = (
+        ("verdict", "Last verdict of the auditor: 0 clean, 1 could not tell, 2 drift", found.code),
+        ("findings", "What the last verdict names", len(found.names)),
+        ("time_seconds", "When the auditor last gave a verdict", f"{now:.0f}"),
+    )
+    new = path.with_suffix(".new")
+    with suppress(OSError):
+        new.write_text(
+            "".join(
+                f"# HELP pandom_audit_{name} {words}\n# TYPE pandom_audit_{name} gauge\n"
+                f"pandom_audit_{name} {value}\n"
+                for name, words, value in lines
+            )
+        )
+        new.replace(path)
 
 
 def run(find: Callable[[], AuditTarget], pause: Callable[[float], None] = time.sleep) -> None:

@@ -7,16 +7,17 @@ the name of a volume that was made) is added by the components.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pandom.config import backup
-from pandom.config.readers import READERS, keys_volume
+from pandom.config.readers import keys_volume, readers
 from pandom.config.settings import Settings
 from pandom.runtime.naming import (
     HOST_MINIO,
     HOST_POSTGRES,
     KEYS_MOUNT,
+    UID_METRICS,
     UID_MINIO,
     UID_OPERATIONS,
     UID_POSTGRES,
@@ -82,6 +83,15 @@ JANITOR_HEALTH: Final = Health(
     ("sh", "-c", f'test -n "$(find /tmp/janitor-alive -mmin -{JANITOR_INTERVAL_S // 20})"'),
     interval="30s",
 )
+# Whether the database answers the exporter; if not, the container's log says why.
+METRICS_HEALTH: Final = Health(
+    ("sh", "-c", "curl -fs --max-time 4 http://127.0.0.1:9187/metrics | grep -qx 'pg_up 1'"),
+    interval="15s",
+    retries=3,
+)
+# Where the auditor writes its last verdict for the exporter.
+VERDICT: Final = "verdict"
+VERDICT_MOUNT: Final = "/run/pandom/verdict"
 # Two and a half rounds without a verdict are as bad as a bad one. What the command says is
 # what `pandom health` shows.
 AUDITOR_HEALTH: Final = Health(
@@ -154,9 +164,9 @@ def container_specs(settings: Settings) -> dict[str, ContainerSpec]:
         _watcher(settings, "janitor", 128, ("janitor",), JANITOR_HEALTH, JANITOR_INTERVAL_S),
     ]
     if settings.profile.scheduled_audit:
-        every.append(
-            _watcher(settings, "auditor", 256, ("audit", "watch"), AUDITOR_HEALTH, AUDIT_INTERVAL_S)
-        )
+        every.append(_auditor(settings))
+    if settings.metrics_port is not None:
+        every.append(_metrics(settings, settings.metrics_port))
     return {spec.part: spec for spec in every}
 
 
@@ -210,7 +220,7 @@ def _keys(settings: Settings) -> ContainerSpec:
         capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER"),
         mounts=tuple(
             Mount(keys_volume(reader), f"/keys/{reader}", writable=True)
-            for reader in ("ca", *READERS)
+            for reader in ("ca", *readers(settings.opt_in))
         ),
         tmpfs={},
         read_only=False,
@@ -302,6 +312,39 @@ def _watcher(
             f"PANDOM_{part.upper()}_INTERVAL_S": str(every_s),
         },
         health=health,
+        health_wait_s=0,
+        restart=settings.profile.restart,
+    )
+
+
+def _auditor(settings: Settings) -> ContainerSpec:
+    found = _watcher(settings, "auditor", 256, ("audit", "watch"), AUDITOR_HEALTH, AUDIT_INTERVAL_S)
+    if settings.metrics_port is None:
+        return found
+    return replace(
+        found,
+        environment={**found.environment, "PANDOM_AUDITOR_METRICS": f"{VERDICT_MOUNT}/audit.prom"},
+        mounts=(*found.mounts, Mount(VERDICT, VERDICT_MOUNT, writable=True)),
+    )
+
+
+def _metrics(settings: Settings, port: int) -> ContainerSpec:
+    # It sees how full the volumes with data are; its user cannot open their folders.
+    told = [Mount(VERDICT, VERDICT_MOUNT)] if settings.profile.scheduled_audit else []
+    return ContainerSpec(
+        stack=settings.stack,
+        part="metrics",
+        image="metrics",
+        uid=UID_METRICS,
+        memory_mb=128,
+        mounts=(
+            secrets_of("metrics"),
+            Mount("data", "/volumes/data"),
+            Mount("objects", "/volumes/objects"),
+            *told,
+        ),
+        ports=(Port(9187, port),),
+        health=METRICS_HEALTH,
         health_wait_s=0,
         restart=settings.profile.restart,
     )

@@ -25,6 +25,7 @@ from toolchain import environment
 _WITHHELD: Final = {
     "pandom_migrator": "its password is in the migration job only",
     "postgres": "the superuser's password is for the provider and the cluster job only",
+    "pandom_metrics": "it exists with monitoring: true in the stack's file, after `pandom up`",
     "pandom_service": "it exists with serviceLogin: true in the stack's file, after `pandom up`",
 }
 

@@ -206,7 +206,7 @@ class Engine:
 
         Docker allows two networks of one name, and then refuses to start what joins it.
         """
-        specs = container_specs(load(stack, {})).values()
+        specs = container_specs(load(stack, {"monitoring": True})).values()
         parts = {spec.part for spec in specs}
         parts |= {mount.volume for spec in specs for mount in spec.mounts}
         names = {resource_name(stack, part) for part in (*parts, "network")}

@@ -23,7 +23,7 @@ from pandom.runtime.progress import say, shorten
 
 CONNECT_S: Final = 5
 # They say something after their first round, and their health check looks seldom.
-WATCHERS: Final = ("janitor", "auditor")
+WATCHERS: Final = ("janitor", "auditor", "metrics")
 SERVERS: Final = ("postgres", "minio")
 WAIT_S: Final = 30.0  # for a server that is starting, or a watcher's first round
 _STEP_S: Final = 0.3
@@ -127,7 +127,8 @@ def containers(engine: Engine, outputs: Mapping[str, Any]) -> list[Check]:
     """Check the servers, and what watches over them."""
     audited = PROFILES[outputs["profile"]].scheduled_audit
     looks = dict.fromkeys(SERVERS, _server)
-    looks |= {part: _watcher for part in WATCHERS if audited or part != "auditor"}
+    missing = {"auditor": not audited, "metrics": "metrics_port" not in outputs}
+    looks |= {part: _watcher for part in WATCHERS if not missing.get(part)}
     return [made(f"container {part}", partial(look, engine, part)) for part, look in looks.items()]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from pandom.config.settings import Settings
+from pandom.config.settings import PORT_KEYS, Settings
 from pandom.host import lock
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack, read_file, set_values
@@ -21,7 +21,7 @@ from pandom.runtime.naming import PROJECT
 
 # Below the kernel's ephemeral ports (32768 and up).
 _RESERVED: Final = range(20000, 30000)
-_KEYS: Final = ("postgresPort", "minioPort")
+_KEYS: Final = tuple(PORT_KEYS.values())
 _claims: Final[list[socket.socket]] = []
 
 
@@ -45,7 +45,8 @@ def refuse_taken(stack: Stack, settings: Settings, engine: Engine) -> None:
         for port in container.ports
     }
     problems, others = [], []
-    for key, port in zip(_KEYS, (settings.postgres_port, settings.minio_port), strict=True):
+    for part, port in settings.ports.items():
+        key = PORT_KEYS[part]
         if port in own or free(port):
             continue
         container = engine.publisher(port)

@@ -544,6 +544,8 @@ class _Up:
             f"  object store  https://127.0.0.1:{outputs['minio_port']}, "
             f"bucket {outputs['minio_bucket_name']}"
         )
+        if "metrics_port" in outputs:
+            say(f"  metrics       http://127.0.0.1:{outputs['metrics_port']}/metrics")
         say(f"  CA            {outputs['db_sslrootcert']}")
         say(f"  settings      stacks/{self._stack.file.name}")
         say(f"  secrets       {command} env{option}    (a dotenv block on stdout)")

@@ -36,6 +36,7 @@ KEYS_MOUNT: Final = PurePosixPath("/run/pandom/keys")
 UID_POSTGRES: Final = 5432
 UID_MINIO: Final = 9000
 UID_OPERATIONS: Final = 7000
+UID_METRICS: Final = 9187
 
 # The servers' names inside the stack's network, which are also in their certificates.
 HOST_POSTGRES: Final = "postgres"

@@ -84,18 +84,29 @@ def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack) -> None
     assert "former" in restore(backed, code=2)
     assert f"CONFIRM={backed.name}" in restore(backed, "--discard", code=2)
     assert "no database that was restored" in restore(backed, "--switch", code=2)
-    note(backed, 3)
-    moment = between()
 
     restore(backed, "--undo")
     assert noted(backed) == [1, 2]
-    backed.pandom("audit", "--stack", backed.name, "--store", "--host")
     assert "Removed the former database" in restore(backed, "--discard", CONFIRM=backed.name)
     assert "There was nothing" in restore(backed, "--discard")
-    # Either history can be come back to.
+
+
+@pytest.mark.soak  # runs of `up`
+def test_either_history_can_be_come_back_to(backed: RunningStack) -> None:
+    note(backed, 3)
+    moment = between()
+    note(backed, 4)
     restore(backed, "--to", moment)
     restore(backed, "--switch")
-    assert noted(backed) == [1, 3]
+    note(backed, 5)
+    later = between()
+    restore(backed, "--undo")
+    assert noted(backed)[-1] == 4
+    backed.pandom("audit", "--stack", backed.name, "--store", "--host")
+    restore(backed, "--discard", CONFIRM=backed.name)
+    restore(backed, "--to", later)
+    restore(backed, "--switch")
+    assert noted(backed)[-2:] == [3, 5]
     restore(backed, "--discard", CONFIRM=backed.name)
 
 

@@ -431,6 +431,12 @@ def test_a_server_makes_way_for_another(postgres: int, minio: int, leaving: list
     assert found >= set(leaving)
 
 
+def test_an_exporter_that_is_switched_off_makes_way_for_a_server() -> None:
+    engine = FakeEngine([seen("metrics", port=5432), seen("minio", port=9000)], {}, [])
+    found = repair.make_way(engine, PORTS)  # type: ignore[arg-type]
+    assert [one.part for one in found] == ["metrics"]
+
+
 def test_a_lost_volume_runs_the_jobs_again() -> None:
     lost = FakeEngine([seen("postgres")], {"net": "n"}, [])
     findings = repair.examine(lost, STATE, PORTS)  # type: ignore[arg-type]
