@@ -24,9 +24,9 @@ import pytest
 import yaml
 
 import pandom.ci
-from pandom.ci import records
+from pandom.ci import cache, records
 from pandom.commands import cli
-from pandom.config.outputs import ENV_NAMES
+from pandom.config.outputs import ENV, ENV_NAMES
 from pandom.host import lock
 from pandom.runtime import paths
 from pandom.runtime.naming import LABEL_EXPIRES, LABEL_OWNER, LABEL_STACK, resource_name
@@ -176,6 +176,23 @@ def test_what_lives_is_not_reaped_and_what_is_over_would_be(
     finally:
         made.write()
     assert left_of(env.id) != []
+
+
+# Verifiers and hashes of passwords, as they would stand in a server's files.
+HASHES = re.compile(rb"SCRAM-SHA-256\$\d+:|\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
+
+
+def test_nothing_secret_is_in_the_cache(env: pandom.ci.Environment) -> None:
+    files = [one for one in cache.folder().rglob("*") if one.is_file()]
+    assert {"cluster.tar", "state.json"} <= {one.name for one in files}
+    with psycopg.connect(env.dsn("pandom_user")) as client:
+        found = client.execute("select password_hash from public.auth_users").fetchall()
+    assert HASHES.search(found[0][0].encode())  # what would be found
+    hidden = [value.encode() for name, value in env.settings.items() if ENV.get(name)]
+    for one in files:
+        content = one.read_bytes()
+        assert not HASHES.search(content), one
+        assert not [value for value in hidden if value in content], one.name
 
 
 def test_it_is_kept_longer(env: pandom.ci.Environment, command: Pandom) -> None:
