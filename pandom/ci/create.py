@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -62,8 +62,7 @@ def run(ttl: str, form: str, owner: int | None, chosen: Sequence[str], cold: boo
             f"--format github writes to the file that ${_GITHUB} names, and there is none: this is "
             "no step\nof GitHub Actions. Nothing was touched. Next: another --format."
         )
-    record, outputs = make(life, process, values, cold)
-    _print(record, outputs, form)
+    record = make(life, process, values, functools.partial(_print, form), cold)
     say(
         f"\nEnvironment {record.id} is up and healthy ({time.monotonic() - started:.1f} s), until "
         f"{record.expires:%H:%M} UTC{f' or the end of process {owner}' if process else ''}.\n"
@@ -84,11 +83,16 @@ def _settings(chosen: Sequence[str]) -> dict[str, str]:
 
 
 def make(
-    life: timedelta, owner: Process | None, values: Mapping[str, str], cold: bool = False
-) -> tuple[Record, Mapping[str, Any]]:
-    """Make an environment; its record, and the outputs of its stack in clear.
+    life: timedelta,
+    owner: Process | None,
+    values: Mapping[str, str],
+    hand_over: Callable[[Record, Mapping[str, Any]], None],
+    cold: bool = False,
+) -> Record:
+    """Make an environment; ``hand_over`` gets it with the outputs of its stack in clear.
 
-    ``cold`` neither uses nor makes a prepared cluster.
+    If that fails, nobody knows of it, and it is removed. ``cold`` neither uses nor makes a
+    prepared cluster.
     """
     try:
         client = connect()
@@ -103,7 +107,8 @@ def make(
             raise Failure(f"Process {owner.number} ended before its environment was ready.")
         record = replace(record, ready=True)
         record.write()
-    return record, outputs
+        hand_over(record, outputs)
+    return record
 
 
 @contextlib.contextmanager
@@ -272,14 +277,16 @@ def every_role(name: str, outputs: Mapping[str, Any]) -> str:
     return json.dumps({"settings": contract(name, outputs), "roles": every})
 
 
-def _print(record: Record, outputs: Mapping[str, Any], form: str) -> None:
+def _print(form: str, record: Record, outputs: Mapping[str, Any]) -> None:
     values = contract(record.id, outputs)
     if form == EVERY_ROLE:
         print(every_role(record.id, outputs))
     elif form == "github":
-        print(formats.masks(access.hidden(values)), end="", file=sys.stderr, flush=True)
+        hidden = access.hidden(access.variables(outputs, None))
+        print(formats.masks(hidden), end="", file=sys.stderr, flush=True)
         with Path(os.environ[_GITHUB]).open("a", encoding="utf-8") as sink:
             sink.write(formats.render(values, form))
         print(record.id)
     else:
         print(formats.render(values, form), end="")
+    sys.stdout.flush()  # a pipe that is closed is a failure of this, too

@@ -16,6 +16,7 @@ from pandom.ci import create, durations, end, look, reap, records, room
 from pandom.ci.process import Process
 from pandom.ci.reap import Stray
 from pandom.ci.records import Record
+from pandom.config.outputs import ENV_NAMES
 from pandom.host import ports
 from pandom.host.identity import Thing
 from pandom.runtime import paths
@@ -289,19 +290,21 @@ def test_room_is_counted_for_those_that_are_being_made_too() -> None:
 def test_ports_of_other_environments_and_of_other_users_are_not_chosen(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ports, "_RESERVED", range(29_700, 29_900))
-    record(home, ports={"postgresPort": 29_700, "minioPort": 29_701}).write()
+    first = os.getpid() * 1000  # no port, so that nobody else on this host chooses it
+    monkeypatch.setattr(ports, "_RESERVED", range(first, first + 200))
+    monkeypatch.setattr(ports, "free", lambda _: True)
+    record(home, ports={"postgresPort": first, "minioPort": first + 1}).write()
     theirs = socket.socket(socket.AF_UNIX)
     with theirs:
-        theirs.bind(f"\0{PROJECT}/port/29702")
+        theirs.bind(f"\0{PROJECT}/port/{first + 2}")
         found = set()
-        for _ in range(98):
+        for _ in range(197 // len(ports._KEYS)):
             with ports.chosen() as some:
                 found |= set(some.values())
         with pytest.raises(UsageError, match="No free port"), ports.chosen():
             pass
-    assert len(found) == 196
-    assert not found & {29_700, 29_701, 29_702}
+    assert len(found) > 190
+    assert not found & {first, first + 1, first + 2}
     for claim in ports._claims:
         claim.close()
     ports._claims.clear()
@@ -371,6 +374,54 @@ def test_an_error_of_up_ends_with_what_is_left_of_the_environment(
     said = str(raised.value)
     assert said.startswith("The migration job failed.\nNothing of environment ci-0a1b2c3d is left.")
     assert "goes on" not in said
+
+
+def test_github_gets_its_file_the_masks_and_the_id(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs: dict[str, object] = dict.fromkeys((name.lower() for name in ENV_NAMES), "x")
+    outputs |= {"db_password": "quite-secret", "passwords": {"pandom_app": "quite-secret"}}
+    file = home.parents[1] / "file"
+    monkeypatch.setenv("GITHUB_ENV", str(file))
+    create._print("github", record(home), outputs)
+    said = capsys.readouterr()
+    assert said.out == "ci-0a1b2c3d\n"
+    assert "::add-mask::quite-secret" in said.err
+    text = file.read_text()
+    assert "PANDOM_CI_ID<<" in text
+    assert "\nquite-secret\n" in text
+    create._print("dotenv", record(home), outputs)
+    said = capsys.readouterr()
+    assert said.out.startswith("PANDOM_CI_ID=ci-0a1b2c3d\nDB_HOST=x\n")
+    assert said.err == ""
+
+
+def test_what_could_not_be_handed_over_is_taken_back(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    def take(one: Record, _: object) -> None:
+        taken.append(one.id)
+        one.remove()
+
+    monkeypatch.setattr(create, "connect", lambda: None)
+    monkeypatch.setattr("pandom.host.up.toolchain_variables", dict)
+    monkeypatch.setattr(reap, "reap", lambda _: 0)
+    monkeypatch.setattr(room, "refuse", lambda *_: None)
+    monkeypatch.setattr(create, "_bring_up", lambda *_: {})
+    monkeypatch.setattr(create, "remove", take)
+
+    def fail(*_: object) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        create.make(timedelta(hours=1), None, {}, fail, cold=True)
+    assert len(taken) == 1
+    assert records.every() == []
+    made = create.make(timedelta(hours=1), None, {}, lambda *_: None, cold=True)
+    assert [one.id for one in records.every()] == [made.id]
+    assert records.every()[0].ready
 
 
 def test_the_table_has_a_row_for_each(home: Path) -> None:
