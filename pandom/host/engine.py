@@ -247,6 +247,11 @@ class Engine:
         else:
             self.client.api.stop(container.id, timeout=_STOP_S)
 
+    def kill(self, container: Container) -> None:
+        """End a container at once; one that does not run is fine."""
+        with contextlib.suppress(docker.errors.APIError):
+            self.client.api.kill(container.id)
+
     def reload(self, container: Container) -> None:
         """Let a server read its configuration and certificates again; sessions go on."""
         self.client.api.kill(container.id, "SIGHUP")
