@@ -1,4 +1,4 @@
-"""What runs on a schedule: the janitor and, where the profile says so, the auditor."""
+"""What runs on a schedule: one container with a scheduler, and its records of what ran."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from stacks.container import Wiring, container
 from stacks.keys import Keys
 from stacks.migration import Migration
 from stacks.storage import Storage
+from stacks.volume import volume
 
 
 @dataclass(frozen=True)
 class OperationsArgs:
-    """What the two need."""
+    """What it needs."""
 
     settings: Settings
     image: pulumi.Input[str]
@@ -28,29 +29,28 @@ class OperationsArgs:
 
 
 class Operations(pulumi.ComponentResource):
-    """Long-running containers, each with one login: retention as pandom_janitor, and the
-    drift check as pandom_auditor, who reads evidence and writes only more of it."""
+    """A long-running container that starts each task as a process with one login: retention and
+    sealing as pandom_janitor, the drift check as pandom_auditor."""
 
-    janitor: docker.Container
-    auditor: docker.Container | None = None
+    container: docker.Container
 
     def __init__(self, name: str, args: OperationsArgs) -> None:
         super().__init__("pandom-stack:index:Operations", name)
-        specs, volumes = container_specs(args.settings), args.keys.volumes
-        after = {"pandom.after": args.migration.job.after_success("migration")}
-        child = pulumi.ResourceOptions(parent=self)
-        self.janitor = container(
-            "janitor-container",
-            specs["janitor"],
-            Wiring(args.image, args.network, volumes, labels=after),
+        settings, child = args.settings, pulumi.ResourceOptions(parent=self)
+        # Nothing in it is people's: without it every task runs once more.
+        records = volume("operations-volume", settings.stack, "operations", child)
+        self.container = container(
+            "operations-container",
+            container_specs(settings)["operations"],
+            Wiring(
+                args.image,
+                args.network,
+                {**args.keys.volumes, "operations": records.name},
+                labels={
+                    "pandom.after": args.migration.job.after_success("migration"),
+                    "pandom.after-too": args.storage.job.after_success("storage"),
+                },
+            ),
             child,
         )
-        if "auditor" in specs:
-            after_too = {**after, "pandom.after-too": args.storage.job.after_success("storage")}
-            self.auditor = container(
-                "auditor-container",
-                specs["auditor"],
-                Wiring(args.image, args.network, volumes, labels=after_too),
-                child,
-            )
         self.register_outputs({})

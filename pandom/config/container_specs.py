@@ -6,13 +6,17 @@ the name of a volume that was made) is added by the components.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from pandom.config import backup
 from pandom.config.readers import READERS, keys_volume
 from pandom.config.settings import Settings
+from pandom.operations.records import FOLDER
+from pandom.operations.scheduler import PLACE, SCHEDULES_VARIABLE, VERDICT
+from pandom.operations.tasks import AUDIT, TASKS
 from pandom.runtime.naming import (
     HOST_MINIO,
     HOST_POSTGRES,
@@ -30,9 +34,6 @@ PROCESS_LIMIT: Final = 4096
 
 # The only writable place of a read-only root.
 TMP: Final = {"/tmp": "mode=1777,size=64m"}  # noqa: S108 - a tmpfs inside the container
-
-JANITOR_INTERVAL_S: Final = 300
-AUDIT_INTERVAL_S: Final = 3600
 
 
 @dataclass(frozen=True)
@@ -76,20 +77,14 @@ def resting(*command: str, well: str = _WELL) -> tuple[str, ...]:
     return ("sh", "-c", script, "check", *command)
 
 
-# The janitor touches the file after each good round; three missed rounds are a fault.
-# Retention that silently never runs is the usual one.
-JANITOR_HEALTH: Final = Health(
-    ("sh", "-c", f'test -n "$(find /tmp/janitor-alive -mmin -{JANITOR_INTERVAL_S // 20})"'),
-    interval="30s",
-)
-# Two and a half rounds without a verdict are as bad as a bad one. What the command says is
-# what `pandom health` shows.
-AUDITOR_HEALTH: Final = Health(
+# The scheduler writes its verdict on all tasks every few seconds; an old one is as bad as a bad
+# one: work that silently never runs is the usual fault.
+OPERATIONS_HEALTH: Final = Health(
     (
         "sh",
         "-c",
-        'read code said < /tmp/auditor-verdict; echo "$said"; test "$code" = 0 '
-        f'&& test -n "$(find /tmp/auditor-verdict -mmin -{AUDIT_INTERVAL_S * 5 // 2 // 60})"',
+        f'read code said < {PLACE / VERDICT}; echo "$said"; test "$code" = 0 '
+        f'&& test -n "$(find {PLACE / VERDICT} -mmin -1)"',
     ),
     interval="15s",
     retries=1,
@@ -151,12 +146,8 @@ def container_specs(settings: Settings) -> dict[str, ContainerSpec]:
         _job(settings, "migration", "migrator", 512, command=("job", "migrate")),
         _minio(settings),
         _job(settings, "storage", "storage", 256),
-        _watcher(settings, "janitor", 128, ("janitor",), JANITOR_HEALTH, JANITOR_INTERVAL_S),
+        _scheduler(settings),
     ]
-    if settings.profile.scheduled_audit:
-        every.append(
-            _watcher(settings, "auditor", 256, ("audit", "watch"), AUDITOR_HEALTH, AUDIT_INTERVAL_S)
-        )
     return {spec.part: spec for spec in every}
 
 
@@ -253,10 +244,10 @@ def _minio(settings: Settings) -> ContainerSpec:
     )
 
 
-def _operations(
-    settings: Settings, part: str, reader: str, memory_mb: int, **more: Any
+def _job(
+    settings: Settings, part: str, reader: str, memory_mb: int, command: tuple[str, ...] = ()
 ) -> ContainerSpec:
-    """Return a container of the operations image, with the settings and one reader's secrets."""
+    """Return a job of the operations image, with the settings and one reader's secrets."""
     return ContainerSpec(
         stack=settings.stack,
         part=part,
@@ -264,44 +255,38 @@ def _operations(
         uid=UID_OPERATIONS,
         memory_mb=memory_mb,
         mounts=(secrets_of(reader),),
-        **more,
-    )
-
-
-def _job(
-    settings: Settings, part: str, reader: str, memory_mb: int, command: tuple[str, ...] = ()
-) -> ContainerSpec:
-    return _operations(
-        settings,
-        part,
-        reader,
-        memory_mb,
         command=command or ("job", part),
         environment=job_environment(settings),
         one_shot=True,
     )
 
 
-def _watcher(
-    settings: Settings,
-    part: str,
-    memory_mb: int,
-    command: tuple[str, ...],
-    health: Health,
-    every_s: int,
-) -> ContainerSpec:
-    """Return a container that works every so many seconds; `up` waits for no first verdict."""
-    return _operations(
-        settings,
-        part,
-        part,
-        memory_mb,
-        command=command,
+def _scheduler(settings: Settings) -> ContainerSpec:
+    """Return the container of the scheduled tasks; `up` waits for no first verdict.
+
+    Each reader's secrets are at a path of their own, and a task is told the one of its reader.
+    """
+    planned = {name: text for name, text in settings.schedules.items() if name not in settings.off}
+    readers = {
+        task.reader: None for task in TASKS.values() if task.is_service or task.name in planned
+    }
+    return ContainerSpec(
+        stack=settings.stack,
+        part="operations",
+        image="operations",
+        uid=UID_OPERATIONS,
+        # The audit reads all of a catalog at once; the other tasks are a connection each.
+        memory_mb=384 if AUDIT in planned else 128,
+        command=("operations",),
+        mounts=(
+            Mount("operations", str(FOLDER), writable=True),
+            *(Mount(keys_volume(reader), f"{KEYS_MOUNT}/{reader}") for reader in readers),
+        ),
         environment={
             **job_environment(settings),
-            f"PANDOM_{part.upper()}_INTERVAL_S": str(every_s),
+            SCHEDULES_VARIABLE: json.dumps(planned, sort_keys=True),
         },
-        health=health,
+        health=OPERATIONS_HEALTH,
         health_wait_s=0,
         restart=settings.profile.restart,
     )

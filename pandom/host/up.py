@@ -25,11 +25,11 @@ from pandom.database.revisions import Revision
 from pandom.host import (
     backup,
     explain,
-    health,
     identity,
     keys,
     last_run,
     lock,
+    operations,
     ports,
     repair,
     superuser,
@@ -439,7 +439,8 @@ class _Up:
                     self._changed += backup.begin_if_ours(self._engine, self._stack.name, exported)
                     backed_up = True
             # What they say may be of before this run, or of before the last round.
-            health.restart_unhealthy_watchers(self._engine)
+            with contextlib.suppress(PandomError):
+                operations.look_again(self._engine)
             found, outputs = self._look(exported)
             if not found.exit_code or not self._heal(found, exported):
                 break
