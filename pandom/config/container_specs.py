@@ -279,7 +279,7 @@ def _scheduler(settings: Settings) -> ContainerSpec:
         memory_mb=384 if AUDIT in planned else 128,
         command=("operations",),
         mounts=(
-            Mount("operations", str(FOLDER), writable=True),
+            Mount("records", str(FOLDER), writable=True),
             *(Mount(keys_volume(reader), f"{KEYS_MOUNT}/{reader}") for reader in readers),
         ),
         environment={

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,6 +30,7 @@ PLAN: Final = "operations-plan"
 VERDICT: Final = "operations-verdict"
 PLACE: Final = Path("/tmp")  # noqa: S108 - a tmpfs inside the container, empty after each start
 BEAT_S: Final = 5.0
+_LOOK_S: Final = 1.0
 _SHARE: Final = 20  # repetitions take at most a twentieth of the time
 SERVICE_PAUSE_S: Final = 5.0
 
@@ -78,7 +80,8 @@ class Scheduler:
         )
 
     def start(self) -> None:
-        """Start the services, and every task whose time was missed; plan the others."""
+        """Start the services, every task whose time was missed, and those that are tried again
+        soon: what they found may be of before an `up`. Plan the others."""
         from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES
 
         self._clock.add_listener(self._left_out, EVENT_JOB_MAX_INSTANCES)
@@ -91,8 +94,8 @@ class Scheduler:
                 why = "it was interrupted"
             elif (missed := schedule.following(expression, record.last.started)) <= now():
                 why = f"missed at {text(missed)}"
-            elif record.last.result != OK and self._tasks[name].again_s is not None:
-                why = "it failed"
+            elif self._tasks[name].again_s is not None:
+                why = "the container was started" if record.last.result == OK else "it failed"
             if why:
                 self._note(name, f"runs at once: {why}")
             first = {"next_run_time": datetime.now(self._clock.timezone)} if why else {}
@@ -135,7 +138,12 @@ class Scheduler:
             self.start()
             while True:
                 self.beat()
-                self._stopped.wait(BEAT_S)
+                changed, silent = self._runner.store.changed(), time.monotonic()
+                # A run by hand is told of as soon as one of the schedule.
+                while self._runner.store.changed() == changed:
+                    self._stopped.wait(_LOOK_S)
+                    if time.monotonic() - silent > BEAT_S:
+                        break
         except KeyboardInterrupt:
             self.stop()
 
@@ -169,7 +177,7 @@ class Scheduler:
         job = self._clock.get_job(name)
         since = record.last.started if record.last else self._since
         planned = getattr(job, "next_run_time", None) or schedule.following(expression, now())
-        return standing.Times(expression, planned, standing.late(expression, since))
+        return standing.Times(expression, planned, standing.late(expression, since), self._since)
 
     def _work(self, name: str) -> None:
         task = self._tasks[name]

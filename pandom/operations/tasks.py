@@ -22,8 +22,8 @@ class Task:
     ``work`` is the function that a process of its own calls, ``schedule`` what a stack has that
     says nothing else; without one it is a service: it never ends, and is started again if it does.
     After a failure it is tried again ``again_s`` later, and at most a twentieth of the time goes
-    into that; None waits for the next time. Whoever looks waits for the first result of a task
-    that is tried again.
+    into that; None waits for the next time. One that is tried again also runs when the container
+    starts, and whoever looks waits for what comes of it.
     """
 
     name: str
