@@ -76,9 +76,9 @@ def _look(engine: Engine, container: Container) -> Seen:
 def _running(engine: Engine, name: str) -> Container:
     found = engine.container(PART)
     if found is None or found.status != "running":
-        state = found.state if found else "not there"
+        state = found.state if found else "gone"
         raise Failure(
-            f"The container that runs the tasks of stack {name} is {state}.\n"
+            f"No task of stack {name} runs: container {PART} is {state}.\n"
             f"Next: `.venv/bin/pandom up --stack {name}`"
         )
     return found

@@ -70,7 +70,8 @@ class Scheduler:
         self._tasks, self._runner, self._place = tasks, runner, place
         self._services = [task for task in tasks.values() if task.is_service]
         self._stopped = threading.Event()
-        self._again: set[str] = set()
+        self._again: set[str] = set()  # tasks whose next run is a repetition
+        self._busy: set[str] = set()  # tasks that a thread of ours is at
         self._since = now()
         readers = {tasks[name].reader for name in self._planned}
         self._clock = BackgroundScheduler(
@@ -121,6 +122,7 @@ class Scheduler:
         plan: dict[str, standing.Times] = {}
         for name, record in records.items():
             if name in self._planned:
+                self._repeat(self._tasks[name], record)
                 plan[name] = self._times(name, record)
             found = standing.of(self._tasks[name], record, plan.get(name), moment)
             unwell += [] if found.well else [f"{name}: {found.words}"]
@@ -180,25 +182,31 @@ class Scheduler:
         return standing.Times(expression, planned, standing.late(expression, since), self._since)
 
     def _work(self, name: str) -> None:
-        task = self._tasks[name]
         due = name not in self._again
+        self._busy.add(name)
         self._again.discard(name)
         try:
-            run = self._runner.run(task, due)
+            self._runner.run(self._tasks[name], due)
         except Busy as busy:
             self._note(name, f"left out: {busy}")
-            return
-        if run.result not in (OK, INTERRUPTED) and task.again_s is not None:
-            self._repeat(name, max(task.again_s, _SHARE * (run.seconds or 0)))
+        finally:
+            self._busy.discard(name)
         if not self._stopped.is_set():
             self.beat()
 
-    def _repeat(self, name: str, pause_s: float) -> None:
-        """Run a task again soon, unless its time comes before."""
+    def _repeat(self, task: Task, record: Record) -> None:
+        """Run a task that failed again soon, unless its time comes before; also one by hand."""
+        last = record.last
+        if task.again_s is None or last is None or last.result in (OK, INTERRUPTED):
+            return
+        job = self._clock.get_job(task.name)
+        waits = record.running or task.name in self._again | self._busy
+        if job is None or waits or self._stopped.is_set():
+            return
+        pause_s = max(task.again_s, _SHARE * (last.seconds or 0))
         when = datetime.now(self._clock.timezone) + timedelta(seconds=pause_s)
-        job = self._clock.get_job(name)
-        if job is not None and when < job.next_run_time and not self._stopped.is_set():
-            self._again.add(name)
+        if when < job.next_run_time:
+            self._again.add(task.name)
             job.modify(next_run_time=when)
 
     def _serve(self, task: Task) -> None:

@@ -320,6 +320,15 @@ def test_one_that_failed_is_tried_again_soon_and_the_others_go_on(
     assert log.results().count(("two", "ok")) == 1
 
 
+def test_one_that_failed_by_hand_is_tried_again_too(store: Store, log: Log) -> None:
+    one = task(again_s=0)
+    with scheduling(store, log, "", one) as made:
+        until(lambda: log.results() == [("one", "ok")])
+        runner(store, log, "raise SystemExit(1)").run(one)
+        made.beat()
+        until(lambda: log.results()[1:] == [("one", "failed"), ("one", "ok")])
+
+
 def test_tasks_of_one_reader_wait_for_each_other(store: Store, log: Log, tmp_path: Path) -> None:
     program = (
         "import os, sys, time\n"
