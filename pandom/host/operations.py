@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pandom.host import identity
+from pandom.host.access import require
 from pandom.host.engine import Container, Engine
+from pandom.host.stack import Stack
 from pandom.operations import records, schedule, standing
 from pandom.operations.records import FOLDER, Damaged, Record
 from pandom.operations.scheduler import BEAT_S, PLACE, PLAN
@@ -242,7 +245,9 @@ def run(task: str, name: str) -> int:
     Raises UsageError, before anything is started, for one that there is not or that runs already.
     """
     find(task)
-    engine = Engine(name)
+    stack, engine = Stack(name), Engine(name)
+    require(stack)
+    identity.refuse(name, engine.things(), stack.recorded())
     container = _running(engine, name)
     seen = _look(engine, container)
     if task not in seen.plan:
