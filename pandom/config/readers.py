@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from pandom.config import backup
-from pandom.runtime.naming import HOST_MINIO, HOST_POSTGRES, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
+from pandom.runtime.naming import (
+    HOST_MINIO,
+    HOST_POSTGRES,
+    UID_METRICS,
+    UID_MINIO,
+    UID_OPERATIONS,
+    UID_POSTGRES,
+)
 from schema.storage import AUDITOR, EVIDENCE, MEDIA, USERS, User
 
 
@@ -24,8 +31,9 @@ GIVEN: Final = {
     "pandom_user": "userPassword",
     store_secret(MEDIA): "minioSecretKey",
 }
-# By reader: its uid, and the generated secret that each of its files holds.
-READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
+# A reader's uid, and the generated secret that each of its files holds.
+Reader = tuple[int, dict[str, str]]
+READERS: Final[dict[str, Reader]] = {
     "postgres": (
         UID_POSTGRES,
         {"superuser_password": "postgres", backup.KEY_FILE: backup.KEY_SECRET},
@@ -61,8 +69,16 @@ READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
         },
     ),
     "operator": (UID_OPERATIONS, {"pandom_user_password": "pandom_user"}),
+    "metrics": (UID_METRICS, {"pandom_metrics_password": "pandom_metrics"}),
 }
+# Readers that exist with a setting only.
+OPT_IN: Final = {"metrics": "monitoring"}
 SERVERS: Final = {"postgres": HOST_POSTGRES, "minio": HOST_MINIO}
+
+
+def readers(opt_in: frozenset[str] = frozenset()) -> dict[str, Reader]:
+    """Return the readers that a stack with these settings has."""
+    return {name: one for name, one in READERS.items() if OPT_IN.get(name) in (None, *opt_in)}
 
 
 def keys_volume(reader: str) -> str:

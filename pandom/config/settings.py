@@ -92,6 +92,10 @@ GENERATED: Final = ("adminPassword", "appPassword", "userPassword", "minioSecret
 SECRET_KEYS: Final = (*GENERATED, "backupAccessKey", "backupSecretKey")
 # Who backs the database up; `pandom backup` works with the last two.
 BACKUPS: Final = ("none", "external", OWN_STORE, S3)
+# The parts with a port on 127.0.0.1, and the keys that say which.
+PORT_KEYS: Final = {"postgres": "postgresPort", "minio": "minioPort", "metrics": "metricsPort"}
+# Settings that bring a login of their own (schema/access.py).
+OPT_IN_KEYS: Final = ("serviceLogin", "monitoring")
 STACK_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,29}")
 MAX_SECRET_LENGTH: Final = 256
 # Control characters, line and paragraph separators, and halves of characters: no
@@ -142,6 +146,7 @@ class Settings:
     profile_name: ProfileName
     postgres_port: int
     minio_port: int
+    metrics_port: int | None  # None without monitoring
     postgres_memory_mb: int
     minio_memory_mb: int
     bucket: str
@@ -171,8 +176,9 @@ class Settings:
 
     @property
     def ports(self) -> dict[str, int]:
-        """The servers' ports on 127.0.0.1, by part."""
-        return {"postgres": self.postgres_port, "minio": self.minio_port}
+        """The ports on 127.0.0.1, by part."""
+        ports = (self.postgres_port, self.minio_port, self.metrics_port)
+        return {part: port for part, port in zip(PORT_KEYS, ports, strict=True) if port}
 
 
 @dataclass(frozen=True)
@@ -382,6 +388,7 @@ _KEYS: Final[dict[str, _Key]] = {
     "minioPort": _Key(
         int, 9000, "the server moves, also to PostgreSQL's port", _between(1024, 65535)
     ),
+    "metricsPort": _Key(int, 9187, "the exporter moves", _between(1024, 65535)),
     "postgresMemoryMb": _Key(
         int, 512, "the server is replaced; data stays", _between(256, 1 << 20, " (MiB)")
     ),
@@ -401,6 +408,7 @@ _KEYS: Final[dict[str, _Key]] = {
     "adminEmail": _Key(str, "admin@pandom.com", "see docs/runbook.md, The administrator", _email),
     "sampleData": _Key(bool, False, "on adds the samples, off leaves what is there"),
     "serviceLogin": _Key(bool, False, "the login is made, or taken away with its rights"),
+    "monitoring": _Key(bool, False, "the exporter and its login are made, or taken away"),
     "signedContext": _Key(
         str, "profile", "the migration job applies it", _one_of("on", "off", "profile")
     ),
@@ -551,11 +559,16 @@ def secret_problem(name: str, value: str) -> str | None:
 def _cross_checks(values: dict[str, Any], profile: Profile) -> Iterator[str]:
     """Rules that need more than one key."""
     name = values["profile"]
-    if values["postgresPort"] == values["minioPort"]:
-        yield (
-            f"{PROJECT}:minioPort: expected another port than postgresPort, "
-            f"found {values['minioPort']} for both"
-        )
+    taken: dict[int, str] = {}
+    for part, key in PORT_KEYS.items():
+        if part == "metrics" and not values["monitoring"]:
+            continue
+        if values[key] in taken:
+            yield (
+                f"{PROJECT}:{key}: expected another port than {taken[values[key]]}, "
+                f"found {values[key]} for both"
+            )
+        taken.setdefault(values[key], key)
     if profile.must_protect and not values["protect"]:
         yield f"{PROJECT}:protect: expected true with profile {name}, found false"
     if profile.must_back_up and values["backup"] in ("none", OWN_STORE):
@@ -621,6 +634,7 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
         profile_name=values["profile"],
         postgres_port=values["postgresPort"],
         minio_port=values["minioPort"],
+        metrics_port=values["metricsPort"] if values["monitoring"] else None,
         postgres_memory_mb=values["postgresMemoryMb"],
         minio_memory_mb=values["minioMemoryMb"],
         bucket=values["bucket"],
@@ -641,7 +655,7 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
             max_age_days=values["backupMaxAgeDays"],
         ),
         protect=values["protect"],
-        opt_in=frozenset({"serviceLogin"} if values["serviceLogin"] else ()),
+        opt_in=frozenset(key for key in OPT_IN_KEYS if values[key]),
         postgres_settings=values["postgresSettings"],
         schedules=planned(values["schedules"], profile),
         overrides={key: values[key] for key in SECRET_KEYS},

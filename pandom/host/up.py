@@ -25,6 +25,7 @@ from pandom.database.revisions import Revision
 from pandom.host import (
     backup,
     explain,
+    health,
     identity,
     keys,
     last_run,
@@ -93,7 +94,13 @@ def bring_up(
     adopting: bool = False,
 ) -> None:
     """Run it, for whoever holds the stack's lock; ``adopting`` takes volumes of others."""
-    _Up(stack, variables, profile, adopting).run(started)
+    up = _Up(stack, variables, profile, adopting)
+    up.print_summary(up.run(), started)
+
+
+def for_environment(stack: Stack, variables: Mapping[str, str]) -> Mapping[str, Any]:
+    """Run it for an environment for CI, whose lock the caller has; its outputs in clear."""
+    return _Up(stack, variables, "ephemeral", adopting=False).run()
 
 
 class _Up:
@@ -119,7 +126,8 @@ class _Up:
         self._tried: set[str] = set()  # remedies that are of use once
         self._healed: set[str] = set()  # findings that were taken back by SQL
 
-    def run(self, started: float) -> None:
+    def run(self) -> Mapping[str, Any]:
+        """Bring it up; the outputs in clear."""
         with ThreadPoolExecutor() as beside:
             reading = None
             if self._stack.exists():
@@ -168,7 +176,7 @@ class _Up:
         if words := found.explanation(AGAIN):
             raise (Drift if found.exit_code == DRIFT else Failure)(words)
         last_run.remember(self._stack, self._given)
-        self._print_summary(outputs, started)
+        return outputs
 
     def _exported(self, reading: Future[Mapping[str, Any]]) -> Mapping[str, Any]:
         """Return the state; asked for again where the stack's file was mended since."""
@@ -441,6 +449,7 @@ class _Up:
             # What they say may be of before this run, or of before the last round.
             with contextlib.suppress(PandomError):
                 operations.look_again(self._engine)
+            health.restart_unhealthy_watchers(self._engine)
             found, outputs = self._look(exported)
             if not found.exit_code or not self._heal(found, exported):
                 break
@@ -511,7 +520,8 @@ class _Up:
         say(f"  {why}; running the jobs again")
         self._operate("jobs: ", *repair.options((), state.jobs))
 
-    def _print_summary(self, outputs: Mapping[str, Any], started: float) -> None:
+    def print_summary(self, outputs: Mapping[str, Any], started: float) -> None:
+        """Say what there is now, and what comes next."""
         name, seconds = self._stack.name, time.monotonic() - started
         # In the words with which this run was started.
         by_make = "MAKELEVEL" in os.environ
@@ -524,6 +534,8 @@ class _Up:
             f"  object store  https://127.0.0.1:{outputs['minio_port']}, "
             f"bucket {outputs['minio_bucket_name']}"
         )
+        if "metrics_port" in outputs:
+            say(f"  metrics       http://127.0.0.1:{outputs['metrics_port']}/metrics")
         say(f"  CA            {outputs['db_sslrootcert']}")
         say(f"  settings      stacks/{self._stack.file.name}")
         say(f"  secrets       {command} env{option}    (a dotenv block on stdout)")

@@ -13,7 +13,7 @@ import time
 from typing import Final
 
 from pandom.config.container_specs import TMP
-from pandom.config.readers import READERS, SERVERS
+from pandom.config.readers import SERVERS, readers
 from pandom.runtime.naming import image_name
 
 NAME: Final = "pandom-floor"
@@ -33,16 +33,16 @@ def docker(*arguments: str, text: str | None = None) -> str:
 
 def manifest() -> str:
     """What the keys job takes, with fresh secrets."""
-    readers = {
+    wanted = {
         reader: {"uid": uid, "files": {file: secrets.token_hex(16) for file in files}}
         | ({"certificate": reader} if reader in SERVERS else {})
-        for reader, (uid, files) in READERS.items()
+        for reader, (uid, files) in readers().items()
     }
     same = secrets.token_hex(16)
-    readers["postgres"]["files"] = {"superuser_password": same}
-    readers["superuser"]["files"] = {"postgres_password": same}
+    wanted["postgres"]["files"] = {"superuser_password": same}
+    wanted["superuser"]["files"] = {"postgres_password": same}
     sans = {name: ["127.0.0.1", "localhost", host] for name, host in SERVERS.items()}
-    return json.dumps({"sans": sans, "readers": readers})
+    return json.dumps({"sans": sans, "readers": wanted})
 
 
 def remove() -> None:
@@ -67,11 +67,11 @@ def _healthy(name: str) -> None:
 
 
 def _keys(path: str) -> None:
-    readers = ("ca", *READERS)
+    volumes = ("ca", *readers())
     docker(
         *("create", f"--name={NAME}-keys", "--user=0:0", "--network=none", "--cap-drop=ALL"),
         *(f"--cap-add={name}" for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER")),
-        *(f"--volume={NAME}-keys-{reader}:/keys/{reader}" for reader in readers),
+        *(f"--volume={NAME}-keys-{reader}:/keys/{reader}" for reader in volumes),
         *(image_name("operations"), "job", "keys"),
     )
     docker("cp", path, f"{NAME}-keys:/run/pandom-keys.json")
