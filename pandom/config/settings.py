@@ -347,7 +347,8 @@ def _schedules(values: Mapping[str, str]) -> str | None:
         if name not in tasks.SCHEDULED:
             wrong.append(tasks.unknown(name))
         elif expected := _schedule(tasks.SCHEDULED[name], text):
-            wrong.append(f"{name}: expected {expected}, found {_found(text)}")
+            found = schedule.OFF if schedule.is_off(text) else text
+            wrong.append(f"{name}: expected {expected}, found {_found(found)}")
     return "; ".join(wrong) or None
 
 
