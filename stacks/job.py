@@ -57,7 +57,7 @@ class Job(pulumi.ComponentResource):
         verdict = self.succeeded.apply(lambda _: value)
         # Without the job as its dependency: Pulumi deletes before a replacement whatever
         # takes an input from it, so each change of the jobs' image would restart the
-        # servers, and a job that fails would leave the janitor deleted.
+        # servers, and a job that fails would leave the scheduler deleted.
         future = cast(Awaitable[T], verdict.future())
         return pulumi.Output(set(), future, verdict.is_known(), verdict.is_secret())
 

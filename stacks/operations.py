@@ -1,4 +1,4 @@
-"""What runs beside the servers: janitor, and by profile and settings auditor and exporter."""
+"""What runs beside the servers: the scheduled tasks, and by settings the exporter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from pandom.config.container_specs import VERDICT, container_specs
+from pandom.config.container_specs import container_specs
 from pandom.config.settings import Settings
 from stacks.container import Wiring, container
 from stacks.database import Database
@@ -32,12 +32,11 @@ class OperationsArgs:
 
 
 class Operations(pulumi.ComponentResource):
-    """Long-running containers, each with one login: retention as pandom_janitor, the drift
-    check as pandom_auditor, who reads evidence and writes only more of it, and the exporter
+    """Long-running containers: the scheduler, which starts each task as a process with one login
+    (retention and sealing as pandom_janitor, the drift check as pandom_auditor), and the exporter
     as pandom_metrics, who reads numbers."""
 
-    janitor: docker.Container
-    auditor: docker.Container | None = None
+    tasks: docker.Container
     metrics: docker.Container | None = None
 
     def __init__(self, name: str, args: OperationsArgs) -> None:
@@ -45,25 +44,21 @@ class Operations(pulumi.ComponentResource):
         specs, volumes = container_specs(args.settings), dict(args.keys.volumes)
         after = {"pandom.after": args.migration.job.after_success("migration")}
         child = pulumi.ResourceOptions(parent=self)
-        self.janitor = container(
-            "janitor-container",
-            specs["janitor"],
-            Wiring(args.image, args.network, volumes, labels=after),
-            child,
-        )
+        # Nothing in these is people's: without records every task runs once more.
+        own = {mount.volume for mount in specs["operations"].mounts} - volumes.keys()
+        volumes |= {
+            part: volume(f"{part}-volume", args.settings.stack, part, child).name
+            for part in sorted(own)
+        }
         if "metrics" in specs:
             volumes |= {"data": args.database.data.name, "objects": args.storage.objects.name}
-            if "auditor" in specs:
-                made = volume(f"{VERDICT}-volume", args.settings.stack, VERDICT, child)
-                volumes[VERDICT] = made.name
-        if "auditor" in specs:
-            after_too = {**after, "pandom.after-too": args.storage.job.after_success("storage")}
-            self.auditor = container(
-                "auditor-container",
-                specs["auditor"],
-                Wiring(args.image, args.network, volumes, labels=after_too),
-                child,
-            )
+        after_too = {**after, "pandom.after-too": args.storage.job.after_success("storage")}
+        self.tasks = container(
+            "operations-container",
+            specs["operations"],
+            Wiring(args.image, args.network, volumes, labels=after_too),
+            child,
+        )
         if args.metrics_image is not None:
             self.metrics = container(
                 "metrics-container",

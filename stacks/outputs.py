@@ -70,6 +70,8 @@ def export(
         # What `pandom backup`, health and the audit go by.
         "backup": settings.backup.kind,
         "backup_max_age_days": settings.backup.max_age_days,
+        # Which tasks health asks for.
+        "schedules": dict(settings.schedules),
         # The account functions take it from their caller: the database never has it.
         "password_hash_key": keys.secrets["password-hash-key"],
         **({} if settings.metrics_port is None else {"metrics_port": settings.metrics_port}),

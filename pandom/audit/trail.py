@@ -189,7 +189,7 @@ def _verify(cursor: psycopg.Cursor[dict[str, Any]], kept: Kept, archive: Archive
             late.append(
                 f"{log}: {counts['waiting']} rows wait to be sealed, the oldest for "
                 f"{counts['waiting_s'] / 3600:.0f} h; look for a long transaction or a stopped "
-                "janitor"
+                "task `seal`"
             )
         archived[log] = sum(block["row_count"] for block in chain if block["month"] in dropped)
         rows, blocks = rows + sealed, blocks + len(chain)

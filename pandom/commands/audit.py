@@ -5,7 +5,6 @@
     pandom audit reach                      what every login can become and gains
     pandom audit trail                      was the trail touched
     pandom audit compare OLD.json NEW.json  what changed between two reviews
-    pandom audit watch                      all of it, again and again, evidence kept (container)
     pandom audit heal FINDING …             take back what the findings name (host)
     pandom audit record                     schema/catalog.json anew, from what the revisions make
 
@@ -79,7 +78,6 @@ def register(commands: Any) -> None:
     compare = _question(questions, "compare", _compare, "what changed between two reviews")
     compare.add_argument("old", type=Path, metavar="OLD.json", help="of `--format json`")
     compare.add_argument("new", type=Path, metavar="NEW.json")
-    _question(questions, "watch", _watch, "all of it, on a schedule, evidence kept (container)")
     _question(questions, "record", _record, "schema/catalog.json anew, from the revisions")
 
 
@@ -266,13 +264,6 @@ def _compare(args: argparse.Namespace) -> int:
     changes = report_compare.changes(report_compare.read(args.old), report_compare.read(args.new))
     _write(args, report_compare.render(changes, as_json=args.format == "json"))
     return DRIFT if changes else DONE
-
-
-def _watch(args: argparse.Namespace) -> int:
-    from pandom.audit import watch
-
-    watch.run(partial(_find, args))
-    return DONE
 
 
 def _record(args: argparse.Namespace) -> int:

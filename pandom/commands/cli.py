@@ -58,8 +58,16 @@ def _container_commands(commands: Commands) -> None:
 
     audit.register(commands)
 
-    janitor = commands.add_parser("janitor", help="retention routines, in a loop (container)")
-    janitor.set_defaults(handler=call("pandom.database.janitor"))
+    operations = commands.add_parser("operations", help="the scheduler of tasks (container)")
+    operations.set_defaults(handler=call("pandom.operations.scheduler"))
+    inside = operations.add_subparsers(metavar="ACTION")
+    for name, module, function, text in (
+        ("run", "pandom.operations.scheduler", "run_now", "run a task now, as the scheduler does"),
+        ("task", "pandom.operations.work", "run", "the process of one run"),
+    ):
+        action = inside.add_parser(name, help=text)
+        action.add_argument("task", metavar="TASK")
+        action.set_defaults(handler=call(module, function, "task"))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -79,6 +79,14 @@ def register(commands: Commands) -> None:
     status.add_argument("--all", action="store_true", dest="every", help="of every stack")
     status.set_defaults(handler=call("pandom.host.status", "run", "stack", "every"))
 
+    schedule = _stack(commands.add_parser("schedule", help="tasks: when they run, and ran last"))
+    schedule.add_argument("--format", choices=("text", "json"), default="text")
+    schedule.set_defaults(handler=call("pandom.host.operations", "show", "stack", "format"))
+
+    run = _stack(commands.add_parser("run", help="run a task of the schedule now"))
+    run.add_argument("task", metavar="TASK", help="as in `pandom schedule`")
+    run.set_defaults(handler=call("pandom.host.operations", "run", "task", "stack"))
+
     backup = _stack(commands.add_parser("backup", help="back the database up, or verify backups"))
     backup.add_argument(
         "--type",

@@ -6,13 +6,17 @@ the name of a volume that was made) is added by the components.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
 from pandom.config import backup
 from pandom.config.readers import keys_volume, readers
 from pandom.config.settings import Settings
+from pandom.operations import scheduler
+from pandom.operations.records import FOLDER
+from pandom.operations.tasks import AUDIT, TASKS
 from pandom.runtime.naming import (
     HOST_MINIO,
     HOST_POSTGRES,
@@ -31,9 +35,6 @@ PROCESS_LIMIT: Final = 4096
 
 # The only writable place of a read-only root.
 TMP: Final = {"/tmp": "mode=1777,size=64m"}  # noqa: S108 - a tmpfs inside the container
-
-JANITOR_INTERVAL_S: Final = 300
-AUDIT_INTERVAL_S: Final = 3600
 
 
 @dataclass(frozen=True)
@@ -77,29 +78,24 @@ def resting(*command: str, well: str = _WELL) -> tuple[str, ...]:
     return ("sh", "-c", script, "check", *command)
 
 
-# The janitor touches the file after each good round; three missed rounds are a fault.
-# Retention that silently never runs is the usual one.
-JANITOR_HEALTH: Final = Health(
-    ("sh", "-c", f'test -n "$(find /tmp/janitor-alive -mmin -{JANITOR_INTERVAL_S // 20})"'),
-    interval="30s",
-)
 # Whether the database answers the exporter; if not, the container's log says why.
 METRICS_HEALTH: Final = Health(
     ("sh", "-c", "curl -fs --max-time 4 http://127.0.0.1:9187/metrics | grep -qx 'pg_up 1'"),
     interval="15s",
     retries=3,
 )
-# Where the auditor writes its last verdict for the exporter.
+# Where the task `audit` writes its last verdict for the exporter.
 VERDICT: Final = "verdict"
 VERDICT_MOUNT: Final = "/run/pandom/verdict"
-# Two and a half rounds without a verdict are as bad as a bad one. What the command says is
-# what `pandom health` shows.
-AUDITOR_HEALTH: Final = Health(
+_TOLD: Final = scheduler.PLACE / scheduler.VERDICT
+# The scheduler writes its verdict on all tasks every few seconds; an old one is as bad as a bad
+# one: work that silently never runs is the usual fault.
+OPERATIONS_HEALTH: Final = Health(
     (
         "sh",
         "-c",
-        'read code said < /tmp/auditor-verdict; echo "$said"; test "$code" = 0 '
-        f'&& test -n "$(find /tmp/auditor-verdict -mmin -{AUDIT_INTERVAL_S * 5 // 2 // 60})"',
+        f'read code said < {_TOLD}; echo "$said"; test "$code" = 0 '
+        f'&& test -n "$(find {_TOLD} -mmin -1)"',
     ),
     interval="15s",
     retries=1,
@@ -161,10 +157,8 @@ def container_specs(settings: Settings) -> dict[str, ContainerSpec]:
         _job(settings, "migration", "migrator", 512, command=("job", "migrate")),
         _minio(settings),
         _job(settings, "storage", "storage", 256),
-        _watcher(settings, "janitor", 128, ("janitor",), JANITOR_HEALTH, JANITOR_INTERVAL_S),
+        _scheduler(settings),
     ]
-    if settings.profile.scheduled_audit:
-        every.append(_auditor(settings))
     if settings.metrics_port is not None:
         every.append(_metrics(settings, settings.metrics_port))
     return {spec.part: spec for spec in every}
@@ -263,10 +257,10 @@ def _minio(settings: Settings) -> ContainerSpec:
     )
 
 
-def _operations(
-    settings: Settings, part: str, reader: str, memory_mb: int, **more: Any
+def _job(
+    settings: Settings, part: str, reader: str, memory_mb: int, command: tuple[str, ...] = ()
 ) -> ContainerSpec:
-    """Return a container of the operations image, with the settings and one reader's secrets."""
+    """Return a job of the operations image, with the settings and one reader's secrets."""
     return ContainerSpec(
         stack=settings.stack,
         part=part,
@@ -274,63 +268,51 @@ def _operations(
         uid=UID_OPERATIONS,
         memory_mb=memory_mb,
         mounts=(secrets_of(reader),),
-        **more,
-    )
-
-
-def _job(
-    settings: Settings, part: str, reader: str, memory_mb: int, command: tuple[str, ...] = ()
-) -> ContainerSpec:
-    return _operations(
-        settings,
-        part,
-        reader,
-        memory_mb,
         command=command or ("job", part),
         environment=job_environment(settings),
         one_shot=True,
     )
 
 
-def _watcher(
-    settings: Settings,
-    part: str,
-    memory_mb: int,
-    command: tuple[str, ...],
-    health: Health,
-    every_s: int,
-) -> ContainerSpec:
-    """Return a container that works every so many seconds; `up` waits for no first verdict."""
-    return _operations(
-        settings,
-        part,
-        part,
-        memory_mb,
-        command=command,
+def _scheduler(settings: Settings) -> ContainerSpec:
+    """Return the container of the scheduled tasks; `up` waits for no first verdict.
+
+    Each reader's secrets are at a path of their own, and a task is told the one of its reader.
+    """
+    planned = {name: text for name, text in settings.schedules.items() if name not in settings.off}
+    every = {
+        task.reader: None for task in TASKS.values() if task.is_service or task.name in planned
+    }
+    published = settings.metrics_port is not None and AUDIT in planned
+    metrics = {"PANDOM_AUDITOR_METRICS": f"{VERDICT_MOUNT}/audit.prom"} if published else {}
+    told = [Mount(VERDICT, VERDICT_MOUNT, writable=True)] if published else []
+    return ContainerSpec(
+        stack=settings.stack,
+        part="operations",
+        image="operations",
+        uid=UID_OPERATIONS,
+        # The audit reads all of a catalog at once; the other tasks are a connection each.
+        memory_mb=384 if AUDIT in planned else 128,
+        command=("operations",),
+        mounts=(
+            Mount("records", str(FOLDER), writable=True),
+            *(Mount(keys_volume(reader), f"{KEYS_MOUNT}/{reader}") for reader in every),
+            *told,
+        ),
         environment={
             **job_environment(settings),
-            f"PANDOM_{part.upper()}_INTERVAL_S": str(every_s),
+            **metrics,
+            scheduler.SCHEDULES_VARIABLE: json.dumps(planned, sort_keys=True),
         },
-        health=health,
+        health=OPERATIONS_HEALTH,
         health_wait_s=0,
         restart=settings.profile.restart,
     )
 
 
-def _auditor(settings: Settings) -> ContainerSpec:
-    found = _watcher(settings, "auditor", 256, ("audit", "watch"), AUDITOR_HEALTH, AUDIT_INTERVAL_S)
-    if settings.metrics_port is None:
-        return found
-    return replace(
-        found,
-        environment={**found.environment, "PANDOM_AUDITOR_METRICS": f"{VERDICT_MOUNT}/audit.prom"},
-        mounts=(*found.mounts, Mount(VERDICT, VERDICT_MOUNT, writable=True)),
-    )
-
-
 def _metrics(settings: Settings, port: int) -> ContainerSpec:
     # It sees how full the volumes with data are; its user cannot open their folders.
-    told = [Mount(VERDICT, VERDICT_MOUNT)] if settings.profile.scheduled_audit else []
+    told = [] if AUDIT in settings.off else [Mount(VERDICT, VERDICT_MOUNT)]
     return ContainerSpec(
         stack=settings.stack,
         part="metrics",

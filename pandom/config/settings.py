@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from pandom.objectstore import MIN_SECRET_LENGTH, bucket_name_problem
+from pandom.operations import schedule, tasks
 from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import PROJECT
 from pandom.runtime.paths import ROOT
@@ -40,7 +41,8 @@ class Profile:
     must_back_up: bool  # a backup setting that outlives the machine
     weak_passwords: bool  # takes a weak administrator password, such as admin123
     sample_data: bool  # sample users may be seeded
-    scheduled_audit: bool  # a container audits the stack every hour and keeps the evidence
+    scheduled_audit: bool  # audited every hour, and the evidence kept, unless `schedules` differs
+    must_audit: bool  # `schedules` may not switch the audit off
 
 
 PROFILES: Final[dict[ProfileName, Profile]] = {
@@ -55,6 +57,7 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
         weak_passwords=False,
         sample_data=True,
         scheduled_audit=True,
+        must_audit=False,
     ),
     "ephemeral": Profile(
         summary="lives for one run of CI",
@@ -67,6 +70,7 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
         weak_passwords=True,
         sample_data=True,
         scheduled_audit=False,
+        must_audit=False,
     ),
     "production": Profile(
         summary="must not be lost",
@@ -79,6 +83,7 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
         weak_passwords=False,
         sample_data=False,
         scheduled_audit=True,
+        must_audit=True,
     ),
 }
 
@@ -156,12 +161,18 @@ class Settings:
     protect: bool
     opt_in: frozenset[str]
     postgres_settings: Mapping[str, str]
+    schedules: Mapping[str, str]
     overrides: Mapping[str, str | None] = field(repr=False)
 
     @property
     def profile(self) -> Profile:
         """What the stack's profile decides."""
         return PROFILES[self.profile_name]
+
+    @property
+    def off(self) -> frozenset[str]:
+        """The tasks that do not run."""
+        return frozenset(name for name, text in self.schedules.items() if schedule.is_off(text))
 
     @property
     def ports(self) -> dict[str, int]:
@@ -329,6 +340,39 @@ def _server_settings(values: Mapping[str, str]) -> str | None:
     return "; ".join(wrong) or None
 
 
+def _schedules(values: Mapping[str, str]) -> str | None:
+    """Return what is wrong with schedules, or None; the default ones need no look."""
+    wrong = []
+    for name, text in values.items():
+        if name not in tasks.SCHEDULED:
+            wrong.append(tasks.unknown(name))
+        elif expected := _schedule(tasks.SCHEDULED[name], text):
+            found = schedule.OFF if schedule.is_off(text) else text
+            wrong.append(f"{name}: expected {expected}, found {_found(found)}")
+    return "; ".join(wrong) or None
+
+
+def _schedule(task: tasks.Task, text: str) -> str | None:
+    if schedule.is_off(text):
+        return f"a schedule ({schedule.ALLOWED})" if task.off == "never" else None
+    if expected := schedule.problem(text):
+        return expected
+    if task.every_s and schedule.longest_gap_s(text) > task.every_s:
+        return f"at least every {task.every_s // 60} minutes, as health asks for"
+    return None
+
+
+def planned(given: Mapping[str, str], profile: Profile) -> dict[str, str]:
+    """Return the schedule of every task: the given one, or the profile's."""
+    found = {name: task.schedule or schedule.OFF for name, task in tasks.SCHEDULED.items()}
+    if not profile.scheduled_audit:
+        found[tasks.AUDIT] = schedule.OFF
+    return found | {
+        name: schedule.OFF if schedule.is_off(text) else " ".join(text.lower().split())
+        for name, text in given.items()
+    }
+
+
 _NEW_LOGIN: Final = "replaced at once; clients need the new one (`pandom env`)"
 _OTHER_STORE: Final = "backups begin anew there; those in the former store stay"
 
@@ -390,6 +434,9 @@ _KEYS: Final[dict[str, _Key]] = {
         int, 4, "older ones leave after the next backup", _between(1, 1000, " (full backups)")
     ),
     "backupMaxAgeDays": _Key(int, 8, "health and audit apply it", _between(1, 366, " (days)")),
+    "schedules": _Key(
+        dict, {}, "the container `operations` is replaced; what ran last is kept", _schedules
+    ),
     "protect": _Key(bool, False, "`up` protects the stack, or lets it be removed"),
     "adminPassword": _Key(str, "", "see docs/runbook.md, The administrator"),
     "appPassword": _Key(str, "", _NEW_LOGIN),
@@ -413,7 +460,7 @@ _WORDS: Final = {
     str: "a string",
     int: "a whole number",
     bool: "true or false",
-    dict: "names of settings with their values",
+    dict: "names with their values",
 }
 
 
@@ -541,6 +588,13 @@ def _cross_checks(values: dict[str, Any], profile: Profile) -> Iterator[str]:
             f"{PROJECT}:sslmode: expected verify-full with profile {name}, "
             f"found {_found(values['sslmode'])}"
         )
+    for task, text in values["schedules"].items():
+        needed = tasks.SCHEDULED[task].off != "anywhere" and profile.must_audit
+        if schedule.is_off(text) and needed:
+            yield (
+                f"{PROJECT}:schedules: {task}: expected a schedule ({schedule.ALLOWED}) "
+                f"with profile {name}, found {schedule.OFF}"
+            )
     if profile.signed_context and values["signedContext"] == "off":
         yield f"{PROJECT}:signedContext: expected on or profile with profile {name}, found 'off'"
     if values["sampleData"] and not profile.sample_data:
@@ -604,6 +658,7 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
         protect=values["protect"],
         opt_in=frozenset(key for key in OPT_IN_KEYS if values[key]),
         postgres_settings=values["postgresSettings"],
+        schedules=planned(values["schedules"], profile),
         overrides={key: values[key] for key in SECRET_KEYS},
     )
 
@@ -640,6 +695,16 @@ def server_settings_table() -> str:
     for name, one in SERVER_SETTINGS.items():
         unit = next(iter(_UNITS[one.kind]))
         rows.append(f"| `{name}` | {one.what} | {one.low:g}{unit} | {one.high:g}{unit} |")
+    return "\n".join(rows)
+
+
+def schedule_table() -> str:
+    """Return the tasks that `schedules` may name, as Markdown, for the docs."""
+    rows = ["| task | what it does | default, UTC | time limit | off |", "|---|---|---|---|---|"]
+    for one in tasks.SCHEDULED.values():
+        limit = f"{(one.limit_s or 0) // 60} min"
+        off = {"anywhere": "yes"}.get(one.off, one.off)
+        rows.append(f"| `{one.name}` | {one.what} | `{one.schedule}` | {limit} | {off} |")
     return "\n".join(rows)
 
 

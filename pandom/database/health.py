@@ -17,7 +17,7 @@ from pandom.database.drift.facts import Fact
 from pandom.database.settings import DatabaseSettings
 from schema import access
 
-# The janitor seals every five minutes.
+# The task `seal` runs every five minutes.
 SEALED_WITHIN_S: Final = 1800
 _UNSEALED: Final = """
 select coalesce((
@@ -209,6 +209,6 @@ def _sealing(connection: psycopg.Connection) -> Finding:
         "sealing",
         False,
         f"events wait to be sealed for {oldest // 60} min; open write transactions: "
-        f"{holders.of_writers(connection)}. Next: look at the janitor's log; to end a session: "
+        f"{holders.of_writers(connection)}. Next: `pandom run seal` says more; to end a session: "
         f"{holders.HOW_TO_END}",
     )

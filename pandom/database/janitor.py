@@ -1,59 +1,31 @@
-"""The janitor: deletes expired rows and makes partitions ahead, in a loop.
+"""What pandom_janitor does: retention, partitions ahead, sealing; each a task of the schedule.
 
-Each routine is a transaction of its own, so that one that fails does not stop the others. Between
-rounds it ends client sessions that block everybody, on a connection that it keeps: when a session
+`watch` ends client sessions that block everybody, on a connection that it keeps: when a session
 has taken all locks of the server, nobody can connect.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import psycopg
 
 from pandom.database import holders
 from pandom.database.connect import Target, connect, target_from_environment, value
-from pandom.runtime.errors import Failure, UsageError
+from pandom.runtime.errors import Failure
 from pandom.runtime.inputs import secret
 from schema import access
 
 ROLE: Final = "pandom_janitor"
-INTERVAL_S: Final = 300
-_AGAIN_S: Final = 10  # after a failed round: what was in its way is often gone soon
 BATCH: Final = 1000
 # The longest that a session which took all locks keeps everybody out.
 WATCH_S: Final = 5
-# The container's health check looks at this file's age.
-ALIVE: Final = Path(os.environ.get("PANDOM_JANITOR_ALIVE", "/tmp/janitor-alive"))  # noqa: S108
 
 
-def routines(connection: psycopg.Connection) -> list[str]:
-    """Run one round; return one line for each thing that was done.
-
-    The connection is in autocommit mode, so that each batch is a transaction.
-    Raises: Failure naming each routine that failed, after all were tried.
-    """
-    done: list[str] = []
-    failed: list[str] = []
-    for name, routine in (
-        ("expired rows", _expired),
-        ("partitions", partitions),
-        ("sealing of the trail", _sealed),
-    ):
-        try:
-            done += routine(connection)
-        except psycopg.Error as error:
-            failed.append(f"{name}: {error.diag.message_primary or error}")
-    if failed:
-        raise Failure("; ".join(failed))
-    return done
-
-
-def _expired(connection: psycopg.Connection) -> list[str]:
+def expired(connection: psycopg.Connection) -> list[str]:
+    """Delete what nobody may use any more, in batches."""
     total = 0
     while True:
         batch = value(connection, "select public.delete_expired(%s)", BATCH)
@@ -75,7 +47,7 @@ def partitions(connection: psycopg.Connection) -> list[str]:
     return done + [f"partition {name} made" for (name,) in rows]
 
 
-def _sealed(connection: psycopg.Connection) -> list[str]:
+def sealed(connection: psycopg.Connection) -> list[str]:
     """Seal the trail in batches that are too short to hold up writers."""
     total = 0
     while batch := value(connection, "select public.seal_trail()"):
@@ -88,12 +60,42 @@ def password() -> str:
     return secret(f"{ROLE}_password")
 
 
-def run_once(target: Target, known: str) -> list[str]:
-    """Connect, runs one round, disconnects."""
+Routine = Callable[[psycopg.Connection], list[str]]
+
+
+def work(target: Target, known: str, *routines: Routine) -> list[str]:
+    """Connect, run routines, disconnect; return one line for each thing that was done.
+
+    The connection is in autocommit mode, so that each batch is a transaction.
+    Raises: Failure with the server's words.
+    """
     with connect(
         target, ROLE, known, autocommit=True, application_name="pandom janitor"
     ) as connection:
-        return routines(connection)
+        try:
+            return [line for routine in routines for line in routine(connection)]
+        except psycopg.Error as error:
+            raise Failure(error.diag.message_primary or str(error)) from None
+
+
+def _task(routine: Routine) -> None:
+    for line in work(target_from_environment(), password(), routine):
+        print(line, flush=True)
+
+
+def delete_expired() -> None:
+    """Run the task `expiry`."""
+    _task(expired)
+
+
+def make_partitions() -> None:
+    """Run the task `partitions`."""
+    _task(partitions)
+
+
+def seal() -> None:
+    """Run the task `seal`."""
+    _task(sealed)
 
 
 class Watch:
@@ -126,30 +128,17 @@ class Watch:
             self._connection = None
 
 
-def run() -> None:
-    """Repeat the round every PANDOM_JANITOR_INTERVAL_S seconds; report and retry failed ones.
-
-    Only a round without a failure makes the container healthy.
-    """
-    interval = os.environ.get("PANDOM_JANITOR_INTERVAL_S", str(INTERVAL_S))
-    if not interval.isdigit() or int(interval) < 1:
-        raise UsageError(f"PANDOM_JANITOR_INTERVAL_S must be 1 or more, found {interval!r}")
-    target = target_from_environment()
-    watch = Watch(target)
+def watch() -> None:
+    """Run the task `watch`, which ends with its container."""
+    watching, before = Watch(target_from_environment()), ""
     while True:
-        pause = int(interval)
         try:
-            for line in run_once(target, password()):
-                print(line, flush=True)
-            ALIVE.touch()
-        except Exception as failure:  # noqa: BLE001 - one that ends would be silent
-            pause = min(pause, _AGAIN_S)
-            print(f"failed, will be tried again in {pause} s: {failure}", flush=True)
-        until = time.monotonic() + pause
-        while (left := until - time.monotonic()) > 0:
-            try:
-                for line in watch.look():
-                    print(line, flush=True)
-            except Failure as failure:
-                print(f"failed, will be tried again in {WATCH_S} s: {failure}", flush=True)
-            time.sleep(min(WATCH_S, left))
+            lines = watching.look()
+            before = ""
+        except Failure as failure:
+            text = f"will be tried again every {WATCH_S} s: {failure}"
+            lines = [] if text == before else [text]
+            before = text
+        for line in lines:
+            print(line, flush=True)
+        time.sleep(WATCH_S)

@@ -287,6 +287,12 @@ class Engine:
             return 1, ""
         return int(code), output.decode(errors="replace").strip()
 
+    def begin(self, container: Container, command: Sequence[str]) -> None:
+        """Start a command in a container, and do not wait for it."""
+        with contextlib.suppress(docker.errors.APIError):  # it ended meanwhile
+            made = self.client.api.exec_create(container.id, list(command))
+            self.client.api.exec_start(made["Id"], detach=True)
+
     def run(
         self,
         container: Container,

@@ -14,23 +14,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from pandom.config.settings import PROFILES
 from pandom.database import pinned
+from pandom.host import operations
 from pandom.host.engine import Container, Engine
+from pandom.operations.tasks import TASKS
 from pandom.runtime import certificates
 from pandom.runtime.errors import Failure
 from pandom.runtime.progress import say, shorten
 
 CONNECT_S: Final = 5
-# They say something after their first round, and their health check looks seldom.
-WATCHERS: Final = ("janitor", "auditor", "metrics")
+# Its health check looks seldom.
+WATCHERS: Final = ("metrics",)
 SERVERS: Final = ("postgres", "minio")
-WAIT_S: Final = 30.0  # for a server that is starting, or a watcher's first round
+WAIT_S: Final = 30.0  # for a server that is starting, or a first verdict
 _STEP_S: Final = 0.3
 # What a job made or states, so that running the jobs again can mend it.
 _OF_JOBS: Final = frozenset({"tables", "head", "partitions", "settings", "bucket", "archiving"})
 # What fails because of that.
-_WATCHING: Final = frozenset({"backup", *(f"container {part}" for part in WATCHERS)})
+_WATCHING: Final = frozenset({"backup", *(f"task {name}" for name in TASKS)})
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Report:
         return (
             f"Stack {self.stack} is not healthy:\n{failed}\n"
             f"Next: `{again} --stack {self.stack}` repairs what was changed by hand; docker logs\n"
-            f"pandom-{self.stack}-postgres (or -minio, -janitor …) shows what a server says."
+            f"pandom-{self.stack}-postgres (or -minio, -operations …) shows what a server says."
         )
 
 
@@ -124,11 +125,9 @@ def clients(report: Report, outputs: Mapping[str, Any]) -> None:
 
 
 def containers(engine: Engine, outputs: Mapping[str, Any]) -> list[Check]:
-    """Check the servers, and what watches over them."""
-    audited = PROFILES[outputs["profile"]].scheduled_audit
+    """Check the servers, and the exporter where there is one."""
     looks = dict.fromkeys(SERVERS, _server)
-    missing = {"auditor": not audited, "metrics": "metrics_port" not in outputs}
-    looks |= {part: _watcher for part in WATCHERS if not missing.get(part)}
+    looks |= dict.fromkeys(WATCHERS if "metrics_port" in outputs else (), _watcher)
     return [made(f"container {part}", partial(look, engine, part)) for part, look in looks.items()]
 
 
@@ -166,7 +165,6 @@ def _judged(engine: Engine, found: Container | None) -> str:
     if found is None:
         raise Failure("there is no such container")
     if not found.is_healthy or found.is_crash_looping:
-        # The auditor's check says what it found.
         words = (
             f": {found.health_output}"
             if found.health_output and not found.is_crash_looping
@@ -174,6 +172,17 @@ def _judged(engine: Engine, found: Container | None) -> str:
         )
         raise Failure(f"{found.state}{words}")
     return found.state
+
+
+def tasks(engine: Engine, stack: str, outputs: Mapping[str, Any]) -> list[Check]:
+    """Check the container of the scheduled tasks, and what became of each of them."""
+    started = time.monotonic()
+    try:
+        found = [*operations.standings(engine, stack, outputs.get("schedules"))]
+    except Exception as error:  # noqa: BLE001 - any failure of a check is its result
+        found = [(f"container {operations.PART}", False, shorten(str(error), 300))]
+    seconds = round(time.monotonic() - started, 3)
+    return [Check(name, well, words, seconds) for name, well, words in found]
 
 
 def _certificates(report: Report, outputs: Mapping[str, Any]) -> None:

@@ -8,7 +8,13 @@ from typing import Final
 
 import yaml
 
-from pandom.config.settings import GENERATED, changes, profile_table, server_settings_table
+from pandom.config.settings import (
+    GENERATED,
+    changes,
+    profile_table,
+    schedule_table,
+    server_settings_table,
+)
 from pandom.database import declaration
 from pandom.runtime.paths import ROOT
 from pandom.runtime.progress import say
@@ -34,6 +40,10 @@ def configuration() -> str:
         + "\n".join(rows)
         + "\n\n## Profiles\n\nWhat differs between the profiles; nothing else does.\n\n"
         + profile_table()
+        + "\n\n## Schedules\n\nWhat `schedules` of a stack may name, each with minute, hour, day, "
+        "month and day of the week in UTC (`30 2 * * sun`; days of the week by name), or `off`. "
+        "A time that was missed leads to one run. `seal` comes at least every 20 minutes.\n\n"
+        + schedule_table()
         + "\n\n## Settings of PostgreSQL\n\nWhat `postgresSettings` of a stack may hold. Others "
         "are refused with the reason.\n\n" + server_settings_table() + "\n"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pandom.host import identity
+from pandom.host import identity, operations
 from pandom.host.engine import Engine
 from pandom.host.lock import marked
 from pandom.host.stack import Stack
@@ -26,6 +26,8 @@ def _show(stack: Stack) -> None:
     for container in containers:
         ports = "  ".join(f"127.0.0.1:{port}" for port in container.ports)
         print(f"  {container.part or container.name:<10} {container.state:<18} {ports}".rstrip())
+    for line in operations.lines(engine):
+        print(f"  task {line}")
     volumes = engine.volumes()
     if volumes:
         print(f"  {len(volumes)} volumes, {len(engine.networks())} network")

@@ -30,6 +30,7 @@ from pandom.host import (
     keys,
     last_run,
     lock,
+    operations,
     ports,
     repair,
     superuser,
@@ -459,6 +460,8 @@ class _Up:
                     self._changed += backup.begin_if_ours(self._engine, self._stack.name, exported)
                     backed_up = True
             # What they say may be of before this run, or of before the last round.
+            with contextlib.suppress(PandomError):
+                operations.look_again(self._engine)
             health.restart_unhealthy_watchers(self._engine)
             found, outputs = self._look(exported)
             if not found.exit_code or not self._heal(found, exported):

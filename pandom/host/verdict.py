@@ -35,7 +35,7 @@ from schema.storage import AUDITOR
 Hosted = Callable[[], tuple[Facts, Facts]]
 
 _SHOWN: Final = 10  # findings, the gravest first: more of them have one cause
-_AUDITOR: Final = "container auditor"
+_AUDITOR: Final = "task audit"
 _DRIFT: Final = "drift: "
 _THERE_AGAIN: Final = (
     "It was taken back and is there again: somebody else changes it, or what is declared does not "
@@ -81,7 +81,7 @@ class Verdict:
 
     @property
     def watched(self) -> list[health.Check]:
-        """What the auditor's container says: it verifies every row of the trail, too."""
+        """What the scheduled audit says: it verifies every row of the trail, too."""
         return [
             check
             for check in self.report.checks
@@ -207,8 +207,9 @@ def look(
         ]
         backed_up = beside.submit(lambda: list(backup.checks(engine, stack.name, outputs)))
         servers = beside.submit(health.containers, engine, outputs)
+        worked = beside.submit(health.tasks, engine, stack.name, outputs)
         health.clients(report, outputs)
-        report.checks[:0] = servers.result()
+        report.checks[:0] = servers.result() + worked.result()
         report.checks += [one.result() for one in asked] + backed_up.result()
     return Verdict(report, result["audit"], result["trail"], time.monotonic() - started)
 

@@ -226,8 +226,8 @@ def test_an_upgrade_keeps_large_events_and_limits_new_ones(empty: Database) -> N
         pytest.raises(psycopg.errors.CheckViolation),
     ):
         connection.execute(insert.encode(), ("now",))
-    assert "1 rows moved out of audit_logs_default" in janitor.run_once(
-        empty.target, empty.server.passwords[janitor.ROLE]
+    assert "1 rows moved out of audit_logs_default" in janitor.work(
+        empty.target, empty.server.passwords[janitor.ROLE], janitor.partitions
     )
     assert empty.one("select count(*) from public.audit_logs_y2019m02") == 1
 
@@ -560,7 +560,7 @@ def test_what_was_counted_is_forgotten(database: Database) -> None:
         connection.execute("select public.record_event('probe', '{}') from generate_series(1, 9)")
     with database.owner("pandom_definer") as connection:
         connection.execute("update public.recent_calls set called_at = now() - interval '1 day'")
-    janitor.run_once(database.target, database.server.passwords[janitor.ROLE])
+    janitor.work(database.target, database.server.passwords[janitor.ROLE], janitor.expired)
     assert database.one("select count(*) from public.recent_calls") == 0
 
 

@@ -253,8 +253,8 @@ def test_expired_rows_go_in_batches(database: Database, monkeypatch: pytest.Monk
         )
     monkeypatch.setattr(janitor, "BATCH", 10)
     password = database.server.passwords[janitor.ROLE]
-    assert "25 expired rows deleted" in janitor.run_once(database.target, password)
-    assert not any("expired" in line for line in janitor.run_once(database.target, password))
+    assert janitor.work(database.target, password, janitor.expired) == ["25 expired rows deleted"]
+    assert janitor.work(database.target, password, janitor.expired) == []
     batches = database.rows(
         "select details->>'rows' from public.audit_logs where event_type = 'sessions_expired' "
         "order by id"
@@ -272,21 +272,21 @@ def test_a_session_that_somebody_uses_stops_no_batch(database: Database) -> None
         )
     with database.connect("pandom_user") as busy:
         busy.execute("select from public.sessions where user_uuid = %s for update", (ALICE.uuid,))
-        done = janitor.run_once(database.target, database.server.passwords[janitor.ROLE])
-        assert "4 expired rows deleted" in done
+        password = database.server.passwords[janitor.ROLE]
+        done = janitor.work(database.target, password, janitor.expired)
+        assert done == ["4 expired rows deleted"]
 
 
 @pytest.mark.requirement("O3")
-def test_a_routine_that_fails_is_named_and_stops_no_other(database: Database) -> None:
+def test_a_routine_that_fails_says_so_in_the_servers_words(database: Database) -> None:
     with database.owner("pandom_definer") as connection:
         connection.execute(
             "revoke execute on function public.delete_expired(integer) from pandom_janitor"
         )
-    with (
-        database.connect("pandom_janitor", autocommit=True) as connection,
-        pytest.raises(Failure, match="expired rows: permission denied"),
-    ):
-        janitor.routines(connection)
+    password = database.server.passwords[janitor.ROLE]
+    with pytest.raises(Failure, match=r"^permission denied for function delete_expired$"):
+        janitor.work(database.target, password, janitor.expired)
+    assert janitor.work(database.target, password, janitor.sealed) != []
 
 
 @pytest.mark.requirement("O1")

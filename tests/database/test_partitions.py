@@ -126,7 +126,8 @@ def test_a_clock_set_back_loses_nothing(database: Database) -> None:
     _drop(database, "audit_logs_y2019m03", count, digest)
     _write(database, "2019-03-20 12:00+00")
     assert _partition_of(database, "2019-03-20 12:00+00") == ["audit_logs_default"]
-    done = janitor.run_once(database.target, database.server.passwords[janitor.ROLE])
+    password = database.server.passwords[janitor.ROLE]
+    done = janitor.work(database.target, password, janitor.partitions)
     assert "1 rows moved out of audit_logs_default" in done
     assert _partition_of(database, "2019-03-20 12:00+00") == ["audit_logs_y2019m03"]
 

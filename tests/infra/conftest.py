@@ -29,7 +29,7 @@ from pandom.runtime.naming import (
 )
 from tests.fixtures.stack import RunningStack
 
-SERVERS = ("postgres", "minio", "janitor")
+SERVERS = ("postgres", "minio", "operations")
 JOBS = ("keys", "cluster", "migration", "storage")
 
 SPARE_PASSWORD = "a-spare-superuser-password-of-40-letters"

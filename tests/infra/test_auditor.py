@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import docker
@@ -13,7 +13,9 @@ from docker.models.containers import Container
 
 from pandom.audit.store import StoreClient
 from pandom.audit.target import store_of
-from pandom.config.container_specs import AUDITOR_HEALTH
+from pandom.config.container_specs import OPERATIONS_HEALTH
+from pandom.operations.records import FOLDER
+from pandom.operations.scheduler import SCHEDULES_VARIABLE
 from pandom.runtime.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
 from schema.storage import AUDITOR
 from tests.fixtures.server import Server
@@ -26,26 +28,39 @@ LIMIT_S = 40
 
 
 def start(spare: Spare, stack: RunningStack, engine: docker.DockerClient) -> Container:
-    """The auditor as a stack of another profile has it, but for the interval."""
-    janitor = engine.containers.get(stack.container("janitor"))
-    (network,) = janitor.attrs["NetworkSettings"]["Networks"]
+    """The tasks' container as a stack of another profile has it, but for the others' times."""
+    own = engine.containers.get(stack.container("operations"))
+    (network,) = own.attrs["NetworkSettings"]["Networks"]
+    kept = [one for one in own.attrs["Config"]["Env"] if not one.startswith(SCHEDULES_VARIABLE)]
     made = spare.create(
-        "janitor",
-        ["audit", "watch"],
+        "operations",
+        ["operations"],
         user=f"{UID_OPERATIONS}:{UID_OPERATIONS}",
-        environment=[*janitor.attrs["Config"]["Env"], "PANDOM_AUDITOR_INTERVAL_S=2"],
+        environment=[*kept, f"{SCHEDULES_VARIABLE}={json.dumps({'audit': '0 0 1 1 *'})}"],
         network=network,
         volumes={
-            resource_name(stack.name, "keys-auditor"): {"bind": str(KEYS_MOUNT), "mode": "ro"}
+            spare.volume(): {"bind": str(FOLDER)},
+            **{
+                resource_name(stack.name, f"keys-{reader}"): {
+                    "bind": f"{KEYS_MOUNT}/{reader}",
+                    "mode": "ro",
+                }
+                for reader in ("auditor", "janitor")
+            },
         },
     )
     made.start()
     return made
 
 
+def audit(container: Container) -> int:
+    """Run the task now, as `pandom run` does."""
+    return int(container.exec_run(["pandom", "operations", "run", "audit"]).exit_code)
+
+
 def verdict(container: Container) -> tuple[int, str]:
     """What the container's health check finds: its exit code and its words."""
-    done = container.exec_run(list(AUDITOR_HEALTH.command))
+    done = container.exec_run(list(OPERATIONS_HEALTH.command))
     return int(done.exit_code), done.output.decode()
 
 
@@ -60,11 +75,19 @@ def await_verdict(container: Container, wanted: Callable[[int, str], bool]) -> s
     pytest.fail(f"the auditor says {found}; its log:\n{container.logs().decode()}")
 
 
-@pytest.fixture
-def auditor(spare: Spare, stack: RunningStack, engine: docker.DockerClient) -> Container:
-    made = start(spare, stack, engine)
-    await_verdict(made, lambda code, said: (code, said.strip()) == (0, "clean"))
-    return made
+def well(code: int, said: str) -> bool:
+    return (code, said.strip()) == (0, "well")
+
+
+@pytest.fixture(scope="module")
+def auditor(stack: RunningStack, engine: docker.DockerClient) -> Iterator[Container]:
+    spare = Spare(engine, stack)
+    try:
+        made = start(spare, stack, engine)
+        await_verdict(made, well)
+        yield made
+    finally:
+        spare.close()
 
 
 def latest(store: StoreClient) -> dict[str, Any]:
@@ -79,12 +102,14 @@ def test_drift_makes_it_unhealthy_and_its_end_healthy(
     with server.connect("postgres") as superuser:
         superuser.execute("create role evil_watched login superuser")
         try:
+            assert audit(auditor) == 2
             said = await_verdict(auditor, lambda code, said: code != 0 and "evil" in said)
         finally:
             superuser.execute("drop role evil_watched")
-    assert said.startswith("drift: role-extra:evil_watched")
-    assert "drift: role-extra:evil_watched" in auditor.logs().decode()
-    await_verdict(auditor, lambda code, said: (code, said.strip()) == (0, "clean"))
+    assert said.startswith("audit: drift: role-extra:evil_watched")
+    assert '"result": "drift"' in auditor.logs().decode()
+    assert audit(auditor) == 0
+    await_verdict(auditor, well)
 
     report = latest(store)
     assert (report["exit_code"], report["trail"]["exit_code"]) == (0, 0)
@@ -108,16 +133,18 @@ def test_what_it_cannot_tell_is_not_healthy(
     auditor.reload()
     (network,) = auditor.attrs["NetworkSettings"]["Networks"]
     engine.networks.get(network).disconnect(auditor)
-    await_verdict(auditor, lambda code, said: code != 0 and said.startswith("could not tell: "))
+    assert audit(auditor) == 1
+    await_verdict(auditor, lambda code, said: code != 0 and "could not tell: " in said)
     assert "Traceback" not in auditor.logs().decode()
     engine.networks.get(network).connect(auditor)
-    await_verdict(auditor, lambda code, _: code == 0)
+    assert audit(auditor) == 0
+    await_verdict(auditor, well)
 
 
 def test_without_its_secret_it_says_so(spare: Spare, stack: RunningStack) -> None:
     code, output = spare.run(
-        "janitor",
-        ["audit", "watch"],
+        "operations",
+        ["operations", "task", "audit"],
         environment=["PANDOM_DB_HOST=postgres", "PANDOM_DB_PORT=5432", "PANDOM_DB_NAME=x"],
     )
     assert code == 1

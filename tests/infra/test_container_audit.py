@@ -12,6 +12,7 @@ import pytest
 from pandom.audit.findings import Finding, findings
 from pandom.database.drift.differences import differences
 from pandom.host import containers
+from pandom.operations.records import FOLDER
 from pandom.runtime.naming import KEYS_MOUNT, resource_name
 from tests.fixtures.stack import RunningStack
 from tests.infra.conftest import Spare
@@ -22,10 +23,10 @@ SOCKET = {"/var/run/docker.sock": {"bind": "/docker.sock", "mode": "ro"}}
 
 
 def found(stack: RunningStack, aside: str = "") -> list[Finding]:
-    """The findings on containers; ``aside`` is the name of one that is looked at as the janitor."""
+    """The findings on containers; ``aside`` is the name of one that is looked at as the tasks'."""
     expected, actual = containers.read(stack.name)
     if aside:
-        own = stack.container("janitor")
+        own = stack.container("operations")
         actual = {fact: value for fact, value in actual.items() if fact.object != own}
         actual = {
             fact._replace(object=own if fact.object == aside else fact.object): value
@@ -35,10 +36,10 @@ def found(stack: RunningStack, aside: str = "") -> list[Finding]:
 
 
 def twin(spare: Spare, stack: RunningStack, engine: docker.DockerClient, **changed: Any) -> str:
-    """A container like the janitor's, as somebody would make it by hand; its name."""
-    janitor = engine.containers.get(stack.container("janitor")).attrs
-    config, host = janitor["Config"], janitor["HostConfig"]
-    (network,) = janitor["NetworkSettings"]["Networks"]
+    """A container like that of the tasks, as somebody would make it by hand; its name."""
+    tasks = engine.containers.get(stack.container("operations")).attrs
+    config, host = tasks["Config"], tasks["HostConfig"]
+    (network,) = tasks["NetworkSettings"]["Networks"]
     like: dict[str, Any] = {
         "user": config["User"],
         "environment": config["Env"],
@@ -52,14 +53,18 @@ def twin(spare: Spare, stack: RunningStack, engine: docker.DockerClient, **chang
         "pids_limit": None,
         "ulimits": [docker.types.Ulimit(name="nproc", soft=4096, hard=4096)],
         "restart_policy": host["RestartPolicy"],
-        "labels": {**spare.labels, "pandom.part": "janitor"},
+        "labels": {**spare.labels, "pandom.part": "operations"},
         "volumes": {
-            resource_name(stack.name, "keys-janitor"): {"bind": str(KEYS_MOUNT), "mode": "ro"}
+            resource_name(stack.name, "records"): {"bind": str(FOLDER)},
+            resource_name(stack.name, "keys-janitor"): {
+                "bind": f"{KEYS_MOUNT}/janitor",
+                "mode": "ro",
+            },
         },
     }
     extra = changed.pop("volumes", {})
     options = {**like, **changed, "volumes": {**like["volumes"], **extra}}
-    return str(spare.create("janitor", config["Cmd"], **options).name)
+    return str(spare.create("operations", config["Cmd"], **options).name)
 
 
 def test_a_stack_as_it_was_brought_up_has_no_finding(stack: RunningStack) -> None:
@@ -103,7 +108,7 @@ def test_a_container_made_again_by_hand_is_found(
 ) -> None:
     changed, severity, detail = CHANGED[what]
     (finding,) = found(stack, twin(spare, stack, engine, **changed))
-    assert finding.id == f"container-different:{stack.container('janitor')}"
+    assert finding.id == f"container-different:{stack.container('operations')}"
     assert finding.severity == severity
     assert f"{detail}: " in finding.actual
     assert "make up" in finding.advice
@@ -112,20 +117,20 @@ def test_a_container_made_again_by_hand_is_found(
 def test_a_limit_changed_in_place_is_found_and_its_end_too(
     stack: RunningStack, engine: docker.DockerClient
 ) -> None:
-    janitor = engine.containers.get(stack.container("janitor"))
-    host = janitor.attrs["HostConfig"]
-    janitor.update(mem_limit=host["Memory"] * 2, memswap_limit=host["MemorySwap"] * 2)
+    tasks = engine.containers.get(stack.container("operations"))
+    host = tasks.attrs["HostConfig"]
+    tasks.update(mem_limit=host["Memory"] * 2, memswap_limit=host["MemorySwap"] * 2)
     try:
-        assert [one.id for one in found(stack)] == [f"container-different:{janitor.name}"]
+        assert [one.id for one in found(stack)] == [f"container-different:{tasks.name}"]
     finally:
-        janitor.update(mem_limit=host["Memory"], memswap_limit=host["MemorySwap"])
+        tasks.update(mem_limit=host["Memory"], memswap_limit=host["MemorySwap"])
     assert found(stack) == []
 
 
 def test_a_stranger_that_mounts_a_secret_is_found(spare: Spare, stack: RunningStack) -> None:
     """Without our labels: what it mounts gives it away."""
     secret = {resource_name(stack.name, "keys-superuser"): {"bind": "/mnt", "mode": "ro"}}
-    stranger = spare.create("janitor", ["job", "shell"], labels={}, volumes=secret)
+    stranger = spare.create("operations", ["job", "shell"], labels={}, volumes=secret)
     (finding,) = found(stack)
     assert (finding.id, finding.severity) == (f"container-extra:{stranger.name}", "high")
 
@@ -135,7 +140,7 @@ def test_the_command_says_its_scope(
     spare: Spare, stack: RunningStack, drift: bool, code: int
 ) -> None:
     if drift:
-        spare.create("janitor", ["job", "shell"], privileged=True)
+        spare.create("operations", ["job", "shell"], privileged=True)
     done = stack.pandom(
         "audit", "--stack", stack.name, "--store", "--host", "--format", "json", code=code
     )
@@ -146,6 +151,6 @@ def test_the_command_says_its_scope(
 
 
 def test_only_the_host_can_ask(stack: RunningStack, inside: Callable[[str], Any]) -> None:
-    refused = inside("janitor").run("pandom audit --host --dsn host=postgres")
+    refused = inside("operations").run("pandom audit --host --dsn host=postgres")
     assert refused.rc == 2
     assert "containers are those of a stack of this host" in refused.stderr

@@ -18,7 +18,7 @@ from tests.infra.hardening import findings
 
 pytestmark = pytest.mark.requirement("B4")
 
-UIDS = {"postgres": UID_POSTGRES, "minio": UID_MINIO, "janitor": UID_OPERATIONS}
+UIDS = {"postgres": UID_POSTGRES, "minio": UID_MINIO, "operations": UID_OPERATIONS}
 
 
 def test_the_stack_is_exactly_these_containers(

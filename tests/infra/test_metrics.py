@@ -53,7 +53,7 @@ def switch(stack: RunningStack, on: bool) -> str:
 
 @pytest.fixture(scope="module")
 def complete() -> Iterator[RunningStack]:
-    """A stack with everything that has metrics: an auditor, archiving and a backup."""
+    """A stack with everything that has metrics: a scheduled audit, archiving and a backup."""
     wanted: dict[str, bool | int | str] = {"monitoring": True, "profile": "development"}
     with running(settings={**wanted, "backup": "own-store"}) as made:
         leaks.watch(made.secrets.values())

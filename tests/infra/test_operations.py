@@ -20,12 +20,12 @@ PROJECT = "/opt/pandom/project"
 
 
 def test_the_user_is_the_image_s_own(inside: Callable[[str], Host]) -> None:
-    user = inside("janitor").user("pandom")
+    user = inside("operations").user("pandom")
     assert (user.uid, user.gid, user.home) == (UID_OPERATIONS, UID_OPERATIONS, "/home/pandom")
 
 
 def test_versions(inside: Callable[[str], Host]) -> None:
-    host = inside("janitor")
+    host = inside("operations")
     assert host.check_output("/opt/pandom/bin/python --version").startswith("Python 3.13.")
     for tool in ("psql", "pg_dump", "pg_restore"):
         assert " 17." in host.check_output(f"{tool} --version")
@@ -43,7 +43,7 @@ def test_versions(inside: Callable[[str], Host]) -> None:
 
 
 def test_only_what_the_jobs_run_is_in_the_image(inside: Callable[[str], Host]) -> None:
-    host = inside("janitor")
+    host = inside("operations")
     assert set(host.file(PROJECT).listdir()) == {"pandom", "schema", "migrations"}
     # The host's part needs Docker's socket and Pulumi, and neither is for a container.
     assert not host.file(f"{PROJECT}/pandom/host").exists
@@ -54,7 +54,7 @@ def test_only_what_the_jobs_run_is_in_the_image(inside: Callable[[str], Host]) -
 
 
 def test_the_image_runs_the_checkout_s_code(inside: Callable[[str], Host]) -> None:
-    host = inside("janitor")
+    host = inside("operations")
     for name in ("pandom/runtime/naming.py", "schema/access.py"):
         file = host.file(f"{PROJECT}/{name}")
         assert file.content == (ROOT / name).read_bytes()
@@ -65,7 +65,7 @@ def in_shell(stack: RunningStack, spare: Spare, commands: str) -> tuple[int, str
     """Commands as an operator types them; the shell's own start is the product's."""
     typed = base64.b64encode(commands.encode()).decode()
     return spare.run(
-        "janitor",
+        "operations",
         ["-c", f"echo {typed} | base64 -d | pandom job shell"],
         entrypoint="bash",
         network_mode=f"container:{stack.container('postgres')}",
@@ -120,7 +120,7 @@ def test_the_shell_verifies_the_server_and_is_one_login_only(
 
 
 def test_without_its_secret_the_shell_says_so(spare: Spare) -> None:
-    code, output = spare.run("janitor", ["job", "shell"])
+    code, output = spare.run("operations", ["job", "shell"])
     assert code == 1
     assert "pandom_user_password is missing" in output
     assert "Traceback" not in output

@@ -167,7 +167,7 @@ def test_each_reader_has_its_own_secrets_only(
     assert {part: mounted(part) for part in (*SERVERS, *JOBS) if part != "keys"} == {
         "postgres": {"postgres"},
         "minio": {"minio"},
-        "janitor": {"janitor"},
+        "operations": {"janitor"},
         "cluster": {"superuser"},
         "migration": {"migrator"},
         "storage": {"storage"},

@@ -117,9 +117,9 @@ def test_what_is_changed_in_the_server_is_seen_and_healed(own: RunningStack) -> 
     settings = "/var/lib/postgresql/17/data/postgresql.auto.conf"
     server = client.containers.get(own.container("postgres"))
     server.exec_run(["sh", "-c", f"echo \"log_statement = 'all'\" >> {settings}; kill -HUP 1"])
-    janitor = client.containers.get(own.container("janitor"))
-    memory = janitor.attrs["HostConfig"]["Memory"]
-    janitor.update(mem_limit=2 * memory, memswap_limit=2 * memory)
+    tasks = client.containers.get(own.container("operations"))
+    memory = tasks.attrs["HostConfig"]["Memory"]
+    tasks.update(mem_limit=2 * memory, memswap_limit=2 * memory)
     said = own.pandom("up", "--stack", own.name, code=2).stderr
     assert "nothing changed" not in said
     assert as_superuser(
@@ -243,7 +243,7 @@ def test_a_bucket_that_is_renamed_is_refused_by_up_and_preview(own: RunningStack
 def test_what_a_killed_run_leaves_behind_is_cleared_away(own: RunningStack) -> None:
     """A name conflict, "role already exists" and a lock, put there as a kill leaves them."""
     cli = pulumi(own)
-    for ending in ("janitor-container", "pandom-mailer"):
+    for ending in ("operations-container", "pandom-mailer"):
         cli._output("state", "delete", urn(own, ending), "--force", "--yes", "--target-dependents")
     folder = paths.backend() / ".pulumi/locks/organization/pandom-stack" / own.name
     folder.mkdir(parents=True, exist_ok=True)

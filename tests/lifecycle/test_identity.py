@@ -98,13 +98,14 @@ def test_a_stack_is_adopted_with_its_rows_and_with_no_secret_left(
     assert "nothing changed" in own.pandom("up", "--stack", own.name).stderr
 
 
-CONTAINERS = ("keys", "postgres", "minio", "cluster", "migration", "storage", "janitor")
+CONTAINERS = ("keys", "postgres", "minio", "cluster", "migration", "storage", "operations")
 READERS = ("ca", "postgres", "minio", "superuser", "migrator", "storage", "janitor", "auditor")
 LOSSES = (
     *(f"container {part}" for part in CONTAINERS),
     *(f"volume keys-{reader}" for reader in (*READERS, "operator")),
     "volume data",
     "volume objects",
+    "volume records",
     "network network",
 )
 

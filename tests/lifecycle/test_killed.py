@@ -74,7 +74,7 @@ MANY: list[Moment] = [
     ("postgres", interrupt, 130),
     ("cluster", kill_pulumi, 1),
     ("migration", kill_job, 1),
-    ("janitor", kill_everything, -signal.SIGKILL),
+    ("operations", kill_everything, -signal.SIGKILL),
 ]
 
 

@@ -163,9 +163,7 @@ def test_every_login_while_clients_work(backed: RunningStack, wait_for: Wait) ->
         ended = server.execute(watching).fetchall()
         server.execute(f"select pg_catalog.pg_terminate_backend(pid) from ({watching}) as w")
         assert ended
-        wait_for(
-            lambda: server.execute(watching).fetchall() not in ([], ended), "the janitor again"
-        )
+        wait_for(lambda: server.execute(watching).fetchall() not in ([], ended), "the watch again")
 
 
 def kill(process: subprocess.Popen[str], stack: Stack) -> None:

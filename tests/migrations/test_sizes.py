@@ -15,7 +15,7 @@ from psycopg import sql
 
 from pandom.audit import trail
 from pandom.database import migrate
-from pandom.database.janitor import routines
+from pandom.database.janitor import partitions, sealed
 from tests.fixtures.databases import Database
 from tests.fixtures.soak import Progress
 from tests.migrations.test_revisions import REVISIONS
@@ -59,7 +59,8 @@ def fill(database: Database) -> None:
 def maintain(database: Database) -> None:
     """What the janitor does: partitions of the past months, and the chain sealed to the end."""
     with database.connect("pandom_janitor", autocommit=True) as connection:
-        routines(connection)
+        partitions(connection)
+        sealed(connection)
 
 
 def checksum(database: Database, table: str, role: str, until: int | None = None) -> Sum:

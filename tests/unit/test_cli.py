@@ -188,7 +188,11 @@ def test_what_a_command_returns_is_the_exit_code(
         "job cluster",
         "job migrate",
         "job storage",
-        "janitor",
+        "operations",
+        "operations run seal",
+        "operations task seal",
+        "run seal",
+        "schedule",
     ],
 )
 def test_every_command_has_a_handler(line: str) -> None:

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 import yaml
 
-from pandom.audit import watch
+from pandom.audit import scheduled
 from pandom.config.container_specs import VERDICT, container_specs
 from pandom.config.settings import load
 from pandom.host import health
@@ -90,14 +90,14 @@ def test_the_verdict_has_a_volume_where_there_is_an_auditor_and_monitoring() -> 
             if mount.volume == VERDICT
         }
 
-    assert mounts(monitoring=True) == {"auditor": True, "metrics": False}
+    assert mounts(monitoring=True) == {"operations": True, "metrics": False}
     assert mounts(monitoring=True, profile="ephemeral") == {}
     assert mounts() == {}
 
 
 def test_the_auditor_publishes_its_verdict(tmp_path: Path) -> None:
     path = tmp_path / "audit.prom"
-    watch._publish(path, watch.Round(DRIFT, ("role-extra:evil", "another")), 1234.5)
+    scheduled._publish(path, scheduled.Round(DRIFT, ("role-extra:evil", "another")), 1234.5)
     values = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     assert values == [
         "pandom_audit_verdict 2",
@@ -106,7 +106,7 @@ def test_the_auditor_publishes_its_verdict(tmp_path: Path) -> None:
     ]
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
     # Where it cannot be written the auditor goes on; the age of the last one tells.
-    watch._publish(tmp_path / "gone" / "audit.prom", watch.Round(0), 1.0)
+    scheduled._publish(tmp_path / "gone" / "audit.prom", scheduled.Round(0), 1.0)
 
 
 def test_health_looks_at_the_exporter_where_there_is_one(
@@ -120,5 +120,5 @@ def test_health_looks_at_the_exporter_where_there_is_one(
         found = health.containers(engine, {"profile": "ephemeral", **outputs})
         return {one.detail for one in found}
 
-    assert looked() == {"postgres", "minio", "janitor"}
-    assert looked(metrics_port=9187) == {"postgres", "minio", "janitor", "metrics"}
+    assert looked() == {"postgres", "minio"}
+    assert looked(metrics_port=9187) == {"postgres", "minio", "metrics"}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from pandom.audit import watch
 from pandom.config.readers import GIVEN, READERS
 from pandom.config.settings import load
 from pandom.host import rotate, superuser
@@ -158,24 +156,3 @@ def test_the_superuser_gets_in_with_either_password(monkeypatch: pytest.MonkeyPa
     done = superuser.with_provider(state, "b")
     assert superuser.new_password(done) is None
     assert superuser.new_password(state) == "b"  # which is left as it was
-
-
-def test_the_auditor_reads_its_secrets_at_each_round(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PANDOM_AUDITOR_INTERVAL_S", "1")
-    monkeypatch.setattr(watch, "VERDICT", tmp_path / "verdict")
-    monkeypatch.setattr(watch, "audit_round", lambda place: watch.Round(0, (place,)))
-    known, seen = iter(("at the start", "first", "second")), []
-
-    def pause(_: float) -> None:
-        seen.append((tmp_path / "verdict").read_text())
-
-    def find() -> Any:
-        for one in known:
-            return one
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        watch.run(find, pause)
-    assert seen == ["0 clean: first\n", "0 clean: second\n"]

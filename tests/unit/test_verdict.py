@@ -29,7 +29,7 @@ from pandom.runtime.progress import WIDTH
 pytestmark = pytest.mark.requirement("D2")
 
 OBSERVED = Observed("pandom_auditor", "pandom_db", "17.12", "now", {})
-DRIFT = "unhealthy: drift: role-extra:evil"
+DRIFT = "drift: role-extra:evil"
 
 
 def difference(kind: str, status: Status, name: str = "x", detail: str = "") -> Difference:
@@ -75,9 +75,9 @@ CUT = Problem("older than its anchor", "audit_logs", "its tail was cut")
         (verdict(found=[EXTRA], unknown=("settings",)), USAGE_ERROR),
         (verdict(("login pandom_app", "refused"), found=[EXTRA]), FAILED),
         # The auditor verifies more than `up` does: its word counts, as drift.
-        (verdict(("container auditor", DRIFT)), USAGE_ERROR),
-        (verdict(("container auditor", "could not tell: refused")), FAILED),
-        (verdict(("container janitor", "starting, without a verdict")), FAILED),
+        (verdict(("task audit", DRIFT)), USAGE_ERROR),
+        (verdict(("task audit", "could not tell: refused")), FAILED),
+        (verdict(("task seal", "has not run yet")), FAILED),
         (verdict(("audit", "The audit could not connect")), FAILED),
     ],
 )
@@ -171,11 +171,15 @@ class Seen:
 
 
 def test_a_watcher_never_hides_what_stopped_the_run() -> None:
-    engine = cast("Engine", Seen(container("auditor", "unhealthy"), container("minio", "healthy")))
+    engine = cast(
+        "Engine", Seen(container("operations", "unhealthy"), container("minio", "healthy"))
+    )
     assert explain._servers(engine) == []
     assert explain._servers(engine, explain._WATCHERS) != []
-    sick = cast("Engine", Seen(container("auditor", "unhealthy"), container("minio", "unhealthy")))
-    assert [line for line in explain._servers(sick) if "auditor" in line] == []
+    sick = cast(
+        "Engine", Seen(container("operations", "unhealthy"), container("minio", "unhealthy"))
+    )
+    assert [line for line in explain._servers(sick) if "operations" in line] == []
 
 
 @pytest.mark.parametrize(("ended", "code"), [((2,), USAGE_ERROR), ((1,), FAILED), ((1, 2), FAILED)])
@@ -194,8 +198,8 @@ def test_a_mistake_that_a_job_found_is_the_users(ended: tuple[int, ...], code: i
 
 
 def test_a_container_that_restarts_is_looping_until_it_has_run_for_a_while() -> None:
-    assert container("auditor", "starting", status="restarting", restarts=1).is_crash_looping
-    assert not container("auditor", "healthy", restarts=7).is_crash_looping
+    assert container("operations", "starting", status="restarting", restarts=1).is_crash_looping
+    assert not container("operations", "healthy", restarts=7).is_crash_looping
 
 
 def test_what_was_healed_and_is_there_again_is_not_promised_once_more() -> None:

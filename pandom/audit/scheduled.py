@@ -1,9 +1,8 @@
-"""`pandom audit watch`: the scheduled drift check, a container of the stack.
+"""The task `audit`: the drift check on a schedule.
 
-Each round audits access, object store and trail as the auditor, stores report and anchors in the
-evidence bucket, and prints the verdict. Its health check reads the verdict from a file: drift, and
-whatever could not be checked, make the container unhealthy. With monitoring the exporter reads it
-from another file, as metrics.
+Audits access, object store and trail as the auditor, stores report and anchors in the evidence
+bucket, and prints the verdict in one line: drift, and whatever could not be checked, make the
+container unhealthy. With monitoring the exporter reads it from a file, as metrics.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,19 +18,14 @@ from typing import Final
 
 from pandom.audit import accepted, anchors, report_json
 from pandom.audit.run import run as audit
-from pandom.audit.target import AuditTarget
+from pandom.audit.target import AuditTarget, of_container
 from pandom.audit.trail import verify
 from pandom.database.drift import catalog
-from pandom.runtime.errors import DONE, DRIFT, FAILED, PandomError, UsageError
-from pandom.runtime.inputs import setting
+from pandom.operations.records import cut
+from pandom.operations.run import DUE_VARIABLE, LAST_VARIABLE
+from pandom.runtime.errors import DONE, DRIFT, FAILED, PandomError
 from schema.storage import AUDITOR, EVIDENCE
 
-# After drift the next round comes soon, because somebody is repairing it; but at most a
-# twentieth of the time goes into rounds, since a trail of years takes long to read.
-_AGAIN_S: Final = 30
-_SHARE: Final = 20
-# Holds exit code and findings in one line; its age is that of the last round.
-VERDICT: Final = Path(os.environ.get("PANDOM_AUDITOR_VERDICT", "/tmp/auditor-verdict"))  # noqa: S108
 METRICS: Final = os.environ.get("PANDOM_AUDITOR_METRICS")
 PREFIX: Final = "audit/"
 _WORDS: Final = {DONE: "clean", DRIFT: "drift", FAILED: "could not tell"}
@@ -98,27 +91,27 @@ def store_report(place: AuditTarget, report: str, now: datetime) -> None:
         )
 
 
-def run_once(find: Callable[[], AuditTarget], before: Round | None, *, due: bool) -> Round:
+def run() -> int:
     """Run one round; store its report when one is due or the verdict has changed.
 
-    ``find`` is asked each time: a rotation changes secrets while this runs.
+    A repetition, soon after drift or failure, stores none that says the same again.
     """
+    before = os.environ.get(LAST_VARIABLE, "")
     try:
-        place = find()
+        place = of_container()
         found = audit_round(place)
-        if found.report and (
-            due or before is None or (found.code, found.names) != (before.code, before.names)
-        ):
+        due = os.environ.get(DUE_VARIABLE) != "no"
+        if found.report and (due or cut(str(found)) != before):
             store_report(place, found.report, datetime.now(UTC))
-    except Exception as error:  # noqa: BLE001 - one that ends would be silent, not unhealthy
+    except Exception as error:  # noqa: BLE001 - the verdict says what could not be told, and why
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not isinstance(error, PandomError):
             reason = f"{type(error).__name__}: {reason}"
         found = Round(FAILED, (reason,))
-    VERDICT.write_text(f"{found.code} {found}\n")
     if METRICS:
         _publish(Path(METRICS), found, time.time())
-    return found
+    print(found, flush=True)
+    return found.code
 
 
 def _publish(path: Path, found: Round, now: float) -> None:
@@ -138,26 +131,3 @@ def _publish(path: Path, found: Round, now: float) -> None:
             )
         )
         new.replace(path)
-
-
-def run(find: Callable[[], AuditTarget], pause: Callable[[float], None] = time.sleep) -> None:
-    """Run rounds forever, PANDOM_AUDITOR_INTERVAL_S seconds apart while all is clean."""
-    find()  # What is missing is told at once, and ends the container.
-    wanted = setting("PANDOM_AUDITOR_INTERVAL_S")
-    if not wanted.isdigit() or int(wanted) < 1:
-        raise UsageError(f"PANDOM_AUDITOR_INTERVAL_S must be 1 or more, found {wanted!r}")
-    interval = int(wanted)
-    before: Round | None = None
-    kept = float("-inf")
-    while True:
-        started = time.monotonic()
-        due = started - kept >= interval
-        found = run_once(find, before, due=due)
-        if due:
-            kept = started
-        if before is None or due or str(found) != str(before):
-            print(found, flush=True)
-        before = found
-        took = time.monotonic() - started
-        soon = max(_AGAIN_S, _SHARE * took)
-        pause(interval if found.code == DONE else min(interval, soon))
