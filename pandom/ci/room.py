@@ -13,9 +13,9 @@ import docker
 from pandom.ci.records import Record
 from pandom.runtime.errors import UsageError
 
-# What one takes while it is made: its servers, and Pulumi with its plugins. Measured with the
-# settings of templates/ci.yaml; the limits of its containers are three times that.
-MEMORY_MB: Final = 900
+# What one takes while it is made: its servers, and Pulumi with its plugins. Eight that were made at
+# once took 4 GB; the limits of its containers are three times that.
+MEMORY_MB: Final = 600
 DISK_MB: Final = 600
 
 
