@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import subprocess
@@ -120,10 +119,12 @@ class Service:
 
     def call(self, method: str, *parts: str, content: Any = None) -> Any:
         """Return the answer to a request; raises UsageError or Failure with what it says."""
+        from http.client import HTTPException  # which every command would pay for
+
         path = "/" + "/".join(quote(one, safe="") for one in parts)
         try:
             status, body = self._ask(method, path, json.dumps(content) if content else None)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             raise Failure(f"`pandom ci serve` at {self.url} does not answer: {error!r}.") from None
         answer = json.loads(body) if body else None
         if status >= 400:
@@ -133,6 +134,8 @@ class Service:
 
     def _ask(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
         """Send a request; once more on a new connection when the former one was closed."""
+        import http.client
+
         for again in (True, False):
             connection = getattr(self._local, "connection", None)
             if connection is None:
