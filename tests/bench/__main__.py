@@ -15,7 +15,7 @@ from os import cpu_count
 from pathlib import Path
 
 from pandom.runtime.paths import ROOT
-from tests.bench import audit, ci, comparison, database, recovery, stack
+from tests.bench import audit, ci, comparison, database, handed_out, recovery, stack
 
 FIGURES = ROOT / "docs" / "figures.md"
 # Not part of `make bench`: it needs another tool.
@@ -41,6 +41,7 @@ def main() -> int:
         "stack": lambda: stack.page(*stack.measure(_show)),
         "database": lambda: database.page(*database.measure(_show, full=asked.full)),
         "audit": lambda: audit.page(audit.measure(_show)),
+        "databases for tests": lambda: handed_out.page(handed_out.measure(_show)),
         "recovery": lambda: recovery.page(recovery.measure(_show)),
         "ci": lambda: ci.page(ci.measure(_show)),
         COMPARISON: lambda: comparison.page(comparison.measure(asked.pg_permissions, _show)),

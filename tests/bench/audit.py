@@ -32,7 +32,7 @@ ROWS: Final = 200_000
 WRITERS: Final = 16
 SECONDS: Final = 5
 ROUNDS: Final = 5
-_EVENTS: Final = """
+EVENTS: Final = """
 insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
 select
     gen_random_uuid(), 'UPDATE',
@@ -171,7 +171,7 @@ def _chain(database: Database, show: Show) -> list[Line]:
             database.server.dsn("postgres", database.name), autocommit=True
         ) as connection:
             connection.execute("truncate public.audit_logs, public.trail_blocks")
-            connection.execute(_EVENTS, (ROWS,))
+            connection.execute(EVENTS, (ROWS,))
             connection.execute("vacuum analyze public.audit_logs")
         sealing.append(_seal(database))
         verifying.append(_verify(database))

@@ -19,6 +19,7 @@ import docker
 
 from pandom.config.backup import ARCHIVE_TIMEOUT_S
 from pandom.host.stack import Stack
+from tests.bench.audit import EVENTS
 from tests.bench.database import Line
 from tests.fixtures.lost_host import Writer, lose, noted
 from tests.fixtures.other_store import OtherStore
@@ -33,15 +34,6 @@ ROUNDS: Final = 3
 SECONDS: Final = 20
 CLIENTS: Final = 4
 PUSH_S: Final = 5  # for the segment that is on its way
-_EVENTS: Final = """
-insert into public.audit_logs (user_uuid, event_type, details, ip_address, user_agent)
-select
-    gen_random_uuid(), 'UPDATE',
-    jsonb_build_object('subject', gen_random_uuid(), 'table', 'auth_users', 'changed',
-        jsonb_build_object('email', jsonb_build_array('old' || g, 'new' || g))),
-    '10.0.0.1', 'Mozilla/5.0'
-from generate_series(1, %s) as g
-"""
 _SIZE: Final = "select sum(pg_database_size(oid))::bigint from pg_database"
 _BEHIND: Final = """
 select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') / 16777216
@@ -62,7 +54,7 @@ def _fill(stack: RunningStack, size: int) -> None:
     """Write events until the databases have ``size`` bytes."""
     with server_of(stack).connect("postgres") as connection:
         while connection.execute(_SIZE).fetchall()[0][0] < size:
-            connection.execute(_EVENTS, (min(200_000, size // 4000),))
+            connection.execute(EVENTS, (min(200_000, size // 4000),))
         connection.execute("checkpoint")
 
 
