@@ -16,7 +16,7 @@ from pandom.host import identity, superuser
 from pandom.host.access import require
 from pandom.host.engine import Engine
 from pandom.host.health import Check, connection, made
-from pandom.host.repository import Backup, Gap, Repository, gaps
+from pandom.host.repository import AnotherCluster, Backup, Gap, Repository, gaps
 from pandom.host.stack import Stack
 from pandom.host.state import State
 from pandom.runtime.errors import Drift, Failure, PandomError, UsageError
@@ -31,6 +31,7 @@ _ARCHIVER: Final = """
 select last_archived_wal, last_archived_time, last_failed_wal, last_failed_time
 from pg_catalog.pg_stat_archiver
 """
+_SYSTEM: Final = "select system_identifier from pg_catalog.pg_control_system()"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def run(name: str, kind: str, verify: bool) -> None:
     if verify:
         _verify(place)
         return
-    place.repository.create()
+    if not place.repository.backups(_system(place.outputs)):
+        place.repository.create()
     one = make(place, kind)
     print(f"{one.label}: {one.type}, {_size(one.size)}, {_size(one.stored)} stored")
 
@@ -95,7 +97,7 @@ def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> boo
     if not archives(str(State(exported).outputs.get("backup"))):
         return False
     place = _place(engine, name, exported)
-    every = place.repository.backups()
+    every = place.repository.backups(_system(place.outputs))
     if not every:
         place.repository.create()
     waited = _failing(_archiver(place.outputs)) is not None
@@ -257,10 +259,28 @@ def _last_archived(outputs: Mapping[str, Any]) -> str:
 
 
 def _archiver(outputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    return _row(outputs, _ARCHIVER)
+
+
+def _system(outputs: Mapping[str, Any]) -> int:
+    """Return the system identifier of the cluster that is served."""
+    return int(_row(outputs, _SYSTEM)[0])
+
+
+def _row(outputs: Mapping[str, Any], query: str) -> tuple[Any, ...]:
     import psycopg
 
     with psycopg.connect(**connection(outputs, "pandom_user")) as client:
-        return tuple(client.execute(_ARCHIVER).fetchall()[0])
+        return tuple(client.execute(query.encode()).fetchall()[0])
+
+
+def is_another(place: Place) -> bool:
+    """Return whether the backups are of another cluster than the one that is served."""
+    try:
+        place.repository.backups(_system(place.outputs))
+    except AnotherCluster:
+        return True
+    return False
 
 
 def _segment(archiver: tuple[Any, ...]) -> str:
@@ -285,7 +305,7 @@ def checks(engine: Engine, name: str, outputs: Mapping[str, Any]) -> Iterator[Ch
     if server is None or not server.is_healthy:
         return  # which is a check of its own
     repository = Repository(name, kind, engine, server)
-    listed = cache(repository.backups)
+    listed = cache(lambda: repository.backups(_system(outputs)))
     yield made("archiving", lambda: _archiving(repository, listed, outputs))
     yield made("backup", lambda: _newest(name, listed, outputs))
 

@@ -160,7 +160,10 @@ def _restore(place: Place, to: str | None, label: str | None) -> None:
             f"Beside the database of stack {name} lies the former one.\nNext: `pandom restore "
             f"--undo --stack {name}` serves it again, --discard removes it; then this again"
         )
-    if server.part != IDLE:
+    lost = server.part != IDLE and backup.is_another(place)
+    if lost:
+        say("  the backups are of a database that was lost; the empty one here goes on meanwhile")
+    elif server.part != IDLE:
         # A commit after the moment must be in the store, or its replay would find no end.
         backup.archive_all(place)
     _refuse_gap(place, wanted)
@@ -187,6 +190,9 @@ def _restore(place: Place, to: str | None, label: str | None) -> None:
     print(
         f"  revision {found['revision']}, {found['blocks']:,} blocks of the trail in order; {rows}"
     )
+    if lost:
+        ends = max(repository.segments().values())
+        print(f"  lost: what was committed later. The log in the store ends {ends:%H:%M:%S} UTC")
     print(f"Next: `pandom restore --switch --stack {name}` serves it instead; --discard removes it")
 
 
@@ -354,7 +360,8 @@ def _exchanged(name: str, expected: str, lacking: str) -> Iterator[Place]:
                 f"Next: `pandom restore --stack {name}`"
             )
         with contextlib.suppress(PandomError):  # or nobody could come back to its last minute
-            backup.archive_all(place)
+            if not backup.is_another(place):
+                backup.archive_all(place)
         _exchange(place)
         superuser.set_passwords(place.exported)
         yield place

@@ -20,7 +20,7 @@ import pyrage
 
 from pandom.host import lock
 from pandom.host.access import require
-from pandom.host.stack import Stack, prepare_file, write_atomically
+from pandom.host.stack import Stack, prepare_file, settings, with_values, write_atomically
 from pandom.runtime import passphrase, paths
 from pandom.runtime.errors import UsageError
 from pandom.runtime.progress import say
@@ -115,7 +115,8 @@ def recover(file: str, identities: Sequence[str] = (), passphrase_file: str | No
         + (f"\n  {said}" if said else "")
         + "\nIts containers and volumes are not on this host. Next:\n"
         f"  CONFIRM={stack.name} .venv/bin/pandom up --stack {stack.name}\n"
-        "makes them, empty and with the same secrets; then bring back the data\n"
+        "makes them, empty and with the same secrets, and says that the backups are of another\n"
+        f"database. `pandom restore --stack {stack.name}`, then with --switch, brings that back\n"
         "(docs/runbook.md, The host is lost)."
     )
 
@@ -135,8 +136,15 @@ def _places(stack: Stack) -> list[Path]:
 def _collect(stack: Stack) -> dict[str, str]:
     found = {path: path.read_text() for path in _places(stack) if path.exists()}
     if stack.file.exists():  # newer than the copy of the last run
-        found[stack.kept_file] = stack.file.read_text()
+        found[stack.kept_file] = _complete(stack)
     return {str(path.relative_to(paths.state_home())): text for path, text in found.items()}
+
+
+def _complete(stack: Stack) -> str:
+    """Return the stack's file without the name of another file, which would be lost, too."""
+    text = stack.file.read_text()
+    ca = settings(stack).backup.ca
+    return with_values(text, {"backupCa": ca}) if ca else text
 
 
 def _refuse_others(stack: Stack, files: Mapping[Path, str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -24,6 +24,12 @@ _EDIT: Final = "Next: correct it in stacks/Pulumi.{stack}.yaml, then `pandom up 
 _KEYS: Final = (
     "Next: `pulumi config set --stack {stack} --secret backupAccessKey` (and backupSecretKey), "
     "then `pandom up --stack {stack}`"
+)
+_ANOTHER: Final = "What is in the store under /{stack} was made of another database cluster"
+_OR_RESTORE: Final = (
+    "Next: if this database takes the place of one that was lost, `pandom restore --stack {stack}` "
+    "brings\nthat one back. Else see docs/backup.md, A repository of another stack; what is there "
+    "stays as it is"
 )
 _HEAL: Final = "Next: `pandom up --stack {stack}` makes the store's user and bucket again"
 # What pgBackRest or the store says; what it means; next, with a store elsewhere and with the
@@ -69,13 +75,7 @@ _CAUSES: Final[tuple[tuple[str, str, str, str, bool], ...]] = (
         "Next: see docs/backup.md, A repository of another stack",
         True,
     ),
-    (
-        r"do not match the database|system-id",
-        "What is in the store under /{stack} was made of another database cluster",
-        "Next: choose another bucket (backupBucket); what is there stays as it is",
-        "Next: see docs/backup.md, A repository of another stack",
-        True,
-    ),
+    (r"do not match the database|system-id", _ANOTHER, _OR_RESTORE, _OR_RESTORE, True),
     (
         r"unable to acquire lock",
         "Another backup of this stack is running",
@@ -99,6 +99,10 @@ _CAUSES: Final[tuple[tuple[str, str, str, str, bool], ...]] = (
     ),
 )
 _CERTIFICATE: Final = 202
+
+
+class AnotherCluster(UsageError):
+    """The backups are of another database cluster than the one that is served."""
 
 
 @dataclass(frozen=True)
@@ -237,9 +241,17 @@ class Repository:
     def _next(self, elsewhere: str, own: str) -> str:
         return (own if self.kind == OWN_STORE else elsewhere).format(stack=self.stack)
 
-    def backups(self) -> list[Backup]:
-        """Return every backup, oldest first. Raises PandomError for a store that cannot be read."""
-        return [_of_entry(one) for one in self._info()["backup"]]
+    def backups(self, system: int | None = None) -> list[Backup]:
+        """Return every backup, oldest first.
+
+        ``system`` is the system identifier of the cluster that they must be of: pgBackRest
+        refuses another one too, but only after it waited for its log.
+        Raises PandomError for that, and for a store that cannot be read.
+        """
+        found = self._info()
+        if system is not None and found["backup"] and found["db"][-1]["system-id"] != system:
+            raise AnotherCluster(str(self.explained(1, "system-id")))
+        return [_of_entry(one) for one in found["backup"]]
 
     def ready(self) -> bool:
         """Return whether it was made already; raises as backups() does."""
@@ -259,12 +271,16 @@ class Repository:
             raise self.explained(code, said or found["status"]["message"])
         return found
 
-    def segments(self) -> Iterator[str]:
-        """Return the segments of the server's log that are in the store, in no order."""
+    def segments(self) -> dict[str, datetime]:
+        """Return the segments of the server's log in the store, and when each was written there."""
         listed = json.loads(
             self.run("--output=json", "--recurse", "repo-ls", f"archive/{STANZA}") or "{}"
         )
-        return (found[1] for name in listed if (found := _SEGMENT.search(name)))
+        return {
+            found[1]: datetime.fromtimestamp(entry["time"], UTC)
+            for name, entry in listed.items()
+            if (found := _SEGMENT.search(name))
+        }
 
     def create(self) -> None:
         """Make the repository; one that is there and ours stays as it is."""

@@ -209,17 +209,21 @@ def _among(key: str, names: list[str]) -> bool:
 
 def set_values(stack: Stack, values: Mapping[str, int | bool | str]) -> None:
     """Write values into the stack's file, leaving its comments alone."""
-    text = _text(stack)
+    write_atomically(stack.file, with_values(_text(stack), values), 0o644)
+
+
+def with_values(text: str, values: Mapping[str, int | bool | str]) -> str:
+    """Return the text of a stack's file with these values, its comments as they were."""
     for key, value in values.items():
         line = f"  {PROJECT}:{key}: {json.dumps(value)}"
-        pattern = re.compile(rf"^\s+{PROJECT}:{key}:.*$", re.MULTILINE)
-        if pattern.search(text):
-            text = pattern.sub(line, text)
-        elif re.search(r"^config:\s*$", text, re.MULTILINE):
-            text = re.sub(r"^config:\s*$", f"config:\n{line}", text, count=1, flags=re.MULTILINE)
+        under = f"config:\n{line}"
+        for place, new in ((rf"^\s+{PROJECT}:{key}:.*$", line), (r"^config:\s*$", under)):
+            if found := re.search(place, text, re.MULTILINE):
+                text = text[: found.start()] + new + text[found.end() :]
+                break
         else:
             text = f"{text.rstrip()}\nconfig:\n{line}\n"
-    write_atomically(stack.file, text, 0o644)
+    return text
 
 
 def forget(stack: Stack) -> None:

@@ -15,7 +15,7 @@ from os import cpu_count
 from pathlib import Path
 
 from pandom.runtime.paths import ROOT
-from tests.bench import audit, comparison, database, stack
+from tests.bench import audit, comparison, database, recovery, stack
 
 FIGURES = ROOT / "docs" / "figures.md"
 # Not part of `make bench`: it needs another tool.
@@ -41,6 +41,7 @@ def main() -> int:
         "stack": lambda: stack.page(*stack.measure(_show)),
         "database": lambda: database.page(*database.measure(_show, full=asked.full)),
         "audit": lambda: audit.page(audit.measure(_show)),
+        "recovery": lambda: recovery.page(recovery.measure(_show)),
         COMPARISON: lambda: comparison.page(comparison.measure(asked.pg_permissions, _show)),
     }
     if unknown := set(asked.section) - set(sections):

@@ -247,7 +247,7 @@ def measure(show: Show) -> list[Line]:
                 )
             show("access audit of the shipped schema")
             lines = [
-                Line("access audit after connecting", quiet(_audit(database)), " ms", 25),
+                Line("access audit after connecting", quiet(_audit(database)), " ms", 30),
                 *_chain(database, show),
                 _beside(database, show),
             ]

@@ -324,7 +324,12 @@ def _blocks_after(database: Database, number: int) -> list[int]:
 
 @pytest.mark.requirement("P5")
 @pytest.mark.parametrize(
-    ("rows", "blocks"), [(64, [64]), (65, [65]), (66, [65, 1])], ids=["at", "beyond", "one more"]
+    ("rows", "blocks"),
+    [
+        pytest.param(64, [64], marks=pytest.mark.soak, id="at"),
+        pytest.param(65, [65], marks=pytest.mark.soak, id="beyond"),
+        pytest.param(66, [65, 1], id="one more"),
+    ],
 )
 def test_a_block_ends_at_64_mb(database: Database, rows: int, blocks: list[int]) -> None:
     number = _seal(database)
@@ -347,6 +352,7 @@ def test_a_block_ends_at_64_mb(database: Database, rows: int, blocks: list[int])
     assert _blocks_after(database, number) == blocks
 
 
+@pytest.mark.soak
 @pytest.mark.requirement("P5")
 def test_compressed_bytes_count_eightfold(database: Database) -> None:
     number = _seal(database)

@@ -19,6 +19,14 @@ def own() -> Iterator[RunningStack]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def backed() -> Iterator[RunningStack]:
+    """A stack whose backups go to its own store, for backups, restores and rotation."""
+    with running(settings={"backup": "own-store"}) as made:
+        leaks.watch(made.secrets.values())
+        yield made
+
+
 @pytest.fixture
 def unborn() -> Iterator[RunningStack]:
     """A name under which nothing exists yet; whatever a test makes of it is removed."""

@@ -6,7 +6,7 @@ import io
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,20 +24,11 @@ from pandom.objectstore import Account, Endpoint, administrator, client
 from pandom.runtime.errors import PandomError
 from pandom.runtime.naming import KEYS_MOUNT, MINIO_ROOT_USER
 from schema.storage import BACKUP, backup_bucket
-from tests.fixtures import leaks
 from tests.fixtures.other_store import OtherStore
 from tests.fixtures.server import server_of
-from tests.fixtures.stack import RunningStack, running
+from tests.fixtures.stack import RunningStack
 
 pytestmark = pytest.mark.requirement("D5")
-
-
-@pytest.fixture(scope="module")
-def backed() -> Iterator[RunningStack]:
-    """A stack whose backups go to its own store."""
-    with running(settings={"backup": "own-store"}) as made:
-        leaks.watch(made.secrets.values())
-        yield made
 
 
 def root(stack: RunningStack) -> tuple[Endpoint, Account]:
@@ -357,37 +348,15 @@ def test_a_user_of_the_store_that_was_changed_by_hand_is_healed(backed: RunningS
     backed.pandom("backup", "--stack", backed.name)
 
 
-def test_a_stack_without_backups_says_so(stack: RunningStack) -> None:
-    for command in ("backup", "backups"):
-        refused = stack.pandom(command, "--stack", stack.name, code=2)
-        assert "nobody makes any" in refused.stderr
-        assert "Next: backup: s3" in refused.stderr
-    absent = stack.pandom("backups", "--stack", "no-such-stack", code=2)
-    assert "There is no stack" in absent.stderr
-
-
 @pytest.mark.soak  # runs of `up`
 def test_backups_move_to_a_store_elsewhere(backed: RunningStack, tmp_path: Path) -> None:
     """With a bucket of its own, a user that may delete nothing but a marker, and a lock."""
     with OtherStore(tmp_path) as store:
-        user = store.user("backups", deletes=False)
         name = backed.name
-        set_values(
-            Stack(name),
-            {
-                "backup": "s3",
-                "backupEndpoint": store.address,
-                "backupBucket": store.bucket,
-                "backupCa": str(store.ca),
-            },
-        )
+        store.take_backups_of(name, secrets=False)
         refused = backed.pandom("up", "--stack", name, code=2)
         assert "backupAccessKey: expected a value with backup: s3" in refused.stderr
-        for key, value in (
-            ("backupAccessKey", user.access_key),
-            ("backupSecretKey", user.secret_key),
-        ):
-            store.set_secret(name, key, value)
+        store.take_backups_of(name)
         backed.pandom("up", "--stack", name)
         backed.look_again()
         (first,) = listed(backed)["backups"]
@@ -404,3 +373,7 @@ def test_backups_move_to_a_store_elsewhere(backed: RunningStack, tmp_path: Path)
         assert client(*root(backed)).bucket_exists(
             bucket_name=backup_bucket(backed.outputs["minio_bucket_name"])
         )
+        # And back again, for the tests that come after this one.
+        set_values(Stack(name), {"backup": "own-store"})
+        backed.pandom("up", "--stack", name)
+        backed.look_again()

@@ -16,9 +16,9 @@ from pandom.runtime import paths
 from pandom.runtime.naming import resource_name
 from tests.fixtures.server import server_of
 from tests.fixtures.stack import Pandom, RunningStack
-from tests.lifecycle.test_backup import Bucket, backed, bucket, listed, sql, written
+from tests.lifecycle.test_backup import Bucket, bucket, listed, sql, written
 
-__all__ = ["backed", "bucket"]
+__all__ = ["bucket"]
 pytestmark = pytest.mark.requirement("D5")
 
 

@@ -1,19 +1,23 @@
-"""The host is lost: from a kit the stack is there again, on an engine that had nothing of it."""
+"""The host is lost: from a kit and a store elsewhere, on an engine that had nothing of it."""
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
-import docker
 import pytest
 
+from pandom.config.backup import ARCHIVE_TIMEOUT_S
 from pandom.host.stack import Stack
 from pandom.runtime import paths
-from pandom.runtime.naming import LABEL_STACK
-from tests.fixtures.stack import RunningStack, left_in_docker, remove
+from tests.fixtures.lost_host import Writer, lose, noted
+from tests.fixtures.other_store import OtherStore
+from tests.fixtures.server import server_of
+from tests.fixtures.stack import RunningStack, remove
 
 
 @pytest.fixture
@@ -29,38 +33,48 @@ def elsewhere(
         remove(made.name, made.pandom)
 
 
-def _lose(name: str) -> None:
-    client = docker.from_env()
-    wanted = {"label": f"{LABEL_STACK}={name}"}
-    for container in client.containers.list(all=True, filters=wanted):
-        container.remove(force=True)
-    for network in client.networks.list(filters=wanted):
-        network.remove()
-    for volume in client.volumes.list(filters=wanted):
-        volume.remove()
-    assert left_in_docker(name) == []
-
-
-@pytest.mark.soak  # three runs of `up`
+@pytest.mark.soak  # four runs of `up`, and a minute of log
 @pytest.mark.requirement("D5")
-def test_a_stack_comes_back_from_its_kit(
+def test_the_host_is_lost(
     own: RunningStack, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     word, kit, home = tmp_path / "word", tmp_path / "kit.age", paths.state_home()
     word.write_text("the passphrase of a kit in a test\n")
     given = ("--passphrase-file", str(word))
-    own.pandom("recovery-kit", str(kit), "--stack", own.name, *given)
-    before = own.secrets
-    _lose(own.name)
-    Stack(own.name).file.unlink()
-    new: RunningStack = request.getfixturevalue("elsewhere")
+    with OtherStore(tmp_path / "store") as store:
+        store.take_backups_of(own.name)
+        own.pandom("up", "--stack", own.name)
+        own.look_again()
+        own.pandom("recovery-kit", str(kit), "--stack", own.name, *given)
+        before = own.secrets
+        with Writer(server_of(own)).writing() as writer:
+            time.sleep(ARCHIVE_TIMEOUT_S + 25)
+            lost_at = datetime.now(UTC)
+            lose(own.name)
+        Stack(own.name).file.unlink()
+        store.ca.rename(store.ca.with_name("gone"))  # a file of the lost host, like all others
+        new: RunningStack = request.getfixturevalue("elsewhere")
 
-    said = new.pandom("recover", str(kit), *given).stderr
-    assert f"CONFIRM={own.name}" in said
-    confirmed = replace(new.pandom, variables={**new.pandom.variables, "CONFIRM": own.name})
-    confirmed("up", "--stack", new.name)
-    assert new.secrets == before, "clients would need other secrets"
-    new.pandom("health", "--stack", new.name)
+        said = new.pandom("recover", str(kit), *given).stderr
+        assert f"CONFIRM={own.name}" in said
+        confirmed = replace(new.pandom, variables={**new.pandom.variables, "CONFIRM": own.name})
+        empty = confirmed("up", "--stack", new.name, code=1).stderr
+        assert "was made of another database cluster" in empty
+        assert f"pandom restore --stack {own.name}" in empty
+        assert new.secrets == before, "clients would need other secrets"
+        assert (
+            "another database cluster" in new.pandom("backup", "--stack", new.name, code=2).stderr
+        )
+        restored = new.pandom("restore", "--stack", new.name).stdout
+        assert "lost: what was committed later" in restored
+        new.pandom("restore", "--switch", "--stack", new.name)
+        new.look_again()
+        new.pandom("health", "--stack", new.name)
+        new.pandom("audit", "--stack", new.name, "--store", "--host")
+        rows, seconds = writer.lost(noted(new), lost_at)
+        print(f"lost: {rows} of {len(writer.acknowledged)} rows, the last {seconds:.0f} s")
+        assert seconds <= ARCHIVE_TIMEOUT_S + 10
+        new.pandom("backup", "--verify", "--stack", new.name)
     # What the lost host has of it is gone with the host.
     (home / "backend/.pulumi/stacks/pandom-stack" / f"{own.name}.json").unlink()
     shutil.rmtree(home / own.name)

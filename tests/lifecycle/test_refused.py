@@ -155,3 +155,12 @@ def test_health_is_json_for_machines(stack: RunningStack) -> None:
 def test_health_of_a_stack_that_is_not_there() -> None:
     assert "no stack" in Pandom()("health", "--stack", "test-nowhere", code=2).stderr
     assert not paths.stack_file("test-nowhere").exists()
+
+
+def test_a_stack_without_backups_says_so(stack: RunningStack) -> None:
+    for command in ("backup", "backups"):
+        refused = stack.pandom(command, "--stack", stack.name, code=2)
+        assert "nobody makes any" in refused.stderr
+        assert "Next: backup: s3" in refused.stderr
+    absent = stack.pandom("backups", "--stack", "no-such-stack", code=2)
+    assert "There is no stack" in absent.stderr

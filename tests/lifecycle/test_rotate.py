@@ -119,8 +119,8 @@ def lost(rows: list[uuid.UUID], given: dict[str, Any]) -> int:
     return len(rows) - int(found[0])
 
 
-def test_every_login_while_clients_work(own: RunningStack, wait_for: Wait) -> None:
-    former = {role: as_login(own, role) for role in own.outputs["passwords"]}
+def test_every_login_while_clients_work(backed: RunningStack, wait_for: Wait) -> None:
+    former = {role: as_login(backed, role) for role in backed.outputs["passwords"]}
     opened = psycopg.connect(**former["pandom_user"], autocommit=True)
     rows: list[uuid.UUID] = []
 
@@ -135,15 +135,15 @@ def test_every_login_while_clients_work(own: RunningStack, wait_for: Wait) -> No
     known = dict(former["pandom_app"])
     writer, signing = Steady(write), Steady(lambda: sign_in(known))
     with writer.working(), signing.working():
-        rotate(own, "all-logins")
+        rotate(backed, "all-logins")
         told = time.monotonic()
-        known |= as_login(own, "pandom_app")
+        known |= as_login(backed, "pandom_app")
         before = len(signing.refused)
         time.sleep(1)
     print(f"window of a login: {signing.window(told):.1f} s, {writer.done} transactions")
     assert (writer.others, writer.refused, signing.others) == ([], [], [])
     assert len(signing.refused) - before <= 1  # one that had begun
-    now = as_login(own, "pandom_user")
+    now = as_login(backed, "pandom_user")
     assert lost(rows, now) == 0
     opened.execute("delete from public.user_profiles where uuid = %s", (rows[0],))
     assert lost(rows, now) == 1  # one that is gone would be seen
@@ -152,10 +152,10 @@ def test_every_login_while_clients_work(own: RunningStack, wait_for: Wait) -> No
     for role, given in former.items():
         with pytest.raises(Refused):
             sign_in(given)
-        sign_in(as_login(own, role))
-    own.pandom("health", "--stack", own.name)
+        sign_in(as_login(backed, role))
+    backed.pandom("health", "--stack", backed.name)
     # What runs all the time reads its secret when it connects, and not once.
-    with psycopg.connect(**as_superuser(own), autocommit=True) as server:
+    with psycopg.connect(**as_superuser(backed), autocommit=True) as server:
         watching = (
             "select pid from pg_catalog.pg_stat_activity where usename = 'pandom_janitor' "
             "and application_name like '%watching'"
@@ -175,13 +175,15 @@ def kill(process: subprocess.Popen[str], stack: Stack) -> None:
 
 @pytest.mark.soak  # runs of `up`
 @pytest.mark.parametrize("moment", ["before the server has it", "after the server has it"])
-def test_the_superuser_killed_and_completed(own: RunningStack, moment: str, wait_for: Wait) -> None:
+def test_the_superuser_killed_and_completed(
+    backed: RunningStack, moment: str, wait_for: Wait
+) -> None:
     """Whatever the state knows opens the server, also when that starts again in between."""
-    look_again(own)
-    former = as_superuser(own)
+    look_again(backed)
+    former = as_superuser(backed)
     early = moment.startswith("before")
     opened = psycopg.connect(**former, autocommit=True)
-    process = own.pandom.start("rotate", "postgres", "--stack", own.name)
+    process = backed.pandom.start("rotate", "postgres", "--stack", backed.name)
     assert process.stdout is not None
 
     def changed() -> bool:
@@ -196,36 +198,36 @@ def test_the_superuser_killed_and_completed(own: RunningStack, moment: str, wait
     if not early:
         threading.Thread(target=process.stdout.read, daemon=True).start()
         wait_for(changed, "a new password in the server")
-    kill(process, Stack(own.name))
+    kill(process, Stack(backed.name))
     assert changed() is not early
-    look_again(own)
-    written = [path for path in paths.state_home().rglob(f"*{own.name}*") if path.is_file()]
+    look_again(backed)
+    written = [path for path in paths.state_home().rglob(f"*{backed.name}*") if path.is_file()]
     assert written
-    assert not any(one in path.read_text() for path in written for one in own.secrets.values())
+    assert not any(one in path.read_text() for path in written for one in backed.secrets.values())
     assert opened.execute("select 1").fetchone() == (1,)
     opened.close()
-    server = docker.from_env().containers.get(own.container("postgres"))
+    server = docker.from_env().containers.get(backed.container("postgres"))
     server.restart(timeout=20)
     if early:
-        said = rotate(own, "postgres").stderr
+        said = rotate(backed, "postgres").stderr
         assert "going on with an interrupted rotation" in said
     else:
-        own.pandom("up", "--stack", own.name)
-        look_again(own)
+        backed.pandom("up", "--stack", backed.name)
+        look_again(backed)
     with pytest.raises(Refused):
         sign_in(former)
-    sign_in(as_superuser(own))
+    sign_in(as_superuser(backed))
     # What the next start gives the superuser is what the state knows.
     server.restart(timeout=20)
-    own.pandom("up", "--stack", own.name)
-    sign_in(as_superuser(own))
+    backed.pandom("up", "--stack", backed.name)
+    sign_in(as_superuser(backed))
 
 
 @pytest.mark.soak  # runs of `up`
-def test_a_login_killed_and_completed(own: RunningStack, wait_for: Wait) -> None:
-    look_again(own)
-    former = as_login(own, "pandom_app")
-    process = own.pandom.start("rotate", "pandom_app", "--stack", own.name)
+def test_a_login_killed_and_completed(backed: RunningStack, wait_for: Wait) -> None:
+    look_again(backed)
+    former = as_login(backed, "pandom_app")
+    process = backed.pandom.start("rotate", "pandom_app", "--stack", backed.name)
     assert process.stdout is not None
     threading.Thread(target=process.stdout.read, daemon=True).start()
 
@@ -236,32 +238,32 @@ def test_a_login_killed_and_completed(own: RunningStack, wait_for: Wait) -> None
         return True
 
     wait_for(changed, "a new password in the server")
-    kill(process, Stack(own.name))
-    said = rotate(own, "pandom_app").stderr
+    kill(process, Stack(backed.name))
+    said = rotate(backed, "pandom_app").stderr
     assert "changed by hand" not in said
     assert changed()
-    sign_in(as_login(own, "pandom_app"))
+    sign_in(as_login(backed, "pandom_app"))
 
 
 @pytest.mark.soak  # runs of `up`
-def test_a_superusers_password_that_was_changed_by_hand(own: RunningStack) -> None:
-    look_again(own)
-    with psycopg.connect(**as_superuser(own), autocommit=True) as server:
+def test_a_superusers_password_that_was_changed_by_hand(backed: RunningStack) -> None:
+    look_again(backed)
+    with psycopg.connect(**as_superuser(backed), autocommit=True) as server:
         server.execute("alter role postgres password 'somebody else knows this one'")
     with pytest.raises(Refused):
-        sign_in(as_superuser(own))
-    own.pandom("up", "--stack", own.name)
-    sign_in(as_superuser(own))
+        sign_in(as_superuser(backed))
+    backed.pandom("up", "--stack", backed.name)
+    sign_in(as_superuser(backed))
 
 
 @pytest.mark.soak  # runs of `up`
 @pytest.mark.parametrize("what", ["minio-media", "minio-root"])
-def test_the_object_store_while_a_client_writes(own: RunningStack, what: str) -> None:
-    look_again(own)
-    endpoint = store_of(own.outputs, AUDITOR).endpoint
-    bucket, account = own.outputs["minio_bucket_name"], superuser.ACCOUNTS[what]
-    former = Account(account, own.secrets[what])
-    known = [Account(MEDIA.name, own.outputs["minio_secret_key"])]
+def test_the_object_store_while_a_client_writes(backed: RunningStack, what: str) -> None:
+    look_again(backed)
+    endpoint = store_of(backed.outputs, AUDITOR).endpoint
+    bucket, account = backed.outputs["minio_bucket_name"], superuser.ACCOUNTS[what]
+    former = Account(account, backed.secrets[what])
+    known = [Account(MEDIA.name, backed.outputs["minio_secret_key"])]
     names: list[str] = []
 
     def write() -> None:
@@ -278,9 +280,9 @@ def test_the_object_store_while_a_client_writes(own: RunningStack, what: str) ->
 
     writer = Steady(write)
     with writer.working():
-        rotate(own, what)
+        rotate(backed, what)
         told = time.monotonic()
-        known[0] = Account(MEDIA.name, own.outputs["minio_secret_key"])
+        known[0] = Account(MEDIA.name, backed.outputs["minio_secret_key"])
         done = writer.done
         time.sleep(1)
     away = len(writer.others) + len(writer.refused)
@@ -292,32 +294,32 @@ def test_the_object_store_while_a_client_writes(own: RunningStack, what: str) ->
     there = {one.object_name for one in reader.list_objects(bucket_name=bucket, recursive=True)}
     assert {*names} <= there
     assert not signs_in(endpoint, former)
-    assert signs_in(endpoint, Account(account, own.secrets[what]))
-    own.pandom("health", "--stack", own.name)
+    assert signs_in(endpoint, Account(account, backed.secrets[what]))
+    backed.pandom("health", "--stack", backed.name)
 
 
-def test_the_context_key(own: RunningStack) -> None:
-    look_again(own)
+def test_the_context_key(backed: RunningStack) -> None:
+    look_again(backed)
 
     def made() -> object:
-        with psycopg.connect(**as_login(own, "pandom_user")) as operator:
+        with psycopg.connect(**as_login(backed, "pandom_user")) as operator:
             return operator.execute("select created_at from public.context_key").fetchone()
 
     before = made()
-    rotate(own, "context-key")
+    rotate(backed, "context-key")
     assert made() != before
 
 
 @pytest.mark.soak
-def test_the_key_of_password_hashes(own: RunningStack) -> None:
-    stack = Stack(own.name)
+def test_the_key_of_password_hashes(backed: RunningStack) -> None:
+    stack = Stack(backed.name)
     set_values(stack, {"encryptPasswordHash": True})
-    own.pandom("up", "--stack", own.name)
-    look_again(own)
-    email, password = own.outputs["admin_email"], own.outputs["admin_password"]
+    backed.pandom("up", "--stack", backed.name)
+    look_again(backed)
+    email, password = backed.outputs["admin_email"], backed.outputs["admin_password"]
 
     def sign_in_with(key: str) -> int:
-        with psycopg.connect(**as_login(own, "pandom_app"), autocommit=True) as application:
+        with psycopg.connect(**as_login(backed, "pandom_app"), autocommit=True) as application:
             try:
                 done = application.execute(
                     "select * from public.sign_in(%s, %s, %s)", (email, password, key)
@@ -326,28 +328,28 @@ def test_the_key_of_password_hashes(own: RunningStack) -> None:
                 raise Refused from None
             return done.rowcount
 
-    former = own.outputs["password_hash_key"]
+    former = backed.outputs["password_hash_key"]
     assert sign_in_with(former) == 1
-    rotate(own, "password-hash-key")
-    now = own.outputs["password_hash_key"]
-    assert now in own.pandom("env", "--stack", own.name).stdout
+    rotate(backed, "password-hash-key")
+    now = backed.outputs["password_hash_key"]
+    assert now in backed.pandom("env", "--stack", backed.name).stdout
     with pytest.raises(Refused):
         sign_in_with(former)
     assert sign_in_with(now) == 1
     # Killed after the hashes were encrypted and before anybody was told.
     third = "k" * 32
     Pulumi(stack, environment.find().variables).restore(
-        with_secrets(own.exported, {"password-hash-key": third})
+        with_secrets(backed.exported, {"password-hash-key": third})
     )
-    superuser.encrypt_anew(own.exported, now, third)
-    own.pandom("up", "--stack", own.name)
-    look_again(own)
+    superuser.encrypt_anew(backed.exported, now, third)
+    backed.pandom("up", "--stack", backed.name)
+    look_again(backed)
     assert sign_in_with(third) == 1
     set_values(stack, {"encryptPasswordHash": False})
-    own.pandom("up", "--stack", own.name)
-    look_again(own)
-    rotate(own, "password-hash-key")
-    assert own.outputs["password_hash_key"] != third
+    backed.pandom("up", "--stack", backed.name)
+    look_again(backed)
+    rotate(backed, "password-hash-key")
+    assert backed.outputs["password_hash_key"] != third
 
 
 @contextlib.contextmanager
@@ -385,51 +387,51 @@ def undisturbed(steady: list[Steady]) -> None:
     assert all(one.done for one in steady)
 
 
-def test_certificates_while_clients_work(own: RunningStack, tmp_path: Path) -> None:
-    before, trusted = shown(own), tmp_path / "ca.crt"
-    shutil.copy(paths.ca_certificate(own.name), trusted)
-    minio = docker.from_env().containers.get(own.container("minio"))
+def test_certificates_while_clients_work(backed: RunningStack, tmp_path: Path) -> None:
+    before, trusted = shown(backed), tmp_path / "ca.crt"
+    shutil.copy(paths.ca_certificate(backed.name), trusted)
+    minio = docker.from_env().containers.get(backed.container("minio"))
     started = minio.attrs["State"]["StartedAt"]
-    with clients(own, trusted) as steady:
-        rotate(own, "certificates")
+    with clients(backed, trusted) as steady:
+        rotate(backed, "certificates")
     undisturbed(steady)
-    after = shown(own)
+    after = shown(backed)
     assert all(after[part] != before[part] for part in before)
-    assert trusted.read_bytes() == paths.ca_certificate(own.name).read_bytes()
+    assert trusted.read_bytes() == paths.ca_certificate(backed.name).read_bytes()
     minio.reload()
     assert minio.attrs["State"]["StartedAt"] == started
-    own.pandom("up", "--stack", own.name)
-    assert shown(own) == after
+    backed.pandom("up", "--stack", backed.name)
+    assert shown(backed) == after
 
 
 @pytest.mark.soak  # runs of `up`
-def test_a_new_authority_while_clients_work(own: RunningStack, tmp_path: Path) -> None:
-    place = paths.ca_certificate(own.name)
+def test_a_new_authority_while_clients_work(backed: RunningStack, tmp_path: Path) -> None:
+    place = paths.ca_certificate(backed.name)
     first, both = tmp_path / "first.crt", tmp_path / "both.crt"
     shutil.copy(place, first)
-    with clients(own, first) as steady:
-        assert "again lets it sign" in rotate(own, "ca").stderr
+    with clients(backed, first) as steady:
+        assert "again lets it sign" in rotate(backed, "ca").stderr
     undisturbed(steady)
     shutil.copy(place, both)
     assert first.read_text() in both.read_text()
-    own.pandom("up", "--stack", own.name)
-    with clients(own, both) as steady:
-        assert "not trusted any more" in rotate(own, "ca").stderr
+    backed.pandom("up", "--stack", backed.name)
+    with clients(backed, both) as steady:
+        assert "not trusted any more" in rotate(backed, "ca").stderr
     undisturbed(steady)
     assert place.read_text() in both.read_text()
     assert first.read_text() not in place.read_text()
     for authority in (place, both):
-        psycopg.connect(**as_login(own, "pandom_user") | {"sslrootcert": str(authority)}).close()
+        psycopg.connect(**as_login(backed, "pandom_user") | {"sslrootcert": str(authority)}).close()
     with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
-        psycopg.connect(**as_login(own, "pandom_user") | {"sslrootcert": str(first)})
-    own.pandom("health", "--stack", own.name)
+        psycopg.connect(**as_login(backed, "pandom_user") | {"sslrootcert": str(first)})
+    backed.pandom("health", "--stack", backed.name)
 
 
 @pytest.mark.soak  # runs of `up`
 def test_the_passphrase_killed_and_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a state folder of its own: it is of all stacks that are there."""
+    """In a state folder of its backed: it is of all stacks that are there."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     variables = environment.find().variables
     stacks = [Stack(f"{new_name()}-{letter}") for letter in "ab"]
@@ -491,24 +493,24 @@ def test_the_passphrase_killed_and_completed(
             forget(stack)
 
 
-def test_what_is_refused_touches_nothing(own: RunningStack) -> None:
-    state = Stack(own.name).checkpoint
+def test_what_is_refused_touches_nothing(backed: RunningStack) -> None:
+    state = Stack(backed.name).checkpoint
     before = state.read_bytes()
 
-    def refused(what: str, code: int, *words: str, name: str = own.name) -> None:
-        said = own.pandom("rotate", what, "--stack", name, code=code).stderr
+    def refused(what: str, code: int, *words: str, name: str = backed.name) -> None:
+        said = backed.pandom("rotate", what, "--stack", name, code=code).stderr
         assert all(word in said for word in (*words, "Next:")), said
         assert state.read_bytes() == before
 
     refused("pandom_nobody", 2, "nothing that can be rotated", "all-logins")
     refused("admin", 2, "ADMIN_PASSWORD is a user's")
     refused("pandom_app", 2, "There is no stack nowhere", name="nowhere")
-    with lock.of_stack(Stack(own.name)):
+    with lock.of_stack(Stack(backed.name)):
         refused("pandom_app", 1, "is in use by process", "nothing was touched")
-    server = docker.from_env().containers.get(own.container("postgres"))
+    server = docker.from_env().containers.get(backed.container("postgres"))
     server.stop(timeout=20)
     try:
         refused("pandom_app", 1, "Nothing was touched")
     finally:
         server.start()
-    own.pandom("up", "--stack", own.name)
+    backed.pandom("up", "--stack", backed.name)

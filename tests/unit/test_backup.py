@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -15,8 +14,8 @@ from pandom.config.container_specs import container_specs
 from pandom.config.settings import Backup, load
 from pandom.database.drift.catalog import Archiving, Observed, Setting
 from pandom.host import backup
+from pandom.host.repository import AnotherCluster, Gap, Repository, damaged, gaps
 from pandom.host.repository import Backup as Made
-from pandom.host.repository import Gap, Repository, damaged, gaps
 from pandom.runtime.errors import FAILED, USAGE_ERROR
 from schema.storage import BACKUP, backup_bucket, buckets, policy, users
 
@@ -132,11 +131,11 @@ def test_each_error_has_its_cause_and_a_next_step(
 class Whole(Repository):
     """A repository that answers, with one backup."""
 
-    def backups(self) -> list[Made]:
+    def backups(self, system: int | None = None) -> list[Made]:
         return [self.one]
 
-    def segments(self) -> Iterator[str]:
-        return map(name, range(3, 6))
+    def segments(self) -> dict[str, datetime]:
+        return dict.fromkeys(map(name, range(3, 6)), NOW)
 
     one = Made("L", "full", NOW, NOW, 1, 1, name(3), name(3), None, False)
 
@@ -159,6 +158,7 @@ def test_health_says_whether_the_log_is_archived(
     server = cast(Any, type("Server", (), {"name": "pandom-mine-postgres", "is_healthy": True}))
     engine = cast(Any, type("Engine", (), {"container": lambda self, part: server})())
     monkeypatch.setattr(backup, "_archiver", lambda outputs: archiver)
+    monkeypatch.setattr(backup, "_system", lambda outputs: 7)
     monkeypatch.setattr(backup, "Repository", Whole)
     outputs = {"backup": "s3", "backup_max_age_days": 8}
     archiving, newest = backup.checks(engine, "mine", outputs)
@@ -224,3 +224,26 @@ def test_the_audit_knows_whether_backups_are_made(
     assert evidence in verdict.evidence
     # What is accepted of stacks without backups excuses nothing of one that makes them.
     assert (verdict.evidence == NOT_ARCHIVED) == (days is None and mode == "off")
+
+
+def test_backups_of_another_cluster_are_named_before_anything_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = Repository("dev", "s3", cast("Any", None), cast("Any", None))
+    made = {
+        "label": "20261126-100000F",
+        "type": "full",
+        "timestamp": {"start": 1, "stop": 2},
+        "info": {"size": 1, "repository": {"delta": 1}},
+        "archive": {"start": name(3), "stop": name(4)},
+        "prior": None,
+        "error": False,
+    }
+    info: dict[str, Any] = {"db": [{"system-id": 7}, {"system-id": 8}], "backup": [made]}
+    monkeypatch.setattr(Repository, "_info", lambda self: info)
+    assert [one.label for one in repository.backups(8)] == [made["label"]]
+    with pytest.raises(AnotherCluster, match="`pandom restore --stack dev`"):
+        repository.backups(7)
+    # Before there is one, it is not in the way: making the repository says what it finds.
+    info["backup"] = []
+    assert repository.backups(7) == []

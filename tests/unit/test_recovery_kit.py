@@ -11,9 +11,10 @@ import pyrage
 import pytest
 
 from pandom.host import recovery_kit
-from pandom.host.stack import Stack
+from pandom.host.stack import Stack, settings
 from pandom.runtime import paths
 from pandom.runtime.errors import UsageError
+from tests.fixtures.other_store import certificates
 
 STACK = Stack("lost-and-found")
 SECRET = "of-all-states-0123456789"
@@ -235,3 +236,30 @@ def test_where_it_cannot_be_written(tmp_path: Path, host: Path, identity: tuple[
     assert mine.read_text() == "Dear all,"
     with pytest.raises(UsageError, match="There is no stack"):
         recovery_kit.write("unborn", str(tmp_path / "kit.age"), [identity[0]])
+
+
+def test_the_kit_holds_the_certificate_that_the_stacks_file_only_names(
+    host: Path,
+    clone: Path,
+    identity: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ca = certificates(tmp_path / "store", "192.0.2.1")
+    vouched = ca.read_text()
+    STACK.file.parent.mkdir(parents=True)
+    STACK.file.write_text(
+        "config:\n  pandom-stack:profile: development\n  pandom-stack:backup: s3\n"
+        "  pandom-stack:backupEndpoint: s3.example.com:443\n"
+        "  pandom-stack:backupBucket: their-backups\n"
+        f"  pandom-stack:backupCa: {ca}  # ours\n"
+        "  pandom-stack:backupAccessKey: {secure: v1:a}\n"
+        "  pandom-stack:backupSecretKey: {secure: v1:b}\n"
+    )
+    file = tmp_path / "kit.age"
+    recovery_kit.write(STACK.name, str(file), [identity[0]])
+    for lost in (ca, STACK.file):
+        lost.unlink()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "new"))
+    recovery_kit.recover(str(file), [identity[1]])
+    assert settings(STACK).backup.ca == vouched
