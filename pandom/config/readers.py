@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from pandom.config import backup
-from pandom.runtime.naming import HOST_MINIO, HOST_POSTGRES, UID_MINIO, UID_OPERATIONS, UID_POSTGRES
+from pandom.runtime.naming import (
+    BACKUP_CLIENT,
+    HOST_BACKUP,
+    HOST_MINIO,
+    HOST_POSTGRES,
+    UID_MINIO,
+    UID_OPERATIONS,
+    UID_POSTGRES,
+)
 from schema.storage import AUDITOR, EVIDENCE, MEDIA, USERS, User
 
 
@@ -60,9 +68,23 @@ READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
             **{user.secret_file: store_secret(user) for user in (AUDITOR, EVIDENCE)},
         },
     ),
+    # With backup: own-store or s3 it gets the repository, and how to reach the database's files.
+    "backup": (
+        UID_OPERATIONS,
+        {"pandom_backup_password": "pandom_backup", EVIDENCE.secret_file: store_secret(EVIDENCE)},
+    ),
+    "backup-server": (UID_POSTGRES, {}),
     "operator": (UID_OPERATIONS, {"pandom_user_password": "pandom_user"}),
 }
-SERVERS: Final = {"postgres": HOST_POSTGRES, "minio": HOST_MINIO}
+# The names in each reader's certificate; the first one is the common name, by which
+# the backup server knows its client.
+_LOCAL: Final = ("127.0.0.1", "localhost")
+CERTIFICATES: Final[dict[str, list[str]]] = {
+    "postgres": [*_LOCAL, HOST_POSTGRES],
+    "minio": [*_LOCAL, HOST_MINIO],
+    "backup-server": [*_LOCAL, HOST_BACKUP],
+    "backup": [BACKUP_CLIENT],
+}
 
 
 def keys_volume(reader: str) -> str:

@@ -20,7 +20,9 @@ from pandom.host.engine import Engine
 from pandom.operations.tasks import TASKS
 from pandom.runtime import certificates
 from pandom.runtime.errors import Failure
+from pandom.runtime.naming import HOST_BACKUP
 from pandom.runtime.progress import say, shorten
+from schema.storage import archives
 
 CONNECT_S: Final = 5
 SERVERS: Final = ("postgres", "minio")
@@ -121,9 +123,10 @@ def clients(report: Report, outputs: Mapping[str, Any]) -> None:
     _database(report, outputs)
 
 
-def containers(engine: Engine) -> list[Check]:
-    """Check the servers."""
-    return [made(f"container {part}", partial(_server, engine, part)) for part in SERVERS]
+def containers(engine: Engine, outputs: Mapping[str, Any]) -> list[Check]:
+    """Check the servers; the one for backups only where this program makes them."""
+    more = (HOST_BACKUP,) if archives(str(outputs.get("backup"))) else ()
+    return [made(f"container {part}", partial(_server, engine, part)) for part in (*SERVERS, *more)]
 
 
 def _server(engine: Engine, part: str) -> str:

@@ -86,7 +86,7 @@ class Kind:
 def kinds(opt_in: frozenset[str]) -> dict[str, Kind]:
     """Return everything that `pandom rotate` takes, by name."""
     logins = [role.name for role in roles(opt_in) if role.login]
-    inside = {"pandom_janitor", *UNSHARED}
+    inside = {"pandom_backup", "pandom_janitor", *UNSHARED}
     return {
         **{name: Kind((name,), _INSIDE if name in inside else _LOGIN) for name in logins},
         EVERY_LOGIN: Kind(tuple(logins), _LOGIN),

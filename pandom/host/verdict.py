@@ -206,7 +206,7 @@ def look(
             beside.submit(health.made, "bucket", partial(health.bucket, outputs)),
         ]
         backed_up = beside.submit(lambda: list(backup.checks(engine, stack.name, outputs)))
-        servers = beside.submit(health.containers, engine)
+        servers = beside.submit(health.containers, engine, outputs)
         worked = beside.submit(health.tasks, engine, stack.name, outputs)
         health.clients(report, outputs)
         report.checks[:0] = servers.result() + worked.result()

@@ -85,8 +85,12 @@ class Scheduler:
         self._clock.add_listener(self._broke, EVENT_JOB_ERROR)
         for name, expression in self._planned.items():
             record, why = self._found(self._tasks[name]), None
-            if record.last is None:
+            if record.last is None and self._tasks[name].at_once:
                 why = "it has not run yet"
+            elif record.last is None:
+                known = self._runner.store.known_since(name)
+                if schedule.following(expression, known) <= now():
+                    why = "its first time was missed"
             elif record.last.result == INTERRUPTED:
                 why = "it was interrupted"
             elif (missed := schedule.following(expression, record.last.started)) <= now():

@@ -67,7 +67,7 @@ def _service(record: Record, now: datetime) -> Standing:
 def _scheduled(task: Task, record: Record, planned: Times | None, now: datetime) -> Standing:
     last, running = record.last, record.running
     going = f"runs since {text(running.started)}" if running else ""
-    prompt = task.again_s is not None
+    prompt = task.again_s is not None and task.at_once
     if running and now > running.started + timedelta(seconds=task.limit_s or 0) + _GRACE:
         return Standing(False, f"{going}, longer than its limit of {task.limit_s} s")
     overdue = planned is not None and now > planned.late and not running

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pandom.runtime.errors import DONE, DRIFT, UsageError
 
@@ -23,7 +23,7 @@ class Task:
     says nothing else; without one it is a service: it never ends, and is started again if it does.
     After a failure it is tried again ``again_s`` later, and at most a twentieth of the time goes
     into that; None waits for the next time. Whoever looks waits for the first result of a task
-    that is tried again.
+    that is tried again, unless its first run waits for its time (``at_once`` is False).
     """
 
     name: str
@@ -33,6 +33,8 @@ class Task:
     schedule: str | None
     limit_s: int | None
     again_s: int | None = None
+    at_once: bool = True  # a stack that is new runs it as it starts
+    of_backups: bool = False  # only where this program makes the backups
     off: Literal["anywhere", "not in production", "never"] = "anywhere"  # where it may be off
     every_s: int | None = None  # the longest time between two runs that others can live with
     results: Mapping[int, str] = field(default_factory=lambda: {DONE: OK})  # by exit code
@@ -44,6 +46,15 @@ class Task:
 
 
 AUDIT: Final = "audit"
+DRILL: Final = "drill"
+BACKUP: Final = "backup"
+_OF_BACKUPS: Final[dict[str, Any]] = {
+    "reader": "backup",
+    "at_once": False,
+    "of_backups": True,
+    "off": "not in production",
+    "again_s": 900,
+}
 # Tasks of one reader wait for each other, in this order; those of others run beside them.
 TASKS: Final[dict[str, Task]] = {
     task.name: task
@@ -87,6 +98,22 @@ TASKS: Final[dict[str, Task]] = {
             again_s=30,
             off="not in production",
             results={DONE: OK, DRIFT: "drift"},
+        ),
+        Task(
+            "backup-full",
+            "a full backup, after which older ones may leave",
+            work="pandom.backups.scheduled:full",
+            schedule="30 1 * * sun",
+            limit_s=12 * 3600,
+            **_OF_BACKUPS,
+        ),
+        Task(
+            BACKUP,
+            "a backup of what changed since the last one",
+            work="pandom.backups.scheduled:incremental",
+            schedule="30 2 * * *",
+            limit_s=12 * 3600,
+            **_OF_BACKUPS,
         ),
         Task(
             "watch",

@@ -13,7 +13,7 @@ import time
 from typing import Final
 
 from pandom.config.container_specs import TMP
-from pandom.config.readers import READERS, SERVERS
+from pandom.config.readers import CERTIFICATES, READERS
 from pandom.runtime.naming import image_name
 
 NAME: Final = "pandom-floor"
@@ -35,14 +35,13 @@ def manifest() -> str:
     """What the keys job takes, with fresh secrets."""
     readers = {
         reader: {"uid": uid, "files": {file: secrets.token_hex(16) for file in files}}
-        | ({"certificate": reader} if reader in SERVERS else {})
+        | ({"certificate": reader} if reader in CERTIFICATES else {})
         for reader, (uid, files) in READERS.items()
     }
     same = secrets.token_hex(16)
     readers["postgres"]["files"] = {"superuser_password": same}
     readers["superuser"]["files"] = {"postgres_password": same}
-    sans = {name: ["127.0.0.1", "localhost", host] for name, host in SERVERS.items()}
-    return json.dumps({"sans": sans, "readers": readers})
+    return json.dumps({"sans": CERTIFICATES, "readers": readers})
 
 
 def remove() -> None:

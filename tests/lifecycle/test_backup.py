@@ -16,9 +16,10 @@ import pytest
 from minio import Minio
 from minio.error import S3Error
 
+from pandom.backups.repository import PROGRAM
 from pandom.config.backup import CONFIG_FILE, KEY_FILE
 from pandom.host.engine import Container, Engine
-from pandom.host.repository import PROGRAM, Repository
+from pandom.host.repository import Repository
 from pandom.host.stack import Stack, set_values
 from pandom.objectstore import Account, Endpoint, administrator, client
 from pandom.runtime.errors import PandomError
@@ -231,7 +232,7 @@ def refusal(stack: RunningStack, **settings: str) -> PandomError:
     repository = Repository(stack.name, "s3", engine, server)
     with pytest.raises(PandomError) as caught:
         repository.create()
-        repository.run("--type=full", "backup")
+        repository.make("--type=full", "backup")
     assert "\nNext: " in str(caught.value)
     return caught.value
 
