@@ -38,14 +38,14 @@ class Operations(pulumi.ComponentResource):
         super().__init__("pandom-stack:index:Operations", name)
         settings, child = args.settings, pulumi.ResourceOptions(parent=self)
         # Nothing in it is people's: without it every task runs once more.
-        records = volume("operations-volume", settings.stack, "operations", child)
+        records = volume("records-volume", settings.stack, "records", child)
         self.container = container(
             "operations-container",
             container_specs(settings)["operations"],
             Wiring(
                 args.image,
                 args.network,
-                {**args.keys.volumes, "operations": records.name},
+                {**args.keys.volumes, "records": records.name},
                 labels={
                     "pandom.after": args.migration.job.after_success("migration"),
                     "pandom.after-too": args.storage.job.after_success("storage"),

@@ -306,7 +306,7 @@ def _scheduler(settings: Settings) -> ContainerSpec:
         memory_mb=768 if "backup" in readers else 384 if AUDIT in planned else 128,
         command=("operations",),
         mounts=(
-            Mount("operations", str(FOLDER), writable=True),
+            Mount("records", str(FOLDER), writable=True),
             *(Mount(keys_volume(reader), f"{KEYS_MOUNT}/{reader}") for reader in readers),
         ),
         environment={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -75,9 +76,9 @@ def _look(engine: Engine, container: Container) -> Seen:
 def _running(engine: Engine, name: str) -> Container:
     found = engine.container(PART)
     if found is None or found.status != "running":
-        state = found.state if found else "not there"
+        state = found.state if found else "gone"
         raise Failure(
-            f"The container that runs the tasks of stack {name} is {state}.\n"
+            f"No task of stack {name} runs: container {PART} is {state}.\n"
             f"Next: `.venv/bin/pandom up --stack {name}`"
         )
     return found
@@ -103,8 +104,9 @@ def standings(
         container, seen = engine.container(PART), None
         well, words = _container(engine, container)
         if well and container is not None:
-            seen = _look(engine, container)
-            if seen.silent_s is None or seen.silent_s > _SILENT_S:
+            with contextlib.suppress(Failure):  # it ends at this moment
+                seen = _look(engine, container)
+            if seen is None or seen.silent_s is None or seen.silent_s > _SILENT_S:
                 well, words = False, "its scheduler says nothing" + _last(engine, container)
         found = {name: seen.standing(name) for name in wanted} if well and seen else {}
         given_up = container is None or container.status in ("exited", "dead")
@@ -144,7 +146,10 @@ def look_again(engine: Engine) -> None:
     if found is None:
         return
     well, _ = _container(engine, found)
-    seen = _look(engine, found) if well else None
+    seen = None
+    if well:
+        with contextlib.suppress(Failure):
+            seen = _look(engine, found)
     if seen is None or seen.silent_s is None or seen.silent_s > _SILENT_S:
         young = found.status == "running" and (
             found.started is None or (records.now() - found.started).total_seconds() < _SILENT_S
@@ -162,7 +167,7 @@ def look_again(engine: Engine) -> None:
     deadline = time.monotonic() + 2 * BEAT_S
     while asked and time.monotonic() < deadline:
         time.sleep(_STEP_S)
-        now = _look(engine, found).records
+        now = _look(engine, found).records  # raises when it ends: health says so then
         asked = {name: one for name, one in asked.items() if now.get(name, one) == one}
 
 
@@ -186,7 +191,7 @@ def _line(seen: Seen, name: str) -> str:
     one = seen.standing(name)
     planned = seen.plan.get(name)
     following = f"; next {_short(planned.next)}" if planned else ""
-    return f"{name:<11} {'ok' if one.well else 'FAILED':<7}{shorten(one.words, 200)}{following}"
+    return f"{name:<11} {'' if one.well else 'FAILED: '}{shorten(one.words, 200)}{following}"
 
 
 def _short(moment: datetime) -> str:

@@ -127,6 +127,10 @@ class Store:
         """Return where a task's record is."""
         return self._folder / f"{task}.json"
 
+    def changed(self) -> int:
+        """Return what differs after a record was replaced."""
+        return self._folder.stat().st_mtime_ns
+
     def read(self, task: str) -> Record:
         """Return a task's record, an empty one if there is none.
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,6 +30,7 @@ PLAN: Final = "operations-plan"
 VERDICT: Final = "operations-verdict"
 PLACE: Final = Path("/tmp")  # noqa: S108 - a tmpfs inside the container, empty after each start
 BEAT_S: Final = 5.0
+_LOOK_S: Final = 1.0
 _SHARE: Final = 20  # repetitions take at most a twentieth of the time
 SERVICE_PAUSE_S: Final = 5.0
 
@@ -68,7 +70,8 @@ class Scheduler:
         self._tasks, self._runner, self._place = tasks, runner, place
         self._services = [task for task in tasks.values() if task.is_service]
         self._stopped = threading.Event()
-        self._again: set[str] = set()
+        self._again: set[str] = set()  # tasks whose next run is a repetition
+        self._busy: set[str] = set()  # tasks that a thread of ours is at
         self._since = now()
         readers = {tasks[name].reader for name in self._planned}
         self._clock = BackgroundScheduler(
@@ -78,7 +81,8 @@ class Scheduler:
         )
 
     def start(self) -> None:
-        """Start the services, and every task whose time was missed; plan the others."""
+        """Start the services, every task whose time was missed, and those that are tried again
+        soon: what they found may be of before an `up`. Plan the others."""
         from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES
 
         self._clock.add_listener(self._left_out, EVENT_JOB_MAX_INSTANCES)
@@ -95,8 +99,10 @@ class Scheduler:
                 why = "it was interrupted"
             elif (missed := schedule.following(expression, record.last.started)) <= now():
                 why = f"missed at {text(missed)}"
-            elif record.last.result != OK and self._tasks[name].again_s is not None:
+            elif self._tasks[name].again_s is not None and record.last.result != OK:
                 why = "it failed"
+            elif self._tasks[name].is_prompt:
+                why = "the container was started"
             if why:
                 self._note(name, f"runs at once: {why}")
             first = {"next_run_time": datetime.now(self._clock.timezone)} if why else {}
@@ -122,6 +128,7 @@ class Scheduler:
         plan: dict[str, standing.Times] = {}
         for name, record in records.items():
             if name in self._planned:
+                self._repeat(self._tasks[name], record)
                 plan[name] = self._times(name, record)
             found = standing.of(self._tasks[name], record, plan.get(name), moment)
             unwell += [] if found.well else [f"{name}: {found.words}"]
@@ -139,7 +146,12 @@ class Scheduler:
             self.start()
             while True:
                 self.beat()
-                self._stopped.wait(BEAT_S)
+                changed, silent = self._runner.store.changed(), time.monotonic()
+                # A run by hand is told of as soon as one of the schedule.
+                while self._runner.store.changed() == changed:
+                    self._stopped.wait(_LOOK_S)
+                    if time.monotonic() - silent > BEAT_S:
+                        break
         except KeyboardInterrupt:
             self.stop()
 
@@ -173,28 +185,34 @@ class Scheduler:
         job = self._clock.get_job(name)
         since = record.last.started if record.last else self._since
         planned = getattr(job, "next_run_time", None) or schedule.following(expression, now())
-        return standing.Times(expression, planned, standing.late(expression, since))
+        return standing.Times(expression, planned, standing.late(expression, since), self._since)
 
     def _work(self, name: str) -> None:
-        task = self._tasks[name]
         due = name not in self._again
+        self._busy.add(name)
         self._again.discard(name)
         try:
-            run = self._runner.run(task, due)
+            self._runner.run(self._tasks[name], due)
         except Busy as busy:
             self._note(name, f"left out: {busy}")
-            return
-        if run.result not in (OK, INTERRUPTED) and task.again_s is not None:
-            self._repeat(name, max(task.again_s, _SHARE * (run.seconds or 0)))
+        finally:
+            self._busy.discard(name)
         if not self._stopped.is_set():
             self.beat()
 
-    def _repeat(self, name: str, pause_s: float) -> None:
-        """Run a task again soon, unless its time comes before."""
+    def _repeat(self, task: Task, record: Record) -> None:
+        """Run a task that failed again soon, unless its time comes before; also one by hand."""
+        last = record.last
+        if task.again_s is None or last is None or last.result in (OK, INTERRUPTED):
+            return
+        job = self._clock.get_job(task.name)
+        waits = record.running or task.name in self._again | self._busy
+        if job is None or waits or self._stopped.is_set():
+            return
+        pause_s = max(task.again_s, _SHARE * (last.seconds or 0))
         when = datetime.now(self._clock.timezone) + timedelta(seconds=pause_s)
-        job = self._clock.get_job(name)
-        if job is not None and when < job.next_run_time and not self._stopped.is_set():
-            self._again.add(name)
+        if when < job.next_run_time:
+            self._again.add(task.name)
             job.modify(next_run_time=when)
 
     def _serve(self, task: Task) -> None:

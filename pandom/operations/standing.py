@@ -17,20 +17,23 @@ _STEADY: Final = timedelta(minutes=1)  # a service that ran that long is no cras
 
 @dataclass(frozen=True)
 class Times:
-    """A task's schedule as the scheduler follows it; after ``late`` it is overdue."""
+    """A task's schedule as the scheduler follows it, ``since`` it began to; after ``late`` it is
+    overdue."""
 
     schedule: str
     next: datetime
     late: datetime
+    since: datetime
 
     def as_json(self) -> dict[str, str]:
         """For the plan that the host reads."""
-        return {"schedule": self.schedule, "next": text(self.next), "late": text(self.late)}
+        moments = {"next": self.next, "late": self.late, "since": self.since}
+        return {"schedule": self.schedule, **{key: text(one) for key, one in moments.items()}}
 
 
 def times(found: Mapping[str, str]) -> Times:
     """Return what `as_json` wrote."""
-    return Times(found["schedule"], moment(found["next"]), moment(found["late"]))
+    return Times(found["schedule"], *(moment(found[key]) for key in ("next", "late", "since")))
 
 
 def late(schedule: str, since: datetime) -> datetime:
@@ -67,7 +70,7 @@ def _service(record: Record, now: datetime) -> Standing:
 def _scheduled(task: Task, record: Record, planned: Times | None, now: datetime) -> Standing:
     last, running = record.last, record.running
     going = f"runs since {text(running.started)}" if running else ""
-    prompt = task.again_s is not None and task.at_once
+    prompt = task.is_prompt
     if running and now > running.started + timedelta(seconds=task.limit_s or 0) + _GRACE:
         return Standing(False, f"{going}, longer than its limit of {task.limit_s} s")
     overdue = planned is not None and now > planned.late and not running
@@ -83,7 +86,9 @@ def _scheduled(task: Task, record: Record, planned: Times | None, now: datetime)
     if planned and overdue:
         missed = text(following(planned.schedule, last.started))
         return Standing(False, f"overdue: {_ended(last, now)}, missed {missed}", not prompt)
-    return Standing(True, going or _ended(last, now))
+    # A result of before the container was started may be of another time altogether.
+    fresh = not prompt or planned is None or last.started >= planned.since
+    return Standing(True, going or _ended(last, now), fresh)
 
 
 def _ended(last: Run, now: datetime) -> str:

@@ -22,8 +22,8 @@ class Task:
     ``work`` is the function that a process of its own calls, ``schedule`` what a stack has that
     says nothing else; without one it is a service: it never ends, and is started again if it does.
     After a failure it is tried again ``again_s`` later, and at most a twentieth of the time goes
-    into that; None waits for the next time. Whoever looks waits for the first result of a task
-    that is tried again, unless its first run waits for its time (``at_once`` is False).
+    into that; None waits for the next time. One that is tried again also runs when the container
+    starts, and whoever looks waits for what comes of it, unless ``at_once`` is False.
     """
 
     name: str
@@ -33,11 +33,16 @@ class Task:
     schedule: str | None
     limit_s: int | None
     again_s: int | None = None
-    at_once: bool = True  # a stack that is new runs it as it starts
+    at_once: bool = True  # or only at its times, those that were missed among them
     of_backups: bool = False  # only where this program makes the backups
     off: Literal["anywhere", "not in production", "never"] = "anywhere"  # where it may be off
     every_s: int | None = None  # the longest time between two runs that others can live with
     results: Mapping[int, str] = field(default_factory=lambda: {DONE: OK})  # by exit code
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether it has a result soon after the container started."""
+        return self.again_s is not None and self.at_once
 
     @property
     def is_service(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import docker
@@ -79,11 +79,15 @@ def well(code: int, said: str) -> bool:
     return (code, said.strip()) == (0, "well")
 
 
-@pytest.fixture
-def auditor(spare: Spare, stack: RunningStack, engine: docker.DockerClient) -> Container:
-    made = start(spare, stack, engine)
-    await_verdict(made, well)
-    return made
+@pytest.fixture(scope="module")
+def auditor(stack: RunningStack, engine: docker.DockerClient) -> Iterator[Container]:
+    spare = Spare(engine, stack)
+    try:
+        made = start(spare, stack, engine)
+        await_verdict(made, well)
+        yield made
+    finally:
+        spare.close()
 
 
 def latest(store: StoreClient) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def twin(spare: Spare, stack: RunningStack, engine: docker.DockerClient, **chang
         "restart_policy": host["RestartPolicy"],
         "labels": {**spare.labels, "pandom.part": "operations"},
         "volumes": {
-            resource_name(stack.name, "operations"): {"bind": str(FOLDER)},
+            resource_name(stack.name, "records"): {"bind": str(FOLDER)},
             resource_name(stack.name, "keys-janitor"): {
                 "bind": f"{KEYS_MOUNT}/janitor",
                 "mode": "ro",

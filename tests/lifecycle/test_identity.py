@@ -105,7 +105,7 @@ LOSSES = (
     *(f"volume keys-{reader}" for reader in (*READERS, "operator")),
     "volume data",
     "volume objects",
-    "volume operations",
+    "volume records",
     "network network",
 )
 

@@ -252,6 +252,7 @@ def test_what_was_not_missed_waits_for_its_time(store: Store, log: Log, tmp_path
         (Record("one", Run("x", now())), "it was interrupted"),
         (Record("one", None, ran(now(), "interrupted")), "it was interrupted"),
         (Record("one", None, ran(now(), "failed")), "it failed"),
+        (Record("one", None, ran(now())), "the container was started"),
     ],
 )
 def test_what_is_open_runs_at_once(store: Store, log: Log, before: Record | None, why: str) -> None:
@@ -317,6 +318,15 @@ def test_one_that_failed_is_tried_again_soon_and_the_others_go_on(
         until(lambda: ("one", "ok") in log.results())
         until(lambda: (tmp_path / scheduler.VERDICT).read_text() == "0 well\n")
     assert log.results().count(("two", "ok")) == 1
+
+
+def test_one_that_failed_by_hand_is_tried_again_too(store: Store, log: Log) -> None:
+    one = task(again_s=0)
+    with scheduling(store, log, "", one) as made:
+        until(lambda: log.results() == [("one", "ok")])
+        runner(store, log, "raise SystemExit(1)").run(one)
+        made.beat()
+        until(lambda: log.results()[1:] == [("one", "failed"), ("one", "ok")])
 
 
 def test_tasks_of_one_reader_wait_for_each_other(store: Store, log: Log, tmp_path: Path) -> None:
@@ -391,7 +401,10 @@ def test_the_audit_keeps_a_report_when_it_is_due_or_says_something_new(
 # -- how it stands --------------------------------------------------------------------------------
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
-PLANNED = standing.Times("*/5 * * * *", NOW + timedelta(minutes=5), NOW + timedelta(minutes=1))
+PLANNED = standing.Times(
+    "*/5 * * * *", NOW + timedelta(minutes=5), NOW + timedelta(minutes=1), NOW - timedelta(hours=1)
+)
+STARTED = replace(PLANNED, since=NOW - timedelta(minutes=1))
 LATE = replace(PLANNED, late=NOW - timedelta(minutes=1))
 SEAL, AUDIT = TASKS["seal"], TASKS["audit"]
 SLOW = task("one", again_s=None, limit_s=3600)
@@ -404,6 +417,8 @@ GOES = Run("x", NOW - timedelta(seconds=20))
     [
         (SEAL, Record("seal", None, EARLIER), PLANNED, True, "ok 4 min ago in 0.1 s", True),
         (SEAL, Record("seal", GOES, EARLIER), PLANNED, True, "runs since", True),
+        (SEAL, Record("seal", None, EARLIER), STARTED, True, "ok 4 min ago", False),
+        (SLOW, Record("one", None, EARLIER), STARTED, True, "ok 4 min ago", True),
         (SEAL, Record("seal"), PLANNED, False, "has not run yet", False),
         (SEAL, Record("seal", GOES), PLANNED, False, "for the first time", False),
         (SEAL, Record("seal", None, EARLIER), LATE, False, "overdue: ok 4 min ago", False),

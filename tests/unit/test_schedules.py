@@ -157,7 +157,7 @@ def mounted(**given: Any) -> dict[str, str]:
 
 def test_the_container_holds_the_secrets_of_its_tasks_only() -> None:
     assert mounted() == {
-        "operations": "/var/lib/pandom",
+        "records": "/var/lib/pandom",
         "keys-janitor": "/run/pandom/keys/janitor",
         "keys-auditor": "/run/pandom/keys/auditor",
     }

@@ -120,8 +120,8 @@ def test_an_unknown_key_names_the_nearest_one() -> None:
         ({"work_mem": "32kB"}, "work_mem: expected 64kB to"),
         ({"work_mem": "4MB -c fsync=off"}, "work_mem: expected"),
         ({"checkpoint_timeout": "5"}, "checkpoint_timeout: expected 30000ms to"),
-        ({"work_mem": ["4MB"]}, "expected names of settings with their values"),
-        ("work_mem=4MB", "expected names of settings with their values"),
+        ({"work_mem": ["4MB"]}, "expected names with their values"),
+        ("work_mem=4MB", "expected names with their values"),
     ],
 )
 def test_settings_of_the_server_that_are_not_allowed_say_why(asked: object, said: str) -> None:
