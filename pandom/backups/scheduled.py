@@ -19,7 +19,7 @@ def system() -> int:
         return int(value(client, "select system_identifier from pg_catalog.pg_control_system()"))
 
 
-def in_steps(say: Callable[[str], None]) -> Callable[[str], None]:
+def in_steps(tell: Callable[[str], None]) -> Callable[[str], None]:
     """Return what shows pgBackRest's lines as some steps of the whole."""
     shown = 0
 
@@ -29,12 +29,13 @@ def in_steps(say: Callable[[str], None]) -> Callable[[str], None]:
             step = int(found[1]) * _STEPS // 100
             if step > shown:
                 shown = step
-                say(f"{int(found[1])} %")
+                tell(f"{int(found[1])} %")
 
     return show
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Write a line of the task's output."""
     print(line, flush=True)
 
 
@@ -51,7 +52,7 @@ def make(repository: Repository, kind: str) -> None:
         "--no-expire-auto",
         "--log-level-console=detail",
         "backup",
-        show=in_steps(_say),
+        show=in_steps(say),
     )
     newest = repository.backups()[-1]
     inside.note(
@@ -61,8 +62,8 @@ def make(repository: Repository, kind: str) -> None:
     try:
         repository.make("expire")
     except PandomError as error:
-        _say(f"older backups were not removed: {str(error).splitlines()[0]}")
-    _say(f"{newest.type} {newest.label}, {newest.size >> 20} MB, {newest.stored >> 20} MB stored")
+        say(f"older backups were not removed: {str(error).splitlines()[0]}")
+    say(f"{newest.type} {newest.label}, {newest.size >> 20} MB, {newest.stored >> 20} MB stored")
 
 
 def full() -> None:

@@ -166,6 +166,11 @@ class Settings:
         return PROFILES[self.profile_name]
 
     @property
+    def drill_max_age_days(self) -> int:
+        """Return how old the last drill that passed may be; 0 where there are none."""
+        return 0 if tasks.DRILL in self.off else self.backup.drill_max_age_days
+
+    @property
     def off(self) -> frozenset[str]:
         """The tasks that do not run."""
         return frozenset(name for name, text in self.schedules.items() if schedule.is_off(text))

@@ -15,7 +15,7 @@ from pandom.operations import records, schedule, standing
 from pandom.operations.records import FOLDER, Damaged, Record
 from pandom.operations.scheduler import BEAT_S, PLACE, PLAN
 from pandom.operations.standing import Standing, Times
-from pandom.operations.tasks import OK, SCHEDULED, TASKS, find
+from pandom.operations.tasks import DRILL, OK, SCHEDULED, TASKS, find
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.progress import Lines, say, shorten
 
@@ -234,6 +234,11 @@ def _documents(seen: Seen) -> Iterator[dict[str, Any]]:
 
 def _command(name: str) -> list[str]:
     return ["pandom", "operations", "run", name]
+
+
+def drill(name: str) -> int:
+    """Run the drill now (`pandom drill`)."""
+    return run(DRILL, name)
 
 
 def run(task: str, name: str) -> int:

@@ -121,6 +121,14 @@ TASKS: Final[dict[str, Task]] = {
             **_OF_BACKUPS,
         ),
         Task(
+            DRILL,
+            "the newest backup, restored into a copy that is looked at",
+            work="pandom.backups.drill:run",
+            schedule="30 4 * * sun",
+            limit_s=6 * 3600,
+            **_OF_BACKUPS,
+        ),
+        Task(
             "watch",
             "sessions that block everybody, ended",
             "janitor",
