@@ -10,7 +10,7 @@ from pandom.backups.repository import SHARE, Repository
 from pandom.database.connect import value
 from pandom.runtime.errors import PandomError
 
-_STEPS: Final = 10  # of a backup, that the log shows
+_STEPS: Final = 4  # of a backup, that the log shows
 
 
 def system() -> int:
