@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pandom.host import identity
+from pandom.host.access import require
 from pandom.host.engine import Container, Engine
+from pandom.host.stack import Stack
 from pandom.operations import records, schedule, standing
 from pandom.operations.records import FOLDER, Damaged, Record
 from pandom.operations.scheduler import BEAT_S, PLACE, PLAN
@@ -20,7 +23,8 @@ from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.progress import Lines, say, shorten
 
 PART: Final = "operations"
-WAIT_S: Final = 30.0  # for the first result of a task, or the next one after a bad one
+WAIT_S: Final = 30.0  # for news of tasks whose result is to come in a moment
+_TURNS: Final = 4  # so often; three tasks of one login wait for each other
 _STEP_S: Final = 0.3
 _SILENT_S: Final = 60  # without a word, the scheduler is no scheduler
 # The container's own time first: a remote host's clock may differ.
@@ -99,7 +103,8 @@ def standings(
         for name, task in TASKS.items()
         if task.is_service or not schedule.is_off((schedules or {}).get(name, schedule.OFF))
     ]
-    deadline = time.monotonic() + WAIT_S
+    last, news = time.monotonic() + _TURNS * WAIT_S, time.monotonic()
+    before: Mapping[str, Record] = {}
     while True:
         container, seen = engine.container(PART), None
         well, words = _container(engine, container)
@@ -112,7 +117,9 @@ def standings(
         given_up = container is None or container.status in ("exited", "dead")
         given_up |= container is not None and container.is_crash_looping and container.restarts >= 3
         settled = well and all(one.settled for one in found.values())
-        if settled or given_up or time.monotonic() > deadline:
+        if seen and seen.records != before:
+            before, news = seen.records, time.monotonic()
+        if settled or given_up or time.monotonic() > min(news + WAIT_S, last):
             break
         time.sleep(_STEP_S)
     yield f"container {PART}", well, words
@@ -247,7 +254,9 @@ def run(task: str, name: str) -> int:
     Raises UsageError, before anything is started, for one that there is not or that runs already.
     """
     find(task)
-    engine = Engine(name)
+    stack, engine = Stack(name), Engine(name)
+    require(stack)
+    identity.refuse(name, engine.things(), stack.recorded())
     container = _running(engine, name)
     seen = _look(engine, container)
     if task not in seen.plan:

@@ -31,7 +31,6 @@ VERDICT: Final = "operations-verdict"
 PLACE: Final = Path("/tmp")  # noqa: S108 - a tmpfs inside the container, empty after each start
 BEAT_S: Final = 5.0
 _LOOK_S: Final = 1.0
-_SHARE: Final = 20  # repetitions take at most a twentieth of the time
 SERVICE_PAUSE_S: Final = 5.0
 
 
@@ -203,13 +202,13 @@ class Scheduler:
     def _repeat(self, task: Task, record: Record) -> None:
         """Run a task that failed again soon, unless its time comes before; also one by hand."""
         last = record.last
-        if task.again_s is None or last is None or last.result in (OK, INTERRUPTED):
+        if last is None or last.result in (OK, INTERRUPTED):
             return
+        pause_s = task.pause_s(last.seconds or 0)
         job = self._clock.get_job(task.name)
         waits = record.running or task.name in self._again | self._busy
-        if job is None or waits or self._stopped.is_set():
+        if pause_s is None or job is None or waits or self._stopped.is_set():
             return
-        pause_s = max(task.again_s, _SHARE * (last.seconds or 0))
         when = datetime.now(self._clock.timezone) + timedelta(seconds=pause_s)
         if when < job.next_run_time:
             self._again.add(task.name)

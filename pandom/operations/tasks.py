@@ -21,9 +21,9 @@ class Task:
 
     ``work`` is the function that a process of its own calls, ``schedule`` what a stack has that
     says nothing else; without one it is a service: it never ends, and is started again if it does.
-    After a failure it is tried again ``again_s`` later, and at most a twentieth of the time goes
-    into that; None waits for the next time. One that is tried again also runs when the container
-    starts, and whoever looks waits for what comes of it, unless ``at_once`` is False.
+    After a failure it is tried again ``again_s`` later, or ``again_times`` as long as it took if
+    that is more; None waits for the next time. One that is tried again also runs when the
+    container starts, and whoever looks waits for what comes of it, unless ``at_once`` is False.
     """
 
     name: str
@@ -35,9 +35,14 @@ class Task:
     again_s: int | None = None
     at_once: bool = True  # or only at its times, those that were missed among them
     of_backups: bool = False  # only where this program makes the backups
+    again_times: int = 1
     off: Literal["anywhere", "not in production", "never"] = "anywhere"  # where it may be off
     every_s: int | None = None  # the longest time between two runs that others can live with
     results: Mapping[int, str] = field(default_factory=lambda: {DONE: OK})  # by exit code
+
+    def pause_s(self, took_s: float) -> float | None:
+        """Return how long to wait after a failure, None until its next time."""
+        return None if self.again_s is None else max(self.again_s, self.again_times * took_s)
 
     @property
     def is_prompt(self) -> bool:
@@ -59,6 +64,7 @@ _OF_BACKUPS: Final[dict[str, Any]] = {
     "of_backups": True,
     "off": "not in production",
     "again_s": 900,
+    "again_times": 20,
 }
 # Tasks of one reader wait for each other, in this order; those of others run beside them.
 TASKS: Final[dict[str, Task]] = {
@@ -101,6 +107,7 @@ TASKS: Final[dict[str, Task]] = {
             "0 * * * *",
             3 * 3600,
             again_s=30,
+            again_times=20,  # a trail of years takes long to read
             off="not in production",
             results={DONE: OK, DRIFT: "drift"},
         ),

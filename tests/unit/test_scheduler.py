@@ -44,6 +44,9 @@ def task(name: str = "one", **changed: Any) -> Task:
     return Task(**{"name": name, "what": "", "work": "", **values, **changed})
 
 
+SEAL, AUDIT = TASKS["seal"], TASKS["audit"]
+
+
 class Log(list[dict[str, Any]]):
     """The lines of the container's log."""
 
@@ -320,6 +323,20 @@ def test_one_that_failed_is_tried_again_soon_and_the_others_go_on(
     assert log.results().count(("two", "ok")) == 1
 
 
+@pytest.mark.parametrize(
+    ("one", "took", "pause"),
+    [
+        (TASKS["seal"], 0.5, 10),
+        (TASKS["seal"], 90, 90),
+        (AUDIT, 1, 30),
+        (AUDIT, 60, 1200),
+        (task(), 1, None),
+    ],
+)
+def test_how_soon_is_soon(one: Task, took: float, pause: float | None) -> None:
+    assert one.pause_s(took) == pause
+
+
 def test_one_that_failed_by_hand_is_tried_again_too(store: Store, log: Log) -> None:
     one = task(again_s=0)
     with scheduling(store, log, "", one) as made:
@@ -406,7 +423,6 @@ PLANNED = standing.Times(
 )
 STARTED = replace(PLANNED, since=NOW - timedelta(minutes=1))
 LATE = replace(PLANNED, late=NOW - timedelta(minutes=1))
-SEAL, AUDIT = TASKS["seal"], TASKS["audit"]
 SLOW = task("one", again_s=None, limit_s=3600)
 EARLIER = ran(NOW - timedelta(minutes=4))
 GOES = Run("x", NOW - timedelta(seconds=20))
