@@ -244,11 +244,8 @@ def _restore(repository: Repository, newest: Backup, source: Moment, data: Any) 
 
 def _explained(repository: Repository, newest: Backup, error: scratch.Unreached) -> PandomError:
     """Return why the copy's server did not come as far as it should."""
-    lines = [
-        line
-        for line in error.log.splitlines()
-        if re.search(r"FATAL:|ERROR:|PANIC:|^pandom-|<Code>", line)
-    ]
+    # pgBackRest explains an error on lines of their own; all else of the server is no reason.
+    lines = [line for line in error.log.splitlines() if not re.search(r"\b(LOG|HINT):  ", line)]
     text = "\n".join(lines) or error.log
     if _DAMAGE.search(text):
         return _damaged(repository, newest, text)
@@ -295,7 +292,7 @@ def carry_out(repository: Repository, result: Result) -> None:
 
 
 def _keep(event: str, result: Result, began: datetime, cause: str) -> None:
-    """Keep the result as evidence, and note it in the trail."""
+    """Keep the result as evidence."""
     document = {
         "drill": event.removeprefix("drill_"),
         "cause": cause,
@@ -304,6 +301,9 @@ def _keep(event: str, result: Result, began: datetime, cause: str) -> None:
         **asdict(result),
     }
     evidence.keep(store_of_container(EVIDENCE), PREFIX, json.dumps(document, indent=2), began)
+
+
+def _note(event: str, result: Result, cause: str = "") -> None:
     details = {"backup": result.backup, "lsn": result.lsn, "cause": shorten(cause, 300)}
     inside.note(event, {key: value for key, value in details.items() if value})
 
@@ -315,10 +315,14 @@ def run() -> None:
         carry_out(repository, result)
     except Exception as error:
         cause = str(error) or type(error).__name__
-        with suppress(Exception):  # what went wrong first is what counts
+        # What went wrong first is what counts.
+        with suppress(Exception):
+            _note("drill_failed", result, cause)
+        with suppress(Exception):
             _keep("drill_failed", result, began, cause)
         raise
     _keep("drill_passed", result, began, "")
+    _note("drill_passed", result)
     counted = sum(result.rows.values())
     exact = "as the served database" if result.exact else "while others were writing"
     say(

@@ -81,6 +81,8 @@ def _scheduled(task: Task, record: Record, planned: Times | None, now: datetime)
         # What the task itself says, where it is an answer and no failure.
         answer = last.result in task.results.values()
         words = last.message if answer else f"{last.result} {ago(last.ended, now)}: {last.message}"
+        if last.result == INTERRUPTED and going and not prompt:
+            return Standing(True, f"{going}, again after it was interrupted")
         settled = not going and last.result != INTERRUPTED
         return Standing(False, f"{words}; {going}" if going else words, settled)
     if planned and overdue:
