@@ -235,7 +235,7 @@ def _backup_server(settings: Settings) -> ContainerSpec:
     """Return the container that reads the database's files for a backup, and changes none.
 
     Not beside the server in its container: there the end of a second long process would be
-    taken for that of a session (docs/adr/0026-proven-backups.md).
+    taken for that of a session (docs/adr/0025-proven-backups.md).
     """
     return ContainerSpec(
         stack=settings.stack,
