@@ -188,8 +188,11 @@ class Scheduler:
 
     def _work(self, name: str) -> None:
         due = name not in self._again
-        self._busy.add(name)
         self._again.discard(name)
+        last = self._read(name).last
+        if not due and last is not None and last.result == OK:
+            return  # run by hand meanwhile
+        self._busy.add(name)
         try:
             self._runner.run(self._tasks[name], due)
         except Busy as busy:
