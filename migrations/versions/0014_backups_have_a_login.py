@@ -7,8 +7,8 @@ Rollback: takes the functions away; events that are there stay.
 
 from pandom.database.frozen import run
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
