@@ -8,7 +8,7 @@ PYTHON ?= python3
 PANDOM = .venv/bin/pandom
 # The caller's PYTHON… variables and locale decide nothing here.
 BARE = $(PYTHON) -E -X utf8
-SCRIPTS = .ci/run app_image/minio/pandom-minio app_image/postgres/pandom-* toolchain/standins/bin/*
+SCRIPTS = .ci/run app_image/metrics/pandom-metrics app_image/minio/pandom-minio app_image/postgres/pandom-* toolchain/standins/bin/*
 RUN = .venv/bin/python -E -X utf8 -m
 
 .DEFAULT_GOAL := help

@@ -16,7 +16,7 @@ from stacks.storage import Storage, StorageArgs
 settings = current_settings()
 
 network = Network("network", NetworkArgs(settings.stack)).name
-images = Images("images")
+images = Images("images", monitoring=settings.metrics_port is not None)
 keys = Keys("keys", KeysArgs(settings, images.operations))
 database = Database("database", DatabaseArgs(settings, images.postgres, network, keys))
 access = Access("access", AccessArgs(settings, keys, database, adopted()))
@@ -26,7 +26,10 @@ migration = Migration(
 )
 storage = Storage("storage", StorageArgs(settings, images.minio, images.operations, network, keys))
 operations = Operations(
-    "operations", OperationsArgs(settings, images.operations, network, keys, migration, storage)
+    "operations",
+    OperationsArgs(
+        settings, images.operations, network, keys, migration, storage, database, images.metrics
+    ),
 )
 
 outputs.export(settings, keys, database, storage, str(ca_certificate(settings.stack)))

@@ -232,7 +232,8 @@ def make_users(endpoint: Endpoint, root: Account, media: str, secrets: Mapping[s
                 f"at least {MIN_SECRET_LENGTH} are expected."
             )
     there = users(administrator(endpoint, root))
-    with ThreadPoolExecutor() as together:
+    # The key of each request that is encrypted takes 64 MB, and the job has 256.
+    with ThreadPoolExecutor(max_workers=2) as together:
         list(
             together.map(
                 lambda user: _make_user(

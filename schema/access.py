@@ -177,6 +177,20 @@ ROLES: Final[tuple[Role, ...]] = (
         },
         opt_in="serviceLogin",
     ),
+    Role(
+        "pandom_metrics",
+        "Reads numbers for monitoring, and no row of a table; opt-in.",
+        login=True,
+        inherit=False,
+        connection_limit=3,
+        settings={
+            "default_transaction_read_only": "on",
+            "statement_timeout": "10s",
+            "idle_in_transaction_session_timeout": "10s",
+            **_ON_DISK,
+        },
+        opt_in="monitoring",
+    ),
 )
 
 # Every setting that brings a role of its own.
@@ -372,6 +386,12 @@ def _function_grants() -> tuple[Grant, ...]:
         ),
         *_execute(
             "pandom_mailer", "public.claim_messages(integer)", "public.finish_message(bigint)"
+        ),
+        *_execute(
+            "pandom_metrics",
+            "public.measure_activity()",
+            "public.measure_backup()",
+            "public.measure_trail()",
         ),
     )
 

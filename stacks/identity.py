@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import uuid
 from pathlib import Path
 
@@ -11,17 +12,25 @@ import pulumi
 from pandom.host.identity import owner_here
 from pandom.host.state import State
 from pandom.runtime import paths
-from pandom.runtime.naming import LABEL_IDENTITY, LABEL_OWNER, LABEL_PROTECTED, PROJECT
+from pandom.runtime.naming import (
+    LABEL_IDENTITY,
+    LABEL_OWNER,
+    LABEL_PROTECTED,
+    LABEL_VARIABLES,
+    PROJECT,
+)
 
 
 def identity_labels(stack: str) -> dict[str, str]:
     """Return the labels that name the owner and the protection of the running stack."""
-    identity, owner = _made_once(paths.states() / f"{stack}.json")
+    checkpoint = paths.states() / f"{stack}.json"
+    identity, owner = _made_once(checkpoint)
     protected = bool(pulumi.Config(PROJECT).get_bool("protect"))
     return {
         LABEL_IDENTITY: identity,
         LABEL_OWNER: owner,
         LABEL_PROTECTED: "true" if protected else "false",
+        **_of_environment(checkpoint),
     }
 
 
@@ -37,3 +46,14 @@ def _made_once(checkpoint: Path) -> tuple[str, str]:
     if identity is None or owner is None:
         return str(uuid.uuid4()), owner_here()
     return identity, owner
+
+
+@functools.cache
+def _of_environment(checkpoint: Path) -> dict[str, str]:
+    """Return the labels that only an environment for CI has, as they were when it was made."""
+    state = State.of_file(checkpoint)
+    found = {
+        label: state.label(label) or os.environ.get(variable)
+        for label, variable in LABEL_VARIABLES.items()
+    }
+    return {label: value for label, value in found.items() if value is not None}

@@ -20,15 +20,18 @@ PARTS: Final = ("postgres", "minio", "operations")
 
 
 class Images(pulumi.ComponentResource):
-    """The digests of the three images."""
+    """The digests of the images; ``metrics`` with monitoring only."""
 
     postgres: pulumi.Output[str]
     minio: pulumi.Output[str]
     operations: pulumi.Output[str]
+    metrics: pulumi.Output[str] | None = None
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, monitoring: bool) -> None:
         super().__init__("pandom-stack:index:Images", name)
         digests = {part: self._build(part) for part in PARTS}
+        if monitoring:
+            self.metrics = digests["metrics"] = self._build("metrics")
         self.postgres = digests["postgres"]
         self.minio = digests["minio"]
         self.operations = digests["operations"]

@@ -19,9 +19,10 @@ from pandom.config.container_specs import container_specs
 from pandom.config.readers import (
     CERTIFICATES,
     GIVEN,
-    READERS,
+    OPT_IN,
     SECRET_LENGTH,
     keys_volume,
+    readers,
     store_secret,
 )
 from pandom.config.settings import Settings
@@ -56,11 +57,15 @@ class Keys(pulumi.ComponentResource):
         settings = args.settings
         self.secrets = self._secrets(settings)
         child = pulumi.ResourceOptions(parent=self)
-        # Without these nobody could open the data that is protected.
+        self._readers = readers(settings.opt_in)
+        # Without these nobody could open protected data; what a setting brings goes with it.
         held = pulumi.ResourceOptions(parent=self, protect=settings.protect)
         self.volumes = {
-            part: volume(f"{part}-volume", settings.stack, part, held).name
-            for part in map(keys_volume, ("ca", *READERS))
+            part: volume(
+                f"{part}-volume", settings.stack, part, child if reader in OPT_IN else held
+            ).name
+            for reader in ("ca", *self._readers)
+            for part in (keys_volume(reader),)
         }
         self.job = Job(
             "keys",
@@ -153,18 +158,18 @@ class Keys(pulumi.ComponentResource):
 
     def _manifest(self, settings: Settings) -> pulumi.Output[str]:
         """Return what the job writes where, as JSON; secret as a whole."""
-        readers: dict[str, object] = {}
+        written: dict[str, object] = {}
         more = self._backup_files(settings)
-        for reader, (uid, files) in READERS.items():
+        for reader, (uid, files) in self._readers.items():
             content: dict[str, pulumi.Input[str]] = {
                 file: self.secrets[secret] for file, secret in files.items()
             }
             content |= more.get(reader, {})
-            readers[reader] = {"uid": uid, "files": content}
+            written[reader] = {"uid": uid, "files": content}
             if reader in CERTIFICATES:
-                readers[reader] = {"uid": uid, "files": content, "certificate": reader}
+                written[reader] = {"uid": uid, "files": content, "certificate": reader}
         return pulumi.Output.secret(
-            pulumi.Output.json_dumps({"sans": CERTIFICATES, "readers": readers})
+            pulumi.Output.json_dumps({"sans": CERTIFICATES, "readers": written})
         )
 
 

@@ -75,6 +75,7 @@ def export(
         "schedules": dict(settings.schedules),
         # The account functions take it from their caller: the database never has it.
         "password_hash_key": keys.secrets["password-hash-key"],
+        **({} if settings.metrics_port is None else {"metrics_port": settings.metrics_port}),
         # The stack's identity, for a state that lost everything else.
         **{label.rpartition(".")[2]: value for label, value in labels(settings.stack, "").items()},
     }

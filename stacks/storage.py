@@ -32,20 +32,21 @@ class Storage(pulumi.ComponentResource):
 
     container: docker.Container
     port: pulumi.Output[int]
+    objects: docker.Volume
     job: Job
 
     def __init__(self, name: str, args: StorageArgs) -> None:
         super().__init__("pandom-stack:index:Storage", name)
         settings, keys = args.settings, args.keys
         specs = container_specs(settings)
-        objects = volume("objects-volume", settings.stack, "objects", kept(settings, self))
+        self.objects = volume("objects-volume", settings.stack, "objects", kept(settings, self))
         self.container = container(
             "minio-container",
             specs["minio"],
             Wiring(
                 args.server_image,
                 args.network,
-                {"objects": objects.name, **keys.volumes},
+                {"objects": self.objects.name, **keys.volumes},
                 labels={"pandom.keys": keys.job.after_success("written")},
             ),
             pulumi.ResourceOptions(parent=self),

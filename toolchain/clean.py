@@ -24,7 +24,9 @@ def clone() -> None:
     if venv.LINK.is_symlink():
         venv.LINK.unlink()
         say("removed .venv (a link; the environment itself stays in the user's cache)")
-    for folder in (*(ROOT / name for name in _CACHES), ROOT / "app_image" / "artifacts"):
+    # Environments for CI begin with what was prepared from the images.
+    folders = (*(ROOT / name for name in _CACHES), ROOT / "app_image" / "artifacts")
+    for folder in (*folders, cache_home() / "environments"):
         _remove_folder(folder)
     for folder in _bytecode():
         shutil.rmtree(folder, ignore_errors=True)

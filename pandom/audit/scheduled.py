@@ -2,14 +2,17 @@
 
 Audits access, object store and trail as the auditor, stores report and anchors in the evidence
 bucket, and prints the verdict in one line: drift, and whatever could not be checked, make the
-container unhealthy.
+container unhealthy. With monitoring the exporter reads it from a file, as metrics.
 """
 
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from pandom.audit import accepted, anchors, evidence, report_json
@@ -22,6 +25,7 @@ from pandom.operations.run import DUE_VARIABLE, LAST_VARIABLE
 from pandom.runtime.errors import DONE, DRIFT, FAILED, PandomError
 from schema.storage import AUDITOR, EVIDENCE
 
+METRICS: Final = os.environ.get("PANDOM_AUDITOR_METRICS")
 PREFIX: Final = "audit/"
 _WORDS: Final = {DONE: "clean", DRIFT: "drift", FAILED: "could not tell"}
 
@@ -96,5 +100,26 @@ def run() -> int:
         if not isinstance(error, PandomError):
             reason = f"{type(error).__name__}: {reason}"
         found = Round(FAILED, (reason,))
+    if METRICS:
+        _publish(Path(METRICS), found, time.time())
     print(found, flush=True)
     return found.code
+
+
+def _publish(path: Path, found: Round, now: float) -> None:
+    """Write a verdict in Prometheus' text format; a full volume is no reason to end."""
+    lines = (
+        ("verdict", "Last verdict of the auditor: 0 clean, 1 could not tell, 2 drift", found.code),
+        ("findings", "What the last verdict names", len(found.names)),
+        ("time_seconds", "When the auditor last gave a verdict", f"{now:.0f}"),
+    )
+    new = path.with_suffix(".new")
+    with suppress(OSError):
+        new.write_text(
+            "".join(
+                f"# HELP pandom_audit_{name} {words}\n# TYPE pandom_audit_{name} gauge\n"
+                f"pandom_audit_{name} {value}\n"
+                for name, words, value in lines
+            )
+        )
+        new.replace(path)

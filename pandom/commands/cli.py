@@ -39,7 +39,9 @@ def _container_commands(commands: Commands) -> None:
     revert.add_argument("target", help="a revision, or -1 for one step")
     revert.add_argument("--losing", choices=("yes", "no"), default="no", help="rows, too")
     revert.set_defaults(handler=call("pandom.jobs.migrate", "revert", "target", "losing"))
-    jobs.add_parser("shell").set_defaults(handler=call("pandom.jobs.shell"))
+    shell = jobs.add_parser("shell")
+    shell.add_argument("instead", nargs=argparse.REMAINDER, metavar="COMMAND", help="not bash")
+    shell.set_defaults(handler=call("pandom.jobs.shell", "run", "instead"))
 
     for name, module, function in (
         ("aside", "pandom.jobs.aside", "run"),
@@ -78,8 +80,15 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(metavar="COMMAND", required=True)
     if importlib.util.find_spec("pandom.host") is not None:
         importlib.import_module("pandom.commands.host").register(commands)
+        importlib.import_module("pandom.commands.ci").register(commands)
     _container_commands(commands)
     return root
+
+
+def _enter(stack: str | None) -> None:
+    """Let every command find the stack of an environment for CI by its name."""
+    if stack and stack.startswith("ci-") and importlib.util.find_spec("pandom.ci") is not None:
+        importlib.import_module("pandom.ci.records").enter(stack)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     surroundings.settle()
     args = parser().parse_args(argv)
     try:
+        _enter(getattr(args, "stack", None))
         result = args.handler(args)
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:

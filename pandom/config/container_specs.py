@@ -12,16 +12,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pandom.config import backup
-from pandom.config.readers import READERS, keys_volume
+from pandom.config.readers import keys_volume, readers
 from pandom.config.settings import Settings
+from pandom.operations import scheduler
 from pandom.operations.records import FOLDER
-from pandom.operations.scheduler import PLACE, SCHEDULES_VARIABLE, VERDICT
 from pandom.operations.tasks import AUDIT, TASKS
 from pandom.runtime.naming import (
     HOST_BACKUP,
     HOST_MINIO,
     HOST_POSTGRES,
     KEYS_MOUNT,
+    UID_METRICS,
     UID_MINIO,
     UID_OPERATIONS,
     UID_POSTGRES,
@@ -60,13 +61,13 @@ class Health:
 
     command: tuple[str, ...]
     # Also how long `up` waits for the first verdict: this engine has no start interval.
-    interval: str = "2s"
+    interval: str = "1s"
     timeout: str = "15s"  # with the rest of a check that rests
     start_period: str = "30s"
     retries: int = 5
 
 
-# A check every two seconds would take more of an idle machine than the servers do. Who is
+# A check every second would take more of an idle machine than the servers do. Who is
 # well is looked at after a rest; who starts or is not well, at each interval.
 REST_S: Final = 8
 _WELL: Final = "/tmp/well"  # noqa: S108 - a tmpfs inside the container, empty after each start
@@ -78,14 +79,24 @@ def resting(*command: str, well: str = _WELL) -> tuple[str, ...]:
     return ("sh", "-c", script, "check", *command)
 
 
+# Whether the database answers the exporter; if not, the container's log says why.
+METRICS_HEALTH: Final = Health(
+    ("sh", "-c", "curl -fs --max-time 4 http://127.0.0.1:9187/metrics | grep -qx 'pg_up 1'"),
+    interval="15s",
+    retries=3,
+)
+# Where the task `audit` writes its last verdict for the exporter.
+VERDICT: Final = "verdict"
+VERDICT_MOUNT: Final = "/run/pandom/verdict"
+_TOLD: Final = scheduler.PLACE / scheduler.VERDICT
 # The scheduler writes its verdict on all tasks every few seconds; an old one is as bad as a bad
 # one: work that silently never runs is the usual fault.
 OPERATIONS_HEALTH: Final = Health(
     (
         "sh",
         "-c",
-        f'read code said < {PLACE / VERDICT}; echo "$said"; test "$code" = 0 '
-        f'&& test -n "$(find {PLACE / VERDICT} -mmin -1)"',
+        f'read code said < {_TOLD}; echo "$said"; test "$code" = 0 '
+        f'&& test -n "$(find {_TOLD} -mmin -1)"',
     ),
     interval="15s",
     retries=1,
@@ -150,6 +161,8 @@ def container_specs(settings: Settings) -> dict[str, ContainerSpec]:
         _job(settings, "storage", "storage", 256),
         _scheduler(settings),
     ]
+    if settings.metrics_port is not None:
+        every.append(_metrics(settings, settings.metrics_port))
     return {spec.part: spec for spec in every}
 
 
@@ -204,7 +217,7 @@ def _keys(settings: Settings) -> ContainerSpec:
         capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER"),
         mounts=tuple(
             Mount(keys_volume(reader), f"/keys/{reader}", writable=True)
-            for reader in ("ca", *READERS)
+            for reader in ("ca", *readers(settings.opt_in))
         ),
         tmpfs={},
         read_only=False,
@@ -235,7 +248,7 @@ def _backup_server(settings: Settings) -> ContainerSpec:
     """Return the container that reads the database's files for a backup, and changes none.
 
     Not beside the server in its container: there the end of a second long process would be
-    taken for that of a session (docs/adr/0025-proven-backups.md).
+    taken for that of a session (docs/adr/0027-proven-backups.md).
     """
     return ContainerSpec(
         stack=settings.stack,
@@ -291,11 +304,14 @@ def _scheduler(settings: Settings) -> ContainerSpec:
     Each reader's secrets are at a path of their own, and a task is told the one of its reader.
     """
     planned = {name: text for name, text in settings.schedules.items() if name not in settings.off}
-    readers = {
+    every = {
         task.reader: None for task in TASKS.values() if task.is_service or task.name in planned
     }
     if settings.backup.archives:
-        readers["backup"] = None  # `pandom backup` makes them here, too
+        every["backup"] = None  # `pandom backup` makes them here, too
+    published = settings.metrics_port is not None and AUDIT in planned
+    metrics = {"PANDOM_AUDITOR_METRICS": f"{VERDICT_MOUNT}/audit.prom"} if published else {}
+    told = [Mount(VERDICT, VERDICT_MOUNT, writable=True)] if published else []
     return ContainerSpec(
         stack=settings.stack,
         part="operations",
@@ -303,17 +319,41 @@ def _scheduler(settings: Settings) -> ContainerSpec:
         uid=UID_OPERATIONS,
         # The audit reads all of a catalog at once, a drill has a server of its own besides; the
         # other tasks are a connection each.
-        memory_mb=768 if "backup" in readers else 384 if AUDIT in planned else 128,
+        memory_mb=768 if "backup" in every else 384 if AUDIT in planned else 128,
         command=("operations",),
         mounts=(
             Mount("records", str(FOLDER), writable=True),
-            *(Mount(keys_volume(reader), f"{KEYS_MOUNT}/{reader}") for reader in readers),
+            *(Mount(keys_volume(reader), f"{KEYS_MOUNT}/{reader}") for reader in every),
+            *told,
         ),
         environment={
             **job_environment(settings),
-            SCHEDULES_VARIABLE: json.dumps(planned, sort_keys=True),
+            **metrics,
+            scheduler.SCHEDULES_VARIABLE: json.dumps(planned, sort_keys=True),
         },
         health=OPERATIONS_HEALTH,
+        health_wait_s=0,
+        restart=settings.profile.restart,
+    )
+
+
+def _metrics(settings: Settings, port: int) -> ContainerSpec:
+    # It sees how full the volumes with data are; its user cannot open their folders.
+    told = [] if AUDIT in settings.off else [Mount(VERDICT, VERDICT_MOUNT)]
+    return ContainerSpec(
+        stack=settings.stack,
+        part="metrics",
+        image="metrics",
+        uid=UID_METRICS,
+        memory_mb=128,
+        mounts=(
+            secrets_of("metrics"),
+            Mount("data", "/volumes/data"),
+            Mount("objects", "/volumes/objects"),
+            *told,
+        ),
+        ports=(Port(9187, port),),
+        health=METRICS_HEALTH,
         health_wait_s=0,
         restart=settings.profile.restart,
     )

@@ -41,9 +41,16 @@ ENV_NAMES: Final = tuple(ENV)
 HASH_KEY: Final = "PASSWORD_HASH_KEY"
 
 
-def database_url(user: str, password: str, port: int, sslmode: str, sslrootcert: str) -> str:
+def database_url(
+    user: str,
+    password: str,
+    port: int,
+    sslmode: str,
+    sslrootcert: str,
+    database: str = DATABASE,
+) -> str:
     """Return a libpq URL; generated passwords need no escaping, given ones are escaped."""
     return (
-        f"postgresql://{user}:{quote(password, safe='')}@127.0.0.1:{port}/{DATABASE}"
+        f"postgresql://{user}:{quote(password, safe='')}@127.0.0.1:{port}/{database}"
         f"?sslmode={sslmode}&sslrootcert={quote(sslrootcert)}"
     )

@@ -10,6 +10,7 @@ from pandom.runtime.naming import (
     HOST_BACKUP,
     HOST_MINIO,
     HOST_POSTGRES,
+    UID_METRICS,
     UID_MINIO,
     UID_OPERATIONS,
     UID_POSTGRES,
@@ -32,8 +33,9 @@ GIVEN: Final = {
     "pandom_user": "userPassword",
     store_secret(MEDIA): "minioSecretKey",
 }
-# By reader: its uid, and the generated secret that each of its files holds.
-READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
+# A reader's uid, and the generated secret that each of its files holds.
+Reader = tuple[int, dict[str, str]]
+READERS: Final[dict[str, Reader]] = {
     "postgres": (
         UID_POSTGRES,
         {"superuser_password": "postgres", backup.KEY_FILE: backup.KEY_SECRET},
@@ -75,6 +77,7 @@ READERS: Final[dict[str, tuple[int, dict[str, str]]]] = {
     ),
     "backup-server": (UID_POSTGRES, {}),
     "operator": (UID_OPERATIONS, {"pandom_user_password": "pandom_user"}),
+    "metrics": (UID_METRICS, {"pandom_metrics_password": "pandom_metrics"}),
 }
 # The names in each reader's certificate; the first one is the common name, by which
 # the backup server knows its client.
@@ -85,6 +88,13 @@ CERTIFICATES: Final[dict[str, list[str]]] = {
     "backup-server": [*_LOCAL, HOST_BACKUP],
     "backup": [BACKUP_CLIENT],
 }
+# Readers that exist with a setting only.
+OPT_IN: Final = {"metrics": "monitoring"}
+
+
+def readers(opt_in: frozenset[str] = frozenset()) -> dict[str, Reader]:
+    """Return the readers that a stack with these settings has."""
+    return {name: one for name, one in READERS.items() if OPT_IN.get(name) in (None, *opt_in)}
 
 
 def keys_volume(reader: str) -> str:

@@ -92,6 +92,10 @@ GENERATED: Final = ("adminPassword", "appPassword", "userPassword", "minioSecret
 SECRET_KEYS: Final = (*GENERATED, "backupAccessKey", "backupSecretKey")
 # Who backs the database up; `pandom backup` works with the last two.
 BACKUPS: Final = ("none", "external", OWN_STORE, S3)
+# The parts with a port on 127.0.0.1, and the keys that say which.
+PORT_KEYS: Final = {"postgres": "postgresPort", "minio": "minioPort", "metrics": "metricsPort"}
+# Settings that bring a login of their own (schema/access.py).
+OPT_IN_KEYS: Final = ("serviceLogin", "monitoring")
 STACK_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,29}")
 MAX_SECRET_LENGTH: Final = 256
 # Control characters, line and paragraph separators, and halves of characters: no
@@ -143,6 +147,7 @@ class Settings:
     profile_name: ProfileName
     postgres_port: int
     minio_port: int
+    metrics_port: int | None  # None without monitoring
     postgres_memory_mb: int
     minio_memory_mb: int
     bucket: str
@@ -177,8 +182,9 @@ class Settings:
 
     @property
     def ports(self) -> dict[str, int]:
-        """The servers' ports on 127.0.0.1, by part."""
-        return {"postgres": self.postgres_port, "minio": self.minio_port}
+        """The ports on 127.0.0.1, by part."""
+        ports = (self.postgres_port, self.minio_port, self.metrics_port)
+        return {part: port for part, port in zip(PORT_KEYS, ports, strict=True) if port}
 
 
 @dataclass(frozen=True)
@@ -347,7 +353,8 @@ def _schedules(values: Mapping[str, str]) -> str | None:
         if name not in tasks.SCHEDULED:
             wrong.append(tasks.unknown(name))
         elif expected := _schedule(tasks.SCHEDULED[name], text):
-            wrong.append(f"{name}: expected {expected}, found {_found(text)}")
+            found = schedule.OFF if schedule.is_off(text) else text
+            wrong.append(f"{name}: expected {expected}, found {_found(found)}")
     return "; ".join(wrong) or None
 
 
@@ -392,6 +399,7 @@ _KEYS: Final[dict[str, _Key]] = {
     "minioPort": _Key(
         int, 9000, "the server moves, also to PostgreSQL's port", _between(1024, 65535)
     ),
+    "metricsPort": _Key(int, 9187, "the exporter moves", _between(1024, 65535)),
     "postgresMemoryMb": _Key(
         int, 512, "the server is replaced; data stays", _between(256, 1 << 20, " (MiB)")
     ),
@@ -411,6 +419,7 @@ _KEYS: Final[dict[str, _Key]] = {
     "adminEmail": _Key(str, "admin@pandom.com", "see docs/runbook.md, The administrator", _email),
     "sampleData": _Key(bool, False, "on adds the samples, off leaves what is there"),
     "serviceLogin": _Key(bool, False, "the login is made, or taken away with its rights"),
+    "monitoring": _Key(bool, False, "the exporter and its login are made, or taken away"),
     "signedContext": _Key(
         str, "profile", "the migration job applies it", _one_of("on", "off", "profile")
     ),
@@ -562,11 +571,16 @@ def secret_problem(name: str, value: str) -> str | None:
 def _cross_checks(values: dict[str, Any], profile: Profile) -> Iterator[str]:
     """Rules that need more than one key."""
     name = values["profile"]
-    if values["postgresPort"] == values["minioPort"]:
-        yield (
-            f"{PROJECT}:minioPort: expected another port than postgresPort, "
-            f"found {values['minioPort']} for both"
-        )
+    taken: dict[int, str] = {}
+    for part, key in PORT_KEYS.items():
+        if part == "metrics" and not values["monitoring"]:
+            continue
+        if values[key] in taken:
+            yield (
+                f"{PROJECT}:{key}: expected another port than {taken[values[key]]}, "
+                f"found {values[key]} for both"
+            )
+        taken.setdefault(values[key], key)
     if profile.must_protect and not values["protect"]:
         yield f"{PROJECT}:protect: expected true with profile {name}, found false"
     if profile.must_back_up and values["backup"] in ("none", OWN_STORE):
@@ -638,6 +652,7 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
         profile_name=values["profile"],
         postgres_port=values["postgresPort"],
         minio_port=values["minioPort"],
+        metrics_port=values["metricsPort"] if values["monitoring"] else None,
         postgres_memory_mb=values["postgresMemoryMb"],
         minio_memory_mb=values["minioMemoryMb"],
         bucket=values["bucket"],
@@ -659,7 +674,7 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
             drill_max_age_days=values["drillMaxAgeDays"],
         ),
         protect=values["protect"],
-        opt_in=frozenset({"serviceLogin"} if values["serviceLogin"] else ()),
+        opt_in=frozenset(key for key in OPT_IN_KEYS if values[key]),
         postgres_settings=values["postgresSettings"],
         schedules=planned(values["schedules"], profile, archives(values["backup"])),
         overrides={key: values[key] for key in SECRET_KEYS},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -25,6 +25,7 @@ from toolchain import environment
 _WITHHELD: Final = {
     "pandom_migrator": "its password is in the migration job only",
     "postgres": "the superuser's password is for the provider and the cluster job only",
+    "pandom_metrics": "it exists with monitoring: true in the stack's file, after `pandom up`",
     "pandom_service": "it exists with serviceLogin: true in the stack's file, after `pandom up`",
 }
 
@@ -190,8 +191,9 @@ def _encrypted_doubt(outputs: Mapping[str, Any]) -> Doubt | None:
     )
 
 
-def shell(name: str) -> None:
-    """Replace this process by a shell in the operations image, logged in as pandom_user.
+def shell(name: str, instead: Sequence[str] = ()) -> None:
+    """Replace this process by a shell in the operations image, logged in as pandom_user, or by
+    another command there.
 
     It shares the server's network, so that `-h localhost` is the server and the
     source document's commands work as typed.
@@ -218,5 +220,5 @@ def shell(name: str) -> None:
     command = [docker, "run", "--rm", "--read-only", *terminal]
     command += [word for pair in options.items() for word in pair]
     command += [word for place in tmpfs for word in ("--tmpfs", place)]
-    command += [job.image, "job", "shell"]
+    command += [job.image, "job", "shell", *instead]
     os.execv(docker, command)  # noqa: S606 - no shell is wanted between the terminal and docker

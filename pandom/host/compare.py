@@ -58,6 +58,8 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
         if server is None and any(recorded.names(ROLE)):
             # A refresh would fail halfway.
             raise _unseen(stack, engine, recorded, server, operation)
+        for line in files.edited(stack) if planned else ():
+            say(f"  {line}")
         since, display = datetime.now(UTC), Display(planned=planned)
         pulumi, applied = Pulumi(stack, variables), None
         try:

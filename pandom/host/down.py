@@ -94,6 +94,10 @@ def _destroy(stack: Stack, pulumi: Pulumi, engine: Engine) -> None:
         if state.protected:
             pulumi.unprotect()
         if state.resources:
+            # An orderly end takes long (a server archives its log first), and is for data
+            # that stays.
+            for one in engine.containers():
+                engine.kill(one)
             pulumi.operate("destroy", "--yes", "--skip-preview", show=display)
         with step("removing the state"):
             pulumi.remove()

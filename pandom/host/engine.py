@@ -146,6 +146,22 @@ def _container(attributes: Mapping[str, Any]) -> Container:
     )
 
 
+def listed(client: docker.DockerClient, filters: Mapping[str, str]) -> list[Thing]:
+    """Return the containers, networks and volumes that Docker's filters let through."""
+    api = client.api
+    found = [
+        ("container", container["Id"], name.lstrip("/"), container)
+        for container in api.containers(all=True, filters=filters)
+        for name in container["Names"] or ()
+        if name.count("/") == 1  # others are links
+    ]
+    networks = api.networks(filters=filters)
+    found += [("network", network["Id"], network["Name"], network) for network in networks]
+    volumes = api.volumes(filters=filters).get("Volumes") or ()
+    found += [("volume", volume["Name"], volume["Name"], volume) for volume in volumes]
+    return [Thing(kind, key, name, entry["Labels"] or {}) for kind, key, name, entry in found]
+
+
 class Engine:
     """The objects of one stack in the Docker engine."""
 
@@ -191,33 +207,19 @@ class Engine:
 
         Docker allows two networks of one name, and then refuses to start what joins it.
         """
-        specs = container_specs(load(stack, {"backup": OWN_STORE})).values()
+        specs = container_specs(load(stack, {"monitoring": True, "backup": OWN_STORE})).values()
         parts = {spec.part for spec in specs}
         parts |= {mount.volume for spec in specs for mount in spec.mounts}
         names = {resource_name(stack, part) for part in (*parts, "network")}
         return [
             thing
-            for thing in self._listed({})
+            for thing in listed(self.client, {})
             if thing.name in names and thing.labels.get(LABEL_STACK) != stack
         ]
 
     def things(self) -> list[Thing]:
         """Return everything that carries the stack's label, with all of its labels."""
-        return self._listed(self._filter)
-
-    def _listed(self, filters: Mapping[str, str]) -> list[Thing]:
-        api = self.client.api
-        listed = [
-            ("container", container["Id"], name.lstrip("/"), container)
-            for container in api.containers(all=True, filters=filters)
-            for name in container["Names"] or ()
-            if name.count("/") == 1  # others are links
-        ]
-        networks = api.networks(filters=filters)
-        listed += [("network", network["Id"], network["Name"], network) for network in networks]
-        volumes = api.volumes(filters=filters).get("Volumes") or ()
-        listed += [("volume", volume["Name"], volume["Name"], volume) for volume in volumes]
-        return [Thing(kind, key, name, entry["Labels"] or {}) for kind, key, name, entry in listed]
+        return listed(self.client, self._filter)
 
     def has_image(self, reference: str) -> bool:
         """Return whether the engine has the image."""
@@ -245,6 +247,11 @@ class Engine:
             self.client.api.wait(container.id, timeout=_STOP_S)
         else:
             self.client.api.stop(container.id, timeout=_STOP_S)
+
+    def kill(self, container: Container) -> None:
+        """End a container at once; one that does not run is fine."""
+        with contextlib.suppress(docker.errors.APIError):
+            self.client.api.kill(container.id)
 
     def reload(self, container: Container) -> None:
         """Let a server read its configuration and certificates again; sessions go on."""

@@ -165,7 +165,7 @@ def _jobs(engine: Engine, since: datetime, failed: Iterable[Container]) -> list[
 
 
 # They only watch: their failures are consequences, never the cause.
-_WATCHERS: Final = ("operations",)
+_WATCHERS: Final = ("operations", "metrics")
 _SERVERS: Final = ("postgres", "minio")
 _NO_REASON: Final = "Pulumi gave no reason."
 

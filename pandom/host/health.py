@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from pandom.database import pinned
 from pandom.host import operations
-from pandom.host.engine import Engine
+from pandom.host.engine import Container, Engine
 from pandom.operations.tasks import TASKS
 from pandom.runtime import certificates
 from pandom.runtime.errors import Failure
@@ -25,8 +25,11 @@ from pandom.runtime.progress import say, shorten
 from schema.storage import archives
 
 CONNECT_S: Final = 5
+# Its health check looks seldom.
+WATCHERS: Final = ("metrics",)
 SERVERS: Final = ("postgres", "minio")
-WAIT_S: Final = 30.0  # for a server that is starting
+WAIT_S: Final = 30.0  # for a server that is starting, or a first verdict
+_STEP_S: Final = 0.3
 # What a job made or states, so that running the jobs again can mend it.
 _OF_JOBS: Final = frozenset({"tables", "head", "partitions", "settings", "bucket", "archiving"})
 # What fails because of that.
@@ -124,20 +127,53 @@ def clients(report: Report, outputs: Mapping[str, Any]) -> None:
 
 
 def containers(engine: Engine, outputs: Mapping[str, Any]) -> list[Check]:
-    """Check the servers; the one for backups only where this program makes them."""
-    more = (HOST_BACKUP,) if archives(str(outputs.get("backup"))) else ()
-    return [made(f"container {part}", partial(_server, engine, part)) for part in (*SERVERS, *more)]
+    """Check the servers, and what is there with a setting only: the exporter, and the one that
+    gives backups the database's files."""
+    looks = dict.fromkeys(SERVERS, _server)
+    looks |= dict.fromkeys((HOST_BACKUP,) if archives(str(outputs.get("backup"))) else (), _server)
+    looks |= dict.fromkeys(WATCHERS if "metrics_port" in outputs else (), _watcher)
+    return [made(f"container {part}", partial(look, engine, part)) for part, look in looks.items()]
 
 
 def _server(engine: Engine, part: str) -> str:
-    found = engine.wait_until_healthy(part, WAIT_S)
+    return _judged(engine, engine.wait_until_healthy(part, WAIT_S))
+
+
+def _watcher(engine: Engine, part: str) -> str:
+    """Its last verdict, or its first one: starting for ever is no success."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        found = engine.container(part)
+        if found is None or found.status in ("exited", "dead"):
+            return _judged(engine, found)
+        if (
+            found.is_healthy
+            or found.health == "unhealthy"
+            or (found.is_crash_looping and found.restarts >= 3)
+        ):
+            return _judged(engine, found)
+        if found.status == "running":
+            code, said = engine.ask(found)
+            if code == 0:
+                return "running, its first round was good"
+            if said:
+                raise Failure(said)
+        if time.monotonic() > deadline:
+            raise Failure(
+                f"{found.state}, without a verdict for {WAIT_S:.0f} s{_last(engine, found)}"
+            )
+        time.sleep(_STEP_S)
+
+
+def _judged(engine: Engine, found: Container | None) -> str:
     if found is None:
         raise Failure("there is no such container")
     if not found.is_healthy or found.is_crash_looping:
-        lines = [line for line in engine.last_lines(found, 1) if line.strip()]
-        words = f"; last log line: {lines[0].strip()}" if lines else ""
-        if found.health_output and not found.is_crash_looping:
-            words = f": {found.health_output}"
+        words = (
+            f": {found.health_output}"
+            if found.health_output and not found.is_crash_looping
+            else _last(engine, found)
+        )
         raise Failure(f"{found.state}{words}")
     return found.state
 
@@ -169,6 +205,25 @@ def _certificates(report: Report, outputs: Mapping[str, Any]) -> None:
 
         report.add(f"certificate {name}", lasting)
         report.checks[-1] = replace(report.checks[-1], warning=warnings[0])
+
+
+def _last(engine: Engine, found: Container) -> str:
+    lines = [line for line in engine.last_lines(found, 1) if line.strip()]
+    return f"; last log line: {lines[0].strip()}" if lines else ""
+
+
+def restart_unhealthy_watchers(engine: Engine) -> None:
+    """Have those that say that something is wrong look at once: it may have been healed, and a
+    verdict is as old as its round."""
+    for found in engine.containers():
+        if found.part not in WATCHERS:
+            continue
+        bad = found.health == "unhealthy" or found.is_crash_looping
+        if not bad and found.health == "starting" and found.status == "running":
+            code, said = engine.ask(found)
+            bad = code != 0 and bool(said)
+        if bad:
+            engine.restart(found)
 
 
 def connection(outputs: Mapping[str, Any], role: str) -> dict[str, Any]:

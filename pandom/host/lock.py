@@ -113,7 +113,12 @@ class Process:
 
 def marked(stack: Stack) -> list[Process]:
     """Return the processes that work on the stack for some run of pandom."""
-    wanted = f"{MARK}={stack.home}".encode()
+    return with_mark(mark(stack)[MARK])
+
+
+def with_mark(value: str) -> list[Process]:
+    """Return the processes whose mark is this."""
+    wanted = f"{MARK}={value}".encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -18,13 +18,14 @@ from pandom.operations import records, schedule, standing
 from pandom.operations.records import FOLDER, Damaged, Record
 from pandom.operations.scheduler import BEAT_S, PLACE, PLAN
 from pandom.operations.standing import Standing, Times
-from pandom.operations.tasks import DRILL, OK, SCHEDULED, TASKS, find
+from pandom.operations.tasks import DRILL, INTERRUPTED, OK, SCHEDULED, TASKS, find
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.progress import Lines, say, shorten
 
 PART: Final = "operations"
 WAIT_S: Final = 30.0  # for news of tasks whose result is to come in a moment
 _TURNS: Final = 4  # so often; three tasks of one login wait for each other
+_SOON_S: Final = 15
 _STEP_S: Final = 0.3
 _SILENT_S: Final = 60  # without a word, the scheduler is no scheduler
 # The container's own time first: a remote host's clock may differ.
@@ -49,6 +50,17 @@ class Seen:
         """Judge one task."""
         record = self.records.get(name, Record(name))
         return standing.of(TASKS[name], record, self.plan.get(name), self.now)
+
+    def failed(self, name: str) -> str | None:
+        """Return the last run of a task if it failed, and said nothing about the stack."""
+        last = self.records.get(name, Record(name)).last
+        answers = (*TASKS[name].results.values(), INTERRUPTED)
+        return last.run if last and last.result not in answers else None
+
+    def is_tried_soon(self, name: str) -> bool:
+        """Whether a task starts in a moment."""
+        planned = self.plan.get(name)
+        return planned is not None and (planned.next - self.now).total_seconds() < _SOON_S
 
 
 def parse(output: str) -> Seen:
@@ -105,6 +117,7 @@ def standings(
     ]
     last, news = time.monotonic() + _TURNS * WAIT_S, time.monotonic()
     before: Mapping[str, Record] = {}
+    tries: dict[str, set[str]] = {name: set() for name in wanted}
     while True:
         container, seen = engine.container(PART), None
         well, words = _container(engine, container)
@@ -116,7 +129,9 @@ def standings(
         found = {name: seen.standing(name) for name in wanted} if well and seen else {}
         given_up = container is None or container.status in ("exited", "dead")
         given_up |= container is not None and container.is_crash_looping and container.restarts >= 3
-        settled = well and all(one.settled for one in found.values())
+        settled = well and all(
+            _settled(seen, name, one, tries[name]) for name, one in found.items() if seen
+        )
         if seen and seen.records != before:
             before, news = seen.records, time.monotonic()
         if settled or given_up or time.monotonic() > min(news + WAIT_S, last):
@@ -125,6 +140,15 @@ def standings(
     yield f"container {PART}", well, words
     for name, one in found.items():
         yield f"task {name}", one.well, one.words if one.well else _with_next(stack, name, one)
+
+
+def _settled(seen: Seen, name: str, one: Standing, tries: set[str]) -> bool:
+    """Return whether to judge a task now: what was in its way may be gone at its next try, but
+    one of these is enough. ``tries`` are its failures since somebody waits."""
+    if (failed := seen.failed(name)) is None:
+        return one.settled
+    tries.add(failed)
+    return len(tries) > 1 or (one.settled and not seen.is_tried_soon(name))
 
 
 def _container(engine: Engine, found: Container | None) -> tuple[bool, str]:

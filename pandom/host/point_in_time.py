@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pandom.backups.repository import SHARE, Backup, Gap, gaps
-from pandom.host import backup, lock, superuser, up
+from pandom.host import backup, lock, superuser, up, versions
 from pandom.host.backup import Place
 from pandom.host.engine import Container, Engine
 from pandom.host.migrate import run_in_job
@@ -53,6 +53,11 @@ class Aim:
         if self.moment:
             return f"{self.moment:%Y-%m-%d %H:%M:%S} UTC"
         return f"backup {self.backup.label}" if self.as_made else "the latest"
+
+    @property
+    def objects_at(self) -> datetime | None:
+        """The moment that the objects go back to; None leaves them as they are."""
+        return self.moment or (self.backup.stopped if self.as_made else None)
 
     def options(self) -> list[str]:
         """Return options of pgBackRest. A moment is of the history that its backup is of:
@@ -190,6 +195,12 @@ def _restore(place: Place, to: str | None, label: str | None) -> None:
     print(
         f"  revision {found['revision']}, {found['blocks']:,} blocks of the trail in order; {rows}"
     )
+    if at := wanted.objects_at:
+        try:
+            planned = versions.planned(versions.of_stack(place.exported), at)
+            print(f"  objects: {versions.words(planned)} by --switch")
+        except PandomError as error:
+            print(f"  objects: could not be looked at. {str(error).splitlines()[0]}")
     if lost:
         ends = max(repository.segments().values())
         print(f"  lost: what was committed later. The log in the store ends {ends:%H:%M:%S} UTC")
@@ -291,7 +302,9 @@ def _remember(
     engine: Engine, made: Container, wanted: Aim, reached: str, found: dict[str, Any]
 ) -> None:
     """Note beside the files that they are whole: only such a cluster is ever served."""
-    text = json.dumps({"aim": str(wanted), "reached": reached, **found})
+    moment = wanted.objects_at
+    known = {"aim": str(wanted), "reached": reached, "objects": moment and moment.isoformat()}
+    text = json.dumps({**known, **found})
     script = 'mkdir -p "${2%/*}" && printf %s "$1" > "$2.new" && sync "$2.new" && mv "$2.new" "$2"'
     place = f"{VOLUME}/beside/{MARK}"
     code, _, err = engine.run(made, ["sh", "-c", script, "sh", text, place])
@@ -302,9 +315,9 @@ def _remember(
 # -- serving it -----------------------------------------------------------------------------------
 
 
-def _ask(engine: Engine, server: Container, word: str) -> str:
+def _ask(engine: Engine, server: Container, word: str, *more: str) -> str:
     """Return what the volume's own program says, in a container without network. Raises Failure."""
-    with engine.like(server.id, [word], PART, entrypoint=PROGRAM, network="none") as made:
+    with engine.like(server.id, [word, *more], PART, entrypoint=PROGRAM, network="none") as made:
         code = int(engine.client.api.wait(made, timeout=_WORD_S)["StatusCode"])
         said = engine.client.api.logs(made).decode(errors="replace").strip()
     if code:
@@ -362,11 +375,31 @@ def _exchanged(name: str, expected: str, lacking: str) -> Iterator[Place]:
         with contextlib.suppress(PandomError):  # or nobody could come back to its last minute
             if not backup.is_another(place):
                 backup.archive_all(place)
+        _bring_objects(place)
         _exchange(place)
         superuser.set_passwords(place.exported)
         yield place
         _begin_anew(place)
         up.bring_up(stack, variables, None, started)
+
+
+def _bring_objects(place: Place) -> None:
+    """Bring documents and media to the moment of the database that is served next.
+
+    Before the exchange: killed, the next run does it again, and the moment that was left is noted.
+    """
+    now = datetime.now(UTC).isoformat()
+    said = _ask(place.repository.engine, place.repository.server, "leave", now)
+    noted = dict(line.split("\t", 1) for line in said.splitlines())
+    moment = noted.get("former") or json.loads(noted.get("verified", "{}")).get("objects")
+    if moment is None:
+        say("  objects stay as they are")
+        return
+    bucket = versions.of_stack(place.exported)
+    planned = versions.planned(bucket, datetime.fromisoformat(moment))
+    title = f"objects: {versions.words(planned)}"
+    with step(title), versions.answering():
+        bucket.apply(planned)
 
 
 def _exchange(place: Place) -> None:

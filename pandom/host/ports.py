@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import re
 import socket
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from pandom.config.settings import Settings
+from pandom.config.settings import PORT_KEYS, Settings
 from pandom.host import lock
 from pandom.host.engine import Engine
 from pandom.host.stack import Stack, read_file, set_values
@@ -20,7 +21,8 @@ from pandom.runtime.naming import PROJECT
 
 # Below the kernel's ephemeral ports (32768 and up).
 _RESERVED: Final = range(20000, 30000)
-_KEYS: Final = ("postgresPort", "minioPort")
+_KEYS: Final = tuple(PORT_KEYS.values())
+_claims: Final[list[socket.socket]] = []
 
 
 def free(port: int) -> bool:
@@ -43,7 +45,8 @@ def refuse_taken(stack: Stack, settings: Settings, engine: Engine) -> None:
         for port in container.ports
     }
     problems, others = [], []
-    for key, port in zip(_KEYS, (settings.postgres_port, settings.minio_port), strict=True):
+    for part, port in settings.ports.items():
+        key = PORT_KEYS[part]
         if port in own or free(port):
             continue
         container = engine.publisher(port)
@@ -86,29 +89,58 @@ def _inodes(port: int) -> Iterator[str]:
 
 
 def reserve(stack: Stack) -> None:
-    """Give a short-lived stack ports that no other stack has, unless its file names them.
-
-    The lock is held until other runs can read them, so that no two stacks choose the same.
-    """
+    """Give a short-lived stack ports that no other stack has, unless its file names them."""
     if any(f"{PROJECT}:{key}" in read_file(stack) for key in _KEYS):
         return
-    with lock.held(paths.state_home() / "locks" / ".ports", "The list of ports", 30.0):
-        taken = set(_recorded())
-        candidates = random.sample(_RESERVED, 200)
-        chosen = [port for port in candidates if port not in taken and free(port)][: len(_KEYS)]
-        if len(chosen) < len(_KEYS):
-            raise UsageError(
-                f"No free port from {_RESERVED.start} to {_RESERVED.stop - 1} on 127.0.0.1.\n"
-                "Next: remove stacks that nobody needs (`.venv/bin/pandom status --all`)."
-            )
-        set_values(stack, dict(zip(_KEYS, chosen, strict=True)))
+    with chosen() as found:
+        set_values(stack, found)
         stack.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         stack.kept_file.write_text(stack.file.read_text())
 
 
+@contextlib.contextmanager
+def chosen() -> Iterator[dict[str, int]]:
+    """Give ports that no stack has, by their keys; in the block they are noted where other runs
+    of this state home read them.
+
+    Until the process ends no run of another user or state home on this host chooses them.
+    Raises UsageError when there are none.
+    """
+    with lock.held(paths.state_home() / "locks" / ".ports", "The list of ports", 30.0):
+        taken = set(_recorded())
+        candidates = (one for one in random.sample(_RESERVED, 200) if one not in taken)
+        found = list(itertools.islice((one for one in candidates if _claim(one)), len(_KEYS)))
+        if len(found) < len(_KEYS):
+            raise UsageError(
+                f"No free port from {_RESERVED.start} to {_RESERVED.stop - 1} on 127.0.0.1.\n"
+                "Next: remove stacks that nobody needs (`.venv/bin/pandom status --all`,\n"
+                "`.venv/bin/pandom ci list`)."
+            )
+        yield dict(zip(_KEYS, found, strict=True))
+
+
+def _claim(port: int) -> bool:
+    """Take a port for this process, until a container listens there; False if somebody has it.
+
+    By a socket without a file, which all users of the host see and the kernel closes with the
+    process.
+    """
+    if not free(port):
+        return False
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0{PROJECT}/port/{port}")
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    return True
+
+
 def _recorded() -> Iterator[int]:
-    """Yield the ports in the files of every stack that has one."""
-    pattern = re.compile(rf"{PROJECT}:(?:{'|'.join(_KEYS)}): *['\"]?(\d+)")
-    for path in paths.state_home().glob("*/Pulumi.*.yaml"):
+    """Yield the ports in the files of every stack and environment that has one."""
+    pattern = re.compile(rf"(?:{'|'.join(_KEYS)})[\"']?: *['\"]?(\d+)")
+    home = paths.state_home()
+    for path in (*home.glob("*/Pulumi.*.yaml"), *home.glob("environments/*/environment.json")):
         with contextlib.suppress(OSError):
             yield from (int(port) for port in pattern.findall(path.read_text(errors="replace")))

@@ -120,13 +120,16 @@ def start_stopped(engine: Engine, state: State) -> list[str]:
 
 
 def make_way(engine: Engine, ports: Mapping[str, int]) -> list[Container]:
-    """Return servers on a port that another server is to get, as when two ports are swapped."""
+    """Return the containers on a port that another part is to get, as when two are swapped.
+
+    They must be gone before it can have the port; an exporter that is switched off leaves its
+    port to whoever wants it.
+    """
     wanted = {port: part for part, port in ports.items()}
     return [
         container
         for container in engine.containers()
-        if container.part in ports
-        and any(wanted.get(port, container.part) != container.part for port in container.ports)
+        if any(wanted.get(port, container.part) != container.part for port in container.ports)
     ]
 
 

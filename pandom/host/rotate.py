@@ -46,6 +46,9 @@ _NOT: Final = {
 }
 _EVIDENCE: Final = {store_secret(user): user.name for user in (AUDITOR, EVIDENCE)}
 
+# The logins that only containers of the stack use.
+_CONTAINERS: Final = frozenset({"pandom_backup", "pandom_janitor", "pandom_metrics", *UNSHARED})
+
 _LOGIN: Final = "open connections stay; a new one needs the new password (pandom env)"
 _STORE: Final = "requests with the old secret are refused from then on (pandom env)"
 _INSIDE: Final = "nobody outside has it; open connections stay"
@@ -86,9 +89,8 @@ class Kind:
 def kinds(opt_in: frozenset[str]) -> dict[str, Kind]:
     """Return everything that `pandom rotate` takes, by name."""
     logins = [role.name for role in roles(opt_in) if role.login]
-    inside = {"pandom_backup", "pandom_janitor", *UNSHARED}
     return {
-        **{name: Kind((name,), _INSIDE if name in inside else _LOGIN) for name in logins},
+        **{name: Kind((name,), _INSIDE if name in _CONTAINERS else _LOGIN) for name in logins},
         EVERY_LOGIN: Kind(tuple(logins), _LOGIN),
         SUPERUSER: Kind((SUPERUSER,), _INSIDE),
         **{name: Kind((name,), _STORE) for name in superuser.ACCOUNTS},
@@ -244,7 +246,7 @@ def _prove(rotation: _Rotation, name: str, secret: str, opens: bool) -> None:
 def _told(stack: Stack, names: tuple[str, ...]) -> list[str]:
     """Return the commands that print what clients need."""
     command = f".venv/bin/pandom env --stack {stack.name}"
-    shared = [one for one in names if one not in UNSHARED and one.startswith("pandom_")]
+    shared = [one for one in names if one.startswith("pandom_") and one not in _CONTAINERS]
     found = [f"{command} --role {one}" for one in shared if one != APPLICATION]
     return [command, *found] if {APPLICATION, "minio-media", HASH_KEY} & set(names) else found
 

@@ -8,14 +8,22 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from pandom.config.settings import STACK_NAME, Settings, SettingsError, plain_secret
+from pandom.config.settings import (
+    SECRET_KEYS,
+    STACK_NAME,
+    Settings,
+    SettingsError,
+    changes,
+    defaults,
+    plain_secret,
+)
 from pandom.config.settings import load as load_settings
 from pandom.host.state import State
 from pandom.runtime import paths
@@ -24,7 +32,8 @@ from pandom.runtime.naming import PROJECT
 
 # The template of each profile (stacks/templates).
 TEMPLATES: Final = {"development": "dev", "ephemeral": "ci", "production": "prod"}
-_TAKEN: Final = ("backend", "locks")  # folders beside the stacks' own
+_SHOWN: Final = 60  # characters of a value in a message
+_TAKEN: Final = ("backend", "locks", "environments")  # folders beside the stacks' own
 
 
 @dataclass(frozen=True)
@@ -156,20 +165,20 @@ class _Once(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _text(stack: Stack) -> str:
+def _text(stack: Stack, file: Path | None = None) -> str:
     try:
-        return stack.file.read_text()
+        return (file or stack.file).read_text()
     except UnicodeDecodeError as error:
         raise SettingsError(stack.name, ["not UTF-8: save it in that encoding"]) from error
 
 
-def read_file(stack: Stack) -> Mapping[str, Any]:
-    """Return the keys under ``config:``.
+def read_file(stack: Stack, file: Path | None = None) -> Mapping[str, Any]:
+    """Return the keys under ``config:``, of another ``file`` than the stack's if one is given.
 
     Raises SettingsError when the file is no YAML of that shape.
     """
     try:
-        document = yaml.load(_text(stack), _Once)  # noqa: S506 - a SafeLoader
+        document = yaml.load(_text(stack, file), _Once)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         said = " ".join(str(error).split())
         raise SettingsError(
@@ -181,6 +190,31 @@ def read_file(stack: Stack) -> Mapping[str, Any]:
     if not isinstance(config, Mapping):
         raise SettingsError(stack.name, ["expected a mapping under the key config"])
     return config
+
+
+def edited(stack: Stack) -> Iterator[str]:
+    """Yield a line for each setting that was edited since the last run, and what `up` does then.
+
+    Of a secret only that it was.
+    """
+    if not stack.kept_file.exists():
+        return
+    before, now = (
+        {str(key).removeprefix(f"{PROJECT}:"): value for key, value in found.items()}
+        for found in (read_file(stack, stack.kept_file), read_file(stack))
+    )
+    given = defaults()
+    for key, what in changes().items():
+        old, new = (found.get(key, given[key]) for found in (before, now))
+        if old != new:
+            secret = key in SECRET_KEYS
+            values = "another value" if secret else f"{_shown(old)} → {_shown(new)}"
+            yield f"{key}: {values}: {what}"
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def settings(stack: Stack, decrypt: Callable[[], Mapping[str, str]] | None = None) -> Settings:

@@ -25,6 +25,7 @@ from pandom.database.revisions import Revision
 from pandom.host import (
     backup,
     explain,
+    health,
     identity,
     keys,
     last_run,
@@ -93,7 +94,18 @@ def bring_up(
     adopting: bool = False,
 ) -> None:
     """Run it, for whoever holds the stack's lock; ``adopting`` takes volumes of others."""
-    _Up(stack, variables, profile, adopting).run(started)
+    up = _Up(stack, variables, profile, adopting)
+    up.print_summary(up.run(), started)
+
+
+def for_environment(
+    stack: Stack, variables: Mapping[str, str], begun: bool = False
+) -> Mapping[str, Any]:
+    """Run it for an environment for CI, whose lock the caller has; its outputs in clear.
+
+    ``begun``: the state says what lies in the data volume, and nothing else is there yet.
+    """
+    return _Up(stack, variables, "ephemeral", adopting=False, begun=begun).run()
 
 
 class _Up:
@@ -105,8 +117,9 @@ class _Up:
         variables: Mapping[str, str],
         profile: str | None,
         adopting: bool,
+        begun: bool = False,
     ) -> None:
-        self._adopting = adopting
+        self._adopting, self._begun = adopting, begun
         self._stack = stack
         self._revisions: Sequence[Revision] = ()
         self._profile = profile
@@ -119,10 +132,11 @@ class _Up:
         self._tried: set[str] = set()  # remedies that are of use once
         self._healed: set[str] = set()  # findings that were taken back by SQL
 
-    def run(self, started: float) -> None:
+    def run(self) -> Mapping[str, Any]:
+        """Bring it up; the outputs in clear."""
         with ThreadPoolExecutor() as beside:
             reading = None
-            if self._stack.exists():
+            if self._stack.exists() and not self._begun:
                 # While Pulumi reads its state, the folder is checked, and what the verdict
                 # needs is imported.
                 reading = beside.submit(self._pulumi.export, secrets=True)
@@ -168,7 +182,7 @@ class _Up:
         if words := found.explanation(AGAIN):
             raise (Drift if found.exit_code == DRIFT else Failure)(words)
         last_run.remember(self._stack, self._given)
-        self._print_summary(outputs, started)
+        return outputs
 
     def _exported(self, reading: Future[Mapping[str, Any]]) -> Mapping[str, Any]:
         """Return the state; asked for again where the stack's file was mended since."""
@@ -193,6 +207,10 @@ class _Up:
         self, engine: Engine, exported: Mapping[str, Any], settings: Settings
     ) -> _Looked | None:
         """Make everything as declared; the verdict, if there turned out to be nothing to do."""
+        if self._begun:
+            self._note_inputs(settings)
+            self._operate("", refresh=False)
+            return None
         state = State(exported)
         # While it runs, before anything is touched; one that is started first is asked then.
         applied = of_running(exported)
@@ -243,11 +261,7 @@ class _Up:
             self._adopt(settings, state)
         # Where the audit saw nothing, a refresh would only read it all a second time.
         trusted = before is not None and not self._changed and not replace
-        self._given = last_run.inputs(
-            # The file that backupCa names is not among the clone's.
-            self._stack,
-            {**self._pulumi.environment(), "PANDOM_BACKUP_CA": settings.backup.ca},
-        )
+        self._note_inputs(settings)
         if trusted and last_run.is_current(self._stack, self._given):
             say("  Pulumi: nothing to do; program, settings and state are those of the last run")
             return before
@@ -263,6 +277,13 @@ class _Up:
             replace = repair.there(engine, state, dict.fromkeys([*replace, *failed]))
             self._operate("", *repair.options((), replace))
         return None
+
+    def _note_inputs(self, settings: Settings) -> None:
+        self._given = last_run.inputs(
+            # The file that backupCa names is not among the clone's.
+            self._stack,
+            {**self._pulumi.environment(), "PANDOM_BACKUP_CA": settings.backup.ca},
+        )
 
     def _open_server(self, server: Container, exported: Mapping[str, Any]) -> Mapping[str, Any]:
         """See that the superuser gets in, and carry a new password of it through.
@@ -441,6 +462,7 @@ class _Up:
             # What they say may be of before this run, or of before the last round.
             with contextlib.suppress(PandomError):
                 operations.look_again(self._engine)
+            health.restart_unhealthy_watchers(self._engine)
             found, outputs = self._look(exported)
             if not found.exit_code or not self._heal(found, exported):
                 break
@@ -511,7 +533,8 @@ class _Up:
         say(f"  {why}; running the jobs again")
         self._operate("jobs: ", *repair.options((), state.jobs))
 
-    def _print_summary(self, outputs: Mapping[str, Any], started: float) -> None:
+    def print_summary(self, outputs: Mapping[str, Any], started: float) -> None:
+        """Say what there is now, and what comes next."""
         name, seconds = self._stack.name, time.monotonic() - started
         # In the words with which this run was started.
         by_make = "MAKELEVEL" in os.environ
@@ -524,6 +547,8 @@ class _Up:
             f"  object store  https://127.0.0.1:{outputs['minio_port']}, "
             f"bucket {outputs['minio_bucket_name']}"
         )
+        if "metrics_port" in outputs:
+            say(f"  metrics       http://127.0.0.1:{outputs['metrics_port']}/metrics")
         say(f"  CA            {outputs['db_sslrootcert']}")
         say(f"  settings      stacks/{self._stack.file.name}")
         say(f"  secrets       {command} env{option}    (a dotenv block on stdout)")

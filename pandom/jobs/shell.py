@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -17,8 +18,9 @@ from schema.access import DATABASE
 USER: Final = "pandom_user"
 
 
-def run() -> NoReturn:
-    """Become bash; commands come from the terminal, or from standard input without one."""
+def run(instead: Sequence[str] = ()) -> NoReturn:
+    """Become bash, or another command; commands come from the terminal, or from standard input
+    without one."""
     passwords = Path.home() / ".pgpass"
     password = secret(f"{USER}_password").replace("\\", "\\\\").replace(":", "\\:")
     passwords.touch(mode=0o600)
@@ -35,6 +37,8 @@ def run() -> NoReturn:
         PS1=f"{USER}@{DATABASE}:\\w$ ",
     )
     os.chdir(Path.home())  # the only place where `> backup.sql` can write
+    if instead:
+        os.execvp(instead[0], list(instead))  # noqa: S606 - as its caller asked
     if sys.stdin.isatty():
         print(f"psql, pg_dump and pg_restore are signed in as {USER}. Leave with `exit`.")
     os.execvp("bash", ["bash", "--norc"])  # noqa: S606 - the shell is what was asked for

@@ -12,11 +12,17 @@ LABEL_PART: Final = "pandom.part"
 LABEL_OWNER: Final = "pandom.owner"  # user@host:state home, of who made or adopted it
 LABEL_IDENTITY: Final = "pandom.identity"  # of the state that owns it
 LABEL_PROTECTED: Final = "pandom.protected"  # true or false
+# Of an environment for CI only: when it ends unless it was kept longer, and which process it
+# lives for ("" for none).
+LABEL_EXPIRES: Final = "pandom.expires"
+LABEL_PROCESS: Final = "pandom.process"
 LABEL_BUILD: Final = "pandom.build"  # set by the Dockerfiles: step, and in the end image
 LABEL_HEAD: Final = "pandom.migration.head"
 
 # Names roles and databases that a killed run made and did not record.
 ADOPT_VARIABLE: Final = "PANDOM_ADOPT"
+# Tell the program the values of these labels when it first makes something.
+LABEL_VARIABLES: Final = {LABEL_EXPIRES: "PANDOM_EXPIRES", LABEL_PROCESS: "PANDOM_PROCESS"}
 
 MINIO_ROOT_USER: Final = "pandom-root"
 
@@ -30,6 +36,7 @@ KEYS_MOUNT: Final = PurePosixPath("/run/pandom/keys")
 UID_POSTGRES: Final = 5432
 UID_MINIO: Final = 9000
 UID_OPERATIONS: Final = 7000
+UID_METRICS: Final = 9187
 
 # The servers' names inside the stack's network, which are also in their certificates.
 HOST_POSTGRES: Final = "postgres"

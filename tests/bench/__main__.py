@@ -15,7 +15,7 @@ from os import cpu_count
 from pathlib import Path
 
 from pandom.runtime.paths import ROOT
-from tests.bench import audit, comparison, database, recovery, stack
+from tests.bench import audit, ci, comparison, database, recovery, stack
 
 FIGURES = ROOT / "docs" / "figures.md"
 # Not part of `make bench`: it needs another tool.
@@ -42,6 +42,7 @@ def main() -> int:
         "database": lambda: database.page(*database.measure(_show, full=asked.full)),
         "audit": lambda: audit.page(audit.measure(_show)),
         "recovery": lambda: recovery.page(recovery.measure(_show)),
+        "ci": lambda: ci.page(ci.measure(_show)),
         COMPARISON: lambda: comparison.page(comparison.measure(asked.pg_permissions, _show)),
     }
     if unknown := set(asked.section) - set(sections):

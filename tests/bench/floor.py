@@ -10,10 +10,11 @@ import json
 import secrets
 import subprocess
 import time
+from pathlib import Path
 from typing import Final
 
 from pandom.config.container_specs import TMP
-from pandom.config.readers import CERTIFICATES, READERS
+from pandom.config.readers import CERTIFICATES, readers
 from pandom.runtime.naming import image_name
 
 NAME: Final = "pandom-floor"
@@ -33,15 +34,15 @@ def docker(*arguments: str, text: str | None = None) -> str:
 
 def manifest() -> str:
     """What the keys job takes, with fresh secrets."""
-    readers = {
+    wanted = {
         reader: {"uid": uid, "files": {file: secrets.token_hex(16) for file in files}}
         | ({"certificate": reader} if reader in CERTIFICATES else {})
-        for reader, (uid, files) in READERS.items()
+        for reader, (uid, files) in readers().items()
     }
     same = secrets.token_hex(16)
-    readers["postgres"]["files"] = {"superuser_password": same}
-    readers["superuser"]["files"] = {"postgres_password": same}
-    return json.dumps({"sans": CERTIFICATES, "readers": readers})
+    wanted["postgres"]["files"] = {"superuser_password": same}
+    wanted["superuser"]["files"] = {"postgres_password": same}
+    return json.dumps({"sans": CERTIFICATES, "readers": wanted})
 
 
 def remove() -> None:
@@ -66,11 +67,11 @@ def _healthy(name: str) -> None:
 
 
 def _keys(path: str) -> None:
-    readers = ("ca", *READERS)
+    volumes = ("ca", *readers())
     docker(
         *("create", f"--name={NAME}-keys", "--user=0:0", "--network=none", "--cap-drop=ALL"),
         *(f"--cap-add={name}" for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER")),
-        *(f"--volume={NAME}-keys-{reader}:/keys/{reader}" for reader in readers),
+        *(f"--volume={NAME}-keys-{reader}:/keys/{reader}" for reader in volumes),
         *(image_name("operations"), "job", "keys"),
     )
     docker("cp", path, f"{NAME}-keys:/run/pandom-keys.json")
@@ -87,11 +88,8 @@ def _server(part: str, data: str, health: str) -> None:
     )
 
 
-def run(sql: str, path: str) -> float:
-    """Seconds from nothing to both servers healthy and the SQL applied."""
-    remove()
-    started = time.monotonic()
-    docker("network", "create", NAME)
+def _servers(path: str) -> None:
+    """Make the keys and start both servers."""
     _keys(path)
     _server("postgres", "/var/lib/postgresql", "pg_isready --quiet --host=127.0.0.1")
     health = (
@@ -99,6 +97,14 @@ def run(sql: str, path: str) -> float:
         "https://127.0.0.1:9000/minio/health/cluster"
     )
     _server("minio", "/data", health)
+
+
+def run(sql: str, path: str) -> float:
+    """Seconds from nothing to both servers healthy and the SQL applied."""
+    remove()
+    started = time.monotonic()
+    docker("network", "create", NAME)
+    _servers(path)
     _healthy(f"{NAME}-postgres")
     docker(
         *("run", "--rm", "--interactive", f"--network={NAME}", *_HARDENED),
@@ -108,6 +114,25 @@ def run(sql: str, path: str) -> float:
         "psql --quiet --no-psqlrc --username=postgres --host=postgres --dbname=postgres",
         text=sql,
     )
+    _healthy(f"{NAME}-minio")
+    seconds = time.monotonic() - started
+    remove()
+    return seconds
+
+
+def run_prepared(cluster: Path, path: str) -> float:
+    """Seconds from nothing to both servers healthy, with a migrated cluster's files (a tar)."""
+    remove()
+    started = time.monotonic()
+    docker("network", "create", NAME)
+    place = "/var/lib/postgresql"
+    made = f"--volume={NAME}-postgres:{place}"
+    docker("create", f"--name={NAME}-fill", made, image_name("postgres"))
+    with cluster.open("rb") as files:
+        subprocess.run(["docker", "cp", "-", f"{NAME}-fill:{place}"], stdin=files, check=True)
+    docker("rm", f"{NAME}-fill")
+    _servers(path)
+    _healthy(f"{NAME}-postgres")
     _healthy(f"{NAME}-minio")
     seconds = time.monotonic() - started
     remove()

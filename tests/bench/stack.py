@@ -90,7 +90,7 @@ def program_seconds() -> float:
 
 
 @contextmanager
-def _manifest() -> Iterator[str]:
+def manifest() -> Iterator[str]:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         file.write(floor.manifest())
         file.flush()
@@ -112,7 +112,7 @@ def measure(show: Callable[[str], None]) -> tuple[list[Figure], dict[str, float]
             sql = sql or floor.same_sql(STACK)
         finally:
             down.append(pandom("down", "--stack", STACK))
-        with _manifest() as path:
+        with manifest() as path:
             bare.append(floor.run(sql, path))
     where["the program's imports"] = program_seconds()
     figures = [

@@ -78,9 +78,11 @@ class Spare:
         self.volumes.append(made)
         return str(made.name)
 
-    def create(self, part: str, command: Any = None, **options: Any) -> Container:
-        """A container like those of the stack, but for ``options``."""
-        image = self.engine.containers.get(self.stack.container(part)).image
+    def create(
+        self, part: str, command: Any = None, *, image: Any = None, **options: Any
+    ) -> Container:
+        """A container like those of the stack, but for ``options``; ``part`` says which image."""
+        image = image or self.engine.containers.get(self.stack.container(part)).image
         settings: dict[str, Any] = {
             "labels": self.labels,
             "cap_drop": ["ALL"],

@@ -17,7 +17,7 @@ Inspect = Mapping[str, Any]
 # and writes its uploaded request into its own root.
 ROOT_PART = "keys"
 CAPABILITIES = {ROOT_PART: {"CHOWN", "DAC_OVERRIDE", "FOWNER"}}
-PORTS = {"postgres": {"5432/tcp"}, "minio": {"9000/tcp"}}
+PORTS = {"postgres": {"5432/tcp"}, "minio": {"9000/tcp"}, "metrics": {"9187/tcp"}}
 
 
 def part(inspect: Inspect) -> str:

@@ -12,9 +12,10 @@ import docker
 import pytest
 
 from pandom.host import lock
+from pandom.objectstore import client
 from pandom.runtime import paths
 from pandom.runtime.naming import resource_name
-from tests.fixtures.backups import Bucket, backup_labels, sql, written
+from tests.fixtures.backups import Bucket, backup_labels, root, sql, written
 from tests.fixtures.server import server_of
 from tests.fixtures.stack import Pandom, RunningStack
 
@@ -53,21 +54,40 @@ def restore(stack: RunningStack, *arguments: str, code: int | None = 0, **variab
     return done.stdout + done.stderr
 
 
-def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack) -> None:
+@pytest.fixture(scope="module")
+def media(backed: RunningStack) -> Bucket:
+    """The bucket of documents and media."""
+    return Bucket(client(*root(backed)), backed.outputs["minio_bucket_name"])
+
+
+def contents(media: Bucket) -> dict[str, bytes]:
+    return {name: media.get(name) for name in media.names("restored/")}
+
+
+def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack, media: Bucket) -> None:
     note(backed, 1)
+    media.put("restored/changed", b"before")
+    media.put("restored/deleted", b"before")
     moment = between()
     note(backed, 2)
+    media.put("restored/changed", b"after")
+    media.put("restored/new", b"after")
+    media.s3.remove_object(bucket_name=media.name, object_name="restored/deleted")
+    after = contents(media)
     key = sql(backed, "select secret from public.context_key")
     said = restore(backed, "--to", moment)
     assert "Restored beside the served database" in said
     assert "blocks of the trail in order" in said
     # Nothing of the running database is another one yet.
     assert noted(backed) == [1, 2]
+    assert "objects: 2 written back, 1 deleted by --switch" in said
+    assert contents(media) == after
     backed.pandom("health", "--stack", backed.name)
     assert "no former database" in restore(backed, "--undo", code=2)
 
     restore(backed, "--switch")
     assert noted(backed) == [1]
+    assert contents(media) == {"restored/changed": b"before", "restored/deleted": b"before"}
     assert sql(backed, "select secret from public.context_key") != key
     rows = sql(
         backed,
@@ -83,18 +103,30 @@ def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack) -> None
     assert "former" in restore(backed, code=2)
     assert f"CONFIRM={backed.name}" in restore(backed, "--discard", code=2)
     assert "no database that was restored" in restore(backed, "--switch", code=2)
-    note(backed, 3)
-    moment = between()
 
     restore(backed, "--undo")
     assert noted(backed) == [1, 2]
-    backed.pandom("audit", "--stack", backed.name, "--store", "--host")
+    assert contents(media) == after
     assert "Removed the former database" in restore(backed, "--discard", CONFIRM=backed.name)
     assert "There was nothing" in restore(backed, "--discard")
-    # Either history can be come back to.
+
+
+@pytest.mark.soak  # runs of `up`
+def test_either_history_can_be_come_back_to(backed: RunningStack) -> None:
+    note(backed, 3)
+    moment = between()
+    note(backed, 4)
     restore(backed, "--to", moment)
     restore(backed, "--switch")
-    assert noted(backed) == [1, 3]
+    note(backed, 5)
+    later = between()
+    restore(backed, "--undo")
+    assert noted(backed)[-1] == 4
+    backed.pandom("audit", "--stack", backed.name, "--store", "--host")
+    restore(backed, "--discard", CONFIRM=backed.name)
+    restore(backed, "--to", later)
+    restore(backed, "--switch")
+    assert noted(backed)[-2:] == [3, 5]
     restore(backed, "--discard", CONFIRM=backed.name)
 
 

@@ -130,6 +130,29 @@ def test_a_file_that_cannot_be_read_is_a_settings_error(clone: Path, text: bytes
         stack.settings(dev)
 
 
+def test_what_was_edited_since_the_last_run_is_named_with_what_up_does(clone: Path) -> None:
+    one = Stack("dev")
+    stack.prepare_file(one)
+    give_state(one)
+    # Before the first run there is nothing to compare with.
+    assert list(stack.edited(one)) == []
+    stack.keep_copy(one)
+    assert list(stack.edited(one)) == []
+    stack.set_values(
+        one, {"postgresPort": 5433, "postgresMemoryMb": 1024, "appPassword": "a new password"}
+    )
+    lines = list(stack.edited(one))
+    assert [line.partition(":")[0] for line in lines] == [
+        "postgresPort",
+        "postgresMemoryMb",
+        "appPassword",
+    ]
+    assert "5432 → 5433: the server moves" in lines[0]
+    assert "512 → 1024: the server is replaced; data stays" in lines[1]
+    assert "a new password" not in lines[2]
+    assert "another value: replaced at once" in lines[2]
+
+
 def test_another_states_salt_is_taken_out_of_the_file(clone: Path) -> None:
     dev = Stack("dev")
     ours = {"type": "passphrase", "state": {"salt": "v1:ours"}}
@@ -429,6 +452,12 @@ def test_a_server_makes_way_for_another(postgres: int, minio: int, leaving: list
     expected = {part for part, port in held.items() if wanted.get(port, part) != part}
     assert found == expected
     assert found >= set(leaving)
+
+
+def test_an_exporter_that_is_switched_off_makes_way_for_a_server() -> None:
+    engine = FakeEngine([seen("metrics", port=5432), seen("minio", port=9000)], {}, [])
+    found = repair.make_way(engine, PORTS)  # type: ignore[arg-type]
+    assert [one.part for one in found] == ["metrics"]
 
 
 def test_a_lost_volume_runs_the_jobs_again() -> None:

@@ -14,7 +14,7 @@ import pulumi
 import pytest
 
 from pandom.config.outputs import ENV_NAMES
-from pandom.config.readers import READERS
+from pandom.config.readers import OPT_IN, READERS
 from pandom.runtime.naming import LABEL_HEAD, LABEL_PART, LABEL_STACK
 from pandom.runtime.paths import ROOT
 from schema.access import DEFAULT_PRIVILEGES, MEMBERSHIPS, SCHEMA_GRANTS, database_grants, roles
@@ -161,13 +161,43 @@ def test_secrets_travel_by_upload_only(made: Recorder) -> None:
     uploads = made.of("container:Container")["keys-container"]["uploads"]
     (upload,) = uploads["value"]  # a secret, as the engine is handed it
     manifest = json.loads(upload["content"])
-    assert set(manifest["readers"]) == set(READERS)
+    assert set(manifest["readers"]) == set(READERS) - set(OPT_IN)
     holders = [
         reader
         for reader, entry in manifest["readers"].items()
         if "secret-of-pandom-migrator-password" in entry["files"].values()
     ]
     assert holders == ["migrator"]
+
+
+@pytest.mark.parametrize("profile", ["development", "ephemeral"])
+def test_monitoring_adds_what_it_needs_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, profile: str
+) -> None:
+    without, monitored = Recorder(), Recorder()
+    run_program(without, monkeypatch, tmp_path, profile=profile)
+    run_program(monitored, monkeypatch, tmp_path, profile=profile, monitoring="true")
+    before, after = ({(one.typ, one.name) for one in run.made} for run in (without, monitored))
+    added = {name for _, name in after - before}
+    verdict = {"verdict-volume"} if profile == "development" else set()
+    assert before <= after
+    assert added == verdict | {
+        "metrics-image",
+        "metrics-container",
+        "keys-metrics-volume",
+        "pandom-metrics",
+        "pandom-metrics-password",
+        "database-pandom-metrics",
+        "schema-pandom-metrics",
+    }
+    made = monitored.of("container:Container")["metrics-container"]
+    assert (made["user"], made["readOnly"], made["ports"][0]["ip"]) == (
+        "9187:9187",
+        True,
+        "127.0.0.1",
+    )
+    assert all(mount["readOnly"] for mount in made["volumes"])
+    assert not made.get("envs")
 
 
 def test_every_postgresql_resource_dies_with_the_volume() -> None:

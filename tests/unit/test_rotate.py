@@ -63,6 +63,15 @@ def test_every_secret_can_be_rotated() -> None:
     assert held - known == {"admin", "minio-root-user", "repository-key"}
 
 
+def test_a_login_of_containers_alone_is_told_to_nobody() -> None:
+    stack, kinds = Stack("dev"), rotate.kinds(OPT_IN)
+    for name in ("pandom_metrics", "pandom_janitor", "pandom_migrator"):
+        assert rotate._told(stack, (name,)) == []
+        assert kinds[name].effect == rotate._INSIDE
+    (command,) = rotate._told(stack, ("pandom_metrics", "pandom_user"))
+    assert command.endswith("env --stack dev --role pandom_user")
+
+
 @pytest.mark.parametrize(
     ("what", "words"),
     [

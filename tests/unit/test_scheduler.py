@@ -521,3 +521,23 @@ def test_the_host_reads_what_the_container_tells_and_leaves_out_the_rest(
     assert seen.standing("seal").well
     assert not seen.standing("audit").well
     assert operations.parse("").silent_s is None
+
+
+def test_a_failure_waits_for_one_more_try_that_comes_soon() -> None:
+    def seen(run: Run, soon: bool) -> operations.Seen:
+        comes = NOW + timedelta(seconds=10 if soon else 300)
+        plan = {"seal": replace(PLANNED, next=comes), "audit": replace(PLANNED, next=comes)}
+        there = {name: Record(name, None, run) for name in plan}
+        return operations.Seen(NOW, 1.0, plan, there)
+
+    def settled(found: operations.Seen, tries: set[str], name: str = "seal") -> bool:
+        return operations._settled(found, name, found.standing(name), tries)
+
+    bad = ran(NOW, "failed")
+    assert settled(seen(bad, soon=False), set())
+    tries: set[str] = set()
+    assert not settled(seen(bad, soon=True), tries)
+    assert not settled(seen(bad, soon=True), tries)
+    assert settled(seen(replace(bad, run="another"), soon=True), tries)
+    # Drift is an answer, and not waited for.
+    assert settled(seen(ran(NOW, "drift"), soon=True), set(), "audit")

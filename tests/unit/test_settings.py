@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pandom.config.container_specs import server_settings
 from pandom.config.settings import (
+    OPT_IN_KEYS,
     PROFILES,
     SECRET_KEYS,
     SettingsError,
@@ -26,6 +27,7 @@ from pandom.config.settings import (
 from pandom.objectstore import MIN_SECRET_LENGTH as MIN_STORE_SECRET_LENGTH
 from pandom.runtime.errors import USAGE_ERROR
 from pandom.runtime.paths import ROOT
+from schema import access
 
 PRODUCTION = {"profile": "production", "protect": True, "backup": "external"}
 TEMPLATES = sorted((ROOT / "stacks" / "templates").glob("*.yaml"))
@@ -56,6 +58,8 @@ def problems(**raw: Any) -> tuple[str, ...]:
         ("adminEmail", "nobody", "e-mail"),
         ("sampleData", "maybe", "true or false"),
         ("serviceLogin", 1, "true or false"),
+        ("monitoring", "yes", "true or false"),
+        ("metricsPort", 80, "from 1024 to 65535"),
         ("signedContext", "yes", "on, off, profile"),
         ("auditRetentionMonths", 0, "from 1 to 240"),
         ("backup", "tape", "none, external, own-store, s3"),
@@ -161,6 +165,15 @@ def test_a_store_elsewhere_needs_all_that_says_which_and_as_whom(key: str) -> No
 def test_equal_ports_are_refused() -> None:
     (problem,) = problems(postgresPort=9000)
     assert "another port than postgresPort, found 9000" in problem
+    (problem,) = problems(monitoring=True, metricsPort=9000)
+    assert problem.startswith("pandom-stack:metricsPort: expected another port than minioPort")
+    assert load("dev", {"metricsPort": 9000}).ports == {"postgres": 5432, "minio": 9000}
+    assert load("dev", {"monitoring": True}).ports["metrics"] == 9187
+
+
+def test_settings_with_a_login_are_those_of_the_declaration() -> None:
+    assert set(OPT_IN_KEYS) == access.OPT_IN
+    assert load("dev", {"monitoring": True, "serviceLogin": True}).opt_in == access.OPT_IN
 
 
 @pytest.mark.parametrize(
