@@ -151,6 +151,13 @@ ROLES: Final[tuple[Role, ...]] = (
         settings={"lock_timeout": "5s"},
     ),
     Role(
+        "pandom_backup",
+        "Notes backups and drills in the trail; counts rows, which it cannot read.",
+        login=True,
+        connection_limit=5,
+        settings={"lock_timeout": "5s"},
+    ),
+    Role(
         "pandom_mailer",
         "Takes outgoing tokens from the outbox, nothing else.",
         login=True,
@@ -370,6 +377,12 @@ def _function_grants() -> tuple[Grant, ...]:
             "public.drop_partition(text, bigint, text)",
             "public.seal_trail(integer)",
             "public.end_long_transactions()",
+        ),
+        *_execute(
+            "pandom_backup",
+            "public.note_recovery(text, jsonb)",
+            "public.row_counts()",
+            "public.trail_heads()",
         ),
         *_execute(
             "pandom_mailer", "public.claim_messages(integer)", "public.finish_message(bigint)"

@@ -48,5 +48,17 @@ class Database(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
+        if settings.backup.archives:
+            container(
+                "backup-server-container",
+                container_specs(settings)["backup-server"],
+                Wiring(
+                    args.image,
+                    args.network,
+                    {"data": self.data.name, **keys.volumes},
+                    labels={"pandom.keys": keys.job.after_success("written")},
+                ),
+                pulumi.ResourceOptions(parent=self, depends_on=[self.container]),
+            )
         self.port = self.container.id.apply(lambda _: settings.postgres_port)
         self.register_outputs({"container": self.container.name})

@@ -9,6 +9,7 @@ into that reader's own volume.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import pulumi
 import pulumi_random as random
@@ -16,18 +17,18 @@ import pulumi_random as random
 from pandom.config import backup
 from pandom.config.container_specs import container_specs
 from pandom.config.readers import (
+    CERTIFICATES,
     GIVEN,
     OPT_IN,
     SECRET_LENGTH,
-    SERVERS,
     keys_volume,
     readers,
     store_secret,
 )
 from pandom.config.settings import Settings
 from pandom.runtime import certificates
-from pandom.runtime.naming import MINIO_ROOT_USER
-from schema.access import roles
+from pandom.runtime.naming import KEYS_MOUNT, MINIO_ROOT_USER
+from schema.access import SUPERUSER, roles
 from schema.storage import BACKUP, OWN_STORE, users
 from stacks.container import Wiring
 from stacks.job import Job
@@ -125,12 +126,32 @@ class Keys(pulumi.ComponentResource):
             self.secrets[store_secret(BACKUP)] if own else config.require_secret("backupSecretKey")
         )
         access_key = BACKUP.name if own else config.require_secret("backupAccessKey")
-        text = pulumi.Output.all(self.secrets[backup.KEY_SECRET], access_key, secret_key).apply(
-            lambda known: backup.configuration(settings.stack, chosen, settings.bucket, *known)
-        )
-        found: dict[str, dict[str, pulumi.Input[str]]] = {"postgres": {backup.CONFIG_FILE: text}}
+        known = pulumi.Output.all(self.secrets[backup.KEY_SECRET], access_key, secret_key)
+
+        def configuration(keys: PurePosixPath, more: str = "") -> pulumi.Output[str]:
+            return known.apply(
+                lambda secrets: (
+                    backup.configuration(
+                        settings.stack, chosen, settings.bucket, *secrets, keys=keys
+                    )
+                    + more
+                )
+            )
+
+        scheduled = KEYS_MOUNT / "backup"
+        found: dict[str, dict[str, pulumi.Input[str]]] = {
+            "postgres": {backup.CONFIG_FILE: configuration(KEYS_MOUNT)},
+            "backup": {backup.CONFIG_FILE: configuration(scheduled, backup.asking(scheduled))},
+            "backup-server": {
+                backup.CONFIG_FILE: backup.serving(),
+                backup.PASSWORD_FILE: self.secrets[SUPERUSER].apply(
+                    lambda password: f"*:*:*:{SUPERUSER}:{password}\n"
+                ),
+            },
+        }
         if chosen.ca:
-            found["postgres"][backup.CA_FILE] = chosen.ca
+            for reader in ("postgres", "backup"):
+                found[reader][backup.CA_FILE] = chosen.ca
         if own:
             found["storage"] = {BACKUP.secret_file: secret_key}
         return found
@@ -145,10 +166,11 @@ class Keys(pulumi.ComponentResource):
             }
             content |= more.get(reader, {})
             written[reader] = {"uid": uid, "files": content}
-            if reader in SERVERS:
+            if reader in CERTIFICATES:
                 written[reader] = {"uid": uid, "files": content, "certificate": reader}
-        sans = {name: ["127.0.0.1", "localhost", host] for name, host in SERVERS.items()}
-        return pulumi.Output.secret(pulumi.Output.json_dumps({"sans": sans, "readers": written}))
+        return pulumi.Output.secret(
+            pulumi.Output.json_dumps({"sans": CERTIFICATES, "readers": written})
+        )
 
 
 def write_certificate(stack: str, logs: str) -> str:

@@ -70,6 +70,7 @@ def export(
         # What `pandom backup`, health and the audit go by.
         "backup": settings.backup.kind,
         "backup_max_age_days": settings.backup.max_age_days,
+        "drill_max_age_days": settings.drill_max_age_days,
         # Which tasks health asks for.
         "schedules": dict(settings.schedules),
         # The account functions take it from their caller: the database never has it.

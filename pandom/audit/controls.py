@@ -326,7 +326,19 @@ def _archiving(observed: Observed) -> Verdict:
         return Verdict(
             "fail", f"{evidence}, but the newest backup is older than {within.days} days"
         )
-    return Verdict("pass", f"{evidence}, the newest backup is not older than {within.days} days")
+    evidence += f", the newest backup is not older than {within.days} days"
+    if observed.drill_within is None:
+        return Verdict("pass", evidence)
+    if found.drill_failed:
+        return Verdict(
+            "fail", f"{evidence}, but the last drill could not restore one: `pandom schedule`"
+        )
+    if found.drill_age is None or found.drill_age > observed.drill_within:
+        days = observed.drill_within.days
+        return Verdict(
+            "fail", f"{evidence}, but none was restored within {days} days: `pandom drill`"
+        )
+    return Verdict("pass", f"{evidence}, and one was restored within {observed.drill_within.days}")
 
 
 def _wide(rule: list[str]) -> bool:

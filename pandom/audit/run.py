@@ -80,13 +80,14 @@ def run(
     containers: Callable[[], tuple[Facts, Facts]] | None = None,
     settings: DatabaseSettings | None = None,
     backup_within: timedelta | None = None,
+    drill_within: timedelta | None = None,
 ) -> Report:
     """Audit the connection's database.
 
     ``today`` decides which acceptances are valid; ``known`` replaces schema/catalog.json;
     ``objects`` adds the object store, ``containers`` those of the host (declared and actual).
     ``settings`` are the stack's that live in rows; ``backup_within`` is how old the newest
-    backup may be, of a stack that makes its own.
+    backup may be, of a stack that makes its own, ``drill_within`` the last drill that passed.
     """
     scope = ["database"]
     with ThreadPoolExecutor() as beside:
@@ -113,7 +114,9 @@ def run(
             if fact.kind in kinds or not seen.unknown
         }
         observed = replace(observed, unknown=(*observed.unknown, *seen.unknown))
-    results = controls.evaluate(replace(observed, backup_within=backup_within))
+    results = controls.evaluate(
+        replace(observed, backup_within=backup_within, drill_within=drill_within)
+    )
     found = [*findings(differences(expected, actual), expected), *_failed(results)]
     given = accepted.of_access(accepted.load() if acceptances is None else acceptances)
     if backup_within is not None:

@@ -7,7 +7,6 @@ container unhealthy. With monitoring the exporter reads it from a file, as metri
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from contextlib import suppress
@@ -16,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from pandom.audit import accepted, anchors, report_json
+from pandom.audit import accepted, anchors, evidence, report_json
 from pandom.audit.run import run as audit
 from pandom.audit.target import AuditTarget, of_container
 from pandom.audit.trail import verify
@@ -58,6 +57,7 @@ def audit_round(place: AuditTarget) -> Round:
             objects=store,
             settings=place.settings,
             backup_within=place.backup_within,
+            drill_within=place.drill_within,
         )
         kept = anchors.from_bucket(store.s3, store.evidence, connection.info.dbname)
         verdict = verify(connection, kept).accepting(given)
@@ -80,15 +80,7 @@ def audit_round(place: AuditTarget) -> Round:
 
 def store_report(place: AuditTarget, report: str, now: datetime) -> None:
     """Write a report under its time and as the latest; both stay as long as the lock."""
-    writer, body = place.store(EVIDENCE), report.encode()
-    for name in (f"{now:%Y-%m-%dT%H-%M-%SZ}", "latest"):
-        writer.s3.put_object(
-            bucket_name=writer.evidence,
-            object_name=f"{PREFIX}{name}.json",
-            data=io.BytesIO(body),
-            length=len(body),
-            content_type="application/json",
-        )
+    evidence.keep(place.store(EVIDENCE), PREFIX, report, now)
 
 
 def run() -> int:

@@ -38,7 +38,8 @@ class AuditTarget:
     """A database, its opt-in settings, and the object store as one of its users.
 
     ``store`` raises UsageError, and ``settings`` is None, where there is no stack.
-    ``backup_within`` is how old the newest backup may be, of a stack that makes its own.
+    ``backup_within`` is how old the newest backup may be, of a stack that makes its own, and
+    ``drill_within`` the last drill that passed, of one that has them.
     """
 
     dsn: str
@@ -47,6 +48,7 @@ class AuditTarget:
     outputs: Mapping[str, Any] | None = None
     settings: DatabaseSettings | None = None
     backup_within: timedelta | None = None
+    drill_within: timedelta | None = None
 
 
 def of_container() -> AuditTarget:
@@ -63,28 +65,34 @@ def of_container() -> AuditTarget:
         sslmode="verify-full",
         sslrootcert=str(target.ca),
     )
-
-    def store(user: User) -> StoreClient:
-        endpoint = Endpoint(
-            setting("PANDOM_MINIO_HOST"), int(setting("PANDOM_MINIO_PORT")), secret_file("ca.crt")
-        )
-        account = Account(user.name, secret(user.secret_file))
-        own = os.environ.get("PANDOM_BACKUP") == OWN_STORE
-        return StoreClient(endpoint, account, setting("PANDOM_BUCKET"), own)
-
     return AuditTarget(
         dsn,
         opt_in_from_environment(),
-        store,
+        store_of_container,
         settings=row_settings.from_environment(),
         backup_within=_within(
             os.environ.get("PANDOM_BACKUP"), setting("PANDOM_BACKUP_MAX_AGE_DAYS")
         ),
+        drill_within=_within(
+            os.environ.get("PANDOM_BACKUP"), os.environ.get("PANDOM_DRILL_MAX_AGE_DAYS")
+        ),
     )
 
 
+def store_of_container(user: User) -> StoreClient:
+    """Return the object store of the stack that this container belongs to, as one of its users."""
+    endpoint = Endpoint(
+        setting("PANDOM_MINIO_HOST"), int(setting("PANDOM_MINIO_PORT")), secret_file("ca.crt")
+    )
+    account = Account(user.name, secret(user.secret_file))
+    own = os.environ.get("PANDOM_BACKUP") == OWN_STORE
+    return StoreClient(endpoint, account, setting("PANDOM_BUCKET"), own)
+
+
 def _within(backup: object, days: object) -> timedelta | None:
-    return timedelta(days=int(str(days))) if archives(str(backup)) else None
+    """Return an age in days; None where there are no backups, or 0 switches it off."""
+    limit = int(str(days or 0))
+    return timedelta(days=limit) if archives(str(backup)) and limit else None
 
 
 def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset()) -> AuditTarget:
@@ -107,6 +115,7 @@ def of_outputs(outputs: Mapping[str, Any], opt_in: frozenset[str] = frozenset())
         outputs,
         row_settings.of_outputs(outputs),
         _within(outputs.get("backup"), outputs.get("backup_max_age_days")),
+        _within(outputs.get("backup"), outputs.get("drill_max_age_days")),
     )
 
 

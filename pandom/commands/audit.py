@@ -169,6 +169,7 @@ def _all(args: argparse.Namespace) -> int:
             containers=containers,
             settings=place.settings,
             backup_within=place.backup_within,
+            drill_within=place.drill_within,
         )
     if place.outputs is not None:
         stack = args.stack or "dev"

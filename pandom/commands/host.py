@@ -102,6 +102,11 @@ def register(commands: Commands) -> None:
     backups.add_argument("--format", choices=("text", "json"), default="text")
     backups.set_defaults(handler=call("pandom.host.backup", "show", "stack", "format"))
 
+    drill = _stack(
+        commands.add_parser("drill", help="restore the newest backup into a copy, and look at it")
+    )
+    drill.set_defaults(handler=call("pandom.host.operations", "drill", "stack"))
+
     restore = _stack(
         commands.add_parser("restore", help="a former state, beside the running database")
     )

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Final
 
 from pandom.config.settings import Backup
 from pandom.objectstore import REGION
-from pandom.runtime.naming import HOST_MINIO, KEYS_MOUNT
+from pandom.runtime.naming import BACKUP_CLIENT, HOST_BACKUP, HOST_MINIO, KEYS_MOUNT, STANZA
 from schema.storage import OWN_STORE, backup_bucket
 
-STANZA: Final = "pandom"
-# Files of the postgres reader; the repository key is there in every stack, so that `pandom adopt`
-# finds it and a store that is used again can be read.
+# Files of the readers postgres and backup; the repository key is there in every stack, so that
+# `pandom adopt` finds it and a store that is used again can be read.
 CONFIG_FILE: Final = "pgbackrest.conf"
 CA_FILE: Final = "backup-ca.crt"
+# Of the reader backup-server; libpq reads it at each connection, so a rotation restarts nothing.
+PASSWORD_FILE: Final = "pgpass"  # noqa: S105 - its name
 KEY_FILE: Final = "repository_key"
 KEY_SECRET: Final = "repository-key"  # noqa: S105 - its name
 
@@ -27,6 +29,7 @@ ARCHIVE_TIMEOUT_S: Final = 60
 QUEUE_MAX: Final = "4GiB"
 # For one answer of the store; the default, 60 s, is also how long a wrong address hangs.
 IO_TIMEOUT_S: Final = 10
+DATA: Final = "/var/lib/postgresql/17/data"
 SYSTEM_CA: Final = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -41,23 +44,31 @@ class Location:
     ca: str
 
 
-def location(backup: Backup, media: str) -> Location:
-    """Return the repository's store; ``media`` is the name of the stack's own bucket."""
+def location(backup: Backup, media: str, keys: PurePosixPath = KEYS_MOUNT) -> Location:
+    """Return the repository's store; ``media`` is the name of the stack's own bucket, ``keys``
+    where the reader finds its files."""
     if backup.kind == OWN_STORE:
-        return Location(HOST_MINIO, 9000, backup_bucket(media), REGION, f"{KEYS_MOUNT}/ca.crt")
+        return Location(HOST_MINIO, 9000, backup_bucket(media), REGION, f"{keys}/ca.crt")
     host, _, port = backup.endpoint.rpartition(":")
-    ca = f"{KEYS_MOUNT}/{CA_FILE}" if backup.ca else SYSTEM_CA
+    ca = f"{keys}/{CA_FILE}" if backup.ca else SYSTEM_CA
     return Location(host, int(port), backup.bucket, backup.region, ca)
 
 
 def configuration(
-    stack: str, backup: Backup, media: str, key: str, access_key: str, secret_key: str
+    stack: str,
+    backup: Backup,
+    media: str,
+    key: str,
+    access_key: str,
+    secret_key: str,
+    *,
+    keys: PurePosixPath = KEYS_MOUNT,
 ) -> str:
-    """Return the text of pgbackrest.conf, secrets in it.
+    """Return the text of pgbackrest.conf, secrets in it, for a reader whose files are in ``keys``.
 
     The stack's name is the repository's folder, so several stacks may share a bucket.
     """
-    where = location(backup, media)
+    where = location(backup, media, keys)
     values = {
         "repo1-type": "s3",
         "repo1-path": f"/{stack}",
@@ -84,8 +95,42 @@ def configuration(
         "log-level-console": "warn",
         "log-level-file": "off",
     }
-    of_server = {"pg1-path": "/var/lib/postgresql/17/data", "pg1-user": "postgres"}
-    return f"[global]\n{_lines(values)}\n[{STANZA}]\n{_lines(of_server)}"
+    return f"[global]\n{_lines(values)}\n[{STANZA}]\n{_lines(_OF_DATABASE)}"
+
+
+def asking(keys: PurePosixPath) -> str:
+    """Return what the container that makes backups has besides: how it reaches the database.
+
+    Only what concerns the served cluster goes there; a restore is of files of its own.
+    """
+    values = {
+        "pg1-host": HOST_BACKUP,
+        "pg1-host-type": "tls",
+        "pg1-host-ca-file": keys / "ca.crt",
+        "pg1-host-cert-file": keys / "client.crt",
+        "pg1-host-key-file": keys / "client.key",
+    }
+    return "".join(
+        f"\n[{STANZA}:{command}]\n{_lines(values)}"
+        for command in ("backup", "check", "stanza-create")
+    )
+
+
+def serving() -> str:
+    """Return pgbackrest.conf of the container that reads the database's files; no secret in it."""
+    values = {
+        "tls-server-address": "*",
+        "tls-server-auth": f"{BACKUP_CLIENT}={STANZA}",
+        "tls-server-ca-file": KEYS_MOUNT / "ca.crt",
+        "tls-server-cert-file": KEYS_MOUNT / "server.crt",
+        "tls-server-key-file": KEYS_MOUNT / "server.key",
+        "log-level-console": "warn",
+        "log-level-file": "off",
+    }
+    return f"[global]\n{_lines(values)}\n[{STANZA}]\n{_lines(_OF_DATABASE)}"
+
+
+_OF_DATABASE: Final = {"pg1-path": DATA, "pg1-user": "postgres"}
 
 
 def _lines(values: Mapping[str, object]) -> str:

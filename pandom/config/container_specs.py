@@ -18,6 +18,7 @@ from pandom.operations import scheduler
 from pandom.operations.records import FOLDER
 from pandom.operations.tasks import AUDIT, TASKS
 from pandom.runtime.naming import (
+    HOST_BACKUP,
     HOST_MINIO,
     HOST_POSTGRES,
     KEYS_MOUNT,
@@ -152,6 +153,7 @@ def container_specs(settings: Settings) -> dict[str, ContainerSpec]:
     every = [
         _keys(settings),
         _postgres(settings),
+        *([_backup_server(settings)] if settings.backup.archives else []),
         _job(settings, "cluster", "superuser", 256),
         # Alembic and the models; bcrypt of the administrator's password.
         _job(settings, "migration", "migrator", 512, command=("job", "migrate")),
@@ -184,6 +186,7 @@ def job_environment(settings: Settings) -> dict[str, str]:
         "PANDOM_BUCKET": settings.bucket,
         "PANDOM_BACKUP": settings.backup.kind,
         "PANDOM_BACKUP_MAX_AGE_DAYS": str(settings.backup.max_age_days),
+        "PANDOM_DRILL_MAX_AGE_DAYS": str(settings.drill_max_age_days),
     }
 
 
@@ -241,6 +244,27 @@ def _postgres(settings: Settings) -> ContainerSpec:
     )
 
 
+def _backup_server(settings: Settings) -> ContainerSpec:
+    """Return the container that reads the database's files for a backup, and changes none.
+
+    Not beside the server in its container: there the end of a second long process would be
+    taken for that of a session (docs/adr/0027-proven-backups.md).
+    """
+    return ContainerSpec(
+        stack=settings.stack,
+        part="backup-server",
+        image="postgres",
+        uid=UID_POSTGRES,
+        memory_mb=256,
+        command=("backup-server",),
+        alias=HOST_BACKUP,
+        mounts=(Mount("data", "/var/lib/postgresql"), secrets_of("backup-server")),
+        health=Health(resting("pgbackrest", "server-ping")),
+        health_wait_s=0,
+        restart=settings.profile.restart,
+    )
+
+
 def _minio(settings: Settings) -> ContainerSpec:
     check = ("curl", "--fail", "--silent", "--max-time", "4", "--cacert", f"{KEYS_MOUNT}/ca.crt")
     return ContainerSpec(
@@ -283,6 +307,8 @@ def _scheduler(settings: Settings) -> ContainerSpec:
     every = {
         task.reader: None for task in TASKS.values() if task.is_service or task.name in planned
     }
+    if settings.backup.archives:
+        every["backup"] = None  # `pandom backup` makes them here, too
     published = settings.metrics_port is not None and AUDIT in planned
     metrics = {"PANDOM_AUDITOR_METRICS": f"{VERDICT_MOUNT}/audit.prom"} if published else {}
     told = [Mount(VERDICT, VERDICT_MOUNT, writable=True)] if published else []
@@ -291,8 +317,9 @@ def _scheduler(settings: Settings) -> ContainerSpec:
         part="operations",
         image="operations",
         uid=UID_OPERATIONS,
-        # The audit reads all of a catalog at once; the other tasks are a connection each.
-        memory_mb=384 if AUDIT in planned else 128,
+        # The audit reads all of a catalog at once, a drill has a server of its own besides; the
+        # other tasks are a connection each.
+        memory_mb=768 if "backup" in every else 384 if AUDIT in planned else 128,
         command=("operations",),
         mounts=(
             Mount("records", str(FOLDER), writable=True),

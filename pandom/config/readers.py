@@ -6,6 +6,8 @@ from typing import Final
 
 from pandom.config import backup
 from pandom.runtime.naming import (
+    BACKUP_CLIENT,
+    HOST_BACKUP,
     HOST_MINIO,
     HOST_POSTGRES,
     UID_METRICS,
@@ -68,12 +70,26 @@ READERS: Final[dict[str, Reader]] = {
             **{user.secret_file: store_secret(user) for user in (AUDITOR, EVIDENCE)},
         },
     ),
+    # With backup: own-store or s3 it gets the repository, and how to reach the database's files.
+    "backup": (
+        UID_OPERATIONS,
+        {"pandom_backup_password": "pandom_backup", EVIDENCE.secret_file: store_secret(EVIDENCE)},
+    ),
+    "backup-server": (UID_POSTGRES, {}),
     "operator": (UID_OPERATIONS, {"pandom_user_password": "pandom_user"}),
     "metrics": (UID_METRICS, {"pandom_metrics_password": "pandom_metrics"}),
 }
+# The names in each reader's certificate; the first one is the common name, by which
+# the backup server knows its client.
+_LOCAL: Final = ("127.0.0.1", "localhost")
+CERTIFICATES: Final[dict[str, list[str]]] = {
+    "postgres": [*_LOCAL, HOST_POSTGRES],
+    "minio": [*_LOCAL, HOST_MINIO],
+    "backup-server": [*_LOCAL, HOST_BACKUP],
+    "backup": [BACKUP_CLIENT],
+}
 # Readers that exist with a setting only.
 OPT_IN: Final = {"metrics": "monitoring"}
-SERVERS: Final = {"postgres": HOST_POSTGRES, "minio": HOST_MINIO}
 
 
 def readers(opt_in: frozenset[str] = frozenset()) -> dict[str, Reader]:

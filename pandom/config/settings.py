@@ -130,6 +130,7 @@ class Backup:
     ca: str
     keep_fulls: int
     max_age_days: int
+    drill_max_age_days: int
 
     @property
     def archives(self) -> bool:
@@ -168,6 +169,11 @@ class Settings:
     def profile(self) -> Profile:
         """What the stack's profile decides."""
         return PROFILES[self.profile_name]
+
+    @property
+    def drill_max_age_days(self) -> int:
+        """Return how old the last drill that passed may be; 0 where there are none."""
+        return 0 if tasks.DRILL in self.off else self.backup.drill_max_age_days
 
     @property
     def off(self) -> frozenset[str]:
@@ -362,9 +368,13 @@ def _schedule(task: tasks.Task, text: str) -> str | None:
     return None
 
 
-def planned(given: Mapping[str, str], profile: Profile) -> dict[str, str]:
-    """Return the schedule of every task: the given one, or the profile's."""
-    found = {name: task.schedule or schedule.OFF for name, task in tasks.SCHEDULED.items()}
+def planned(given: Mapping[str, str], profile: Profile, archives: bool) -> dict[str, str]:
+    """Return the schedule of every task: the given one, or the profile's. Those of backups are
+    off where this program makes none."""
+    found = {
+        name: schedule.OFF if task.of_backups and not archives else task.schedule or schedule.OFF
+        for name, task in tasks.SCHEDULED.items()
+    }
     if not profile.scheduled_audit:
         found[tasks.AUDIT] = schedule.OFF
     return found | {
@@ -434,6 +444,7 @@ _KEYS: Final[dict[str, _Key]] = {
         int, 4, "older ones leave after the next backup", _between(1, 1000, " (full backups)")
     ),
     "backupMaxAgeDays": _Key(int, 8, "health and audit apply it", _between(1, 366, " (days)")),
+    "drillMaxAgeDays": _Key(int, 8, "the audit applies it", _between(1, 366, " (days)")),
     "schedules": _Key(
         dict, {}, "the container `operations` is replaced; what ran last is kept", _schedules
     ),
@@ -590,10 +601,16 @@ def _cross_checks(values: dict[str, Any], profile: Profile) -> Iterator[str]:
         )
     for task, text in values["schedules"].items():
         needed = tasks.SCHEDULED[task].off != "anywhere" and profile.must_audit
-        if schedule.is_off(text) and needed:
+        backs_up = not tasks.SCHEDULED[task].of_backups or archives(values["backup"])
+        if schedule.is_off(text) and needed and backs_up:
             yield (
                 f"{PROJECT}:schedules: {task}: expected a schedule ({schedule.ALLOWED}) "
                 f"with profile {name}, found {schedule.OFF}"
+            )
+        if not schedule.is_off(text) and not backs_up:
+            yield (
+                f"{PROJECT}:schedules: {task}: expected {OWN_STORE} or {S3} as backup, "
+                f"found {values['backup']!r}: this program makes no backups then"
             )
     if profile.signed_context and values["signedContext"] == "off":
         yield f"{PROJECT}:signedContext: expected on or profile with profile {name}, found 'off'"
@@ -654,11 +671,12 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
             ca=ca_text(values["backupCa"]),
             keep_fulls=values["backupKeepFulls"],
             max_age_days=values["backupMaxAgeDays"],
+            drill_max_age_days=values["drillMaxAgeDays"],
         ),
         protect=values["protect"],
         opt_in=frozenset(key for key in OPT_IN_KEYS if values[key]),
         postgres_settings=values["postgresSettings"],
-        schedules=planned(values["schedules"], profile),
+        schedules=planned(values["schedules"], profile, archives(values["backup"])),
         overrides={key: values[key] for key in SECRET_KEYS},
     )
 

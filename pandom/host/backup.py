@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
+from pandom.backups.repository import SHARE, AnotherCluster, Backup, Gap, gaps
 from pandom.host import identity, superuser
 from pandom.host.access import require
 from pandom.host.engine import Engine
 from pandom.host.health import Check, connection, made
-from pandom.host.repository import AnotherCluster, Backup, Gap, Repository, gaps
+from pandom.host.repository import Repository
 from pandom.host.stack import Stack
 from pandom.host.state import State
 from pandom.runtime.errors import Drift, Failure, PandomError, UsageError
@@ -25,8 +26,6 @@ from schema.storage import archives
 
 FULL: Final = "full"
 ARCHIVE_S: Final = 60.0  # for what waits to be archived, once the store answers
-# How much is done, in pgBackRest's words.
-SHARE: Final = re.compile(r", (\d+)\.\d\d%\)")
 _ARCHIVER: Final = """
 select last_archived_wal, last_archived_time, last_failed_wal, last_failed_time
 from pg_catalog.pg_stat_archiver
@@ -148,13 +147,13 @@ def make(place: Place, kind: str) -> Backup:
 
     try:
         # Expiry is a step of its own: denied, it must not look like a failed backup.
-        repository.run(
+        repository.make(
             f"--type={kind}", "--no-expire-auto", "--log-level-console=detail", "backup", show=show
         )
     except KeyboardInterrupt:
         # The engine goes on with what was begun when its caller is gone.
         repository.engine.run(
-            repository.server, ["pkill", "-TERM", "-f", r"^pgbackrest .* backup$"]
+            repository.maker(), ["pkill", "-TERM", "-f", r"^pgbackrest .* backup$"]
         )
         raise KeyboardInterrupt(
             "Interrupted; what was copied is kept, and the next backup goes on from it."
@@ -165,7 +164,7 @@ def make(place: Place, kind: str) -> Backup:
     lines.end(title, time.monotonic() - started, f"{newest.type} {newest.label}")
     _note(place, newest)
     try:
-        repository.run("expire")
+        repository.make("expire")
     except PandomError as error:
         say(f"  older backups were not removed: {str(error).splitlines()[0]}")
     return newest
@@ -173,17 +172,16 @@ def make(place: Place, kind: str) -> Backup:
 
 def _note(place: Place, one: Backup) -> None:
     """Write into the trail that there is a backup: the audit knows it from there."""
+    import psycopg
     from psycopg.types.json import Jsonb
 
     details = {"label": one.label, "type": one.type, "store": place.repository.kind}
-    with superuser.database(place.exported) as server:
-        if server is None:
-            say("  the backup is not noted in the trail: the server does not answer")
-            return
-        server.execute(
-            "select public.write_event('security_logs', null, 'backup_made', 'info', %s)",
-            (Jsonb(details),),
-        )
+    try:
+        with psycopg.connect(**connection(place.outputs, "pandom_backup")) as client:
+            client.execute("select public.note_recovery('backup_made', %s)", (Jsonb(details),))
+    except psycopg.Error as error:
+        said = str(error).splitlines()[0]
+        say(f"  the backup is not noted in the trail, where the audit looks for it: {said}")
 
 
 # -- looking --------------------------------------------------------------------------------------

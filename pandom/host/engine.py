@@ -22,6 +22,7 @@ from pandom.runtime import docker_endpoint
 from pandom.runtime.docker_endpoint import DockerSilent
 from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK, resource_name
+from schema.storage import OWN_STORE
 
 _TIMEOUT_S: Final = 30
 _NOTHING: Final = "/bin/sh -c #(nop)"  # a step that only sets something
@@ -206,7 +207,7 @@ class Engine:
 
         Docker allows two networks of one name, and then refuses to start what joins it.
         """
-        specs = container_specs(load(stack, {"monitoring": True})).values()
+        specs = container_specs(load(stack, {"monitoring": True, "backup": OWN_STORE})).values()
         parts = {spec.part for spec in specs}
         parts |= {mount.volume for spec in specs for mount in spec.mounts}
         names = {resource_name(stack, part) for part in (*parts, "network")}

@@ -20,7 +20,9 @@ from pandom.host.engine import Container, Engine
 from pandom.operations.tasks import TASKS
 from pandom.runtime import certificates
 from pandom.runtime.errors import Failure
+from pandom.runtime.naming import HOST_BACKUP
 from pandom.runtime.progress import say, shorten
+from schema.storage import archives
 
 CONNECT_S: Final = 5
 # Its health check looks seldom.
@@ -125,8 +127,10 @@ def clients(report: Report, outputs: Mapping[str, Any]) -> None:
 
 
 def containers(engine: Engine, outputs: Mapping[str, Any]) -> list[Check]:
-    """Check the servers, and the exporter where there is one."""
+    """Check the servers, and what is there with a setting only: the exporter, and the one that
+    gives backups the database's files."""
     looks = dict.fromkeys(SERVERS, _server)
+    looks |= dict.fromkeys((HOST_BACKUP,) if archives(str(outputs.get("backup"))) else (), _server)
     looks |= dict.fromkeys(WATCHERS if "metrics_port" in outputs else (), _watcher)
     return [made(f"container {part}", partial(look, engine, part)) for part, look in looks.items()]
 

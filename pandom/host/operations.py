@@ -18,7 +18,7 @@ from pandom.operations import records, schedule, standing
 from pandom.operations.records import FOLDER, Damaged, Record
 from pandom.operations.scheduler import BEAT_S, PLACE, PLAN
 from pandom.operations.standing import Standing, Times
-from pandom.operations.tasks import INTERRUPTED, OK, SCHEDULED, TASKS, find
+from pandom.operations.tasks import DRILL, INTERRUPTED, OK, SCHEDULED, TASKS, find
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.progress import Lines, say, shorten
 
@@ -222,7 +222,7 @@ def _line(seen: Seen, name: str) -> str:
     one = seen.standing(name)
     planned = seen.plan.get(name)
     following = f"; next {_short(planned.next)}" if planned else ""
-    return f"{name:<10} {'' if one.well else 'FAILED: '}{shorten(one.words, 200)}{following}"
+    return f"{name:<11} {'' if one.well else 'FAILED: '}{shorten(one.words, 200)}{following}"
 
 
 def _short(moment: datetime) -> str:
@@ -239,14 +239,14 @@ def show(name: str, form: str) -> None:
     for task, entry in TASKS.items():
         planned = seen.plan.get(task)
         when = "always" if entry.is_service else planned.schedule if planned else schedule.OFF
-        print(f"{task:<11}{when:<15}{entry.what}")
+        print(f"{task:<12}{when:<15}{entry.what}")
         if planned or entry.is_service:
             record, one = seen.records.get(task, Record(task)), seen.standing(task)
-            print(f"{'':11}{'' if one.well else 'FAILED: '}{one.words}")
+            print(f"{'':12}{'' if one.well else 'FAILED: '}{one.words}")
             if record.last and record.last.message and one.well and not entry.is_service:
-                print(f"{'':11}it said: {shorten(record.last.message, 100)}")
+                print(f"{'':12}it said: {shorten(record.last.message, 100)}")
             if planned:
-                print(f"{'':11}next {records.text(planned.next)}")
+                print(f"{'':12}next {records.text(planned.next)}")
 
 
 def _documents(seen: Seen) -> Iterator[dict[str, Any]]:
@@ -265,6 +265,11 @@ def _documents(seen: Seen) -> Iterator[dict[str, Any]]:
 
 def _command(name: str) -> list[str]:
     return ["pandom", "operations", "run", name]
+
+
+def drill(name: str) -> int:
+    """Run the drill now (`pandom drill`)."""
+    return run(DRILL, name)
 
 
 def run(task: str, name: str) -> int:

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pandom.backups.repository import SHARE, Backup, Gap, gaps
 from pandom.host import backup, lock, superuser, up, versions
 from pandom.host.backup import Place
 from pandom.host.engine import Container, Engine
 from pandom.host.migrate import run_in_job
-from pandom.host.repository import Backup, Gap, gaps
 from pandom.host.stack import Stack
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure, PandomError, UsageError
@@ -247,7 +247,7 @@ def _follow(place: Place, made: Container, wanted: Aim) -> str:
             for line in part.decode(errors="replace").splitlines():
                 log = f"{log}{line}\n"[-20_000:]
                 now = shown
-                if found := backup.SHARE.search(line):
+                if found := SHARE.search(line):
                     now = f"{title}: files {found[1]} %"
                 elif found := _SEGMENT.search(line):
                     now = f"{title}: log {found[1]}"

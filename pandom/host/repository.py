@@ -1,305 +1,41 @@
-"""A stack's backup repository, asked through pgBackRest in the database's container."""
+"""A stack's backup repository, asked from the host through the stack's containers."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from pandom.config.backup import STANZA
+from pandom.backups import repository
+from pandom.backups.repository import PROGRAM, Show
 from pandom.host.engine import Container, Engine
-from pandom.runtime.errors import Failure, PandomError, UsageError
-from pandom.runtime.progress import shorten
-from schema.storage import OWN_STORE
+from pandom.runtime.errors import Failure
 
-PROGRAM: Final = "pandom-backup"
-_SEGMENT: Final = re.compile(r"/([0-9A-F]{24})-[0-9a-f]{40}(?:\.\w+)?$")
-_NOTHING_THERE: Final = (1, 2, 3)  # pgBackRest's codes for a repository without a backup
-_PER_LOG: Final = 256  # segments of 16 MB in what the middle of a name counts
-
-_EDIT: Final = "Next: correct it in stacks/Pulumi.{stack}.yaml, then `pandom up --stack {stack}`"
-_KEYS: Final = (
-    "Next: `pulumi config set --stack {stack} --secret backupAccessKey` (and backupSecretKey), "
-    "then `pandom up --stack {stack}`"
-)
-_ANOTHER: Final = "What is in the store under /{stack} was made of another database cluster"
-_OR_RESTORE: Final = (
-    "Next: if this database takes the place of one that was lost, `pandom restore --stack {stack}` "
-    "brings\nthat one back. Else see docs/backup.md, A repository of another stack; what is there "
-    "stays as it is"
-)
-_HEAL: Final = "Next: `pandom up --stack {stack}` makes the store's user and bucket again"
-# What pgBackRest or the store says; what it means; next, with a store elsewhere and with the
-# stack's own; whether the stack's file is at fault.
-_CAUSES: Final[tuple[tuple[str, str, str, str, bool], ...]] = (
-    (
-        r"^pandom-backup: (\S+: .*)",
-        "The store does not answer: {found}",
-        "Next: look at the store and at the network between; if the address is wrong, correct "
-        "backupEndpoint in stacks/Pulumi.{stack}.yaml",
-        "Next: `pandom up --stack {stack}` starts the store",
-        False,
-    ),
-    (
-        r"InvalidAccessKeyId|SignatureDoesNotMatch",
-        "The store does not know backupAccessKey with this backupSecretKey",
-        _KEYS,
-        _HEAL,
-        True,
-    ),
-    (r"NoSuchBucket", "The store has no such bucket as backupBucket says", _EDIT, _HEAL, True),
-    (
-        r"AccessDenied|\b403\b",
-        "The store denies what is needed, or has no such bucket",
-        "Next: give the user the rights in docs/backup.md; or correct backupBucket",
-        _HEAL,
-        False,
-    ),
-    (
-        r"StorageFull|QuotaExceeded|InsufficientStorage|EntityTooLarge|\b507\b",
-        "The store is full",
-        "Next: make room there, or keep fewer backups (backupKeepFulls)",
-        "Next: make room on the host's disk (`docker system df`), or keep fewer backups "
-        "(backupKeepFulls)",
-        False,
-    ),
-    (
-        r"key/value found outside of section|CryptoError|cipher header|FormatError",
-        "What is in the store under /{stack} does not open with this stack's repository key: "
-        "it is another stack's, or of an earlier stack of this name",
-        "Next: choose another bucket (backupBucket), or give this stack the key that it had "
-        "(docs/backup.md)",
-        "Next: see docs/backup.md, A repository of another stack",
-        True,
-    ),
-    (r"do not match the database|system-id", _ANOTHER, _OR_RESTORE, _OR_RESTORE, True),
-    (
-        r"unable to acquire lock",
-        "Another backup of this stack is running",
-        "Next: wait for it; `pandom backups` shows when it is there",
-        "Next: wait for it; `pandom backups` shows when it is there",
-        True,
-    ),
-    (
-        r"was not archived before",
-        "The server's log did not reach the store in time",
-        "Next: `docker logs pandom-{stack}-postgres` says why archive-push failed",
-        "Next: `docker logs pandom-{stack}-postgres` says why archive-push failed",
-        False,
-    ),
-    (
-        r"HostConnectError|unable to connect|timeout|timed out|unexpected eof|\b50[234]\b",
-        "The store stopped answering",
-        "Next: look at the store, then again; nothing that was there is harmed",
-        "Next: `pandom up --stack {stack}`, then again; nothing that was there is harmed",
-        False,
-    ),
-)
-_CERTIFICATE: Final = 202
-
-
-class AnotherCluster(UsageError):
-    """The backups are of another database cluster than the one that is served."""
+MAKER: Final = "operations"
 
 
 @dataclass(frozen=True)
-class Backup:
-    """One backup; sizes in bytes, ``stored`` is what it added to the store."""
+class Repository(repository.Repository):
+    """It is read in the container ``server``, the database's or one like it, so that a restore
+    needs nothing else; backups are made where the scheduled ones are."""
 
-    label: str
-    type: str
-    started: datetime
-    stopped: datetime
-    size: int
-    stored: int
-    first_wal: str
-    last_wal: str
-    prior: str | None
-    damaged: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """For machines."""
-        return {
-            "label": self.label,
-            "type": self.type,
-            "started": self.started.isoformat(),
-            "stopped": self.stopped.isoformat(),
-            "size": self.size,
-            "stored": self.stored,
-            "wal": [self.first_wal, self.last_wal],
-            "prior": self.prior,
-            "damaged": self.damaged,
-        }
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Segments of the server's log that are missing, the first and the last of a row."""
-
-    first: str
-    last: str
-
-    def __str__(self) -> str:
-        return self.first if self.first == self.last else f"{self.first} to {self.last}"
-
-
-def _of_entry(entry: Mapping[str, Any]) -> Backup:
-    return Backup(
-        label=entry["label"],
-        type=entry["type"],
-        started=datetime.fromtimestamp(entry["timestamp"]["start"], UTC),
-        stopped=datetime.fromtimestamp(entry["timestamp"]["stop"], UTC),
-        size=entry["info"]["size"],
-        stored=entry["info"]["repository"]["delta"],
-        first_wal=entry["archive"]["start"],
-        last_wal=entry["archive"]["stop"],
-        prior=entry["prior"],
-        damaged=bool(entry["error"]),
-    )
-
-
-def _number(segment: str) -> int:
-    return int(segment[8:16], 16) * _PER_LOG + int(segment[16:], 16)
-
-
-def _name(timeline: str, number: int) -> str:
-    return f"{timeline}{number // _PER_LOG:08X}{number % _PER_LOG:08X}"
-
-
-def gaps(segments: Iterable[str], since: str, until: str = "") -> list[Gap]:
-    """Return what is missing between ``since`` and the newest segment of each timeline.
-
-    ``until`` is a segment that must be there, too, or "". pgBackRest looks at what is there
-    only: it reports a log with a hole in it as valid, and a restore ends at the hole.
-    """
-    there: dict[str, set[int]] = {}
-    for name in segments:
-        if name >= since:
-            there.setdefault(name[:8], set()).add(_number(name))
-    newest = {timeline: max(numbers) for timeline, numbers in there.items()}
-    if until and until >= since:
-        newest[until[:8]] = max(newest.get(until[:8], 0), _number(until))
-    found: list[Gap] = []
-    for timeline, last in sorted(newest.items()):
-        known = there.get(timeline, set())
-        first = _number(since) if timeline == since[:8] else min(known, default=last)
-        missing: list[int] = []
-        for number in range(first, last + 2):
-            if number <= last and number not in known:
-                missing.append(number)
-            elif missing:
-                found.append(Gap(_name(timeline, missing[0]), _name(timeline, missing[-1])))
-                missing = []
-    return found
-
-
-@dataclass(frozen=True)
-class Repository:
-    """The repository of a stack whose database's container is ``server``."""
-
-    stack: str
-    kind: str
     engine: Engine
     server: Container
 
-    def run(self, *arguments: str, show: Callable[[str], None] | None = None) -> str:
-        """Return what pgBackRest prints. Raises PandomError with cause and next step."""
-        code, out, err = self.engine.run(self.server, [PROGRAM, *arguments], show)
-        if code:
-            raise self.explained(code, f"{err}\n{out}")
-        return out
+    def ask(
+        self, arguments: Sequence[str], show: Show | None, *, makes: bool
+    ) -> tuple[int, str, str]:
+        """Run pgBackRest in a container. Raises Failure without the one that makes backups."""
+        where = self.maker() if makes else self.server
+        return self.engine.run(where, [PROGRAM, *arguments], show)
 
-    def explained(self, code: int, said: str) -> PandomError:
-        """Return the error in people's words."""
-        if code == _CERTIFICATE:
-            reason = said.strip().partition("pandom-backup: ")[2]
-            return UsageError(
-                f"The store's certificate is not vouched for: {shorten(reason, 200)}\n"
-                + self._next(
-                    "Next: correct backupCa in stacks/Pulumi.{stack}.yaml (the CA's PEM, or a "
-                    "file with it),\nor give the store a certificate for its address; then "
-                    "`pandom up --stack {stack}`",
-                    _HEAL,
-                )
+    def maker(self) -> Container:
+        """Return the container that makes backups; raises Failure if it does not run."""
+        found = self.engine.container(MAKER)
+        if found is None or found.status != "running":
+            state = found.state if found else "not there"
+            raise Failure(
+                f"The container that makes the backups of stack {self.stack} is {state}.\n"
+                f"Next: `.venv/bin/pandom up --stack {self.stack}`"
             )
-        for pattern, words, elsewhere, own, mistake in _CAUSES:
-            if found := re.search(pattern, said, re.MULTILINE):
-                text = words.format(stack=self.stack, found=(found.groups() or ("",))[0])
-                kind = UsageError if mistake else Failure
-                return kind(f"{text}.\n{self._next(elsewhere, own)}")
-        lines = [line for line in said.splitlines() if "ERROR: " in line] or said.splitlines()
-        reason = lines[0].partition("ERROR: ")[2] or lines[0] if lines else "it said nothing"
-        plain = "".join(one for one in reason if one.isprintable())
-        return Failure(
-            f"pgBackRest ended with {code}: {shorten(plain, 300)}\n"
-            f"Next: docker exec {self.server.name} {PROGRAM} info"
-        )
-
-    def _next(self, elsewhere: str, own: str) -> str:
-        return (own if self.kind == OWN_STORE else elsewhere).format(stack=self.stack)
-
-    def backups(self, system: int | None = None) -> list[Backup]:
-        """Return every backup, oldest first.
-
-        ``system`` is the system identifier of the cluster that they must be of: pgBackRest
-        refuses another one too, but only after it waited for its log.
-        Raises PandomError for that, and for a store that cannot be read.
-        """
-        found = self._info()
-        if system is not None and found["backup"] and found["db"][-1]["system-id"] != system:
-            raise AnotherCluster(str(self.explained(1, "system-id")))
-        return [_of_entry(one) for one in found["backup"]]
-
-    def ready(self) -> bool:
-        """Return whether it was made already; raises as backups() does."""
-        return bool(self._info()["status"]["code"] not in (1, 3))
-
-    def _info(self) -> Mapping[str, Any]:
-        said = self.run("--output=json", "info")
-        try:
-            # Of a file that another key encrypted it quotes the bytes as they are.
-            found: Mapping[str, Any] = json.loads(said, strict=False)[0]
-        except ValueError:
-            raise self.explained(1, said) from None
-        # The exit code is 0 whatever it found.
-        code = found["status"]["code"]
-        if code and code not in _NOTHING_THERE:
-            said = " ".join(one["status"]["message"] for one in found.get("repo") or ())
-            raise self.explained(code, said or found["status"]["message"])
         return found
-
-    def segments(self) -> dict[str, datetime]:
-        """Return the segments of the server's log in the store, and when each was written there."""
-        listed = json.loads(
-            self.run("--output=json", "--recurse", "repo-ls", f"archive/{STANZA}") or "{}"
-        )
-        return {
-            found[1]: datetime.fromtimestamp(entry["time"], UTC)
-            for name, entry in listed.items()
-            if (found := _SEGMENT.search(name))
-        }
-
-    def create(self) -> None:
-        """Make the repository; one that is there and ours stays as it is."""
-        if not self.ready():
-            self.run("stanza-create")
-
-    def verify(self) -> list[str]:
-        """Return what pgBackRest finds damaged, in its words; it exits with 0 all the same."""
-        self._info()  # a store that cannot be read is no error to verify
-        return damaged(self.run("--output=text", "--verbose", "verify"))
-
-
-def damaged(said: str) -> list[str]:
-    """Return what `verify` found wrong in backups and in the log, one sentence each."""
-    found = [
-        f"{what.strip()}: {', '.join(one.strip() for one in counts.split(',') if ': 0' not in one)}"
-        for what, counts in re.findall(r"^ *(archiveId: \S+|backup: \S+),.*\n *(.*)$", said, re.M)
-        if re.search(r": [1-9]", counts)
-    ]
-    if not found and "status: error" in said:
-        return [shorten(said, 300)]
-    return found

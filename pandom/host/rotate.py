@@ -47,7 +47,7 @@ _NOT: Final = {
 _EVIDENCE: Final = {store_secret(user): user.name for user in (AUDITOR, EVIDENCE)}
 
 # The logins that only containers of the stack use.
-_CONTAINERS: Final = frozenset({"pandom_janitor", "pandom_metrics", *UNSHARED})
+_CONTAINERS: Final = frozenset({"pandom_backup", "pandom_janitor", "pandom_metrics", *UNSHARED})
 
 _LOGIN: Final = "open connections stay; a new one needs the new password (pandom env)"
 _STORE: Final = "requests with the old secret are refused from then on (pandom env)"

@@ -225,6 +225,7 @@ def _audit(place: AuditTarget, given: tuple[accepted.Acceptance, ...], hosted: H
             containers=hosted,
             settings=place.settings,
             backup_within=place.backup_within,
+            drill_within=place.drill_within,
         )
 
 

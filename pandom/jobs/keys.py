@@ -43,11 +43,14 @@ SERVER_DAYS: Final = 825
 # A client whose clock is behind must not refuse a new certificate.
 CLOCK_SKEW: Final = timedelta(hours=1)
 
-# Where each kind of server wants its certificate and its key.
+# Where each kind of server wants its certificate and its key, and the client that shows one.
 _CERTIFICATE_FILES: Final = {
     "postgres": ("server.crt", "server.key"),
     "minio": ("certs/public.crt", "certs/private.key"),
+    "backup-server": ("server.crt", "server.key"),
+    "backup": ("client.crt", "client.key"),
 }
+_CLIENTS: Final = frozenset({"backup"})
 
 # Older MinIO servers encrypt users and policies with the root password: after a change
 # they need the one before, once, to read them.
@@ -58,7 +61,7 @@ _PREVIOUS: Final = {"root_password": "root_password.previous"}
 class Reader:
     """A container that reads secrets: its user, its files and its kind of certificate.
 
-    ``certificate`` names the server whose file names it gets, or is None.
+    ``certificate`` names the server or client whose file names it gets, or is None.
     """
 
     name: str
@@ -288,7 +291,7 @@ def _alternative_names(sans: tuple[str, ...]) -> x509.SubjectAlternativeName:
 
 
 def _good(certificate: x509.Certificate, sans: tuple[str, ...], authority: Authority) -> bool:
-    """Whether a server's certificate may stay: of this CA, for these names, not near its end."""
+    """Whether a certificate may stay: of this CA, for these names, not near its end."""
     try:
         certificate.verify_directly_issued_by(authority.certificate)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -297,7 +300,9 @@ def _good(certificate: x509.Certificate, sans: tuple[str, ...], authority: Autho
     return set(names) == set(_alternative_names(sans)) and _lasts(certificate)
 
 
-def _new_certificate(sans: tuple[str, ...], authority: Authority) -> tuple[bytes, bytes]:
+def _new_certificate(
+    sans: tuple[str, ...], authority: Authority, use: x509.ObjectIdentifier
+) -> tuple[bytes, bytes]:
     """Return a new key and its certificate, as PEM: certificate, key."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = authority.certificate
@@ -313,7 +318,7 @@ def _new_certificate(sans: tuple[str, ...], authority: Authority) -> tuple[bytes
         .not_valid_after(until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
         .add_extension(_alternative_names(sans), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
@@ -340,7 +345,9 @@ def _write_reader(
         texts = tuple(_content(path) for path in paths)
         found = _pair(b"\n".join(texts))
         if anew or found is None or not _good(found[1], reader.sans, authority):
-            texts = _new_certificate(reader.sans, authority)
+            client = reader.certificate in _CLIENTS
+            use = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
+            texts = _new_certificate(reader.sans, authority, use)
         wanted.update(zip(paths, texts, strict=True))
         shown = x509.load_pem_x509_certificate(texts[0]).public_bytes(serialization.Encoding.DER)
     for path, content in (_previous(wanted) | wanted).items():

@@ -147,6 +147,15 @@ class Store:
             raise Damaged(f"from the future: {text(newest.started)}")
         return record
 
+    def known_since(self, task: str) -> datetime:
+        """Return since when a task that never ran is known here: from now on, or earlier."""
+        try:
+            return datetime.fromtimestamp(self.path(task).stat().st_mtime, UTC)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.write(Record(task))
+            return now()
+
     def settle(self, task: str) -> Record:
         """Return a task's record; of a run whose process is gone it says so from now on.
 

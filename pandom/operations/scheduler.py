@@ -88,14 +88,20 @@ class Scheduler:
         self._clock.add_listener(self._broke, EVENT_JOB_ERROR)
         for name, expression in self._planned.items():
             record, why = self._found(self._tasks[name]), None
-            if record.last is None:
+            if record.last is None and self._tasks[name].at_once:
                 why = "it has not run yet"
+            elif record.last is None:
+                known = self._runner.store.known_since(name)
+                if schedule.following(expression, known) <= now():
+                    why = "its first time was missed"
             elif record.last.result == INTERRUPTED:
                 why = "it was interrupted"
             elif (missed := schedule.following(expression, record.last.started)) <= now():
                 why = f"missed at {text(missed)}"
-            elif self._tasks[name].again_s is not None:
-                why = "the container was started" if record.last.result == OK else "it failed"
+            elif self._tasks[name].again_s is not None and record.last.result != OK:
+                why = "it failed"
+            elif self._tasks[name].is_prompt:
+                why = "the container was started"
             if why:
                 self._note(name, f"runs at once: {why}")
             first = {"next_run_time": datetime.now(self._clock.timezone)} if why else {}
@@ -182,8 +188,11 @@ class Scheduler:
 
     def _work(self, name: str) -> None:
         due = name not in self._again
-        self._busy.add(name)
         self._again.discard(name)
+        last = self._read(name).last
+        if not due and last is not None and last.result == OK:
+            return  # run by hand meanwhile
+        self._busy.add(name)
         try:
             self._runner.run(self._tasks[name], due)
         except Busy as busy:

@@ -70,7 +70,7 @@ def _service(record: Record, now: datetime) -> Standing:
 def _scheduled(task: Task, record: Record, planned: Times | None, now: datetime) -> Standing:
     last, running = record.last, record.running
     going = f"runs since {text(running.started)}" if running else ""
-    prompt = task.again_s is not None
+    prompt = task.is_prompt
     if running and now > running.started + timedelta(seconds=task.limit_s or 0) + _GRACE:
         return Standing(False, f"{going}, longer than its limit of {task.limit_s} s")
     overdue = planned is not None and now > planned.late and not running
@@ -81,6 +81,8 @@ def _scheduled(task: Task, record: Record, planned: Times | None, now: datetime)
         # What the task itself says, where it is an answer and no failure.
         answer = last.result in task.results.values()
         words = last.message if answer else f"{last.result} {ago(last.ended, now)}: {last.message}"
+        if last.result == INTERRUPTED and going and not prompt:
+            return Standing(True, f"{going}, again after it was interrupted")
         settled = not going and last.result != INTERRUPTED
         return Standing(False, f"{words}; {going}" if going else words, settled)
     if planned and overdue:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pandom.runtime.errors import DONE, DRIFT, UsageError
 
@@ -23,7 +23,7 @@ class Task:
     says nothing else; without one it is a service: it never ends, and is started again if it does.
     After a failure it is tried again ``again_s`` later, or ``again_times`` as long as it took if
     that is more; None waits for the next time. One that is tried again also runs when the
-    container starts, and whoever looks waits for what comes of it.
+    container starts, and whoever looks waits for what comes of it, unless ``at_once`` is False.
     """
 
     name: str
@@ -33,6 +33,8 @@ class Task:
     schedule: str | None
     limit_s: int | None
     again_s: int | None = None
+    at_once: bool = True  # or only at its times, those that were missed among them
+    of_backups: bool = False  # only where this program makes the backups
     again_times: int = 1
     off: Literal["anywhere", "not in production", "never"] = "anywhere"  # where it may be off
     every_s: int | None = None  # the longest time between two runs that others can live with
@@ -43,12 +45,27 @@ class Task:
         return None if self.again_s is None else max(self.again_s, self.again_times * took_s)
 
     @property
+    def is_prompt(self) -> bool:
+        """Whether it has a result soon after the container started."""
+        return self.again_s is not None and self.at_once
+
+    @property
     def is_service(self) -> bool:
         """Whether it runs all the time."""
         return self.schedule is None
 
 
 AUDIT: Final = "audit"
+DRILL: Final = "drill"
+BACKUP: Final = "backup"
+_OF_BACKUPS: Final[dict[str, Any]] = {
+    "reader": "backup",
+    "at_once": False,
+    "of_backups": True,
+    "off": "not in production",
+    "again_s": 900,
+    "again_times": 20,
+}
 # Tasks of one reader wait for each other, in this order; those of others run beside them.
 TASKS: Final[dict[str, Task]] = {
     task.name: task
@@ -93,6 +110,30 @@ TASKS: Final[dict[str, Task]] = {
             again_times=20,  # a trail of years takes long to read
             off="not in production",
             results={DONE: OK, DRIFT: "drift"},
+        ),
+        Task(
+            "backup-full",
+            "a full backup, after which older ones may leave",
+            work="pandom.backups.scheduled:full",
+            schedule="30 1 * * sun",
+            limit_s=12 * 3600,
+            **_OF_BACKUPS,
+        ),
+        Task(
+            BACKUP,
+            "a backup of what changed since the last one",
+            work="pandom.backups.scheduled:incremental",
+            schedule="30 2 * * *",
+            limit_s=12 * 3600,
+            **_OF_BACKUPS,
+        ),
+        Task(
+            DRILL,
+            "the newest backup, restored into a copy that is looked at",
+            work="pandom.backups.drill:run",
+            schedule="30 4 * * sun",
+            limit_s=6 * 3600,
+            **_OF_BACKUPS,
         ),
         Task(
             "watch",

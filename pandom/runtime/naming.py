@@ -41,6 +41,11 @@ UID_METRICS: Final = 9187
 # The servers' names inside the stack's network, which are also in their certificates.
 HOST_POSTGRES: Final = "postgres"
 HOST_MINIO: Final = "minio"
+HOST_BACKUP: Final = "backup-server"
+# Who may ask it for the database's files, by the name in its certificate.
+BACKUP_CLIENT: Final = "pandom-backup"
+# What pgBackRest calls the database cluster.
+STANZA: Final = "pandom"
 
 
 def resource_name(stack: str, part: str) -> str:

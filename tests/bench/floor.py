@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from pandom.config.container_specs import TMP
-from pandom.config.readers import SERVERS, readers
+from pandom.config.readers import CERTIFICATES, readers
 from pandom.runtime.naming import image_name
 
 NAME: Final = "pandom-floor"
@@ -36,14 +36,13 @@ def manifest() -> str:
     """What the keys job takes, with fresh secrets."""
     wanted = {
         reader: {"uid": uid, "files": {file: secrets.token_hex(16) for file in files}}
-        | ({"certificate": reader} if reader in SERVERS else {})
+        | ({"certificate": reader} if reader in CERTIFICATES else {})
         for reader, (uid, files) in readers().items()
     }
     same = secrets.token_hex(16)
     wanted["postgres"]["files"] = {"superuser_password": same}
     wanted["superuser"]["files"] = {"postgres_password": same}
-    sans = {name: ["127.0.0.1", "localhost", host] for name, host in SERVERS.items()}
-    return json.dumps({"sans": sans, "readers": wanted})
+    return json.dumps({"sans": CERTIFICATES, "readers": wanted})
 
 
 def remove() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from pandom.objectstore import client
+from schema.storage import backup_bucket
 from tests.fixtures import leaks
+from tests.fixtures.backups import Bucket, root
 from tests.fixtures.stack import Pandom, RunningStack, left_in_docker, new_name, remove, running
 
 
@@ -21,10 +25,22 @@ def own() -> Iterator[RunningStack]:
 
 @pytest.fixture(scope="session")
 def backed() -> Iterator[RunningStack]:
-    """A stack whose backups go to its own store, for backups, restores and rotation."""
+    """A stack whose backups go to its own store, for backups, restores, drills and rotation;
+    PANDOM_TEST_BACKED reuses one."""
+    if reused := os.environ.get("PANDOM_TEST_BACKED"):
+        found = RunningStack(reused)
+        leaks.watch(found.secrets.values())
+        yield found
+        return
     with running(settings={"backup": "own-store"}) as made:
         leaks.watch(made.secrets.values())
         yield made
+
+
+@pytest.fixture(scope="session")
+def bucket(backed: RunningStack) -> Bucket:
+    """Its bucket for backups."""
+    return Bucket(client(*root(backed)), backup_bucket(backed.outputs["minio_bucket_name"]))
 
 
 @pytest.fixture

@@ -2,95 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
-from minio import Minio
 from minio.error import S3Error
 
+from pandom.backups.repository import PROGRAM
 from pandom.config.backup import CONFIG_FILE, KEY_FILE
 from pandom.host.engine import Container, Engine
-from pandom.host.repository import PROGRAM, Repository
+from pandom.host.repository import Repository
 from pandom.host.stack import Stack, set_values
-from pandom.objectstore import Account, Endpoint, administrator, client
+from pandom.objectstore import Account, administrator, client
 from pandom.runtime.errors import PandomError
-from pandom.runtime.naming import KEYS_MOUNT, MINIO_ROOT_USER
+from pandom.runtime.naming import KEYS_MOUNT
 from schema.storage import BACKUP, backup_bucket
+from tests.fixtures.backups import Bucket, flipped, root, sql, switch, written
 from tests.fixtures.other_store import OtherStore
-from tests.fixtures.server import server_of
 from tests.fixtures.stack import RunningStack
 
 pytestmark = pytest.mark.requirement("D5")
-
-
-def root(stack: RunningStack) -> tuple[Endpoint, Account]:
-    outputs = stack.outputs
-    endpoint = Endpoint("127.0.0.1", int(outputs["minio_port"]), Path(outputs["db_sslrootcert"]))
-    return endpoint, Account(MINIO_ROOT_USER, stack.secrets["minio-root"])
-
-
-@dataclass
-class Bucket:
-    """What is in the bucket for backups, to be damaged and mended again."""
-
-    s3: Minio
-    name: str
-
-    def names(self, part: str) -> list[str]:
-        found = self.s3.list_objects(bucket_name=self.name, recursive=True)
-        return sorted(str(one.object_name) for one in found if part in str(one.object_name))
-
-    def get(self, name: str) -> bytes:
-        answer = self.s3.get_object(bucket_name=self.name, object_name=name)
-        try:
-            return bytes(answer.read())
-        finally:
-            answer.close()
-
-    def put(self, name: str, content: bytes) -> None:
-        self.s3.put_object(
-            bucket_name=self.name, object_name=name, data=io.BytesIO(content), length=len(content)
-        )
-
-    def remove(self, name: str) -> bytes:
-        content = self.get(name)
-        self.s3.remove_object(bucket_name=self.name, object_name=name)
-        return content
-
-
-@pytest.fixture(scope="module")
-def bucket(backed: RunningStack) -> Bucket:
-    return Bucket(client(*root(backed)), backup_bucket(backed.outputs["minio_bucket_name"]))
-
-
-def sql(stack: RunningStack, statement: str) -> Any:
-    with server_of(stack).connect("postgres") as connection:
-        done = connection.execute(statement.encode())
-        return done.fetchall() if done.description else None
-
-
-def switch(stack: RunningStack) -> str:
-    """End the present segment of the log, and wait until it is archived; its name."""
-    ((segment,),) = sql(stack, "select pg_walfile_name(pg_switch_wal())")
-    deadline = time.monotonic() + 60
-    while sql(stack, "select last_archived_wal from pg_stat_archiver")[0][0] < segment:
-        assert time.monotonic() < deadline, f"{segment} was not archived"
-        time.sleep(0.1)
-    return str(segment)
-
-
-def written(stack: RunningStack) -> str:
-    """Make some log, and archive it."""
-    sql(stack, "select pg_logical_emit_message(true, 'test', 'something')")
-    return switch(stack)
 
 
 def listed(stack: RunningStack) -> dict[str, Any]:
@@ -169,8 +105,7 @@ def test_the_stores_user_reaches_its_own_bucket_only(backed: RunningStack, bucke
 def test_a_flipped_byte_is_found(backed: RunningStack, bucket: Bucket) -> None:
     name = next(one for one in bucket.names("/bundle/") if "F/" in one)
     content = bucket.get(name)
-    middle = len(content) // 2
-    bucket.put(name, content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    bucket.put(name, flipped(content))
     try:
         damaged = backed.pandom("backup", "--verify", "--stack", backed.name, code=2)
         label = listed(backed)["backups"][0]["label"]
@@ -231,7 +166,7 @@ def refusal(stack: RunningStack, **settings: str) -> PandomError:
     repository = Repository(stack.name, "s3", engine, server)
     with pytest.raises(PandomError) as caught:
         repository.create()
-        repository.run("--type=full", "backup")
+        repository.make("--type=full", "backup")
     assert "\nNext: " in str(caught.value)
     return caught.value
 
@@ -277,8 +212,7 @@ def test_a_store_that_cannot_be_reached_is_told_within_seconds(
             -e 's#^repo1-path=.*#repo1-path=/nothing-here#' \
             -e 's#^repo1-storage-ca-file=.*#repo1-storage-ca-file={ca}#' \
             -e 's#=ca.crt#=/tmp/keys/ca.crt#' {CONFIG_FILE}
-        sed 's#/run/pandom/keys#/tmp/keys#' /usr/local/bin/{PROGRAM} > program
-        bash program info; code=$?; rm -rf /tmp/keys; exit $code
+        PANDOM_KEYS=/tmp/keys {PROGRAM} info; code=$?; rm -rf /tmp/keys; exit $code
     """
     started = time.monotonic()
     found, output = server.exec_run(["bash", "-c", script])
@@ -292,10 +226,10 @@ def test_two_backups_at_once_are_refused(
     sql(backed, "create table public.large as select repeat(md5(n::text), 60) as text "
         "from generate_series(1, 60000) as n")  # fmt: skip
     try:
-        server = docker.from_env().containers.get(backed.container("postgres"))
+        maker = docker.from_env().containers.get(backed.container("operations"))
         first = backed.pandom.start("backup", "--type", "full", "--stack", backed.name)
         running_there = ["pgrep", "-f", "^pgbackrest .* backup$"]
-        wait_for(lambda: server.exec_run(running_there).exit_code == 0, "a backup that runs")
+        wait_for(lambda: maker.exec_run(running_there).exit_code == 0, "a backup that runs")
         second = backed.pandom("backup", "--stack", backed.name, code=None)
         first.communicate()
         assert first.returncode == 0
@@ -303,12 +237,12 @@ def test_two_backups_at_once_are_refused(
         assert "Another backup of this stack is running" in second.stderr
         # Interrupted, it ends in the container, too, and the next one is whole.
         first = backed.pandom.start("backup", "--type", "full", "--stack", backed.name)
-        wait_for(lambda: server.exec_run(running_there).exit_code == 0, "a backup that runs")
+        wait_for(lambda: maker.exec_run(running_there).exit_code == 0, "a backup that runs")
         first.send_signal(2)
         said, _ = first.communicate()
         assert first.returncode == 130
         assert "goes on from it" in said
-        wait_for(lambda: server.exec_run(running_there).exit_code != 0, "a backup that ended")
+        wait_for(lambda: maker.exec_run(running_there).exit_code != 0, "a backup that ended")
         backed.pandom("backup", "--type", "full", "--stack", backed.name)
     finally:
         sql(backed, "drop table public.large")

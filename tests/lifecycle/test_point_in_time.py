@@ -15,11 +15,10 @@ from pandom.host import lock
 from pandom.objectstore import client
 from pandom.runtime import paths
 from pandom.runtime.naming import resource_name
+from tests.fixtures.backups import Bucket, backup_labels, root, sql, written
 from tests.fixtures.server import server_of
 from tests.fixtures.stack import Pandom, RunningStack
-from tests.lifecycle.test_backup import Bucket, bucket, listed, root, sql, written
 
-__all__ = ["bucket"]
 pytestmark = pytest.mark.requirement("D5")
 
 
@@ -136,7 +135,7 @@ def test_a_backup_and_the_latest(backed: RunningStack) -> None:
     note(backed, 10)
     backed.pandom("backup", "--stack", backed.name)
     note(backed, 11)
-    label = listed(backed)["backups"][-1]["label"]
+    label = backup_labels(backed)[-1]
     assert f"backup {label}" in restore(backed, "--backup", label)
     assert "the latest" in restore(backed)
     restore(backed, "--switch")

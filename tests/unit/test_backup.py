@@ -9,21 +9,22 @@ from typing import Any, cast
 import pytest
 
 from pandom.audit.controls import CONTROLS, NOT_ARCHIVED, Verdict
+from pandom.backups.repository import AnotherCluster, Gap, damaged, gaps
+from pandom.backups.repository import Backup as Made
 from pandom.config.backup import SYSTEM_CA, configuration, location, server_settings
 from pandom.config.container_specs import container_specs
 from pandom.config.settings import Backup, load
 from pandom.database.drift.catalog import Archiving, Observed, Setting
 from pandom.host import backup
-from pandom.host.repository import AnotherCluster, Gap, Repository, damaged, gaps
-from pandom.host.repository import Backup as Made
+from pandom.host.repository import Repository
 from pandom.runtime.errors import FAILED, USAGE_ERROR
 from schema.storage import BACKUP, backup_bucket, buckets, policy, users
 
 pytestmark = pytest.mark.requirement("D5")
 
 NOW = datetime.now(UTC)
-ELSEWHERE = Backup("s3", "s3.example.com:8443", "backups", "eu-west-1", "", 3, 8)
-OWN = Backup("own-store", "", "", "us-east-1", "", 3, 8)
+ELSEWHERE = Backup("s3", "s3.example.com:8443", "backups", "eu-west-1", "", 3, 8, 9)
+OWN = Backup("own-store", "", "", "us-east-1", "", 3, 8, 9)
 
 
 def name(number: int, timeline: int = 1) -> str:

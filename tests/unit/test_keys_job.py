@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pandom.jobs import keys
 from pandom.runtime import certificates
@@ -145,6 +146,26 @@ def test_certificates_name_the_server_and_come_from_the_ca(volumes: Volumes) -> 
         assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
         lasts = certificate.not_valid_after_utc - certificate.not_valid_before_utc
         assert lasts <= timedelta(days=826)
+
+
+def test_a_client_has_a_certificate_for_another_use(volumes: Volumes) -> None:
+    """The backup server takes no server's certificate for a client's, and knows it by its name."""
+    volumes.request["readers"]["operator"]["certificate"] = "backup"
+    volumes.request["sans"]["operator"] = ["pandom-backup"]
+    volumes.run()
+    found = {
+        path: volumes.certificate(path) for path in ("operator/client.crt", "postgres/server.crt")
+    }
+    uses = [
+        list(one.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+        for one in found.values()
+    ]
+    assert uses == [[ExtendedKeyUsageOID.CLIENT_AUTH], [ExtendedKeyUsageOID.SERVER_AUTH]]
+    (name,) = found["operator/client.crt"].subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert name.value == "pandom-backup"
+    before = volumes.files()
+    volumes.run()
+    assert volumes.files() == before
 
 
 def test_a_second_run_changes_nothing(volumes: Volumes) -> None:

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
+from pandom.backups.repository import Backup
 from pandom.host.point_in_time import _refuse_full, aim, moment
-from pandom.host.repository import Backup
 from pandom.runtime.errors import Failure, UsageError
 
 pytestmark = pytest.mark.requirement("D5")

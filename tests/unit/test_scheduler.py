@@ -337,6 +337,17 @@ def test_how_soon_is_soon(one: Task, took: float, pause: float | None) -> None:
     assert one.pause_s(took) == pause
 
 
+def test_one_that_was_mended_by_hand_is_not_tried_again(store: Store, log: Log) -> None:
+    once, program = task(again_s=3), "import sys; sys.exit(sys.argv[1] == 'one')"
+    with scheduling(store, log, program, once) as scheduling_:
+        until(lambda: scheduling_._again)
+        ok = Run("by-hand", now(), now(), "ok", 0, 1.0)
+        store.write(Record("one", None, ok))
+        until(lambda: not scheduling_._again)
+    assert log.results() == [("one", "failed")]
+    assert store.read("one").last == ok
+
+
 def test_one_that_failed_by_hand_is_tried_again_too(store: Store, log: Log) -> None:
     one = task(again_s=0)
     with scheduling(store, log, "", one) as made:

@@ -14,6 +14,9 @@ from pandom.operations import schedule, standing, tasks
 pytestmark = pytest.mark.requirement("D2")
 
 
+OF_BACKUPS = {name for name, task in tasks.TASKS.items() if task.of_backups}
+
+
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
@@ -96,7 +99,31 @@ def test_production_runs_what_must_run() -> None:
         for profile in ({}, PRODUCTION):
             with pytest.raises(SettingsError, match="seal: expected a schedule"):
                 load("prod", {**profile, "schedules": {"seal": off}})
-    assert load("prod", {**PRODUCTION, "schedules": {"expiry": "off"}}).off == {"expiry"}
+    assert load("prod", {**PRODUCTION, "schedules": {"expiry": "off"}}).off == {
+        "expiry",
+        *OF_BACKUPS,
+    }
+
+
+def test_backups_are_made_where_this_program_makes_them() -> None:
+    assert load("dev", {}).off == OF_BACKUPS
+    assert not load("dev", {"backup": "own-store"}).off
+    # Also with every task of them off: `pandom backup` works there.
+    off = dict.fromkeys(OF_BACKUPS, "off")
+    assert "keys-backup" in mounted(backup="own-store", schedules=off)
+    assert "keys-backup" not in mounted()
+    elsewhere = {
+        **PRODUCTION,
+        "backup": "s3",
+        "backupEndpoint": "s3.example.com:443",
+        "backupBucket": "backups",
+        "backupAccessKey": "somebody",
+        "backupSecretKey": "something-long",
+    }
+    with pytest.raises(SettingsError, match=r"backup-full: expected a schedule .* production"):
+        load("prod", {**elsewhere, "schedules": {"backup-full": "off"}})
+    with pytest.raises(SettingsError, match=r"backup: expected own-store or s3 as backup"):
+        load("dev", {"schedules": {"backup": "0 1 * * *"}})
 
 
 @pytest.mark.parametrize("text", ["0 * * * *", "*/5 0-22 * * *", "*/5 * * * mon-sat"])
@@ -110,7 +137,7 @@ def test_off_is_off_in_either_yaml() -> None:
     """PyYAML makes false of it without quotes, Pulumi does not."""
     for off in ("off", "OFF", False, "false"):
         settings = load("dev", {"schedules": {"audit": off}})
-        assert settings.off == {"audit"}
+        assert settings.off - OF_BACKUPS == {"audit"}
     assert load("dev", {"schedules": '{"audit": "off"}'}) == load(
         "dev", {"schedules": {"audit": "off"}}
     )
@@ -118,8 +145,9 @@ def test_off_is_off_in_either_yaml() -> None:
 
 def test_every_default_can_be_read() -> None:
     for profile in PROFILES.values():
-        for text in planned({}, profile).values():
-            assert schedule.is_off(text) or schedule.problem(text) is None
+        for archives in (False, True):
+            for text in planned({}, profile, archives).values():
+                assert schedule.is_off(text) or schedule.problem(text) is None
 
 
 def mounted(**given: Any) -> dict[str, str]:

@@ -1,4 +1,6 @@
--- Whether the server's log is archived, and how old the newest backup is, as the trail says.
+-- Whether the server's log is archived, how old the newest backup is and the last drill that
+-- passed (before the first one: how long there are backups), and whether the last one failed, as
+-- the trail says.
 select
     case
         when a.last_failed_time > coalesce(a.last_archived_time, '-infinity')
@@ -7,5 +9,21 @@ select
     (
         select now() - max(s.timestamp) from public.security_logs as s
         where s.event_type = 'backup_made'
-    ) as backup_age
+    ) as backup_age,
+    now() - coalesce(
+        (
+            select max(s.timestamp) from public.security_logs as s
+            where s.event_type = 'drill_passed'
+        ),
+        (
+            select min(s.timestamp) from public.security_logs as s
+            where s.event_type = 'backup_made'
+        )
+    ) as drill_age,
+    coalesce((
+        select s.event_type = 'drill_failed' from public.security_logs as s
+        where s.event_type in ('drill_passed', 'drill_failed')
+        order by s.timestamp desc
+        limit 1
+    ), false) as drill_failed
 from pg_catalog.pg_stat_archiver as a;

@@ -49,10 +49,12 @@ class Setting:
 @dataclass(frozen=True)
 class Archiving:
     """How the server's log is archived: the last segment that could not be, while none could
-    after it, and how old the newest backup is of which the trail knows."""
+    after it; of backups and drills what the trail knows."""
 
     failing: str | None
     backup_age: timedelta | None
+    drill_age: timedelta | None = None
+    drill_failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Observed:
     archiving: Archiving | None = None
     # How old the newest backup may be; None where this program makes none.
     backup_within: timedelta | None = None
+    # And the last drill that passed; None where there are none.
+    drill_within: timedelta | None = None
 
 
 @cache

@@ -1,0 +1,76 @@
+"""The tasks `backup` and `backup-full`: as `pandom backup` does, without anybody there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from pandom.backups import inside
+from pandom.backups.repository import SHARE, Repository
+from pandom.database.connect import value
+from pandom.runtime.errors import PandomError
+
+_STEPS: Final = 4  # of a backup, that the log shows
+
+
+def system() -> int:
+    """Return the system identifier of the cluster that is served."""
+    with inside.connection("backup") as client:
+        return int(value(client, "select system_identifier from pg_catalog.pg_control_system()"))
+
+
+def in_steps(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what shows pgBackRest's lines as some steps of the whole."""
+    shown = 0
+
+    def show(line: str) -> None:
+        nonlocal shown
+        if found := SHARE.search(line):
+            step = int(found[1]) * _STEPS // 100
+            if step > shown:
+                shown = step
+                tell(f"{int(found[1])} %")
+
+    return show
+
+
+def say(line: str) -> None:
+    """Write a line of the task's output."""
+    print(line, flush=True)
+
+
+def make(repository: Repository, kind: str) -> None:
+    """Make one backup, note it in the trail, and let those leave that are older than the kept.
+
+    Raises PandomError with cause and next step.
+    """
+    if not repository.backups(system()):
+        repository.create()
+    # Expiry is a step of its own: denied, it must not look like a failed backup.
+    repository.make(
+        f"--type={kind}",
+        "--no-expire-auto",
+        "--log-level-console=detail",
+        "backup",
+        show=in_steps(say),
+    )
+    newest = repository.backups()[-1]
+    inside.note(
+        "backup_made",
+        {"label": newest.label, "type": newest.type, "store": repository.kind},
+    )
+    try:
+        repository.make("expire")
+    except PandomError as error:
+        say(f"older backups were not removed: {str(error).splitlines()[0]}")
+    say(f"{newest.type} {newest.label}, {newest.size >> 20} MB, {newest.stored >> 20} MB stored")
+
+
+def full() -> None:
+    """Run the task `backup-full`."""
+    make(inside.repository(), "full")
+
+
+def incremental() -> None:
+    """Run the task `backup`."""
+    make(inside.repository(), "incr")
