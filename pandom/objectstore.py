@@ -93,7 +93,7 @@ def _pool(endpoint: Endpoint) -> Any:
     )
 
 
-def client(endpoint: Endpoint, account: Account) -> Minio:
+def client(endpoint: Endpoint, account: Account, region: str = REGION) -> Minio:
     """Return an S3 client of one account."""
     from minio import Minio
 
@@ -101,7 +101,7 @@ def client(endpoint: Endpoint, account: Account) -> Minio:
         endpoint=endpoint.address,
         access_key=account.access_key,
         secret_key=account.secret_key,
-        region=REGION,
+        region=region,
         http_client=_pool(endpoint),
     )
 

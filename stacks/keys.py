@@ -142,6 +142,7 @@ class Keys(pulumi.ComponentResource):
         found: dict[str, dict[str, pulumi.Input[str]]] = {
             "postgres": {backup.CONFIG_FILE: configuration(KEYS_MOUNT)},
             "backup": {backup.CONFIG_FILE: configuration(scheduled, backup.asking(scheduled))},
+            "dump": {backup.CONFIG_FILE: configuration(KEYS_MOUNT / "dump")},
             "backup-server": {
                 backup.CONFIG_FILE: backup.serving(),
                 backup.PASSWORD_FILE: self.secrets[SUPERUSER].apply(
@@ -150,7 +151,7 @@ class Keys(pulumi.ComponentResource):
             },
         }
         if chosen.ca:
-            for reader in ("postgres", "backup"):
+            for reader in ("postgres", "backup", "dump"):
                 found[reader][backup.CA_FILE] = chosen.ca
         if own:
             found["storage"] = {BACKUP.secret_file: secret_key}

@@ -68,6 +68,12 @@ def _container_commands(commands: Commands) -> None:
         action = inside.add_parser(name, help=text)
         action.add_argument("task", metavar="TASK")
         action.set_defaults(handler=call(module, function, "task"))
+    dumps = inside.add_parser("dumps", help="the dumps that there are, as JSON")
+    dumps.set_defaults(handler=call("pandom.backups.dump", "listed"))
+    for name, text in (("get", "a dump, on stdout"), ("verify", "read a dump back")):
+        action = inside.add_parser(f"{name}-dump", help=text)
+        action.add_argument("name", metavar="NAME")
+        action.set_defaults(handler=call("pandom.backups.dump", name, "name"))
 
 
 def parser() -> argparse.ArgumentParser:

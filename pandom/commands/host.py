@@ -102,6 +102,13 @@ def register(commands: Commands) -> None:
     backups.add_argument("--format", choices=("text", "json"), default="text")
     backups.set_defaults(handler=call("pandom.host.backup", "show", "stack", "format"))
 
+    dumps = _stack(commands.add_parser("dumps", help="the dated dumps that there are"))
+    dumps.add_argument("--format", choices=("text", "json"), default="text")
+    which = dumps.add_mutually_exclusive_group()
+    which.add_argument("--get", metavar="NAME", help="write one to stdout, decrypted")
+    which.add_argument("--verify", metavar="NAME", help="read one back: checksum, and its list")
+    dumps.set_defaults(handler=call("pandom.host.dumps", "run", "stack", "format", "get", "verify"))
+
     drill = _stack(
         commands.add_parser("drill", help="restore the newest backup into a copy, and look at it")
     )

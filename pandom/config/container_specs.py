@@ -187,6 +187,7 @@ def job_environment(settings: Settings) -> dict[str, str]:
         "PANDOM_BACKUP": settings.backup.kind,
         "PANDOM_BACKUP_MAX_AGE_DAYS": str(settings.backup.max_age_days),
         "PANDOM_DRILL_MAX_AGE_DAYS": str(settings.drill_max_age_days),
+        "PANDOM_DUMP_KEEP": str(settings.backup.keep_dumps),
     }
 
 

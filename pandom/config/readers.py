@@ -76,6 +76,10 @@ READERS: Final[dict[str, Reader]] = {
         {"pandom_backup_password": "pandom_backup", EVIDENCE.secret_file: store_secret(EVIDENCE)},
     ),
     "backup-server": (UID_POSTGRES, {}),
+    "dump": (
+        UID_OPERATIONS,
+        {"pandom_user_password": "pandom_user", "pandom_backup_password": "pandom_backup"},
+    ),
     "operator": (UID_OPERATIONS, {"pandom_user_password": "pandom_user"}),
     "metrics": (UID_METRICS, {"pandom_metrics_password": "pandom_metrics"}),
 }

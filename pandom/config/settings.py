@@ -129,6 +129,7 @@ class Backup:
     region: str
     ca: str
     keep_fulls: int
+    keep_dumps: int
     max_age_days: int
     drill_max_age_days: int
 
@@ -443,6 +444,9 @@ _KEYS: Final[dict[str, _Key]] = {
     "backupKeepFulls": _Key(
         int, 4, "older ones leave after the next backup", _between(1, 1000, " (full backups)")
     ),
+    "dumpKeep": _Key(
+        int, 14, "older ones leave after the next dump", _between(1, 1000, " (dumps)")
+    ),
     "backupMaxAgeDays": _Key(int, 8, "health and audit apply it", _between(1, 366, " (days)")),
     "drillMaxAgeDays": _Key(int, 8, "the audit applies it", _between(1, 366, " (days)")),
     "schedules": _Key(
@@ -670,6 +674,7 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
             region=values["backupRegion"],
             ca=ca_text(values["backupCa"]),
             keep_fulls=values["backupKeepFulls"],
+            keep_dumps=values["dumpKeep"],
             max_age_days=values["backupMaxAgeDays"],
             drill_max_age_days=values["drillMaxAgeDays"],
         ),

@@ -83,7 +83,7 @@ def run(name: str, kind: str, verify: bool) -> None:
     if not place.repository.backups(_system(place.outputs)):
         place.repository.create()
     one = make(place, kind)
-    print(f"{one.label}: {one.type}, {_size(one.size)}, {_size(one.stored)} stored")
+    print(f"{one.label}: {one.type}, {size(one.size)}, {size(one.stored)} stored")
 
 
 def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> bool:
@@ -215,7 +215,7 @@ def show(name: str, form: str) -> None:
         damaged = "  damaged pages" if one.damaged else ""
         print(
             f"{one.label:{width}}  {one.type:4}  {one.stopped:%Y-%m-%d %H:%M:%S}  "
-            f"{_size(one.size):>8}  {_size(one.stored):>8}{damaged}"
+            f"{size(one.size):>8}  {size(one.stored):>8}{damaged}"
         )
     print(f"\nAny moment since {every[0].stopped:%Y-%m-%d %H:%M:%S} UTC can be restored", end="")
     print(", except beyond what is missing:" if missing else ".")
@@ -350,7 +350,8 @@ def _age(moment: datetime) -> str:
     return f"{seconds} s"
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
     size = float(count)
     for unit in ("B", "KB", "MB", "GB"):
         if size < 1000:

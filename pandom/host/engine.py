@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import docker
 import docker.errors
@@ -293,6 +293,18 @@ class Engine:
         with contextlib.suppress(docker.errors.APIError):  # it ended meanwhile
             made = self.client.api.exec_create(container.id, list(command))
             self.client.api.exec_start(made["Id"], detach=True)
+
+    def stream(
+        self, container: Container, command: Sequence[str], sink: BinaryIO
+    ) -> tuple[int, str]:
+        """Run a command in a container and pass on what it writes: exit code, stderr."""
+        api, said = self.client.api, b""
+        made = api.exec_create(container.id, list(command))["Id"]
+        for out, err in api.exec_start(made, stream=True, demux=True):
+            said += err or b""
+            sink.write(out or b"")
+        sink.flush()
+        return int(api.exec_inspect(made)["ExitCode"] or 0), said.decode(errors="replace")
 
     def run(
         self,

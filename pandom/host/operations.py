@@ -89,7 +89,8 @@ def _look(engine: Engine, container: Container) -> Seen:
     return parse(said)
 
 
-def _running(engine: Engine, name: str) -> Container:
+def running(engine: Engine, name: str) -> Container:
+    """Return the container that runs the tasks; raises Failure if it does not run."""
     found = engine.container(PART)
     if found is None or found.status != "running":
         state = found.state if found else "gone"
@@ -232,7 +233,7 @@ def _short(moment: datetime) -> str:
 def show(name: str, form: str) -> None:
     """Print when tasks run, and what became of them last (`pandom schedule`)."""
     engine = Engine(name)
-    seen = _look(engine, _running(engine, name))
+    seen = _look(engine, running(engine, name))
     if form == "json":
         print(json.dumps({"stack": name, "tasks": [*_documents(seen)]}, indent=2))
         return
@@ -281,7 +282,7 @@ def run(task: str, name: str) -> int:
     stack, engine = Stack(name), Engine(name)
     require(stack)
     identity.refuse(name, engine.things(), stack.recorded())
-    container = _running(engine, name)
+    container = running(engine, name)
     seen = _look(engine, container)
     if task not in seen.plan:
         raise UsageError(

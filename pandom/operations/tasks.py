@@ -58,6 +58,7 @@ class Task:
 AUDIT: Final = "audit"
 DRILL: Final = "drill"
 BACKUP: Final = "backup"
+DUMP: Final = "dump"
 _OF_BACKUPS: Final[dict[str, Any]] = {
     "reader": "backup",
     "at_once": False,
@@ -126,6 +127,17 @@ TASKS: Final[dict[str, Task]] = {
             schedule="30 2 * * *",
             limit_s=12 * 3600,
             **_OF_BACKUPS,
+        ),
+        Task(
+            DUMP,
+            "a dated dump, encrypted, beside the backups",
+            "dump",
+            "pandom.backups.dump:run",
+            "0 3 * * *",
+            6 * 3600,
+            again_s=900,
+            at_once=False,
+            of_backups=True,
         ),
         Task(
             DRILL,
