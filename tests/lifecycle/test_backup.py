@@ -102,6 +102,48 @@ def test_the_stores_user_reaches_its_own_bucket_only(backed: RunningStack, bucke
             call()
 
 
+def test_a_dump_is_made_listed_verified_and_given(
+    backed: RunningStack, bucket: Bucket, tmp_path: Path
+) -> None:
+    backed.pandom("run", "dump", "--stack", backed.name)
+    done = backed.pandom("dumps", "--stack", backed.name, "--format", "json")
+    newest = json.loads(done.stdout)["dumps"][-1]
+    assert newest["name"] in backed.pandom("dumps", "--stack", backed.name).stdout
+    whole = backed.pandom("dumps", "--stack", backed.name, "--verify", newest["name"])
+    assert newest["sha256"] in whole.stdout
+    rows = sql(
+        backed,
+        "select details->>'sha256' from public.security_logs where event_type = 'dump_made' "
+        "order by timestamp desc limit 1",
+    )
+    assert rows == [(newest["sha256"],)]
+    with (tmp_path / "it.dump").open("wb") as sink:
+        subprocess.run(
+            backed.pandom.command("dumps", "--get", newest["name"], "--stack", backed.name),
+            cwd=backed.pandom.root,
+            env=backed.pandom.environment(),
+            stdout=sink,
+            check=True,
+        )
+    content = (tmp_path / "it.dump").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == newest["sha256"]
+    assert content.startswith(b"PGDMP")
+    # Cut off in the store, it is no dump any more.
+    (name,) = bucket.names(f"{newest['name']}.dump.age")
+    stored = bucket.get(name)
+    bucket.put(name, stored[:-2000])
+    try:
+        for option in ("--verify", "--get"):
+            said = backed.pandom(
+                "dumps", option, newest["name"], "--stack", backed.name, code=1
+            ).stderr
+            assert "is damaged, cut off" in said
+    finally:
+        bucket.put(name, stored)
+    said = backed.pandom("dumps", "--verify", "of-yesterday", "--stack", backed.name, code=2).stderr
+    assert "There is no dump of-yesterday" in said
+
+
 def test_a_flipped_byte_is_found(backed: RunningStack, bucket: Bucket) -> None:
     name = next(one for one in bucket.names("/bundle/") if "F/" in one)
     content = bucket.get(name)

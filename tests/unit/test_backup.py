@@ -23,8 +23,8 @@ from schema.storage import BACKUP, backup_bucket, buckets, policy, users
 pytestmark = pytest.mark.requirement("D5")
 
 NOW = datetime.now(UTC)
-ELSEWHERE = Backup("s3", "s3.example.com:8443", "backups", "eu-west-1", "", 3, 8, 9)
-OWN = Backup("own-store", "", "", "us-east-1", "", 3, 8, 9)
+ELSEWHERE = Backup("s3", "s3.example.com:8443", "backups", "eu-west-1", "", 3, 14, 8, 9)
+OWN = Backup("own-store", "", "", "us-east-1", "", 3, 14, 8, 9)
 
 
 def name(number: int, timeline: int = 1) -> str:

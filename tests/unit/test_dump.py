@@ -74,7 +74,7 @@ def where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Place:
         monkeypatch.setenv(name, value)
     for name in ("pandom_user_password", "ca.crt"):
         (tmp_path / name).write_text("x\n")
-    monkeypatch.setattr(dump.inside, "note", lambda event, details: None)
+    monkeypatch.setattr("pandom.backups.inside.note", lambda event, details: None)
     return place
 
 

@@ -22,7 +22,7 @@ return lower(event_type) in (
     'context_rejected', 'context_key_rotated',
     'partition_created', 'partition_drained', 'partition_exported', 'partition_dropped',
     'retention_changed', 'trail_restored',
-    'backup_made', 'drill_passed', 'drill_failed'
+    'backup_made', 'dump_made', 'drill_passed', 'drill_failed'
 );
 
 comment on function public.is_reserved_event_type(text) is

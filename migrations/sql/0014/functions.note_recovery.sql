@@ -1,4 +1,4 @@
--- Records a backup, or what became of a drill; nothing else of the reserved types.
+-- Records a backup, a dump, or what became of a drill; nothing else of the reserved types.
 --
 -- Error: another event type.
 set local role pandom_trail;
@@ -10,7 +10,7 @@ security definer
 set search_path = ''
 as $$
 begin
-    if note_recovery.event_type not in ('backup_made', 'drill_passed', 'drill_failed') then
+    if note_recovery.event_type not in ('backup_made', 'dump_made', 'drill_passed', 'drill_failed') then
         raise exception '% is no event of backups', coalesce(note_recovery.event_type, 'null')
             using errcode = 'invalid_parameter_value';
     end if;
@@ -23,4 +23,4 @@ end
 $$;
 
 comment on function public.note_recovery(text, jsonb) is
-'Records a backup, or what became of a drill.';
+'Records a backup, a dump, or what became of a drill.';
