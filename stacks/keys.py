@@ -27,7 +27,7 @@ from pandom.config.readers import (
 )
 from pandom.config.settings import Settings
 from pandom.runtime import certificates
-from pandom.runtime.naming import KEYS_MOUNT, MINIO_ROOT_USER
+from pandom.runtime.naming import BACKUP_CONFIG, KEYS_MOUNT, MINIO_ROOT_USER
 from schema.access import SUPERUSER, roles
 from schema.storage import BACKUP, OWN_STORE, users
 from stacks.container import Wiring
@@ -140,11 +140,11 @@ class Keys(pulumi.ComponentResource):
 
         scheduled = KEYS_MOUNT / "backup"
         found: dict[str, dict[str, pulumi.Input[str]]] = {
-            "postgres": {backup.CONFIG_FILE: configuration(KEYS_MOUNT)},
-            "backup": {backup.CONFIG_FILE: configuration(scheduled, backup.asking(scheduled))},
-            "dump": {backup.CONFIG_FILE: configuration(KEYS_MOUNT / "dump")},
+            "postgres": {BACKUP_CONFIG: configuration(KEYS_MOUNT)},
+            "backup": {BACKUP_CONFIG: configuration(scheduled, backup.asking(scheduled))},
+            "dump": {BACKUP_CONFIG: configuration(KEYS_MOUNT / "dump")},
             "backup-server": {
-                backup.CONFIG_FILE: backup.serving(),
+                BACKUP_CONFIG: backup.serving(),
                 backup.PASSWORD_FILE: self.secrets[SUPERUSER].apply(
                     lambda password: f"*:*:*:{SUPERUSER}:{password}\n"
                 ),

@@ -27,11 +27,11 @@ from typing import IO, Any, Final
 
 from pandom.backups import inside
 from pandom.backups.scheduled import say
-from pandom.config.backup import CONFIG_FILE
 from pandom.database.connect import target_from_environment
 from pandom.objectstore import Account, Endpoint, client
 from pandom.runtime.errors import Failure, PandomError, UsageError
 from pandom.runtime.inputs import secret, secret_file, setting
+from pandom.runtime.naming import BACKUP_CONFIG
 from pandom.runtime.progress import shorten
 
 LOGIN: Final = "pandom_user"
@@ -70,7 +70,7 @@ class Place:
 def place() -> Place:
     """Return the store of the backups, as pgBackRest's configuration has it."""
     parser = configparser.ConfigParser(interpolation=None, strict=False)
-    parser.read_string(secret_file(CONFIG_FILE).read_text())
+    parser.read_string(secret_file(BACKUP_CONFIG).read_text())
     known = parser["global"]
     endpoint = Endpoint(
         known["repo1-s3-endpoint"],

@@ -12,9 +12,8 @@ from pandom.objectstore import REGION
 from pandom.runtime.naming import BACKUP_CLIENT, HOST_BACKUP, HOST_MINIO, KEYS_MOUNT, STANZA
 from schema.storage import OWN_STORE, backup_bucket
 
-# Files of the readers postgres and backup; the repository key is there in every stack, so that
-# `pandom adopt` finds it and a store that is used again can be read.
-CONFIG_FILE: Final = "pgbackrest.conf"
+# Files of the readers postgres, backup and dump; the repository key is there in every stack, so
+# that `pandom adopt` finds it and a store that is used again can be read.
 CA_FILE: Final = "backup-ca.crt"
 # Of the reader backup-server; libpq reads it at each connection, so a rotation restarts nothing.
 PASSWORD_FILE: Final = "pgpass"  # noqa: S105 - its name

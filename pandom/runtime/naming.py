@@ -45,6 +45,7 @@ HOST_BACKUP: Final = "backup-server"
 # Who may ask it for the database's files, by the name in its certificate.
 BACKUP_CLIENT: Final = "pandom-backup"
 # What pgBackRest calls the database cluster.
+BACKUP_CONFIG: Final = "pgbackrest.conf"  # of every reader that asks the repository
 STANZA: Final = "pandom"
 
 

@@ -15,13 +15,13 @@ import pytest
 from minio.error import S3Error
 
 from pandom.backups.repository import PROGRAM
-from pandom.config.backup import CONFIG_FILE, KEY_FILE
+from pandom.config.backup import KEY_FILE
 from pandom.host.engine import Container, Engine
 from pandom.host.repository import Repository
 from pandom.host.stack import Stack, set_values
 from pandom.objectstore import Account, administrator, client
 from pandom.runtime.errors import PandomError
-from pandom.runtime.naming import KEYS_MOUNT
+from pandom.runtime.naming import BACKUP_CONFIG, KEYS_MOUNT
 from schema.storage import BACKUP, backup_bucket
 from tests.fixtures.backups import Bucket, flipped, root, sql, switch, written
 from tests.fixtures.other_store import OtherStore
@@ -70,7 +70,7 @@ def test_the_key_is_where_the_server_is_and_nowhere_else(
 ) -> None:
     engine = docker.from_env()
     server = engine.containers.get(backed.container("postgres"))
-    for file in (CONFIG_FILE, KEY_FILE):
+    for file in (BACKUP_CONFIG, KEY_FILE):
         code, said = server.exec_run(["stat", "-c", "%u %a", f"{KEYS_MOUNT}/{file}"])
         assert (code, said.decode().strip()) == (0, "5432 400")
     secrets = [backed.secrets["repository-key"], backed.secrets["minio-backup"]]
@@ -254,7 +254,7 @@ def test_a_store_that_cannot_be_reached_is_told_within_seconds(
             -e 's/^repo1-storage-port=.*/repo1-storage-port={port}/' \
             -e 's#^repo1-path=.*#repo1-path=/nothing-here#' \
             -e 's#^repo1-storage-ca-file=.*#repo1-storage-ca-file={ca}#' \
-            -e 's#=ca.crt#=/tmp/keys/ca.crt#' {CONFIG_FILE}
+            -e 's#=ca.crt#=/tmp/keys/ca.crt#' {BACKUP_CONFIG}
         PANDOM_KEYS=/tmp/keys {PROGRAM} info; code=$?; rm -rf /tmp/keys; exit $code
     """
     started = time.monotonic()
