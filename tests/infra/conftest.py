@@ -205,7 +205,10 @@ def write_keys(
     )
     job.put_archive("/run", archive("pandom-keys.json", json.dumps(request).encode()))
     job.start()
-    return int(job.wait(timeout=60)["StatusCode"]), job.logs().decode()
+    done = int(job.wait(timeout=60)["StatusCode"]), job.logs().decode()
+    # The volumes are of the whole run, and a container that nobody declared is a finding.
+    job.remove(v=True)
+    return done
 
 
 def new_keys(spare: Spare) -> SpareKeys:

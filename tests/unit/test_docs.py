@@ -23,6 +23,7 @@ READS = {
     ("janitor", "operations"),
     ("auditor", "operations"),
     ("backup", "operations"),
+    ("dump", "operations"),
     ("backup-server", "backup-server"),
 }
 
