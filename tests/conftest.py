@@ -23,7 +23,10 @@ _GROUPS = {
     "tests/conformance/": "own stacks",
     "tests/lifecycle/test_heal": "the longest file",
     **{f"tests/lifecycle/test_{name}": "own stacks" for name in ("by_hand", "ci", "killed")},
-    **{f"tests/lifecycle/test_{name}": "backups" for name in ("backup", "point_in_time", "rotate")},
+    **{
+        f"tests/lifecycle/test_{name}": "backups"
+        for name in ("backup", "drill", "point_in_time", "rotate")
+    },
     **{f"tests/{name}/": "databases" for name in ("clients", "database", "migrations")},
     **{f"tests/{name}/": "shared stack" for name in ("audit", "infra", "lifecycle")},
 }
