@@ -14,6 +14,7 @@ from pandom.audit.accepted import Acceptance
 from pandom.audit.controls import Result
 from pandom.audit.findings import Finding, findings
 from pandom.audit.store import StoreClient
+from pandom.audit.target import AuditTarget
 from pandom.database.drift import catalog, declared, recorded
 from pandom.database.drift.catalog import Observed
 from pandom.database.drift.differences import differences
@@ -125,6 +126,26 @@ def run(
     kept, excused, stale = accepted.divide(found, given, today or datetime.now(UTC).date())
     return Report(
         observed, expected, tuple(kept), tuple(excused), tuple(stale), results, tuple(scope)
+    )
+
+
+def run_at(
+    place: AuditTarget,
+    connection: psycopg.Connection,
+    acceptances: tuple[Acceptance, ...] | None,
+    objects: StoreClient | None,
+    containers: Callable[[], tuple[Facts, Facts]] | None = None,
+) -> Report:
+    """Audit a target's database as ``run`` does, with all that the target says of itself."""
+    return run(
+        connection,
+        place.opt_in,
+        acceptances,
+        objects=objects,
+        containers=containers,
+        settings=place.settings,
+        backup_within=place.backup_within,
+        drill_within=place.drill_within,
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from pandom.audit import accepted, anchors, evidence, report_json
-from pandom.audit.run import run as audit
+from pandom.audit.run import run_at
 from pandom.audit.target import AuditTarget, of_container
 from pandom.audit.trail import verify
 from pandom.database.drift import catalog
@@ -50,15 +50,7 @@ def audit_round(place: AuditTarget) -> Round:
     """
     store, given = place.store(AUDITOR), accepted.load()
     with catalog.connect(place.dsn) as connection:
-        report = audit(
-            connection,
-            place.opt_in,
-            given,
-            objects=store,
-            settings=place.settings,
-            backup_within=place.backup_within,
-            drill_within=place.drill_within,
-        )
+        report = run_at(place, connection, given, store)
         kept = anchors.from_bucket(store.s3, store.evidence, connection.info.dbname)
         verdict = verify(connection, kept).accepting(given)
     if not verdict.problems:

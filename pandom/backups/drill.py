@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from pandom.audit.anchors import Kept
 from pandom.audit.run import run as audit
 from pandom.audit.target import LOGIN, store_of_container
 from pandom.backups import inside, scratch
-from pandom.backups.repository import Backup, Repository, gaps
+from pandom.backups.repository import Backup, Repository
 from pandom.backups.scheduled import in_steps, say
 from pandom.database import revisions
 from pandom.database import settings as row_settings
@@ -43,7 +43,6 @@ _DAMAGE: Final = re.compile(
     r"checksum|CryptoError|FormatError|unable to decrypt|decompress|zst|invalid page|\[(029|095)\]",
     re.IGNORECASE,
 )
-_SHORT: Final = "recovery ended before configured recovery target was reached"
 
 
 @dataclass(frozen=True)
@@ -96,18 +95,17 @@ select
 def moment(client: psycopg.Connection) -> Moment:
     """Return where the served database is, and what it holds there: of a moment in which nobody
     writes, if there is one soon."""
-    found = None
-    for attempt in range(_QUIET_TRIES):
-        if attempt:
-            time.sleep(_QUIET_S)
+    tries = _QUIET_TRIES
+    while True:
+        tries -= 1
         with client.transaction():
             client.execute("set transaction isolation level repeatable read, read only")
             lsn, segment, snapshot, system = client.execute(_HERE).fetchall()[0]
             found = Moment(lsn, segment, snapshot, int(system), {}, {})
-            if found.is_quiet or attempt == _QUIET_TRIES - 1:
+            if found.is_quiet or not tries:
                 rows, heads = holds(client)
-                return Moment(lsn, segment, snapshot, int(system), rows, heads)
-    raise Failure("the served database could not be counted")  # not reached
+                return replace(found, rows=rows, heads=heads)
+        time.sleep(_QUIET_S)
 
 
 def holds(
@@ -189,9 +187,7 @@ def _newest(repository: Repository, system: int) -> Backup:
 
 def _refuse_gap(repository: Repository, newest: Backup, source: Moment) -> None:
     """Raise Failure for a hole in the log, at which a replay ends without naming it."""
-    timeline = newest.first_wal[:8]
-    there = (one for one in repository.segments() if one[:8] == timeline)
-    if missing := gaps(there, newest.first_wal, source.segment):
+    if missing := repository.holes(newest, source.segment):
         raise Failure(
             f"Log is missing in the store: {missing[0]}. What came after it cannot be restored "
             f"from {newest.label}.\nNext: find out what happened in the store; "
@@ -249,7 +245,7 @@ def _explained(repository: Repository, newest: Backup, error: scratch.Unreached)
     text = "\n".join(lines) or error.log
     if _DAMAGE.search(text):
         return _damaged(repository, newest, text)
-    if _SHORT in text and not re.search(r"ERROR: \[", text):
+    if scratch.SHORT in text and not re.search(r"ERROR: \[", text):
         return Failure(
             f"The log in the store ends before the place that was archived; backup "
             f"{newest.label} cannot be brought up to it.\n"

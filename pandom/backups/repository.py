@@ -318,6 +318,30 @@ class Repository(ABC):
             if (found := _SEGMENT.search(name))
         }
 
+    def holes(self, since: Backup, until: str = "") -> list[Gap]:
+        """Return what is missing of the log after a backup, in the history that it is of."""
+        first = since.first_wal
+        return gaps((one for one in self.segments() if one[:8] == first[:8]), first, until)
+
+    def back_up(self, kind: str, show: Show) -> Backup:
+        """Make a backup and return it; older ones stay until `expire`, which may be denied and
+        must not look like a failed backup."""
+        self.make(
+            f"--type={kind}", "--no-expire-auto", "--log-level-console=detail", "backup", show=show
+        )
+        return self.backups()[-1]
+
+    def event(self, made: Backup) -> dict[str, str]:
+        """Return what the trail says of a backup."""
+        return {"label": made.label, "type": made.type, "store": self.kind}
+
+    def expire(self, tell: Show) -> None:
+        """Let those leave that are older than the kept; tell when the store denies that."""
+        try:
+            self.make("expire")
+        except PandomError as error:
+            tell(f"older backups were not removed: {str(error).splitlines()[0]}")
+
     def create(self) -> None:
         """Make the repository; one that is there and ours stays as it is."""
         if not self.ready():

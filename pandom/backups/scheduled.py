@@ -8,7 +8,6 @@ from typing import Final
 from pandom.backups import inside
 from pandom.backups.repository import SHARE, Repository
 from pandom.database.connect import value
-from pandom.runtime.errors import PandomError
 
 _STEPS: Final = 4  # of a backup, that the log shows
 
@@ -46,23 +45,9 @@ def make(repository: Repository, kind: str) -> None:
     """
     if not repository.backups(system()):
         repository.create()
-    # Expiry is a step of its own: denied, it must not look like a failed backup.
-    repository.make(
-        f"--type={kind}",
-        "--no-expire-auto",
-        "--log-level-console=detail",
-        "backup",
-        show=in_steps(say),
-    )
-    newest = repository.backups()[-1]
-    inside.note(
-        "backup_made",
-        {"label": newest.label, "type": newest.type, "store": repository.kind},
-    )
-    try:
-        repository.make("expire")
-    except PandomError as error:
-        say(f"older backups were not removed: {str(error).splitlines()[0]}")
+    newest = repository.back_up(kind, in_steps(say))
+    inside.note("backup_made", repository.event(newest))
+    repository.expire(say)
     say(f"{newest.type} {newest.label}, {newest.size >> 20} MB, {newest.stored >> 20} MB stored")
 
 

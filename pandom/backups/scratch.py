@@ -27,8 +27,9 @@ from schema.access import DATABASE, SUPERUSER
 PLACE: Final = FOLDER / "drill"
 AIR: Final = 256 << 20  # for the log that is replayed, and what the server writes, in bytes
 LOG_EVERY_S: Final = 15.0  # how often it is told how far the replay is
-_READY: Final = "database system is ready to accept connections"
-_REPLAYED: Final = re.compile(r'restored log file "([0-9A-F]{24})" from archive')
+READY: Final = "database system is ready to accept connections"
+SHORT: Final = "recovery ended before configured recovery target was reached"
+REPLAYED: Final = re.compile(r'restored log file "([0-9A-F]{24})" from archive')
 # Of the copy: it is read once, by one user, and thrown away. No setting of the served cluster
 # that only loads code or opens doors is here.
 _SETTINGS: Final[Mapping[str, str]] = {
@@ -127,9 +128,9 @@ def _until_ready(server: subprocess.Popen[bytes], log: Path, say: Callable[[str]
         said = log.read_text(errors="replace")
         if ended:
             raise Unreached("The restored server did not start", said)
-        if _READY in said:
+        if READY in said:
             return
-        if time.monotonic() - told > LOG_EVERY_S and (found := _REPLAYED.findall(said)):
+        if time.monotonic() - told > LOG_EVERY_S and (found := REPLAYED.findall(said)):
             say(f"replayed up to {found[-1]}")
             told = time.monotonic()
         time.sleep(0.1)

@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pandom.objectstore import Account, Endpoint, administrator, client
 from pandom.runtime.errors import UsageError
+from schema.storage import MEDIA
 
 if TYPE_CHECKING:
     from minio import Minio
     from minio.minioadmin import MinioAdmin
 
 _PREFIX: Final = "test-"
+_OF_OBJECTS: Final = sorted(
+    action
+    for permission in MEDIA.permissions
+    if permission.target == "objects of media"
+    for action in permission.actions
+)
 
 
 @dataclass
@@ -89,12 +96,7 @@ def _policy(bucket: str, prefix: str) -> dict[str, Any]:
             {
                 "Effect": "Allow",
                 # What the application's own user may do, in this place only.
-                "Action": [
-                    "s3:GetObject",
-                    "s3:PutObject",
-                    "s3:ListMultipartUploadParts",
-                    "s3:AbortMultipartUpload",
-                ],
+                "Action": _OF_OBJECTS,
                 "Resource": [inside],
             },
         ],

@@ -93,12 +93,6 @@ class Service:
         self._address = urlsplit(url).netloc
         self._local = threading.local()
 
-    @classmethod
-    def from_environment(cls) -> Service | None:
-        """Return the one that this process's variables name."""
-        url, token = os.environ.get(URL), os.environ.get(TOKEN)
-        return cls(url, token) if url and token else None
-
     @contextmanager
     def database(self) -> Iterator[Database]:
         """Take a database for the block."""

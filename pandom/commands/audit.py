@@ -150,7 +150,7 @@ def _write(args: argparse.Namespace, text: str) -> None:
 def _all(args: argparse.Namespace) -> int:
     from pandom.audit import accepted, render
     from pandom.audit.findings import for_stack
-    from pandom.audit.run import run as audit
+    from pandom.audit.run import run_at
     from pandom.database.drift import catalog
 
     given = accepted.load(args.accepted or accepted.FILE)
@@ -161,16 +161,7 @@ def _all(args: argparse.Namespace) -> int:
     if args.store:
         importlib.import_module("minio")  # before two threads would import it at once
     with catalog.connect(place.dsn) as connection:
-        report = audit(
-            connection,
-            place.opt_in,
-            given,
-            objects=objects,
-            containers=containers,
-            settings=place.settings,
-            backup_within=place.backup_within,
-            drill_within=place.drill_within,
-        )
+        report = run_at(place, connection, given, objects, containers)
     if place.outputs is not None:
         stack = args.stack or "dev"
         report = replace(

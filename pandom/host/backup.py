@@ -20,8 +20,8 @@ from pandom.host.health import Check, connection, made
 from pandom.host.repository import Repository
 from pandom.host.stack import Stack
 from pandom.host.state import State
-from pandom.runtime.errors import Drift, Failure, PandomError, UsageError
-from pandom.runtime.progress import Lines, say, step
+from pandom.runtime.errors import Drift, Failure, UsageError
+from pandom.runtime.progress import Lines, age, say, step
 from schema.storage import archives
 
 FULL: Final = "full"
@@ -146,10 +146,7 @@ def make(place: Place, kind: str) -> Backup:
                 shown = now
 
     try:
-        # Expiry is a step of its own: denied, it must not look like a failed backup.
-        repository.make(
-            f"--type={kind}", "--no-expire-auto", "--log-level-console=detail", "backup", show=show
-        )
+        newest = repository.back_up(kind, show)
     except KeyboardInterrupt:
         # The engine goes on with what was begun when its caller is gone.
         repository.engine.run(
@@ -160,13 +157,9 @@ def make(place: Place, kind: str) -> Backup:
         ) from None
     finally:
         lines.close()
-    newest = repository.backups()[-1]
     lines.end(title, time.monotonic() - started, f"{newest.type} {newest.label}")
     _note(place, newest)
-    try:
-        repository.make("expire")
-    except PandomError as error:
-        say(f"  older backups were not removed: {str(error).splitlines()[0]}")
+    repository.expire(lambda line: say(f"  {line}"))
     return newest
 
 
@@ -175,7 +168,7 @@ def _note(place: Place, one: Backup) -> None:
     import psycopg
     from psycopg.types.json import Jsonb
 
-    details = {"label": one.label, "type": one.type, "store": place.repository.kind}
+    details = place.repository.event(one)
     try:
         with psycopg.connect(**connection(place.outputs, "pandom_backup")) as client:
             client.execute("select public.note_recovery('backup_made', %s)", (Jsonb(details),))
@@ -343,11 +336,7 @@ def _newest(name: str, listed: Callable[[], list[Backup]], outputs: Mapping[str,
 
 
 def _age(moment: datetime) -> str:
-    seconds = int((datetime.now(UTC) - moment).total_seconds())
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
+    return age((datetime.now(UTC) - moment).total_seconds())
 
 
 def size(count: int) -> str:

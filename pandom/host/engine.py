@@ -298,13 +298,16 @@ class Engine:
         self, container: Container, command: Sequence[str], sink: BinaryIO
     ) -> tuple[int, str]:
         """Run a command in a container and pass on what it writes: exit code, stderr."""
-        api, said = self.client.api, b""
-        made = api.exec_create(container.id, list(command))["Id"]
-        for out, err in api.exec_start(made, stream=True, demux=True):
-            said += err or b""
-            sink.write(out or b"")
+        said = b""
+
+        def take(out: bytes, err: bytes) -> None:
+            nonlocal said
+            said += err
+            sink.write(out)
+
+        code = self._exec(container, command, take)
         sink.flush()
-        return int(api.exec_inspect(made)["ExitCode"] or 0), said.decode(errors="replace")
+        return code, said.decode(errors="replace")
 
     def run(
         self,
@@ -317,17 +320,28 @@ class Engine:
         ``show`` gets each line of stdout as it comes. There is no time limit, and the command
         goes on when its caller ends.
         """
-        api = self.client.api
-        made = api.exec_create(container.id, list(command))["Id"]
         texts, begun = ["", ""], ""
-        for parts in api.exec_start(made, stream=True, demux=True):
+
+        def take(*parts: bytes) -> None:
+            nonlocal begun
             for index, part in enumerate(parts):
-                texts[index] += (part or b"").decode(errors="replace")
+                texts[index] += part.decode(errors="replace")
             if show and parts[0]:
                 *whole, begun = (begun + parts[0].decode(errors="replace")).split("\n")
                 for line in whole:
                     show(line)
-        return int(api.exec_inspect(made)["ExitCode"] or 0), texts[0], texts[1]
+
+        return self._exec(container, command, take), texts[0], texts[1]
+
+    def _exec(
+        self, container: Container, command: Sequence[str], take: Callable[[bytes, bytes], None]
+    ) -> int:
+        """Run a command to its end; ``take`` gets stdout and stderr as they come."""
+        api = self.client.api
+        made = api.exec_create(container.id, list(command))["Id"]
+        for out, err in api.exec_start(made, stream=True, demux=True):
+            take(out or b"", err or b"")
+        return int(api.exec_inspect(made)["ExitCode"] or 0)
 
     @contextlib.contextmanager
     def like(

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pandom.backups.repository import SHARE, Backup, Gap, gaps
+from pandom.backups.repository import SHARE, Backup
+from pandom.backups.scratch import AIR, READY, REPLAYED, SHORT
 from pandom.host import backup, lock, superuser, up, versions
 from pandom.host.backup import Place
 from pandom.host.engine import Container, Engine
@@ -35,10 +36,7 @@ PROGRAM: Final = "pandom-restore"
 VOLUME: Final = "/var/lib/postgresql/17"
 _WORD_S: Final = 900.0  # to remove a large database
 MARK: Final = "pandom-restore/verified"
-_AIR: Final = 256 << 20  # for the log that is replayed, in bytes
-_READY: Final = "database system is ready to accept connections"
 _LAST: Final = re.compile(r"last completed transaction was at log time (\S+ \S+)")
-_SEGMENT: Final = re.compile(r'restored log file "([0-9A-F]{24})" from archive')
 
 
 @dataclass(frozen=True)
@@ -207,17 +205,11 @@ def _restore(place: Place, to: str | None, label: str | None) -> None:
     print(f"Next: `pandom restore --switch --stack {name}` serves it instead; --discard removes it")
 
 
-def _missing(place: Place, wanted: Aim) -> list[Gap]:
-    """Return the holes in the log after the backup, in the history that it is of."""
-    first = wanted.backup.first_wal
-    return gaps((one for one in place.repository.segments() if one[:8] == first[:8]), first)
-
-
 def _refuse_gap(place: Place, wanted: Aim) -> None:
     """Refuse a hole: a replay would stop there without a word, and lack what came after it."""
     if wanted.moment or wanted.as_made:
         return  # the server itself says when it does not reach its target
-    if missing := _missing(place, wanted):
+    if missing := place.repository.holes(wanted.backup):
         raise UsageError(
             f"Log is missing in the store: {missing[0]}. What came after it cannot be restored "
             f"from {wanted.backup.label}.\nNothing was touched. Next: --to a time before, or "
@@ -229,7 +221,7 @@ def _refuse_full(engine: Engine, server: Container, wanted: Aim) -> None:
     script = f"df --output=avail -B1 {VOLUME} | tail -n 1; du -sb {VOLUME}/beside 2> /dev/null"
     _, out, _ = engine.run(server, ["bash", "-c", script])
     numbers = [int(line.split()[0]) for line in out.splitlines() if line.strip()]
-    free, needed = sum(numbers), wanted.backup.size + _AIR
+    free, needed = sum(numbers), wanted.backup.size + AIR
     if free < needed:
         raise Failure(
             f"The volume has {free >> 20} MB free, {needed >> 20} MB are needed to restore beside "
@@ -249,16 +241,16 @@ def _follow(place: Place, made: Container, wanted: Aim) -> str:
                 now = shown
                 if found := SHARE.search(line):
                     now = f"{title}: files {found[1]} %"
-                elif found := _SEGMENT.search(line):
+                elif found := REPLAYED.search(line):
                     now = f"{title}: log {found[1]}"
                 lines.replace(shown, now)
                 shown = now
-            if _READY in log:
+            if READY in log:
                 break
     finally:
         lines.close()
     last = _LAST.search(log)
-    if _READY not in log:
+    if READY not in log:
         code = int(engine.client.api.wait(made.id)["StatusCode"])
         raise _unreached(place, wanted, last[1] if last else None, code, log)
     lines.end(title, time.monotonic() - started)
@@ -266,8 +258,8 @@ def _follow(place: Place, made: Container, wanted: Aim) -> str:
 
 
 def _unreached(place: Place, wanted: Aim, last: str | None, code: int, log: str) -> PandomError:
-    if "recovery ended before configured recovery target was reached" in log:
-        missing = _missing(place, wanted)
+    if SHORT in log:
+        missing = place.repository.holes(wanted.backup)
         why = f": {missing[0]} is missing in the store" if missing else ""
         until = f"--to '{last[:19]}'" if last else f"--backup {wanted.backup.label}"
         return UsageError(

@@ -18,7 +18,7 @@ from typing import Any, Final
 from pandom.audit import accepted, anchors, report_terminal
 from pandom.audit.findings import Finding, for_stack
 from pandom.audit.run import Report as Audit
-from pandom.audit.run import run as audit
+from pandom.audit.run import run_at
 from pandom.audit.target import AuditTarget, of_outputs
 from pandom.audit.trail import Problem, heads
 from pandom.audit.trail import Verdict as Trail
@@ -217,16 +217,7 @@ def look(
 def _audit(place: AuditTarget, given: tuple[accepted.Acceptance, ...], hosted: Hosted) -> Audit:
     store = place.store(AUDITOR)
     with catalog.connect(place.dsn) as connection:
-        return audit(
-            connection,
-            place.opt_in,
-            tuple(given),
-            objects=store,
-            containers=hosted,
-            settings=place.settings,
-            backup_within=place.backup_within,
-            drill_within=place.drill_within,
-        )
+        return run_at(place, connection, given, store, hosted)
 
 
 def _heads(place: AuditTarget) -> Trail:

@@ -10,6 +10,7 @@ from typing import Final
 from pandom.operations.records import Record, Run, moment, text
 from pandom.operations.schedule import following
 from pandom.operations.tasks import FAILED, INTERRUPTED, OK, Task
+from pandom.runtime.progress import age
 
 _GRACE: Final = timedelta(minutes=1)  # for what starts, and what is written down at its end
 _STEADY: Final = timedelta(minutes=1)  # a service that ran that long is no crash loop
@@ -101,8 +102,4 @@ def ago(then: datetime | None, now: datetime) -> str:
     """Return how long ago something was, in one unit."""
     if then is None:
         return "at an unknown time"
-    seconds = int((now - then).total_seconds())
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit} ago"
-    return f"{max(seconds, 0)} s ago"
+    return f"{age((now - then).total_seconds())} ago"

@@ -41,6 +41,15 @@ def shorten(text: str, width: int = WIDTH) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
+def age(seconds: float) -> str:
+    """Return a time for people, in one unit; of a clock that was set back 0 s."""
+    whole = max(int(seconds), 0)
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if whole >= 2 * length:
+            return f"{whole // length} {unit}"
+    return f"{whole} s"
+
+
 class Lines:
     """Steps that may overlap: a line for each when it ends; on a terminal one for running ones."""
 

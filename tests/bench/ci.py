@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +15,8 @@ import docker
 
 from pandom.ci import cache
 from pandom.runtime.naming import BASE_IMAGE
-from pandom.runtime.paths import ROOT
 from tests.bench import floor
-from tests.bench.stack import manifest
+from tests.bench.stack import manifest, run
 
 ROUNDS: Final = 3
 MANY: Final = 8
@@ -40,34 +37,21 @@ class Figure:
         return median(self.seconds)
 
 
-def pandom(*arguments: str) -> tuple[float, float, str]:
-    """Seconds on the clock and of the processor of one `pandom ci` command; what it printed."""
-    started, before = time.monotonic(), os.times()
-    done = subprocess.run(
-        [sys.executable, "-m", "pandom", "ci", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "CI": "true"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"pandom ci {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
-    after = os.times()
-    used = sum(after[2:4]) - sum(before[2:4])
-    return time.monotonic() - started, used, done.stdout
-
-
 def create(*options: str) -> tuple[float, float, str]:
     """Seconds, those of the processor, and the new environment's id."""
-    seconds, used, printed = pandom("create", "--ttl=30m", "--format=json", *options)
-    return seconds, used, str(json.loads(printed)["PANDOM_CI_ID"])
+    done = run("ci", "create", "--ttl=30m", "--format=json", *options)
+    return done.seconds, done.processor, str(json.loads(done.printed)["PANDOM_CI_ID"])
+
+
+def destroy(name: str) -> float:
+    """Seconds until nothing of an environment is left."""
+    return run("ci", "destroy", name).seconds
 
 
 def measure(show: Callable[[str], None]) -> list[Figure]:
     """All figures."""
     show("preparing")
-    pandom("destroy", create()[2])  # images and the prepared cluster
+    destroy(create()[2])  # images and the prepared cluster
     base = str(docker.from_env().api.inspect_image(BASE_IMAGE)["Id"])
     found = cache.find(cache.key({}, base))
     if found is None:
@@ -78,19 +62,19 @@ def measure(show: Callable[[str], None]) -> list[Figure]:
         seconds, processor, name = create()
         warm.append(seconds)
         used.append(processor)
-        down.append(pandom("destroy", name)[0])
+        down.append(destroy(name))
         with manifest() as path:
             bare.append(floor.run_prepared(found.cluster, path))
         seconds, _, name = create("--cold")
         cold.append(seconds)
-        pandom("destroy", name)
+        destroy(name)
     show(f"{MANY} at once")
     started = time.monotonic()
     with ThreadPoolExecutor(MANY) as beside:
         made = [one.result()[2] for one in [beside.submit(create) for _ in range(MANY)]]
     many = time.monotonic() - started
     for name in made:
-        pandom("destroy", name)
+        destroy(name)
     return [
         Figure("floor", None, tuple(bare)),
         Figure("create, with a prepared cluster", 8.0, tuple(warm), median(used)),

@@ -38,9 +38,18 @@ class Figure:
         return median(self.seconds)
 
 
-def pandom(*arguments: str) -> float:
-    """Seconds of one `pandom` command; its messages are shown only if it fails."""
-    started = time.monotonic()
+@dataclass(frozen=True)
+class Done:
+    """One `pandom` command: seconds on the clock and of the processor, and what it printed."""
+
+    seconds: float
+    processor: float
+    printed: str
+
+
+def run(*arguments: str) -> Done:
+    """Run one `pandom` command; its messages are shown only if it fails."""
+    started, before = time.monotonic(), os.times()
     done = subprocess.run(
         [sys.executable, "-m", "pandom", *arguments],
         cwd=ROOT,
@@ -51,7 +60,14 @@ def pandom(*arguments: str) -> float:
     )
     if done.returncode:
         raise SystemExit(f"pandom {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
-    return time.monotonic() - started
+    after = os.times()
+    used = sum(after[2:4]) - sum(before[2:4])
+    return Done(time.monotonic() - started, used, done.stdout)
+
+
+def pandom(*arguments: str) -> float:
+    """Seconds of one `pandom` command."""
+    return run(*arguments).seconds
 
 
 def _when(text: str) -> datetime:

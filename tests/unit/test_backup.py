@@ -188,7 +188,10 @@ def test_what_verify_finds_is_read_from_its_words() -> None:
     assert damaged("stanza: pandom\nstatus: error\n  no backups") != []
 
 
-def control(mode: str, archiving: Archiving | None, days: int | None) -> Verdict:
+def control(
+    mode: str, archiving: Archiving | None, days: int | None, drill: int | None = None
+) -> Verdict:
+    """What the audit says of a server's backups, and of drills."""
     (check,) = (one.check for one in CONTROLS if one.number == "7.4")
     return check(
         Observed(
@@ -200,6 +203,7 @@ def control(mode: str, archiving: Archiving | None, days: int | None) -> Verdict
             settings={"archive_mode": Setting(mode, "command line", "postmaster")},
             archiving=archiving,
             backup_within=timedelta(days=days) if days else None,
+            drill_within=timedelta(days=drill) if drill else None,
         )
     )
 

@@ -11,17 +11,17 @@ from typing import Any, cast
 import pytest
 
 from pandom.audit import evidence
-from pandom.audit.controls import CONTROLS
 from pandom.backups import drill, inside, scheduled, scratch
 from pandom.backups.drill import Moment, Result
 from pandom.backups.repository import Backup, Repository
 from pandom.config.container_specs import container_specs
 from pandom.config.settings import load
-from pandom.database.drift.catalog import Archiving, Observed, Setting
+from pandom.database.drift.catalog import Archiving
 from pandom.operations.records import Record, Run, Store, now
 from pandom.operations.standing import Times, of
 from pandom.operations.tasks import INTERRUPTED, TASKS
 from pandom.runtime.errors import Failure
+from tests.unit.test_backup import control
 
 pytestmark = pytest.mark.requirement("D5")
 
@@ -176,22 +176,8 @@ def test_a_failed_drill_is_noted_and_kept_whatever_else_fails(
 def test_an_overdue_drill_is_a_finding(
     age: int | None, failed: bool, days: int | None, state: str, words: str
 ) -> None:
-    (check,) = (one.check for one in CONTROLS if one.number == "7.4")
-    verdict = check(
-        Observed(
-            login="pandom_auditor",
-            database="pandom_db",
-            version="17.12",
-            read_at="",
-            facts={},
-            settings={"archive_mode": Setting("on", "command line", "postmaster")},
-            archiving=Archiving(
-                None, timedelta(1), None if age is None else timedelta(age), failed
-            ),
-            backup_within=timedelta(8),
-            drill_within=timedelta(days) if days else None,
-        )
-    )
+    passed = None if age is None else timedelta(age)
+    verdict = control("on", Archiving(None, timedelta(1), passed, failed), 8, days)
     assert (verdict.state, words in verdict.evidence) == (state, True)
 
 
