@@ -246,9 +246,7 @@ def _lay(found: Prepared, record: Record, pulumi: Pulumi, client: docker.DockerC
 
 
 def _begin_state(found: Prepared, record: Record, pulumi: Pulumi, given: Mapping[str, str]) -> None:
-    pulumi.init()
-    resources = prepared.state(found.resources, found.former, record, given)
-    pulumi.restore({"version": 3, "deployment": {"resources": resources}})
+    pulumi.init(prepared.state(found.resources, found.former, record, given))
 
 
 def _take_back(record: Record, client: docker.DockerClient, error: BaseException) -> None:

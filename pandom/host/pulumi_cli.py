@@ -13,12 +13,12 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
 from pandom.database import pinned
-from pandom.host import events, lock
+from pandom.host import checkpoint, events, lock
 from pandom.host.stack import Stack
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure
@@ -124,21 +124,19 @@ class Pulumi:
             raise PulumiFailed(" ".join(arguments[:2]), said)
         return done.stdout
 
-    def init(self) -> None:
-        """Make the stack's empty state."""
+    def init(self, resources: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Make the stack's state, with nothing in it or with these, which have no secret."""
         paths.backend().mkdir(parents=True, exist_ok=True, mode=0o700)
         refuse_full(BEGIN_MB)
-        self._output("stack", "init", "--no-select")
+        checkpoint.begin(self._stack, self._passphrase, resources)
 
     def export(self, secrets: bool = False) -> Mapping[str, Any]:
         """Return the whole state; with ``secrets`` in clear, in memory only."""
+        found = checkpoint.exported(self._stack, self._passphrase if secrets else None)
+        if found is not None:
+            return found
         options = ["--show-secrets"] if secrets else []
         return dict(json.loads(self._output("stack", "export", *options)))
-
-    def outputs(self, secrets: bool = False) -> dict[str, Any]:
-        """Return the stack's outputs."""
-        options = ["--show-secrets"] if secrets else []
-        return dict(json.loads(self._output("stack", "output", "--json", *options)))
 
     def secrets(self) -> dict[str, str]:
         """Return the encrypted values of the stack's file, in clear, by key; in memory only."""

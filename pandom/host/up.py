@@ -42,7 +42,7 @@ from pandom.host.engine import Container, Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
-from pandom.host.state import CONTAINER, IMAGE, ROLE, State
+from pandom.host.state import CONTAINER, IMAGE, ROLE, State, clear_outputs
 from pandom.host.verdict import STORE, Verdict
 from pandom.runtime import passphrase
 from pandom.runtime.errors import DONE, DRIFT, Drift, Failure, PandomError, UsageError
@@ -469,7 +469,7 @@ class _Up:
         return found.again(self._healed), outputs
 
     def _look(self, exported: Mapping[str, Any]) -> _Looked:
-        outputs = superuser.outputs(exported)
+        outputs = clear_outputs(exported)
         return verdict.look(self._stack, self._engine, outputs, State(exported)), outputs
 
     def _heal(self, found: Verdict, exported: Mapping[str, Any]) -> bool:
