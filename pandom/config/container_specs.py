@@ -279,6 +279,7 @@ def _minio(settings: Settings) -> ContainerSpec:
         mounts=(Mount("objects", "/data", writable=True), secrets_of("minio")),
         ports=(Port(9000, settings.minio_port),),
         health=Health(resting(*check, "https://127.0.0.1:9000/minio/health/cluster")),
+        health_wait_s=0,  # its job waits for it, and starts meanwhile
         restart=settings.profile.restart,
     )
 

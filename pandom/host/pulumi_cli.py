@@ -19,6 +19,7 @@ from typing import IO, Any, Final
 
 from pandom.database import pinned
 from pandom.host import checkpoint, events, lock
+from pandom.host.language_host import LanguageHost
 from pandom.host.stack import Stack
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure
@@ -167,20 +168,25 @@ class Pulumi:
         variables: Mapping[str, str] | None = None,
         watch: Callable[[], None] = lambda: None,
         limit_s: float = LONG_S,
+        host: LanguageHost | None = None,
     ) -> Mapping[str, int]:
         """Run up, preview, refresh or destroy; return the counts of what was done.
 
-        ``watch`` is called about once a second and stops the operation by raising. Raises
+        ``watch`` is called about once a second and stops the operation by raising; ``host``, which
+        the caller ends, runs the program instead of one that Pulumi starts. Raises
         PulumiFailed, Failure when it does not end, KeyboardInterrupt after an interrupt.
         """
         refuse_full(BEGIN_MB)
+        environment = {**self.environment(), **(variables or {})}
         command = self._command(operation, "--json", *options)
+        if host is not None:
+            command += ["--client", host.address(environment)]
         # A session of its own: a terminal's Ctrl-C would reach Pulumi directly, ours
         # would be the second, and the second one makes it drop its state.
         child = subprocess.Popen(
             command,
             cwd=paths.ROOT,
-            env={**self.environment(), **(variables or {})},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -39,6 +39,7 @@ from pandom.host import (
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Container, Engine
+from pandom.host.language_host import LanguageHost
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
@@ -99,13 +100,17 @@ def bring_up(
 
 
 def for_environment(
-    stack: Stack, variables: Mapping[str, str], begun: bool = False
+    stack: Stack,
+    variables: Mapping[str, str],
+    host: LanguageHost | None,
+    begun: bool = False,
 ) -> Mapping[str, Any]:
     """Run it for an environment for CI, whose lock the caller has; its outputs in clear.
 
-    ``begun``: the state says what lies in the data volume, and nothing else is there yet.
+    ``begun``: the state says what lies in the data volume, and nothing else is there yet. ``host``
+    was started by the caller, who ends it.
     """
-    return _Up(stack, variables, "ephemeral", adopting=False, begun=begun).run()
+    return _Up(stack, variables, "ephemeral", adopting=False, begun=begun, host=host).run()
 
 
 class _Up:
@@ -118,11 +123,13 @@ class _Up:
         profile: str | None,
         adopting: bool,
         begun: bool = False,
+        host: LanguageHost | None = None,
     ) -> None:
-        self._adopting, self._begun = adopting, begun
+        self._adopting, self._begun, self._host = adopting, begun, host
         self._stack = stack
         self._revisions: Sequence[Revision] = ()
         self._profile = profile
+        self._tools = variables
         self._pulumi = Pulumi(stack, variables)
         self._since = datetime.now(UTC)
         self._changed = 0
@@ -140,11 +147,13 @@ class _Up:
                 # While Pulumi reads its state, the folder is checked, and what the verdict
                 # needs is imported.
                 reading = beside.submit(self._pulumi.export, secrets=True)
-            self._revisions = revisions.every()
+            # Of this folder a prepared cluster was made: it was checked then.
+            self._revisions = revisions.every(run=not self._begun)
             verdict.prepare()
-            from pandom.database import declaration  # with the models, which take long
+            if not self._begun:
+                from pandom.database import declaration  # with the models, which take long
 
-            declaration.check()
+                declaration.check()
             recorded = self._stack.recorded()
             self._told = recorded.outputs
             identity.refuse_renamed(self._stack.name, recorded)
@@ -398,18 +407,21 @@ class _Up:
     ) -> None:
         # A server that is taken over has roles that the new state must adopt first.
         display = Display(prefix, failed="there already" if self._adopting else "FAILED")
+        host, self._host = self._host or LanguageHost.start(self._tools), None
         self._before = {one.id for one in self._engine.containers()}
         try:
-            self._pulumi.operate(
-                "up",
-                "--yes",
-                "--skip-preview",
-                *(["--refresh"] if refresh else []),
-                *options,
-                show=display,
-                variables=variables,
-                watch=self._watch,
-            )
+            with host or contextlib.nullcontext():
+                self._pulumi.operate(
+                    "up",
+                    "--yes",
+                    "--skip-preview",
+                    *(["--refresh"] if refresh else []),
+                    *options,
+                    show=display,
+                    variables=variables,
+                    watch=self._watch,
+                    host=host,
+                )
         finally:
             display.close()
             self._changed += sum(display.changed.values())

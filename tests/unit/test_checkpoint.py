@@ -18,10 +18,8 @@ from tests.fixtures.stack import new_name
 from toolchain import environment
 
 VALUE = "a secret: \u00e4 \u2013 ']'"
-SECRET = {
-    SECRET_MARK: "1b47061264138c4ac30d75fd1eb44270",
-    "plaintext": json.dumps(VALUE, ensure_ascii=False),
-}
+PLAIN = json.dumps(VALUE, ensure_ascii=False)
+SECRET = {SECRET_MARK: "1b47061264138c4ac30d75fd1eb44270", "plaintext": PLAIN}
 
 
 @pytest.fixture
