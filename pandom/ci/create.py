@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from pandom.ci.cache import Prepared
 from pandom.ci.process import Process
 from pandom.ci.records import Record
 from pandom.ci.remove import remove
-from pandom.host import access, formats, lock, ports, superuser, up, verdict
+from pandom.host import access, formats, lock, ports, superuser, up
 from pandom.host import stack as files
 from pandom.host.engine import Engine, connect
 from pandom.host.language_host import LanguageHost
@@ -230,27 +230,27 @@ def _bring_up(
         if found is None:
             return up.for_environment(stack, variables, host)
         try:
-            _lay(found, record, Pulumi(stack, variables), client)
-            return up.for_environment(stack, variables, host, begun=True)
+            with ThreadPoolExecutor() as beside:
+                filled = _lay(found, record, Pulumi(stack, variables), client, beside)
+                return up.for_environment(stack, variables, host, filled.result)
         except Failure:
             cache.forget(found)  # it may be the reason, and is made again
             raise
 
 
-def _lay(found: Prepared, record: Record, pulumi: Pulumi, client: docker.DockerClient) -> None:
-    """Give the stack the prepared cluster, in its volume and in its state."""
+def _lay(
+    found: Prepared,
+    record: Record,
+    pulumi: Pulumi,
+    client: docker.DockerClient,
+    beside: ThreadPoolExecutor,
+) -> Future[None]:
+    """Give the stack the prepared cluster, in its state, and in its volume as this goes on."""
     given = prepared.labels(record)
     image = prepared.images(found.resources)["postgres"]
-    with ThreadPoolExecutor() as beside:
-        filled = beside.submit(prepared.fill, client, record, given, image, found.cluster)
-        begun = beside.submit(_begin_state, found, record, pulumi, given)
-        verdict.prepare()  # imports, which take as long
-        filled.result()
-        begun.result()
-
-
-def _begin_state(found: Prepared, record: Record, pulumi: Pulumi, given: Mapping[str, str]) -> None:
+    filled = beside.submit(prepared.fill, client, record, given, image, found.cluster)
     pulumi.init(prepared.state(found.resources, found.former, record, given))
+    return filled
 
 
 def _take_back(record: Record, client: docker.DockerClient, error: BaseException) -> None:

@@ -24,6 +24,7 @@ from toolchain.pulumi_cli import HOST
 
 _START: Final = STANDINS.parent / "start.py"
 _END_S: Final = 5.0
+_GONE: Final = "Pulumi's language host ended. Next: `make tools`, then run this again."
 
 
 class LanguageHost:
@@ -50,16 +51,22 @@ class LanguageHost:
         )
         return cls(child)
 
-    def address(self, environment: Mapping[str, str]) -> str:
-        """Give the program its environment; where Pulumi finds the host."""
-        assert self._child.stdin is not None  # noqa: S101 - for mypy
+    def address(self) -> str:
+        """Return where Pulumi finds it."""
         assert self._child.stdout is not None  # noqa: S101 - for mypy
         port = self._child.stdout.readline().strip()
         if not port.isdigit():
-            raise Failure("The language host did not start. Next: `make tools`, then this again.")
-        self._child.stdin.write(json.dumps(dict(environment)) + "\n")
-        self._child.stdin.flush()
+            raise Failure(_GONE)
         return f"127.0.0.1:{port}"
+
+    def begin(self, environment: Mapping[str, str]) -> None:
+        """Let the program run, with this environment."""
+        assert self._child.stdin is not None  # noqa: S101 - for mypy
+        try:
+            self._child.stdin.write(json.dumps(dict(environment)) + "\n")
+            self._child.stdin.flush()
+        except OSError:
+            raise Failure(_GONE) from None
 
     def __enter__(self) -> LanguageHost:
         return self

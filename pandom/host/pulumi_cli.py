@@ -169,18 +169,22 @@ class Pulumi:
         watch: Callable[[], None] = lambda: None,
         limit_s: float = LONG_S,
         host: LanguageHost | None = None,
+        ready: Callable[[], None] | None = None,
     ) -> Mapping[str, int]:
         """Run up, preview, refresh or destroy; return the counts of what was done.
 
         ``watch`` is called about once a second and stops the operation by raising; ``host``, which
-        the caller ends, runs the program instead of one that Pulumi starts. Raises
+        the caller ends, runs the program instead of one that Pulumi starts, once ``ready``
+        returns. Raises
         PulumiFailed, Failure when it does not end, KeyboardInterrupt after an interrupt.
         """
         refuse_full(BEGIN_MB)
         environment = {**self.environment(), **(variables or {})}
         command = self._command(operation, "--json", *options)
         if host is not None:
-            command += ["--client", host.address(environment)]
+            command += ["--client", host.address()]
+        elif ready is not None:
+            ready()
         # A session of its own: a terminal's Ctrl-C would reach Pulumi directly, ours
         # would be the second, and the second one makes it drop its state.
         child = subprocess.Popen(
@@ -195,7 +199,14 @@ class Pulumi:
             start_new_session=True,
         )
         run = _Run(self._stack, operation, child, show, watch)
-        return run.follow(limit_s)
+
+        def begin() -> None:
+            if host is not None:
+                if ready is not None:
+                    ready()
+                host.begin(environment)
+
+        return run.follow(limit_s, begin)
 
 
 class _Run:
@@ -215,12 +226,13 @@ class _Run:
         self._said: list[events.Diagnostic] = []
         self._closed: events.Summary | None = None
 
-    def follow(self, limit_s: float) -> Mapping[str, int]:
+    def follow(self, limit_s: float, begin: Callable[[], None]) -> Mapping[str, int]:
         # A thread reads, so that a silent Pulumi cannot outlast the limit and its pipe is
         # always drained.
         assert self._child.stdout is not None  # noqa: S101 - for mypy
         threading.Thread(target=self._read, args=(self._child.stdout,), daemon=True).start()
         try:
+            begin()
             if not self._drain(limit_s, self._look):
                 raise Failure(
                     f"`pulumi {self._operation}` did not end within {limit_s:.0f} s; stopped.\n"

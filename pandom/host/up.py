@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -103,14 +103,14 @@ def for_environment(
     stack: Stack,
     variables: Mapping[str, str],
     host: LanguageHost | None,
-    begun: bool = False,
+    laid: Callable[[], None] | None = None,
 ) -> Mapping[str, Any]:
     """Run it for an environment for CI, whose lock the caller has; its outputs in clear.
 
-    ``begun``: the state says what lies in the data volume, and nothing else is there yet. ``host``
-    was started by the caller, who ends it.
+    ``laid``: the state says what lies in the data volume once this returns, and nothing else is
+    there yet. ``host`` was started by the caller, who ends it.
     """
-    return _Up(stack, variables, "ephemeral", adopting=False, begun=begun, host=host).run()
+    return _Up(stack, variables, "ephemeral", adopting=False, laid=laid, host=host).run()
 
 
 class _Up:
@@ -122,10 +122,10 @@ class _Up:
         variables: Mapping[str, str],
         profile: str | None,
         adopting: bool,
-        begun: bool = False,
+        laid: Callable[[], None] | None = None,
         host: LanguageHost | None = None,
     ) -> None:
-        self._adopting, self._begun, self._host = adopting, begun, host
+        self._adopting, self._laid, self._host = adopting, laid, host
         self._stack = stack
         self._revisions: Sequence[Revision] = ()
         self._profile = profile
@@ -143,14 +143,14 @@ class _Up:
         """Bring it up; the outputs in clear."""
         with ThreadPoolExecutor() as beside:
             reading = None
-            if self._stack.exists() and not self._begun:
+            if self._stack.exists() and self._laid is None:
                 # While Pulumi reads its state, the folder is checked, and what the verdict
                 # needs is imported.
                 reading = beside.submit(self._pulumi.export, secrets=True)
             # Of this folder a prepared cluster was made: it was checked then.
-            self._revisions = revisions.every(run=not self._begun)
+            self._revisions = revisions.every(run=self._laid is None)
             verdict.prepare()
-            if not self._begun:
+            if self._laid is None:
                 from pandom.database import declaration  # with the models, which take long
 
                 declaration.check()
@@ -216,7 +216,7 @@ class _Up:
         self, engine: Engine, exported: Mapping[str, Any], settings: Settings
     ) -> _Looked | None:
         """Make everything as declared; the verdict, if there turned out to be nothing to do."""
-        if self._begun:
+        if self._laid is not None:
             self._note_inputs(settings)
             self._operate("", refresh=False)
             return None
@@ -421,6 +421,7 @@ class _Up:
                     variables=variables,
                     watch=self._watch,
                     host=host,
+                    ready=self._laid,
                 )
         finally:
             display.close()

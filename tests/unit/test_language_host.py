@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from pathlib import Path
@@ -34,7 +33,7 @@ def test_nothing_of_it_is_left(how: signal.Signals | None) -> None:
     host = LanguageHost.start({"PATH": str(STANDINS)})
     assert host is not None
     with host:
-        assert host.address(os.environ).startswith("127.0.0.1:")
+        assert host.address().startswith("127.0.0.1:")
         waiting = interpreter(host)
         assert waiting.lives()
         if how is not None:

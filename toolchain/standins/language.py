@@ -44,6 +44,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
     def __init__(self, engine_address: str, waiting: subprocess.Popen[str] | None = None) -> None:
         self._engine_address = engine_address
         self._waiting = waiting
+        self._environment = None if waiting else dict(os.environ)
         self._program: subprocess.Popen[str] | None = None
         self._cancelled = threading.Event()
 
@@ -113,22 +114,29 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
             return language_pb2.RunResponse(bail=True)
         command = [interpreter(request), script, *arguments(request, self._engine_address)]
         environment = {
-            **(os.environ if self._waiting is None else json.loads(sys.stdin.readline())),
+            **self._given(),
             "PULUMI_CONFIG": json.dumps(dict(request.config)),
             "PULUMI_CONFIG_SECRET_KEYS": json.dumps(list(request.configSecretKeys)),
         }
-        if self._waiting is None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
             self._program = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, text=True
             )
         else:
-            self._program = self._waiting
-            self._begin(self._waiting, {"command": command[1:], "environment": environment})
+            self._program = waiting
+            self._begin(waiting, {"command": command[1:], "environment": environment})
         code = self._program.wait()
         if self._cancelled.is_set() or code == _ALREADY_SHOWN:
             return language_pb2.RunResponse(bail=True)
         error = f"program exited with non-zero exit code: {code}" if code else ""
         return language_pb2.RunResponse(error=error)
+
+    def _given(self) -> dict[str, str]:
+        """Return the program's environment, which comes once."""
+        if self._environment is None:
+            self._environment = json.loads(sys.stdin.readline() or "{}")
+        return self._environment
 
     def _begin(self, program: subprocess.Popen[str], wanted: dict[str, Any]) -> None:
         """Let the interpreter that waits go on, and show what it prints, as Pulumi would."""
