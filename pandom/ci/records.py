@@ -22,12 +22,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from pandom.ci.process import Process
 from pandom.host import lock
 from pandom.host.stack import Stack, write_atomically
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import PROJECT
+from pandom.runtime.process import Process
 
 ID: Final = re.compile(r"ci-[0-9a-f]{8}")
 FILE: Final = "environment.json"

@@ -31,7 +31,6 @@ from pandom.ci import create, end, people, records
 from pandom.ci.buckets import Places
 from pandom.ci.client import TOKEN, URL
 from pandom.ci.databases import POOL, Databases
-from pandom.ci.process import Process
 from pandom.config.outputs import database_url
 from pandom.database import cluster
 from pandom.host import formats, superuser
@@ -39,6 +38,7 @@ from pandom.host.state import clear_outputs
 from pandom.objectstore import Account, Endpoint
 from pandom.runtime.errors import Failure, PandomError, UsageError
 from pandom.runtime.naming import MINIO_ROOT_USER
+from pandom.runtime.process import Process
 from pandom.runtime.progress import say
 
 _LARGEST: Final = 65_536  # bytes of a request
