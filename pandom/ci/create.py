@@ -94,6 +94,7 @@ def make(
     If that fails, nobody knows of it, and it is removed. ``cold`` neither uses nor makes a
     prepared cluster.
     """
+    paths.refuse_newer_homes()
     try:
         client = connect()
     except DockerSilent as error:
