@@ -3,6 +3,7 @@
     environments/ci-3f9a2b1c/environment.json   this record; the first that is made of an
                                                 environment, and the last that goes
     environments/ci-3f9a2b1c/pandom-stack/      the state home of its stack
+    environments/ci-3f9a2b1c/failures.log       what tests that failed had asked, without values
 
 The record says when the environment ends: Docker's labels say it, too, and cannot be changed; they
 count only where there is no record any more.
@@ -61,6 +62,11 @@ class Record:
     def state_home(self) -> Path:
         """The state home of its stack."""
         return self.home / PROJECT
+
+    @property
+    def failures(self) -> Path:
+        """What tests that failed had asked the server."""
+        return self.home / "failures.log"
 
     @property
     def stack_files(self) -> list[Path]:
