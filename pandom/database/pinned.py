@@ -46,13 +46,14 @@ SETTINGS: Final[Mapping[str, str]] = {
 }
 
 # Names no file, because libpq's default would be one in ~/.postgresql.
-_NO_FILE: Final = "/nonexistent"
+# Nobody can make one under a device.
+NO_FILE: Final = "/dev/null/none"
 # What libpq would otherwise take from the home of whoever runs us.
 ISOLATED: Final[Mapping[str, str]] = {
-    "passfile": _NO_FILE,
-    "sslcert": _NO_FILE,
-    "sslkey": _NO_FILE,
-    "sslcrl": _NO_FILE,
+    "passfile": NO_FILE,
+    "sslcert": NO_FILE,
+    "sslkey": NO_FILE,
+    "sslcrl": NO_FILE,
     "gssencmode": "disable",
 }
 # Only a superuser may set these in a session; the role's own value holds.
@@ -81,7 +82,7 @@ def session(role: str | None, more: str = "") -> dict[str, Any]:
 
 def variables() -> dict[str, str]:
     """Return the same for Pulumi's plugins: only what the official plugin's library accepts."""
-    return {"PGOPTIONS": options(), "PGSSLCERT": _NO_FILE}
+    return {"PGOPTIONS": options(), "PGSSLCERT": NO_FILE}
 
 
 def login(

@@ -105,5 +105,5 @@ def test_a_login_takes_nothing_from_a_home() -> None:
         "r", "p", host="h", port=1, database="d", ca="/ca", application_name="a", timeout_s=5
     )
     for name in ("sslcert", "sslkey", "sslcrl", "passfile"):
-        assert login[name] == "/nonexistent"
+        assert login[name] == pinned.NO_FILE
     assert (login["gssencmode"], login["client_encoding"]) == ("disable", "UTF8")
