@@ -141,6 +141,23 @@ EVIDENCE: Final = User(
     ),
 )
 
+COPIER: Final = User(
+    "pandom-copier",
+    "copies documents and media beside the backups, and can change none of them",
+    (
+        Permission(
+            "media",
+            frozenset({"s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketVersions"}),
+            "find versions that were not copied yet, and what was deleted",
+        ),
+        Permission(
+            "objects of media",
+            frozenset({"s3:GetObject", "s3:GetObjectVersion"}),
+            "read each version once",
+        ),
+    ),
+)
+
 # With backup: own-store only. It deletes, because old backups must leave: what that is worth is
 # in docs/backup.md.
 BACKUP: Final = User(
@@ -165,7 +182,7 @@ BACKUP: Final = User(
     ),
 )
 
-USERS: Final[tuple[User, ...]] = (MEDIA, AUDITOR, EVIDENCE)
+USERS: Final[tuple[User, ...]] = (MEDIA, AUDITOR, EVIDENCE, COPIER)
 
 
 def archives(backup: str) -> bool:

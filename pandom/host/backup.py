@@ -20,7 +20,8 @@ from pandom.host.health import Check, connection, made
 from pandom.host.repository import Repository
 from pandom.host.stack import Stack
 from pandom.host.state import State
-from pandom.runtime.errors import Drift, Failure, UsageError
+from pandom.host.versions import Copies
+from pandom.runtime.errors import Drift, Failure, PandomError, UsageError
 from pandom.runtime.progress import Lines, age, say, step
 from schema.storage import archives
 
@@ -44,6 +45,11 @@ class Place:
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs in clear."""
         return superuser.outputs(self.exported)
+
+    @property
+    def copies(self) -> Copies:
+        """What is beside the backups of documents and media."""
+        return Copies(self.repository.engine, self.repository.stack)
 
 
 def _place(engine: Engine, name: str, exported: Mapping[str, Any], healthy: bool = True) -> Place:
@@ -130,7 +136,8 @@ def archive_all(place: Place) -> str:
 
 
 def make(place: Place, kind: str) -> Backup:
-    """One backup, noted in the trail; an interrupted one is ended, and the next goes on."""
+    """One backup, noted in the trail, and copies of the objects; an interrupted one is ended,
+    and the next goes on."""
     repository = place.repository
     lines, started = Lines(), time.monotonic()
     title = f"backup of {repository.stack}"
@@ -160,6 +167,8 @@ def make(place: Place, kind: str) -> Backup:
     lines.end(title, time.monotonic() - started, f"{newest.type} {newest.label}")
     _note(place, newest)
     repository.expire(lambda line: say(f"  {line}"))
+    with step("copying documents and media"):
+        place.copies.make(whole=kind == FULL)
     return newest
 
 
@@ -187,15 +196,26 @@ def missing_log(repository: Repository, every: list[Backup], until: str = "") ->
 
 def show(name: str, form: str) -> None:
     """Print the backups, and to which moments one can go back."""
-    repository = open_place(name).repository
+    place = open_place(name)
+    repository = place.repository
     every = repository.backups()
     missing = missing_log(repository, every)
+    try:
+        copies: dict[str, Any] = place.copies.summary()
+        shown = (
+            f"{copies['objects']:,} documents and media, {copies['versions']:,} versions of "
+            f"{size(copies['size'])}, are copied"
+        )
+    except PandomError as error:
+        copies = {"error": str(error).splitlines()[0]}
+        shown = f"Documents and media: {copies['error']}"
     if form == "json":
         document = {
             "stack": name,
             "store": repository.kind,
             "backups": [one.as_json() for one in every],
             "missing": [[gap.first, gap.last] for gap in missing],
+            "objects": copies,
         }
         print(json.dumps(document, indent=2))
         return
@@ -214,6 +234,7 @@ def show(name: str, form: str) -> None:
     print(", except beyond what is missing:" if missing else ".")
     for gap in missing:
         print(f"  {gap}")
+    print(shown + ".")
 
 
 def _verify(place: Place) -> None:
@@ -226,11 +247,13 @@ def _verify(place: Place) -> None:
             f"Next: `.venv/bin/pandom backup --stack {repository.stack}`"
         )
     with ThreadPoolExecutor() as beside:
-        reading = beside.submit(repository.verify)
+        reading, objects = beside.submit(repository.verify), beside.submit(place.copies.verify)
         wal = _last_archived(place.outputs)
         missing = missing_log(repository, every, wal)
         damaged = reading.result()
+        copies = objects.result()
     said = [f"damaged: {one}" for one in damaged] + [f"missing log: {gap}" for gap in missing]
+    said += [f"object: {one}" for one in copies]
     if said:
         listed = "\n".join(f"  {one}" for one in said)
         raise Drift(
