@@ -141,6 +141,7 @@ EVIDENCE: Final = User(
     ),
 )
 
+# Only where this program makes the backups.
 COPIER: Final = User(
     "pandom-copier",
     "copies documents and media beside the backups, and can change none of them",
@@ -182,7 +183,8 @@ BACKUP: Final = User(
     ),
 )
 
-USERS: Final[tuple[User, ...]] = (MEDIA, AUDITOR, EVIDENCE, COPIER)
+USERS: Final[tuple[User, ...]] = (MEDIA, AUDITOR, EVIDENCE)
+NO_BACKUP: Final = "none"
 
 
 def archives(backup: str) -> bool:
@@ -190,9 +192,10 @@ def archives(backup: str) -> bool:
     return backup in (OWN_STORE, S3)
 
 
-def users(backup: bool = False) -> tuple[User, ...]:
-    """Return every user; ``backup`` where the stack's own store takes its backups."""
-    return (*USERS, BACKUP) if backup else USERS
+def users(backup: str = NO_BACKUP) -> tuple[User, ...]:
+    """Return every user of a stack with this value of `backup`."""
+    copier = (COPIER,) if archives(backup) else ()
+    return (*USERS, *copier, *((BACKUP,) if backup == OWN_STORE else ()))
 
 
 def evidence_bucket(media: str) -> str:

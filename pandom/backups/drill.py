@@ -333,9 +333,14 @@ def carry_out(repository: Repository, result: Result) -> None:
     result.timed("all", began)
     if result.differences:
         listed = "\n".join(f"  {one}" for one in result.differences)
+        following = (
+            "`pandom backup --verify --stack {}` names these objects, and copies them anew"
+            if result.objects["damaged"]
+            else "`pandom audit --stack {}` says whether the served database is"
+        )
         raise Failure(
             f"Backup {newest.label} was restored, and is not as it should be:\n{listed}\n"
-            f"Next: `pandom audit --stack {repository.stack}` says whether the served database is"
+            f"Next: {following.format(repository.stack)}"
         )
 
 

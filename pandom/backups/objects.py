@@ -383,6 +383,14 @@ def sample(wanted: dict[str, Version], most: int = DRILL_BYTES) -> dict[str, Ver
     return chosen
 
 
+def _mended(where: Place, media: Bucket, name: str, one: Version) -> str:
+    try:
+        made = _copied(where, media, {}, name, one)
+    except PandomError as error:
+        return f"not copied anew: {str(error).splitlines()[0]}"
+    return "copied anew" if made else "the bucket does not have it any more"
+
+
 # -- commands and tasks ---------------------------------------------------------------------------
 
 
@@ -427,16 +435,21 @@ def listed(what: str) -> None:
 
 
 def verify() -> None:
-    """Read every copy back; raises Drift that names those that are not as they were."""
+    """Read every copy back. Raises Drift that names those that are not as they were, once they
+    are made anew of what the bucket has."""
     where = place(KIND)
     copies = read(where).copies
     wrong = look(where, {copy: one for copy, (_, one) in copies.items()})
     if wrong:
-        listed = "\n".join(
-            f"{copies[copy][0]}, of {copies[copy][1].written:%Y-%m-%d %H:%M:%S} UTC: {said}"
-            for copy, said in wrong.items()
+        media = bucket()
+        raise Drift(
+            "\n".join(
+                f"{name}, of {one.written:%Y-%m-%d %H:%M:%S} UTC: {wrong[copy]}; "
+                f"{_mended(where, media, name, one)}"
+                for copy, (name, one) in copies.items()
+                if copy in wrong
+            )
         )
-        raise Drift(listed)
     print(f"{len(copies):,} copies of documents and media are whole")
 
 

@@ -59,7 +59,7 @@ READERS: Final[dict[str, Reader]] = {
         {
             "minio_root_user": "minio-root-user",
             "minio_root_password": "minio-root",
-            **{user.secret_file: store_secret(user) for user in USERS},
+            **{user.secret_file: store_secret(user) for user in (*USERS, COPIER)},
         },
     ),
     "janitor": (UID_OPERATIONS, {"pandom_janitor_password": "pandom_janitor"}),

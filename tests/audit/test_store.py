@@ -17,7 +17,6 @@ from pandom.audit import store as store_facts
 from pandom.audit.findings import Finding, findings
 from pandom.audit.store import StoreClient
 from pandom.audit.target import store_of
-from pandom.config.readers import store_secret
 from pandom.database.drift.differences import differences
 from pandom.jobs.storage import converge
 from pandom.objectstore import Account, administrator, client, users
@@ -59,7 +58,7 @@ def root(store: StoreClient, stack: RunningStack) -> StoreClient:
 
 @pytest.fixture(scope="module")
 def secrets(stack: RunningStack) -> dict[str, str]:
-    return {user.name: stack.secrets[store_secret(user)] for user in USERS}
+    return {MEDIA.name: stack.outputs["minio_secret_key"], **stack.outputs["store_secrets"]}
 
 
 @pytest.fixture

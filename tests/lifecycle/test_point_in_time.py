@@ -15,7 +15,7 @@ import pytest
 from pandom.host import lock
 from pandom.runtime import paths
 from pandom.runtime.naming import resource_name
-from tests.fixtures.backups import Bucket, backup_labels, named_by_a_row, sql, written
+from tests.fixtures.backups import Bucket, backup_labels, copy_objects, named_by_a_row, sql, written
 from tests.fixtures.server import server_of
 from tests.fixtures.stack import Pandom, RunningStack
 
@@ -63,7 +63,7 @@ def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack, media: 
     media.put("restored/changed", b"before")
     media.put("restored/deleted", b"before")
     media.put("restored/removed", b"before")
-    backed.pandom("run", "objects", "--stack", backed.name)
+    copy_objects(backed)
     with named_by_a_row(backed, "restored/changed", "restored/never"):
         moment = between()
     note(backed, 2)

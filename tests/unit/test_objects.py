@@ -235,8 +235,12 @@ def test_each_damage_of_a_copy_has_its_cause(
     wrong = look(place, living(index.versions))
     assert said in wrong["a"]
     monkeypatch.setattr(objects, "read", lambda where: index)
-    with pytest.raises(Drift, match=f"a, of .*: its copy {said}"):
+    stored = dict(place.s3.there)
+    with pytest.raises(Drift, match=f"a, of .*: its copy {said}; copied anew"):
         objects.verify()
+    if "key" not in said:
+        objects.verify()
+    place.s3.there = stored
     # A drill fails by it, and tells no name to those who read its result.
     result = Result()
     drill.look_at_objects(result, {"a": "t.c", "b": "t.c"})
