@@ -90,6 +90,7 @@ def run(name: str, kind: str, verify: bool) -> None:
         place.repository.create()
     one = make(place, kind)
     print(f"{one.label}: {one.type}, {size(one.size)}, {size(one.stored)} stored")
+    copy_objects(place, kind)
 
 
 def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> bool:
@@ -111,6 +112,7 @@ def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> boo
     if every and not missing_log(place.repository, every[-1:], _last_archived(place.outputs)):
         return waited
     make(place, FULL)
+    copy_objects(place, FULL)
     return True
 
 
@@ -136,8 +138,7 @@ def archive_all(place: Place) -> str:
 
 
 def make(place: Place, kind: str) -> Backup:
-    """One backup, noted in the trail, and copies of the objects; an interrupted one is ended,
-    and the next goes on."""
+    """One backup, noted in the trail; an interrupted one is ended, and the next goes on."""
     repository = place.repository
     lines, started = Lines(), time.monotonic()
     title = f"backup of {repository.stack}"
@@ -167,9 +168,13 @@ def make(place: Place, kind: str) -> Backup:
     lines.end(title, time.monotonic() - started, f"{newest.type} {newest.label}")
     _note(place, newest)
     repository.expire(lambda line: say(f"  {line}"))
+    return newest
+
+
+def copy_objects(place: Place, kind: str) -> None:
+    """Copy documents and media, which come after each backup. Raises PandomError."""
     with step("copying documents and media"):
         place.copies.make(whole=kind == FULL)
-    return newest
 
 
 def _note(place: Place, one: Backup) -> None:

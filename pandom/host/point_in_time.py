@@ -473,3 +473,7 @@ def _begin_anew(place: Place) -> None:
         history = f"{VOLUME}/data/pg_wal/{row[0]:08X}.history"
         repository.run("archive-push", history)
     backup.make(place, backup.FULL)
+    try:
+        backup.copy_objects(place, backup.FULL)
+    except PandomError as error:  # the task `objects` fails by it, too
+        say(f"  documents and media were not copied: {error}")
