@@ -45,15 +45,14 @@ SETTINGS: Final[Mapping[str, str]] = {
     "client_min_messages": "warning",
 }
 
-# Names no file, because libpq's default would be one in ~/.postgresql.
-# Nobody can make one under a device.
-NO_FILE: Final = "/dev/null/none"
+# Names no file, because libpq's default would be one in ~/.postgresql; nobody can make one there.
+_NO_FILE: Final = "/proc/none"
 # What libpq would otherwise take from the home of whoever runs us.
 ISOLATED: Final[Mapping[str, str]] = {
-    "passfile": NO_FILE,
-    "sslcert": NO_FILE,
-    "sslkey": NO_FILE,
-    "sslcrl": NO_FILE,
+    "passfile": _NO_FILE,
+    "sslcert": _NO_FILE,
+    "sslkey": _NO_FILE,
+    "sslcrl": _NO_FILE,
     "gssencmode": "disable",
 }
 # Only a superuser may set these in a session; the role's own value holds.
@@ -82,7 +81,7 @@ def session(role: str | None, more: str = "") -> dict[str, Any]:
 
 def variables() -> dict[str, str]:
     """Return the same for Pulumi's plugins: only what the official plugin's library accepts."""
-    return {"PGOPTIONS": options(), "PGSSLCERT": NO_FILE}
+    return {"PGOPTIONS": options(), "PGSSLCERT": _NO_FILE}
 
 
 def login(

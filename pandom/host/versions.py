@@ -20,6 +20,7 @@ from pandom.audit.target import store_of
 from pandom.backups.versions import Bucket, Change, Versions, of_json
 from pandom.host import operations, superuser
 from pandom.host.engine import Engine
+from pandom.host.state import clear_outputs
 from pandom.objectstore import Account, client
 from pandom.runtime.errors import Drift, Failure
 from pandom.runtime.naming import MINIO_ROOT_USER
@@ -117,7 +118,7 @@ def _take(read: int, bucket: Bucket, wanted: Mapping[str, Change]) -> dict[str, 
 
 def of_stack(exported: Mapping[str, Any]) -> Bucket:
     """Return a stack's bucket; ``exported`` is its state with secrets in clear."""
-    outputs = superuser.outputs(exported)
+    outputs = clear_outputs(exported)
     endpoint = store_of(outputs, AUDITOR).endpoint
     root = Account(MINIO_ROOT_USER, superuser.generated(exported)["minio-root"])
     return Bucket(client(endpoint, root), str(outputs["minio_bucket_name"]))
