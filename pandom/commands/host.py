@@ -88,14 +88,14 @@ def register(commands: Commands) -> None:
     run.set_defaults(handler=call("pandom.host.operations", "run", "task", "stack"))
 
     backup = _stack(commands.add_parser("backup", help="back the database up, or verify backups"))
-    backup.add_argument(
+    what = backup.add_mutually_exclusive_group()
+    what.add_argument(
         "--type",
         choices=("full", "diff", "incr"),
-        default="incr",
-        help="full, what changed since the last full, or since the last (default: %(default)s; "
+        help="full, what changed since the last full, or since the last (default: incr; "
         "full when there is none)",
     )
-    backup.add_argument("--verify", action="store_true", help="read all that is there instead")
+    what.add_argument("--verify", action="store_true", help="read all that is there instead")
     backup.set_defaults(handler=call("pandom.host.backup", "run", "stack", "type", "verify"))
 
     backups = _stack(commands.add_parser("backups", help="the backups that there are"))

@@ -110,6 +110,8 @@ def run(what: str | None, name: str, listed: bool) -> None:
     """
     started = time.monotonic()
     stack = Stack(name)
+    if listed and what is not None:
+        raise UsageError(f"--list shows everything, {what} would be rotated: one of them")
     if listed:
         there = stack.file.exists()
         for one, kind in kinds(files.settings(stack).opt_in if there else frozenset()).items():
