@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pandom.runtime.errors import Failure, PandomError, UsageError
+from pandom.runtime.errors import Busy, Failure, PandomError, UsageError
 from pandom.runtime.naming import HOST_BACKUP, STANZA, resource_name
 from pandom.runtime.progress import shorten
 from schema.storage import OWN_STORE
 
 PROGRAM: Final = "pandom-backup"
 _SEGMENT: Final = re.compile(r"/([0-9A-F]{24})-[0-9a-f]{40}(?:\.\w+)?$")
+# A backup, or the log of a cluster, in what `verify` says; without counts if nothing was read.
+_VERIFIED: Final = re.compile(
+    r"^ *(archiveId|backup): ([^\s,]+)(?:, status: ([^,\n]+))?, total [^\n]*"
+    r"(?:\n +(missing: .*))?$",
+    re.MULTILINE,
+)
+_HISTORY: Final = re.compile(r"(?:^|/)([0-9A-F]{8})\.history$")
 # How much is done, in pgBackRest's words.
 SHARE: Final = re.compile(r", (\d+)\.\d\d%\)")
 _NOTHING_THERE: Final = (1, 2, 3)  # pgBackRest's codes for a repository without a backup
@@ -36,6 +43,7 @@ _OR_RESTORE: Final = (
 _RENEW: Final = "Next: `pandom up --stack {stack}`, which renews certificates"
 _SERVER: Final = "Next: `pandom up --stack {stack}`; docker logs pandom-{stack}-backup-server"
 _HEAL: Final = "Next: `pandom up --stack {stack}` makes the store's user and bucket again"
+_LOCKED: Final = r"unable to acquire lock"
 # What pgBackRest, the container that reads the database's files, or the store says; what it means;
 # next, with a store elsewhere and with the stack's own; whether the stack's file is at fault.
 _CAUSES: Final[tuple[tuple[str, str, str, str, bool], ...]] = (
@@ -95,7 +103,7 @@ _CAUSES: Final[tuple[tuple[str, str, str, str, bool], ...]] = (
     ),
     (r"do not match the database|system-id", _ANOTHER, _OR_RESTORE, _OR_RESTORE, True),
     (
-        r"unable to acquire lock",
+        _LOCKED,
         "Another backup of this stack is running",
         "Next: wait for it; `pandom backups` shows when it is there",
         "Next: wait for it; `pandom backups` shows when it is there",
@@ -264,7 +272,7 @@ class Repository(ABC):
         for pattern, words, elsewhere, own, mistake in _CAUSES:
             if found := re.search(pattern, said, re.MULTILINE):
                 text = words.format(stack=self.stack, found=(found.groups() or ("",))[0])
-                kind = UsageError if mistake else Failure
+                kind = Busy if pattern == _LOCKED else UsageError if mistake else Failure
                 return kind(f"{text}.\n{self._next(elsewhere, own)}")
         lines = [line for line in said.splitlines() if "ERROR: " in line] or said.splitlines()
         reason = lines[0].partition("ERROR: ")[2] or lines[0] if lines else "it said nothing"
@@ -309,14 +317,33 @@ class Repository(ABC):
 
     def segments(self) -> dict[str, datetime]:
         """Return the segments of the server's log in the store, and when each was written there."""
-        listed = json.loads(
-            self.run("--output=json", "--recurse", "repo-ls", f"archive/{STANZA}") or "{}"
-        )
         return {
             found[1]: datetime.fromtimestamp(entry["time"], UTC)
-            for name, entry in listed.items()
+            for name, entry in self._log().items()
             if (found := _SEGMENT.search(name))
         }
+
+    def histories(self) -> set[str]:
+        """Return the timelines that the store has the history of."""
+        return {found[1] for name in self._log() if (found := _HISTORY.search(name))}
+
+    def _log(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = json.loads(
+            self.run("--output=json", "--recurse", "repo-ls", f"archive/{STANZA}") or "{}"
+        )
+        return found
+
+    def unbacked(self, every: Sequence[Backup], timeline: str) -> str | None:
+        """Return why nothing brings back what the served cluster commits on this timeline."""
+        number = int(timeline, 16)
+        if every and every[-1].first_wal[:8] != timeline:
+            return (
+                f"the served database is of timeline {number}, and the newest backup, "
+                f"{every[-1].label}, of {int(every[-1].first_wal[:8], 16)}"
+            )
+        if number > 1 and timeline not in self.histories():
+            return f"the history of timeline {number}, which is served, is not in the store"
+        return None
 
     def holes(self, since: Backup, until: str = "") -> list[Gap]:
         """Return what is missing of the log after a backup, in the history that it is of."""
@@ -347,19 +374,30 @@ class Repository(ABC):
         if not self.ready():
             self.make("stanza-create")
 
-    def verify(self) -> list[str]:
-        """Return what pgBackRest finds damaged, in its words; it exits with 0 all the same."""
+    def verify(self, every: Iterable[Backup]) -> list[str]:
+        """Return what pgBackRest finds damaged of these backups and of the log, in its words; it
+        exits with 0 all the same."""
         self._info()  # a store that cannot be read is no error to verify
-        return damaged(self.run("--output=text", "--verbose", "verify"))
+        said = self.run("--output=text", "--verbose", "verify")
+        return damaged(said, [one.label for one in every])
 
 
-def damaged(said: str) -> list[str]:
-    """Return what `verify` found wrong in backups and in the log, one sentence each."""
-    found = [
-        f"{what.strip()}: {', '.join(one.strip() for one in counts.split(',') if ': 0' not in one)}"
-        for what, counts in re.findall(r"^ *(archiveId: \S+|backup: \S+),.*\n *(.*)$", said, re.M)
-        if re.search(r": [1-9]", counts)
-    ]
-    if not found and "status: error" in said:
+def damaged(said: str, labels: Collection[str]) -> list[str]:
+    """Return what `verify` found wrong in the log and in these backups, one sentence each.
+
+    A folder of any other is what an expired or an interrupted one left: nobody restores it.
+    """
+    found, strays, missing = [], False, set(labels)
+    for kind, name, status, counts in _VERIFIED.findall(said):
+        wrong = [one.strip() for one in counts.split(",") if one and not one.endswith(": 0")]
+        wrong = [*([] if status in ("", "valid") else [status]), *wrong]
+        if kind == "backup" and name not in labels:
+            strays = strays or bool(wrong)
+            continue
+        missing.discard(name)
+        if wrong:
+            found.append(f"{kind}: {name}: {', '.join(wrong)}")
+    found += [f"backup: {one}: not there" for one in sorted(missing)]
+    if not found and not strays and "status: error" in said:
         return [shorten(said, 300)]
     return found

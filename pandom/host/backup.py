@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,9 +13,10 @@ from functools import cache
 from typing import Any, Final
 
 from pandom.backups.repository import SHARE, AnotherCluster, Backup, Gap, gaps
-from pandom.host import identity, superuser
+from pandom.config.backup import DATA
+from pandom.host import exchange, identity, superuser
 from pandom.host.access import require
-from pandom.host.engine import Engine
+from pandom.host.engine import Container, Engine
 from pandom.host.health import Check, connection, made
 from pandom.host.repository import Repository
 from pandom.host.stack import Stack
@@ -30,6 +31,7 @@ _ARCHIVER: Final = """
 select last_archived_wal, last_archived_time, last_failed_wal, last_failed_time
 from pg_catalog.pg_stat_archiver
 """
+_TIMELINE: Final = "select left(pg_walfile_name(pg_current_wal_lsn()), 8)"
 _SYSTEM: Final = "select system_identifier from pg_catalog.pg_control_system()"
 
 
@@ -74,21 +76,26 @@ def open_place(name: str, healthy: bool = True) -> Place:
 # -- making one ---------------------------------------------------------------------------------
 
 
-def run(name: str, kind: str, verify: bool) -> None:
+def run(name: str, kind: str | None, verify: bool) -> None:
     """Make a backup, or look at everything that is there."""
     place = open_place(name)
     if verify:
         _verify(place)
         return
-    if not place.repository.backups(_system(place.outputs)):
+    every = place.repository.backups(_system(place.outputs))
+    if not every:
         place.repository.create()
-    one = make(place, kind)
+    if lacking := unbacked(place, every):
+        say(f"  {lacking}")
+        kind = FULL
+        _tell_history(place)
+    one = make(place, kind or "incr")
     print(f"{one.label}: {one.type}, {size(one.size)}, {size(one.stored)} stored")
 
 
 def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> bool:
-    """Mend what `up` can: no repository, no backup, a log that waits for a store that is back,
-    or has a hole since the newest backup. Return whether something was done.
+    """Mend what `up` can: no repository, no backup of what is served, a log that waits for a store
+    that is back, or has a hole since the newest backup. Return whether something was done.
 
     Raises PandomError with the reason why there can be none; does nothing where the backups
     are not this program's.
@@ -102,10 +109,27 @@ def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> boo
     waited = _failing(_archiver(place.outputs)) is not None
     if waited:
         archive_all(place)
-    if every and not missing_log(place.repository, every[-1:], _last_archived(place.outputs)):
+    lacking = unbacked(place, every)
+    if lacking:
+        say(f"  {lacking}")
+        _tell_history(place)
+    last = _last_archived(place.outputs)
+    if every and not lacking and not missing_log(place.repository, every[-1:], last):
         return waited
     make(place, FULL)
     return True
+
+
+def unbacked(place: Place, every: Sequence[Backup]) -> str | None:
+    """Return why nothing would bring back what is committed now, which a backup mends."""
+    return place.repository.unbacked(every, _timeline(place.outputs))
+
+
+def _tell_history(place: Place) -> None:
+    """See that the store has the history that is served: no restore may begin one of its number."""
+    timeline = _timeline(place.outputs)
+    if int(timeline, 16) > 1 and timeline not in place.repository.histories():
+        place.repository.run("archive-push", f"{DATA}/pg_wal/{timeline}.history")
 
 
 def archive_all(place: Place) -> str:
@@ -187,15 +211,18 @@ def missing_log(repository: Repository, every: list[Backup], until: str = "") ->
 
 def show(name: str, form: str) -> None:
     """Print the backups, and to which moments one can go back."""
-    repository = open_place(name).repository
+    place = open_place(name)
+    repository = place.repository
     every = repository.backups()
     missing = missing_log(repository, every)
+    lacking = unbacked(place, every)
     if form == "json":
         document = {
             "stack": name,
             "store": repository.kind,
             "backups": [one.as_json() for one in every],
             "missing": [[gap.first, gap.last] for gap in missing],
+            "unbacked": lacking,
         }
         print(json.dumps(document, indent=2))
         return
@@ -214,6 +241,11 @@ def show(name: str, form: str) -> None:
     print(", except beyond what is missing:" if missing else ".")
     for gap in missing:
         print(f"  {gap}")
+    if lacking:
+        print(
+            f"What is committed now cannot: {lacking}.\n"
+            f"Next: `.venv/bin/pandom backup --stack {name}`"
+        )
 
 
 def _verify(place: Place) -> None:
@@ -226,11 +258,13 @@ def _verify(place: Place) -> None:
             f"Next: `.venv/bin/pandom backup --stack {repository.stack}`"
         )
     with ThreadPoolExecutor() as beside:
-        reading = beside.submit(repository.verify)
+        reading = beside.submit(repository.verify, every)
         wal = _last_archived(place.outputs)
         missing = missing_log(repository, every, wal)
         damaged = reading.result()
     said = [f"damaged: {one}" for one in damaged] + [f"missing log: {gap}" for gap in missing]
+    if lacking := unbacked(place, every):
+        said.append(f"no backup of what is served: {lacking}")
     if said:
         listed = "\n".join(f"  {one}" for one in said)
         raise Drift(
@@ -258,11 +292,20 @@ def _system(outputs: Mapping[str, Any]) -> int:
     return int(_row(outputs, _SYSTEM)[0])
 
 
+def _timeline(outputs: Mapping[str, Any]) -> str:
+    """Return the timeline that is served, as the names of its log have it."""
+    return str(_row(outputs, _TIMELINE)[0])
+
+
 def _row(outputs: Mapping[str, Any], query: str) -> tuple[Any, ...]:
     import psycopg
 
-    with psycopg.connect(**connection(outputs, "pandom_user")) as client:
-        return tuple(client.execute(query.encode()).fetchall()[0])
+    try:
+        with psycopg.connect(**connection(outputs, "pandom_user")) as client:
+            return tuple(client.execute(query.encode()).fetchall()[0])
+    except psycopg.Error as error:
+        reason = error.diag.message_primary or str(error).strip()
+        raise Failure(f"The database does not answer pandom_user: {reason}") from None
 
 
 def is_another(place: Place) -> bool:
@@ -297,8 +340,17 @@ def checks(engine: Engine, name: str, outputs: Mapping[str, Any]) -> Iterator[Ch
         return  # which is a check of its own
     repository = Repository(name, kind, engine, server)
     listed = cache(lambda: repository.backups(_system(outputs)))
+    yield made("restore", lambda: _settled(engine, server, name))
     yield made("archiving", lambda: _archiving(repository, listed, outputs))
-    yield made("backup", lambda: _newest(name, listed, outputs))
+    yield made("backup", lambda: _newest(repository, listed, outputs))
+
+
+def _settled(engine: Engine, server: Container, name: str) -> str:
+    """Return what lies beside the served cluster, and that nothing of it was begun only."""
+    found = exchange.look(engine, server)
+    if lacking := found.lacking(name):
+        raise Failure(lacking)
+    return f"{found.what} beside"
 
 
 def _archiving(
@@ -321,11 +373,15 @@ def _archiving(
     return f"last {last or archiver[0]}, {_age(when)} ago" if when else "nothing to archive yet"
 
 
-def _newest(name: str, listed: Callable[[], list[Backup]], outputs: Mapping[str, Any]) -> str:
+def _newest(
+    repository: Repository, listed: Callable[[], list[Backup]], outputs: Mapping[str, Any]
+) -> str:
     every = listed()
-    again = f"Next: `pandom backup --stack {name}`"
+    again = f"Next: `pandom backup --stack {repository.stack}`"
     if not every:
         raise Failure(f"there is none yet. {again}")
+    if lacking := repository.unbacked(every, _timeline(outputs)):
+        raise Failure(f"what is committed now cannot be restored: {lacking}. {again}")
     days = int(outputs["backup_max_age_days"])
     if datetime.now(UTC) - every[-1].stopped > timedelta(days=days):
         raise Failure(

@@ -15,7 +15,7 @@ from pandom.config.backup import SYSTEM_CA, configuration, location, server_sett
 from pandom.config.container_specs import container_specs
 from pandom.config.settings import Backup, load
 from pandom.database.drift.catalog import Archiving, Observed, Setting
-from pandom.host import backup
+from pandom.host import backup, exchange
 from pandom.host.repository import Repository
 from pandom.runtime.errors import FAILED, USAGE_ERROR
 from schema.storage import BACKUP, backup_bucket, buckets, policy, users
@@ -162,14 +162,42 @@ def test_health_says_whether_the_log_is_archived(
     monkeypatch.setattr(backup, "_system", lambda outputs: 7)
     monkeypatch.setattr(backup, "Repository", Whole)
     outputs = {"backup": "s3", "backup_max_age_days": 8}
-    archiving, newest = backup.checks(engine, "mine", outputs)
-    assert (archiving.ok, newest.ok) == (ok, True)
+    monkeypatch.setattr(backup, "_timeline", lambda outputs: "00000001")
+    monkeypatch.setattr(exchange, "look", lambda *_: exchange.parse("former"))
+    restored, archiving, newest = backup.checks(engine, "mine", outputs)
+    assert (restored.ok, archiving.ok, newest.ok) == (True, ok, True)
     assert said in archiving.detail
     monkeypatch.setattr(Whole, "one", replace(Whole.one, stopped=NOW - timedelta(days=9)))
-    _, newest = backup.checks(engine, "mine", outputs)
+    *_, newest = backup.checks(engine, "mine", outputs)
     assert not newest.ok
     assert "more than 8 days" in newest.detail
+    monkeypatch.setattr(Whole, "one", replace(Whole.one, stopped=NOW))
+    monkeypatch.setattr(backup, "_timeline", lambda outputs: "00000002")
+    monkeypatch.setattr(exchange, "look", lambda *_: exchange.parse("former switch"))
+    restored, _, newest = backup.checks(engine, "mine", outputs)
+    assert not restored.ok
+    assert not newest.ok
+    assert "of timeline 2, and the newest backup, L, of 1" in newest.detail
     assert not list(backup.checks(engine, "mine", {"backup": "external"}))
+
+
+def test_a_history_without_a_backup_or_that_the_store_lacks_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = Whole("dev", "s3", cast(Any, None), cast(Any, None))
+    first, second = Whole.one, replace(Whole.one, label="M", first_wal=name(7, 2))
+    log: dict[str, Any] = {
+        "17-1/00000003.history": {},
+        f"17-1/0000000200000000/{name(7, 2)}-{'0' * 40}.zst": {},
+    }
+    monkeypatch.setattr(Whole, "_log", lambda self: log)
+    assert repository.unbacked([first], "00000001") is None
+    assert "newest backup, L, of 1" in str(repository.unbacked([first], "00000002"))
+    # Also after the way back.
+    assert "newest backup, M, of 2" in str(repository.unbacked([first, second], "00000001"))
+    assert "is not in the store" in str(repository.unbacked([first, second], "00000002"))
+    log["17-1/00000002.history"] = {}
+    assert repository.unbacked([first, second], "00000002") is None
 
 
 VERIFIED = """stanza: pandom
@@ -181,11 +209,48 @@ status: {status}
 """
 
 
+ONE = ["20261126-075439F"]
+# Recorded: the first one has expired, of which a versioned bucket goes on listing the folder, and
+# the last one was killed halfway.
+LEFT = """stanza: pandom
+status: ok
+  archiveId: 17-1, total WAL checked: 8, total valid WAL: 8
+    missing: 0, checksum invalid: 0, size invalid: 0, other: 0
+  backup: 20261126-153434F, status: manifest missing, total files checked: 0, total valid files: 0
+  backup: 20261126-153806F, status: valid, total files checked: 1422, total valid files: 1422
+    missing: 0, checksum invalid: 0, size invalid: 0, other: 0
+  backup: {incremental}, status: valid, total files checked: 1422, total valid files: 1422
+    missing: 0, checksum invalid: 0, size invalid: 0, other: 0
+  backup: 20261126-153916F, status: in-progress, total files checked: 0, total valid files: 0
+""".format(incremental="20261126-153806F_20261126-153846I")
+KEPT = ["20261126-153806F", "20261126-153806F_20261126-153846I"]
+
+
 def test_what_verify_finds_is_read_from_its_words() -> None:
-    assert damaged(VERIFIED.format(status="ok", good=17, bad=0)) == []
+    assert damaged(VERIFIED.format(status="ok", good=17, bad=0), ONE) == []
     wrong = VERIFIED.format(status="error", good=16, bad=1)
-    assert damaged(wrong) == ["archiveId: 17-1: checksum invalid: 1"]
-    assert damaged("stanza: pandom\nstatus: error\n  no backups") != []
+    assert damaged(wrong, ONE) == ["archiveId: 17-1: checksum invalid: 1"]
+    assert damaged("stanza: pandom\nstatus: error\n  no backups", []) != []
+
+
+def test_what_expired_or_was_killed_is_no_damage() -> None:
+    assert damaged(LEFT, KEPT) == []
+    wrong = LEFT.replace(
+        "status: valid, total files checked: 1422, total valid files: 1422\n"
+        "    missing: 0, checksum invalid: 0",
+        "status: invalid, total files checked: 1422, "
+        "total valid files: 1420\n    missing: 1, checksum invalid: 1",
+    )
+    assert damaged(wrong, KEPT) == [
+        f"backup: {one}: invalid, missing: 1, checksum invalid: 1" for one in KEPT
+    ]
+    # Of one that is in the list neither is right.
+    first, last = "20261126-153434F", "20261126-153916F"
+    assert damaged(LEFT, [first, *KEPT]) == [f"backup: {first}: manifest missing"]
+    assert damaged(LEFT, [last]) == [f"backup: {last}: in-progress"]
+    assert damaged(LEFT, ["20260101-000000F", *KEPT]) == ["backup: 20260101-000000F: not there"]
+    # What one that expired has left may be broken, and nobody restores it.
+    assert damaged(LEFT.replace("status: ok", "status: error"), KEPT) == []
 
 
 def control(
