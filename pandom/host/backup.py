@@ -336,11 +336,12 @@ def checks(engine: Engine, name: str, outputs: Mapping[str, Any]) -> Iterator[Ch
     if not archives(kind):
         return
     server = engine.container("postgres")
+    if server is not None and server.status == "running":
+        yield made("restore", lambda: _settled(engine, server, name))
     if server is None or not server.is_healthy:
         return  # which is a check of its own
     repository = Repository(name, kind, engine, server)
     listed = cache(lambda: repository.backups(_system(outputs)))
-    yield made("restore", lambda: _settled(engine, server, name))
     yield made("archiving", lambda: _archiving(repository, listed, outputs))
     yield made("backup", lambda: _newest(repository, listed, outputs))
 

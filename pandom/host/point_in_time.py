@@ -182,9 +182,6 @@ def _restore(place: Place, to: str | None, label: str | None) -> None:
             )
     _refuse_gap(place, wanted)
     _refuse_full(engine, server, wanted)
-    for one in engine.containers():
-        if one.part == PART:  # of a restore whose caller was killed
-            engine.remove_container(one.id)
     with engine.like(
         server.id,
         ["from", *wanted.options()],
@@ -364,6 +361,10 @@ def _ask(engine: Engine, server: Container, word: str, *more: str) -> str:
 
 
 def _beside(engine: Engine, server: Container) -> Beside:
+    """Ask what there is, once nothing works at it any more whose caller was killed."""
+    for one in engine.containers():
+        if one.part == PART:
+            engine.remove_container(one.id)
     return exchange.parse(_ask(engine, server, "state"))
 
 

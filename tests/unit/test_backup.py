@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -156,7 +157,7 @@ class Whole(Repository):
 def test_health_says_whether_the_log_is_archived(
     archiver: tuple[Any, ...], ok: bool, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = cast(Any, type("Server", (), {"name": "pandom-mine-postgres", "is_healthy": True}))
+    server = cast(Any, SimpleNamespace(name="postgres", status="running", is_healthy=True))
     engine = cast(Any, type("Engine", (), {"container": lambda self, part: server})())
     monkeypatch.setattr(backup, "_archiver", lambda outputs: archiver)
     monkeypatch.setattr(backup, "_system", lambda outputs: 7)
@@ -178,6 +179,10 @@ def test_health_says_whether_the_log_is_archived(
     assert not restored.ok
     assert not newest.ok
     assert "of timeline 2, and the newest backup, L, of 1" in newest.detail
+    # Also of a server that is starting.
+    server.is_healthy = False
+    (restored,) = backup.checks(engine, "mine", outputs)
+    assert not restored.ok
     assert not list(backup.checks(engine, "mine", {"backup": "external"}))
 
 
