@@ -21,7 +21,8 @@ from pandom.host.health import Check, connection, made
 from pandom.host.repository import Repository
 from pandom.host.stack import Stack
 from pandom.host.state import State, clear_outputs
-from pandom.runtime.errors import Drift, Failure, UsageError
+from pandom.host.versions import Copies
+from pandom.runtime.errors import Drift, Failure, PandomError, UsageError
 from pandom.runtime.progress import Lines, age, say, step
 from schema.storage import archives
 
@@ -46,6 +47,11 @@ class Place:
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs in clear."""
         return clear_outputs(self.exported)
+
+    @property
+    def copies(self) -> Copies:
+        """What is beside the backups of documents and media."""
+        return Copies(self.repository.engine, self.repository.stack)
 
 
 def _place(engine: Engine, name: str, exported: Mapping[str, Any], healthy: bool = True) -> Place:
@@ -89,8 +95,10 @@ def run(name: str, kind: str | None, verify: bool) -> None:
         say(f"  {lacking}")
         kind = FULL
         _tell_history(place)
-    one = make(place, kind or "incr")
+    kind = kind or "incr"
+    one = make(place, kind)
     print(f"{one.label}: {one.type}, {size(one.size)}, {size(one.stored)} stored")
+    copy_objects(place, kind)
 
 
 def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> bool:
@@ -117,6 +125,7 @@ def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> boo
     if every and not lacking and not missing_log(place.repository, every[-1:], last):
         return waited
     make(place, FULL)
+    copy_objects(place, FULL)
     return True
 
 
@@ -187,6 +196,12 @@ def make(place: Place, kind: str) -> Backup:
     return newest
 
 
+def copy_objects(place: Place, kind: str) -> None:
+    """Copy documents and media, which come after each backup. Raises PandomError."""
+    with step("copying documents and media"):
+        place.copies.make(whole=kind == FULL)
+
+
 def _note(place: Place, one: Backup) -> None:
     """Write into the trail that there is a backup: the audit knows it from there."""
     import psycopg
@@ -216,6 +231,15 @@ def show(name: str, form: str) -> None:
     every = repository.backups()
     missing = missing_log(repository, every)
     lacking = unbacked(place, every)
+    try:
+        copies: dict[str, Any] = place.copies.summary()
+        shown = (
+            f"{copies['objects']:,} documents and media, {copies['versions']:,} versions of "
+            f"{size(copies['size'])}, are copied"
+        )
+    except PandomError as error:
+        copies = {"error": str(error).splitlines()[0]}
+        shown = f"Documents and media: {copies['error']}"
     if form == "json":
         document = {
             "stack": name,
@@ -223,6 +247,7 @@ def show(name: str, form: str) -> None:
             "backups": [one.as_json() for one in every],
             "missing": [[gap.first, gap.last] for gap in missing],
             "unbacked": lacking,
+            "objects": copies,
         }
         print(json.dumps(document, indent=2))
         return
@@ -246,6 +271,7 @@ def show(name: str, form: str) -> None:
             f"What is committed now cannot: {lacking}.\n"
             f"Next: `.venv/bin/pandom backup --stack {name}`"
         )
+    print(shown + ".")
 
 
 def _verify(place: Place) -> None:
@@ -259,10 +285,13 @@ def _verify(place: Place) -> None:
         )
     with ThreadPoolExecutor() as beside:
         reading = beside.submit(repository.verify, every)
+        objects = beside.submit(place.copies.verify)
         wal = _last_archived(place.outputs)
         missing = missing_log(repository, every, wal)
         damaged = reading.result()
+        copies = objects.result()
     said = [f"damaged: {one}" for one in damaged] + [f"missing log: {gap}" for gap in missing]
+    said += [f"object: {one}" for one in copies]
     if lacking := unbacked(place, every):
         said.append(f"no backup of what is served: {lacking}")
     if said:

@@ -238,8 +238,9 @@ def test_a_wrong_command_line_is_the_users_mistake(
         lambda: rotate.run("pandom_app", "dev", listed=True),
         lambda: dumps.run("dev", "json", None, "one"),
         lambda: recovery_kit.recover("kit.age", ["key.txt"], "word.txt"),
-        lambda: point_in_time.run("dev", "2026-11-25 14:05", None, "switch"),
-        lambda: point_in_time.run("dev", "2026-11-25 14:05", "20261126-153806F", None),
+        lambda: point_in_time.run("dev", "2026-11-25 14:05", None, "switch", "text"),
+        lambda: point_in_time.run("dev", None, None, "switch", "json"),
+        lambda: point_in_time.run("dev", "2026-11-25 14:05", "20261126-153806F", None, "text"),
     ],
 )
 def test_what_cannot_be_meant_together_is_refused(ask: Callable[[], object]) -> None:

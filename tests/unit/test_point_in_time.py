@@ -155,7 +155,7 @@ def test_a_killed_exchange_goes_on_where_it_was(
     state: str, way: str, done: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = Steps(state, monkeypatch)
-    point_in_time.run("dev", None, None, way)
+    point_in_time.run("dev", None, None, way, "text")
     assert steps.done == [one.format(way=way) for one in done]
 
 
@@ -180,7 +180,7 @@ def test_what_cannot_follow_is_refused_with_what_can(
 ) -> None:
     steps = Steps(state, monkeypatch)
     with pytest.raises(UsageError) as caught:
-        point_in_time.run("dev", None, None, way)
+        point_in_time.run("dev", None, None, way, "text")
     assert said in str(caught.value)
     assert steps.done == []
 
