@@ -70,23 +70,18 @@ def state(stack: RunningStack) -> str:
     return "" if code else said.decode().strip()
 
 
-def killed(
-    stack: RunningStack,
-    wait_for: Callable[[Callable[[], bool], str], None],
-    way: str,
-    when: Callable[[], bool],
-) -> None:
+def killed(stack: RunningStack, way: str, when: Callable[[], bool]) -> None:
     """Begin an exchange, and kill it at a moment."""
     process = stack.pandom.start("restore", f"--{way}", "--stack", stack.name)
-    wait_for(lambda: process.poll() is not None or when(), f"the moment of --{way}")
+    deadline = time.monotonic() + 600
+    while process.poll() is None and not when():
+        assert time.monotonic() < deadline, f"not within 600 s: the moment of --{way}"
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
 
 
-def test_a_moment_comes_back_and_can_be_taken_back(
-    backed: RunningStack, media: Bucket, wait_for: Callable[[Callable[[], bool], str], None]
-) -> None:
+def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack, media: Bucket) -> None:
     note(backed, 1)
     media.put("restored/changed", b"before")
     media.put("restored/deleted", b"before")
@@ -115,7 +110,7 @@ def test_a_moment_comes_back_and_can_be_taken_back(
     assert "no former database" in restore(backed, "--undo", code=2)
 
     # Killed in the middle, it is nobody's yet, health says so, and the same goes on.
-    killed(backed, wait_for, "switch", lambda: "switch" in state(backed))
+    killed(backed, "switch", lambda: "switch" in state(backed))
     assert (
         "was not carried to its end"
         in backed.pandom("health", "--stack", backed.name, code=1).stderr
@@ -157,11 +152,7 @@ def test_a_moment_comes_back_and_can_be_taken_back(
 @pytest.mark.parametrize("way", ["switch", "undo"])
 @pytest.mark.parametrize("step", ["exchanged", "open", "backup"])
 def test_killed_at_any_step_an_exchange_goes_on(
-    backed: RunningStack,
-    wait_for: Callable[[Callable[[], bool], str], None],
-    mended: str,
-    way: str,
-    step: str,
+    backed: RunningStack, mended: str, way: str, step: str
 ) -> None:
     """And nothing that is committed afterwards is lost by the next one."""
     operations = docker.from_env().containers.get(backed.container("operations"))
@@ -179,7 +170,7 @@ def test_killed_at_any_step_an_exchange_goes_on(
     restore(backed)
     if way == "undo":
         restore(backed, "--switch")
-    killed(backed, wait_for, way, reached)
+    killed(backed, way, reached)
     backed.pandom("health", "--stack", backed.name, code=1)
     again = ("up",) if mended == "up" else ("restore", f"--{way}")
     backed.pandom(*again, "--stack", backed.name)
@@ -204,19 +195,19 @@ def is_open(stack: RunningStack) -> bool:
 
 @pytest.mark.soak  # runs of `up`
 def test_before_the_exchange_the_other_one_takes_it_back(
-    backed: RunningStack, media: Bucket, wait_for: Callable[[Callable[[], bool], str], None]
+    backed: RunningStack, media: Bucket
 ) -> None:
     media.put("restored/many", b"before")
     moment = between()
     media.put("restored/many", b"after")
     restore(backed, "--to", moment)
-    killed(backed, wait_for, "switch", lambda: state(backed) == "restored left")
+    killed(backed, "switch", lambda: state(backed) == "restored left")
     assert "was interrupted" in backed.pandom("health", "--stack", backed.name, code=1).stderr
     restore(backed, "--undo")
     assert media.get("restored/many") == b"after"
     restore(backed, "--switch")
     assert media.get("restored/many") == b"before"
-    killed(backed, wait_for, "undo", lambda: state(backed) == "former left")
+    killed(backed, "undo", lambda: state(backed) == "former left")
     restore(backed, "--switch")
     assert media.get("restored/many") == b"before"
     restore(backed, "--undo")
