@@ -92,15 +92,14 @@ def chosen_settings(chosen: Sequence[str]) -> dict[str, str]:
         problems = [f"{', '.join(wrong)}: expected KEY=VALUE, as in sampleData=true"]
     elif len(values) < len(pairs):
         problems = ["expected each key once"]
-    elif own := sorted(values.keys() & _OWN):
-        problems = [f"{name}: {_OWN[name]}" for name in own]
     else:
+        problems = [f"{name}: {_OWN[name]}" for name in sorted(values.keys() & _OWN)]
         try:
-            settings_of(values)
+            settings_of({name: value for name, value in values.items() if name not in _OWN})
         except SettingsError as error:
-            problems = [one.replace(f"{PROJECT}:", "") for one in error.problems]
-        else:
-            return values
+            problems += [one.replace(f"{PROJECT}:", "") for one in error.problems]
+    if not problems:
+        return values
     raise UsageError(
         "--set cannot be used; nothing was touched:\n"
         + "".join(f"  {one}\n" for one in problems)
@@ -170,8 +169,8 @@ def _prepared(
         if found := _usable(cache.find(key), client):
             return found
         cache.forget_old()
-        say("  preparing a cluster for this and later environments, once")
         with _made(_PREPARING, Process.of(os.getpid()), client, values) as record:
+            say("  preparing a cluster for this and later environments, once")
             _bring_up(record, variables, values, client, None, None)
             try:
                 with step("taking the cluster"):

@@ -369,6 +369,7 @@ def test_ports_of_other_environments_and_of_other_users_are_not_chosen(
         (["x:y=1"], "KEY=VALUE"),
         (["bcryptCost=4", "bcryptCost=5"], "each key once"),
         (["sampleDate=true"], "sampleDate: unknown key; did you mean sampleData?"),
+        (["postgresPort=1", "sampleDate=true"], "did you mean sampleData?"),
         (["minioMemoryMb=much"], "minioMemoryMb: expected a whole number"),
         (["minioMemoryMb=٩٩٩"], "minioMemoryMb: expected a whole number"),
         *(([f"{name}=1"], f"  {name}: ") for name in sorted(create._OWN)),
