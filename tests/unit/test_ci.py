@@ -287,6 +287,25 @@ def test_a_stray_is_removed_if_it_is_ours_and_over(
     assert found == (why and why.replace("PID", str(os.getpid())))
 
 
+def test_what_is_over_goes_with_the_record_that_cannot_be_read(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = record(home)
+    made.write()
+    (made.home / records.FILE).write_text("{")
+    mine = labels(home.parent, owner=f"me@host:{made.state_home}")
+    monkeypatch.setattr(reap, "listed", lambda *_: [Thing("volume", "1", "1", mine)])
+    monkeypatch.setattr("pandom.host.identity.owner_here", lambda: "me@host:/x")
+    monkeypatch.setattr(reap, "remove", lambda one, _: one.remove())
+    assert reap.reap(None, dry_run=True) == 1
+    assert made.home.exists()
+    assert reap.reap(None) == 1
+    assert not made.home.exists()
+    said = capsys.readouterr().err
+    assert "and its record cannot be read" in said
+    assert "leaving" not in said
+
+
 def test_a_stray_that_another_state_home_knows_is_its(tmp_path: Path) -> None:
     one = Stray.of(labels(tmp_path))
     assert reap.stray(one, "me@host", tmp_path / "here", NOW)
