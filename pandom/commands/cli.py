@@ -76,6 +76,18 @@ def _container_commands(commands: Commands) -> None:
         action = inside.add_parser(f"{name}-dump", help=text)
         action.add_argument("name", metavar="NAME")
         action.set_defaults(handler=call("pandom.backups.dump", name, "name"))
+    copying = inside.add_parser("copy-objects", help="copy documents and media now")
+    copying.add_argument("--whole", choices=("yes", "no"), default="no", help="a whole list, too")
+    copying.set_defaults(handler=call("pandom.backups.objects", "run", "whole"))
+    objects = inside.add_parser("objects", help="what was copied, as JSON")
+    objects.add_argument("what", choices=("all", "summary"))
+    objects.set_defaults(handler=call("pandom.backups.objects", "listed", "what"))
+    inside.add_parser("verify-objects", help="read every copy back").set_defaults(
+        handler=call("pandom.backups.objects", "verify")
+    )
+    give = inside.add_parser("give-objects", help="content of copies, as a tar on stdout")
+    give.add_argument("copies", metavar="COPY", nargs="+")
+    give.set_defaults(handler=call("pandom.backups.objects", "give", "copies"))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -129,8 +129,9 @@ def register(commands: Commands) -> None:
         ("discard", "remove what lies beside the one that is served"),
     ):
         step.add_argument(f"--{name}", dest="step", action="store_const", const=name, help=text)
+    restore.add_argument("--format", choices=("text", "json"), default="text")
     restore.set_defaults(
-        handler=call("pandom.host.point_in_time", "run", "stack", "to", "backup", "step")
+        handler=call("pandom.host.point_in_time", "run", "stack", "to", "backup", "step", "format")
     )
 
     shell = _stack(commands.add_parser("shell", help="psql and pg_dump as pandom_user"))

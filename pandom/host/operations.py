@@ -20,6 +20,7 @@ from pandom.operations.scheduler import BEAT_S, PLACE, PLAN
 from pandom.operations.standing import Standing, Times
 from pandom.operations.tasks import DRILL, INTERRUPTED, OK, SCHEDULED, TASKS, find
 from pandom.runtime.errors import Failure, UsageError
+from pandom.runtime.naming import KEYS_MOUNT
 from pandom.runtime.numbers import is_number
 from pandom.runtime.progress import Lines, say, shorten
 
@@ -100,6 +101,18 @@ def running(engine: Engine, name: str) -> Container:
             f"Next: `.venv/bin/pandom up --stack {name}`"
         )
     return found
+
+
+def within(reader: str, *words: str) -> tuple[str, ...]:
+    """Return a command of the container, with what one reader may know."""
+    return ("env", f"PANDOM_KEYS={KEYS_MOUNT / reader}", "pandom", "operations", *words)
+
+
+def refuse(code: int, said: str) -> None:
+    """Raise what such a command said in the end, if it failed."""
+    if code:
+        kind = UsageError if code == UsageError.exit_code else Failure
+        raise kind(said.strip() or f"the container's command ended with {code}")
 
 
 # -- health ---------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from pandom.runtime.errors import DRIFT, Drift, Failure, UsageError
 from pandom.runtime.paths import ca_certificate
 from pandom.runtime.progress import say
 from schema.access import SUPERUSER, roles
-from schema.storage import AUDITOR, BACKUP, EVIDENCE
+from schema.storage import AUDITOR, BACKUP, COPIER, EVIDENCE
 
 _LETTERS: Final = string.ascii_letters + string.digits
 EVERY_LOGIN: Final = "all-logins"
@@ -86,14 +86,18 @@ class Kind:
     carry_out: Callable[[_Rotation], None] | None = None
 
 
-def kinds(opt_in: frozenset[str]) -> dict[str, Kind]:
-    """Return everything that `pandom rotate` takes, by name."""
+def kinds(opt_in: frozenset[str], backups: bool = True) -> dict[str, Kind]:
+    """Return everything that `pandom rotate` takes, by name; some of a stack with ``backups``."""
     logins = [role.name for role in roles(opt_in) if role.login]
     return {
         **{name: Kind((name,), _INSIDE if name in _CONTAINERS else _LOGIN) for name in logins},
         EVERY_LOGIN: Kind(tuple(logins), _LOGIN),
         SUPERUSER: Kind((SUPERUSER,), _INSIDE),
-        **{name: Kind((name,), _STORE) for name in superuser.ACCOUNTS},
+        **{
+            name: Kind((name,), _STORE)
+            for name in superuser.ACCOUNTS
+            if backups or name != store_secret(COPIER)
+        },
         "minio-root": Kind(("minio-root",), "the object store starts again: some seconds"),
         "context-key": Kind((), "open contexts end: repeat the transaction", _context_key),
         HASH_KEY: Kind((HASH_KEY,), "with encryptPasswordHash, sign-ins need the new key"),
@@ -137,7 +141,7 @@ def run(what: str, name: str, listed: bool) -> None:
 
 def chosen(what: str, stack: Stack, settings: Settings) -> Kind:
     """Return what to rotate; raises UsageError for an unknown name or a given secret."""
-    known = kinds(settings.opt_in)
+    known = kinds(settings.opt_in, settings.backup.archives)
     if what not in known:
         raise UsageError(
             f"{what}: nothing that can be rotated{_NOT.get(what, '')}.\n"

@@ -130,6 +130,14 @@ TASKS: Final[dict[str, Task]] = {
             **_OF_BACKUPS,
         ),
         Task(
+            "objects",
+            "documents and media, copied beside the backups",
+            work="pandom.backups.objects:run",
+            schedule="*/15 * * * *",
+            limit_s=12 * 3600,
+            **_OF_BACKUPS,
+        ),
+        Task(
             DUMP,
             "a dated dump, encrypted, beside the backups",
             "dump",
