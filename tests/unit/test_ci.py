@@ -612,6 +612,25 @@ def test_a_block_that_fails_may_keep_it_and_says_how_to_get_in(
     assert ran[-1] == ["destroy", "ci-1"]
 
 
+def test_a_block_that_fails_keeps_what_the_servers_said_and_a_full_disk_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ran = commands(monkeypatch)
+    monkeypatch.setenv(pandom.ci.LOG_VARIABLE, str(tmp_path / "servers.log"))
+    with pandom.ci.environment():
+        pass
+    assert not (tmp_path / "servers.log").exists()
+    with pytest.raises(ZeroDivisionError), pandom.ci.environment():
+        _ = 1 / 0
+    assert "ci-1" in (tmp_path / "servers.log").read_text()
+    assert [one[0] for one in ran[2:]] == ["create", "logs", "destroy"]
+    monkeypatch.setenv(pandom.ci.LOG_VARIABLE, str(tmp_path / "nowhere" / "servers.log"))
+    with pytest.raises(ZeroDivisionError), pandom.ci.environment():
+        _ = 1 / 0
+    assert "was not written" in capsys.readouterr().err
+    assert ran[-1] == ["destroy", "ci-1"]
+
+
 @pytest.mark.parametrize("given", ["parameter", "variable"])
 def test_how_long_one_is_kept_is_looked_at_before_it_is_made(
     monkeypatch: pytest.MonkeyPatch, given: str
@@ -640,25 +659,6 @@ def test_a_block_that_fails_shows_its_own_error_whatever_becomes_of_the_environm
         _ = 1 / 0
     assert [one[0] for one in ran] == ["create"]
     assert "Environment ci-1: Docker stopped answering." in capsys.readouterr().err
-
-
-def test_a_block_that_fails_keeps_what_the_servers_said_and_a_full_disk_stops_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    ran = commands(monkeypatch)
-    monkeypatch.setenv(pandom.ci.LOG_VARIABLE, str(tmp_path / "servers.log"))
-    with pandom.ci.environment():
-        pass
-    assert not (tmp_path / "servers.log").exists()
-    with pytest.raises(ZeroDivisionError), pandom.ci.environment():
-        _ = 1 / 0
-    assert "ci-1" in (tmp_path / "servers.log").read_text()
-    assert [one[0] for one in ran[2:]] == ["create", "logs", "destroy"]
-    monkeypatch.setenv(pandom.ci.LOG_VARIABLE, str(tmp_path / "nowhere" / "servers.log"))
-    with pytest.raises(ZeroDivisionError), pandom.ci.environment():
-        _ = 1 / 0
-    assert "was not written" in capsys.readouterr().err
-    assert ran[-1] == ["destroy", "ci-1"]
 
 
 def test_what_a_command_says_is_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
