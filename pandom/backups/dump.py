@@ -16,10 +16,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ from pandom.runtime.errors import Failure, PandomError, UsageError
 from pandom.runtime.inputs import secret, secret_file, setting
 from pandom.runtime.naming import BACKUP_CONFIG
 from pandom.runtime.progress import shorten
+from pandom.runtime.repository_keys import number
 
 LOGIN: Final = "pandom_user"
 _FOLDER: Final = "dumps/"
@@ -43,7 +45,8 @@ _PIECE: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Dump:
-    """One dump; sizes in bytes, ``sha256`` is of the dump itself."""
+    """One dump; sizes in bytes, ``sha256`` is of the dump itself, ``key`` the number of the
+    repository's key that opens it."""
 
     name: str
     made: str
@@ -51,16 +54,17 @@ class Dump:
     size: int
     stored: int
     sha256: str
+    key: int = 1
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where dumps are, and who opens them."""
+    """Where dumps are, and who opens them: the present key, and former ones."""
 
     s3: Any
     bucket: str
     prefix: str
-    key: str
+    keys: Sequence[str]
 
     def of(self, name: str) -> str:
         """Return an object's name."""
@@ -70,7 +74,8 @@ class Place:
 def place() -> Place:
     """Return the store of the backups, as pgBackRest's configuration has it."""
     parser = configparser.ConfigParser(interpolation=None, strict=False)
-    parser.read_string(secret_file(BACKUP_CONFIG).read_text())
+    text = secret_file(BACKUP_CONFIG).read_text()
+    parser.read_string(text)
     known = parser["global"]
     endpoint = Endpoint(
         known["repo1-s3-endpoint"],
@@ -81,8 +86,8 @@ def place() -> Place:
     return Place(
         client(endpoint, account, known["repo1-s3-region"]),
         known["repo1-s3-bucket"],
-        known["repo1-path"].strip("/") + "/",
-        known["repo1-cipher-pass"],
+        setting("PANDOM_STACK") + "/",
+        tuple(dict.fromkeys(re.findall(r"^repo\d+-cipher-pass=(.*)$", text, re.MULTILINE))),
     )
 
 
@@ -144,7 +149,8 @@ def _make(where: Place) -> Dump:
         assert process.stdout is not None  # noqa: S101 - a pipe
         source = _Counted(process.stdout, process)
         stored = _store(where, f"{name}{_DUMP}", source)
-    made = Dump(name, now.isoformat(), target.database, source.size, stored, source.sha256)
+    present = number(where.keys[0])
+    made = Dump(name, now.isoformat(), target.database, source.size, stored, source.sha256, present)
     _put(where, f"{name}.json", json.dumps(asdict(made), indent=1).encode())
     return made
 
@@ -189,7 +195,7 @@ def _store(where: Place, name: str, source: _Counted) -> int:
     def encrypt() -> None:
         with os.fdopen(write, "wb") as sink:
             try:
-                pyrage.encrypt_io(source, sink, [_recipient(where.key)])
+                pyrage.encrypt_io(source, sink, [_recipient(where.keys[0])])
             except BaseException as error:  # noqa: BLE001 - raised by whoever reads
                 failed.append(source.failure or error)
 
@@ -363,8 +369,8 @@ def _read(name: str, sink: Any) -> Dump:
             bucket_name=where.bucket, object_name=where.of(f"{name}{_DUMP}")
         )
         try:
-            key = pyrage.ssh.Identity.from_buffer(identity(where.key))
-            pyrage.decrypt_io(answer, digest, [key])
+            keys = [pyrage.ssh.Identity.from_buffer(identity(one)) for one in where.keys]
+            pyrage.decrypt_io(answer, digest, keys)
         except (pyrage.DecryptError, OSError) as error:
             raise Failure(
                 f"{name} is damaged, cut off, or of another key: {error}.\n"

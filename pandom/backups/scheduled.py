@@ -7,15 +7,8 @@ from typing import Final
 
 from pandom.backups import inside
 from pandom.backups.repository import SHARE, Repository
-from pandom.database.connect import value
 
 _STEPS: Final = 4  # of a backup, that the log shows
-
-
-def system() -> int:
-    """Return the system identifier of the cluster that is served."""
-    with inside.connection("backup") as client:
-        return int(value(client, "select system_identifier from pg_catalog.pg_control_system()"))
 
 
 def in_steps(tell: Callable[[str], None]) -> Callable[[str], None]:
@@ -43,8 +36,6 @@ def make(repository: Repository, kind: str) -> None:
 
     Raises PandomError with cause and next step.
     """
-    if not repository.backups(system()):
-        repository.create()
     newest = repository.back_up(kind, in_steps(say))
     inside.note("backup_made", repository.event(newest))
     repository.expire(say)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Final
+from typing import Any, Final
 
 from pandom.host import backup, operations
 from pandom.host.engine import Engine
@@ -33,9 +33,7 @@ def run(name: str, form: str, get: str | None, verify: str | None) -> None:
         _refuse(code, said)
         print(out.strip())
         return
-    code, out, said = engine.run(container, (*_COMMAND, "dumps"))
-    _refuse(code, said)
-    found = json.loads(out)
+    found = listed(engine, name)
     if form == "json":
         print(json.dumps({"stack": name, "dumps": found}, indent=2))
         return
@@ -49,6 +47,13 @@ def run(name: str, form: str, get: str | None, verify: str | None) -> None:
             f"{one['name']:{width}}  {backup.size(one['size']):>8}  "
             f"{backup.size(one['stored']):>8}  {one['sha256'][:16]}…"
         )
+
+
+def listed(engine: Engine, name: str) -> list[dict[str, Any]]:
+    """Return every dump, the oldest first. Raises PandomError."""
+    code, out, said = engine.run(operations.running(engine, name), (*_COMMAND, "dumps"))
+    _refuse(code, said)
+    return list(json.loads(out))
 
 
 def _refuse(code: int, said: str) -> None:

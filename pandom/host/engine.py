@@ -30,6 +30,11 @@ _STOP_S: Final = 20  # below the client's own limit
 _YOUNG: Final = timedelta(minutes=2)  # twice the longest pause between two restarts
 _NOT_RUN: Final = 125  # from here on it is the engine that speaks, not the command
 _STEP_S: Final = 60  # no step of a build waits that long to be committed
+# What a command makes like another container and removes when it ends.
+RESTORE: Final = "restore"
+RESTORE_IDLE: Final = "restore-idle"  # in the place of a server that does not run
+JOB: Final = "migrate"
+PASSING: Final = (RESTORE, RESTORE_IDLE, JOB)
 
 
 def connect() -> docker.DockerClient:

@@ -33,7 +33,7 @@ from pandom.objectstore import Account, administrator, signs_in
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import ADOPT_VARIABLE, MINIO_ROOT_USER
 from schema.access import DATABASE, PROVIDER_TIMEOUTS, SUPERUSER, roles
-from schema.storage import AUDITOR, USERS
+from schema.storage import AUDITOR, users
 from toolchain import environment
 
 # Read by stacks/program.py, which is not imported here: it would import Pulumi's SDK.
@@ -455,8 +455,11 @@ def encrypt_anew(exported: Mapping[str, Any], former: str, new: str) -> int:
 
 
 _LOADING_S: Final = 5.0
-# The accounts of the object store by their secrets.
-ACCOUNTS: Final = {"minio-root": MINIO_ROOT_USER, **{store_secret(one): one.name for one in USERS}}
+# The accounts of the object store by their secrets; some stacks have no user for backups.
+ACCOUNTS: Final = {
+    "minio-root": MINIO_ROOT_USER,
+    **{store_secret(one): one.name for one in users(backup=True)},
+}
 
 
 def store_takes(exported: Mapping[str, Any], name: str, secret: str) -> bool:
