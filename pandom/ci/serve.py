@@ -35,6 +35,7 @@ from pandom.ci.process import Process
 from pandom.config.outputs import database_url
 from pandom.database import cluster
 from pandom.host import formats, superuser
+from pandom.host.state import clear_outputs
 from pandom.objectstore import Account, Endpoint
 from pandom.runtime.errors import Failure, PandomError, UsageError
 from pandom.runtime.naming import MINIO_ROOT_USER
@@ -227,7 +228,7 @@ def run(name: str, port: int, pool: int, form: str, owner: int | None) -> None:
 def open_service(record: records.Record, pool: int = POOL) -> Service:
     """Return what is handed out of an environment, whose state home is this process's."""
     exported = superuser.exported(record.stack)
-    outputs = superuser.outputs(exported)
+    outputs = clear_outputs(exported)
     login = superuser.login(exported)
     # What tests did to roles, where the one that served them was killed.
     with superuser.database(exported) as server:

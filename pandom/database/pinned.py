@@ -45,7 +45,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "client_min_messages": "warning",
 }
 
-# Names no file, because libpq's default would be one in ~/.postgresql. Nobody can make one there.
+# Names no file, because libpq's default would be one in ~/.postgresql; nobody can make one there.
 _NO_FILE: Final = "/proc/none"
 # What libpq would otherwise take from the home of whoever runs us.
 ISOLATED: Final[Mapping[str, str]] = {

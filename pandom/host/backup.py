@@ -19,7 +19,7 @@ from pandom.host.engine import Engine
 from pandom.host.health import Check, connection, made
 from pandom.host.repository import Repository
 from pandom.host.stack import Stack
-from pandom.host.state import State
+from pandom.host.state import State, clear_outputs
 from pandom.runtime.errors import Drift, Failure, UsageError
 from pandom.runtime.progress import Lines, age, say, step
 from schema.storage import archives
@@ -43,7 +43,7 @@ class Place:
     @property
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs in clear."""
-        return superuser.outputs(self.exported)
+        return clear_outputs(self.exported)
 
 
 def _place(engine: Engine, name: str, exported: Mapping[str, Any], healthy: bool = True) -> Place:

@@ -28,7 +28,7 @@ from pandom.host.engine import Engine
 from pandom.host.health import connection
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
-from pandom.host.state import State
+from pandom.host.state import State, clear_outputs
 from pandom.runtime.errors import DRIFT, Drift, Failure, UsageError
 from pandom.runtime.paths import ca_certificate
 from pandom.runtime.progress import say
@@ -77,7 +77,7 @@ class _Rotation:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        return superuser.outputs(self.exported)
+        return clear_outputs(self.exported)
 
     @property
     def pulumi(self) -> Pulumi:
@@ -188,7 +188,7 @@ def _named(secret: str) -> str:
 def _applied(exported: Mapping[str, Any]) -> dict[str, str]:
     """Return the secrets that the last complete run carried out, by the names of the state."""
     found = {**keys.written(exported), **superuser.passwords(exported)}
-    outputs = superuser.outputs(exported)
+    outputs = clear_outputs(exported)
     if outputs:  # They come last in a run.
         found |= outputs["passwords"]
         found |= {one: outputs["store_secrets"][user] for one, user in _EVIDENCE.items()}

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from pandom.audit.target import store_of
 from pandom.host import superuser
+from pandom.host.state import clear_outputs
 from pandom.objectstore import Account, client
 from pandom.runtime.errors import Failure
 from pandom.runtime.naming import MINIO_ROOT_USER
@@ -115,7 +116,7 @@ def words(planned: Iterable[Change]) -> str:
 
 def of_stack(exported: Mapping[str, Any]) -> Bucket:
     """Return a stack's bucket; ``exported`` is its state with secrets in clear."""
-    outputs = superuser.outputs(exported)
+    outputs = clear_outputs(exported)
     endpoint = store_of(outputs, AUDITOR).endpoint
     root = Account(MINIO_ROOT_USER, superuser.generated(exported)["minio-root"])
     return Bucket(client(endpoint, root), str(outputs["minio_bucket_name"]))

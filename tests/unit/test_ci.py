@@ -406,7 +406,7 @@ def test_what_could_not_be_handed_over_is_taken_back(
         one.remove()
 
     monkeypatch.setattr(create, "connect", lambda: None)
-    monkeypatch.setattr("pandom.host.up.toolchain_variables", dict)
+    monkeypatch.setattr("pandom.host.up.toolchain_variables", lambda: {"PATH": ""})
     monkeypatch.setattr(reap, "reap", lambda _: 0)
     monkeypatch.setattr(room, "refuse", lambda *_: None)
     monkeypatch.setattr(create, "_bring_up", lambda *_: {})
