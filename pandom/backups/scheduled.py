@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from pandom.backups import inside
+from pandom.backups import inside, objects
+from pandom.backups.inside import say
 from pandom.backups.repository import SHARE, Repository
 
 _STEPS: Final = 4  # of a backup, that the log shows
@@ -26,19 +27,16 @@ def in_steps(tell: Callable[[str], None]) -> Callable[[str], None]:
     return show
 
 
-def say(line: str) -> None:
-    """Write a line of the task's output."""
-    print(line, flush=True)
-
-
 def make(repository: Repository, kind: str) -> None:
-    """Make one backup, note it in the trail, and let those leave that are older than the kept.
+    """Make one backup, note it in the trail, and let those leave that are older than the kept;
+    then copy documents and media.
 
     Raises PandomError with cause and next step.
     """
     newest = repository.back_up(kind, in_steps(say))
     inside.note("backup_made", repository.event(newest))
     repository.expire(say)
+    objects.bring_up_to_date(repository, kind == "full", say)
     say(f"{newest.type} {newest.label}, {newest.size >> 20} MB, {newest.stored >> 20} MB stored")
 
 

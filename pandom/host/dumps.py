@@ -5,16 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any, Final
 
 from pandom.host import backup, operations
 from pandom.host.engine import Engine
 from pandom.operations.tasks import DUMP
-from pandom.runtime.errors import Failure, UsageError
-from pandom.runtime.naming import KEYS_MOUNT
-
-# The container's command, with what its reader may know.
-_COMMAND: Final = ("env", f"PANDOM_KEYS={KEYS_MOUNT / DUMP}", "pandom", "operations")
+from pandom.runtime.errors import UsageError
 
 
 def run(name: str, form: str, get: str | None, verify: str | None) -> None:
@@ -25,15 +20,17 @@ def run(name: str, form: str, get: str | None, verify: str | None) -> None:
     if get is not None:
         if os.isatty(1):
             raise UsageError(f"A dump is no text. Next: `pandom dumps --get {get} > {get}.dump`")
-        code, said = engine.stream(container, (*_COMMAND, "get-dump", get), sys.stdout.buffer)
-        _refuse(code, said)
+        command = operations.within(DUMP, "get-dump", get)
+        operations.refuse(*engine.stream(container, command, sys.stdout.buffer))
         return
     if verify is not None:
-        code, out, said = engine.run(container, (*_COMMAND, "verify-dump", verify))
-        _refuse(code, said)
+        code, out, said = engine.run(container, operations.within(DUMP, "verify-dump", verify))
+        operations.refuse(code, said)
         print(out.strip())
         return
-    found = listed(engine, name)
+    code, out, said = engine.run(container, operations.within(DUMP, "dumps"))
+    operations.refuse(code, said)
+    found = json.loads(out)
     if form == "json":
         print(json.dumps({"stack": name, "dumps": found}, indent=2))
         return
@@ -47,16 +44,3 @@ def run(name: str, form: str, get: str | None, verify: str | None) -> None:
             f"{one['name']:{width}}  {backup.size(one['size']):>8}  "
             f"{backup.size(one['stored']):>8}  {one['sha256'][:16]}…"
         )
-
-
-def listed(engine: Engine, name: str) -> list[dict[str, Any]]:
-    """Return every dump, the oldest first. Raises PandomError."""
-    code, out, said = engine.run(operations.running(engine, name), (*_COMMAND, "dumps"))
-    _refuse(code, said)
-    return list(json.loads(out))
-
-
-def _refuse(code: int, said: str) -> None:
-    if code:
-        kind = UsageError if code == UsageError.exit_code else Failure
-        raise kind(said.strip() or f"the container's command ended with {code}")

@@ -20,7 +20,7 @@ from pandom.config.backup import KEY_SECRET
 from pandom.config.outputs import APPLICATION, UNSHARED
 from pandom.config.readers import GIVEN, SECRET_LENGTH, store_secret
 from pandom.config.settings import Settings, load
-from pandom.host import backup, dumps, explain, keys, lock, passphrases, superuser, up, verdict
+from pandom.host import backup, explain, keys, lock, passphrases, superuser, up, verdict
 from pandom.host import stack as files
 from pandom.host.access import outputs_of
 from pandom.host.adopt import with_secrets
@@ -32,9 +32,9 @@ from pandom.host.state import State, clear_outputs
 from pandom.runtime.errors import DRIFT, Drift, Failure, UsageError
 from pandom.runtime.paths import ca_certificate
 from pandom.runtime.progress import say
-from pandom.runtime.repository_keys import number, rotated
+from pandom.runtime.repository_keys import rotated
 from schema.access import SUPERUSER, roles
-from schema.storage import AUDITOR, BACKUP, EVIDENCE, OWN_STORE, archives
+from schema.storage import AUDITOR, BACKUP, COPIER, EVIDENCE, OWN_STORE, archives
 
 _LETTERS: Final = string.ascii_letters + string.digits
 EVERY_LOGIN: Final = "all-logins"
@@ -109,7 +109,11 @@ def kinds(opt_in: frozenset[str], backups: str = "none") -> dict[str, Kind]:
         **{name: Kind((name,), _INSIDE if name in _CONTAINERS else _LOGIN) for name in logins},
         EVERY_LOGIN: Kind(tuple(logins), _LOGIN),
         SUPERUSER: Kind((SUPERUSER,), _INSIDE),
-        **{name: Kind((name,), _STORE) for name in superuser.ACCOUNTS if name != _USER},
+        **{
+            name: Kind((name,), _STORE)
+            for name in superuser.ACCOUNTS
+            if name != _USER and (archives(backups) or name != store_secret(COPIER))
+        },
         "minio-root": Kind(("minio-root",), "the object store starts again: some seconds"),
         "context-key": Kind((), "open contexts end: repeat the transaction", _context_key),
         HASH_KEY: Kind((HASH_KEY,), "with encryptPasswordHash, sign-ins need the new key"),
@@ -229,16 +233,10 @@ def _newest(rotation: _Rotation) -> int:
     return every[-1].repository if every else 0
 
 
-def _new(rotation: _Rotation, name: str, former: str) -> str:
-    """Return a new secret; of the repository's keys those stay that open something."""
+def _new(name: str, former: str) -> str:
+    """Return a new secret."""
     new = "".join(secrets.choice(_LETTERS) for _ in range(SECRET_LENGTH))
-    if name != KEY_SECRET:
-        return new
-    engine, known = Engine(rotation.stack.name), former.split()
-    every = backup.open_place(rotation.stack.name).repository.backups()
-    needed = {number(known[one.repository - 1]) for one in every}
-    needed |= {int(one["key"]) for one in dumps.listed(engine, rotation.stack.name)}
-    return rotated(former, new, needed)
+    return rotated(former, new) if name == KEY_SECRET else new
 
 
 def _by_state(names: tuple[str, ...]) -> Callable[[_Rotation], None]:
@@ -250,7 +248,7 @@ def _by_state(names: tuple[str, ...]) -> Callable[[_Rotation], None]:
         if _begun(rotation, names):
             say(f"  going on with an interrupted rotation of {what}")
         else:
-            new = {one: _new(rotation, one, former[_named(one)]) for one in names}
+            new = {one: _new(one, former[_named(one)]) for one in names}
             rotation.pulumi.restore(with_secrets(exported, new))
             say(f"  the state has a new secret for {what}")
         rotation.bring_up()

@@ -7,7 +7,6 @@ what is there stays readable with the key that it was written with.
 from __future__ import annotations
 
 import re
-from collections.abc import Container
 
 
 def number(key: str) -> int:
@@ -16,8 +15,6 @@ def number(key: str) -> int:
     return int(found[1]) if found else 1
 
 
-def rotated(secret: str, new: str, needed: Container[int]) -> str:
-    """Return the secret with a new key; of the former ones those stay whose number is needed."""
-    present, *former = secret.split()
-    kept = [present, *(one for one in former if number(one) in needed)]
-    return " ".join((f"{number(present) + 1}-{new}", *kept))
+def rotated(secret: str, new: str) -> str:
+    """Return the secret with a new key. Former ones stay: a copy of a document is made once."""
+    return f"{number(secret.split()[0]) + 1}-{new} {secret}"

@@ -83,8 +83,8 @@ def test_the_configuration_names_the_store_and_the_stacks_own_folder() -> None:
 
 
 def test_each_key_has_a_folder_of_its_own_and_only_readers_know_a_former_one() -> None:
-    assert rotated("first", "second", ()) == "2-second first"
-    assert rotated("3-c 2-b a", "d", {2}) == "4-d 3-c 2-b"
+    assert rotated("first", "second") == "2-second first"
+    assert rotated("2-second first", "third") == "3-third 2-second first"
     text = configuration("mine", ELSEWHERE, "media", "2-second first", "access", "secret")
     sections = text.split("\n[")
     assert "repo1-path=/mine/2\n" in sections[0]
