@@ -24,6 +24,8 @@ _NOTHING_THERE: Final = (1, 2, 3)
 _MIXED: Final = 4
 _PER_LOG: Final = 256  # segments of 16 MB in what the middle of a name counts
 
+_LATE: Final = "was not archived before"
+_PROBE: Final = "written"  # a file's name
 _EDIT: Final = "Next: correct it in stacks/Pulumi.{stack}.yaml, then `pandom up --stack {stack}`"
 _KEYS: Final = (
     "Next: `pulumi config set --stack {stack} --secret backupAccessKey` (and backupSecretKey), "
@@ -104,7 +106,7 @@ _CAUSES: Final[tuple[tuple[str, str, str, str, bool], ...]] = (
         True,
     ),
     (
-        r"was not archived before",
+        _LATE,
         "The server's log did not reach the store in time",
         "Next: `docker logs pandom-{stack}-postgres` says why archive-push failed",
         "Next: `docker logs pandom-{stack}-postgres` says why archive-push failed",
@@ -258,8 +260,20 @@ class Repository(ABC):
     def _answer(self, answer: tuple[int, str, str]) -> str:
         code, out, err = answer
         if code:
-            raise self.explained(code, f"{err}\n{out}")
+            said = f"{err}\n{out}"
+            raise (_LATE in said and self.refusal()) or self.explained(code, said)
         return out
+
+    def refusal(self) -> PandomError | None:
+        """Return why nothing can be written to the repository, by trying to; None if it can.
+
+        Who waits for the server's log sees that it is late, and not why.
+        """
+        code, out, err = self.ask(("repo-put", _PROBE), None, makes=False)
+        if code:
+            return self.explained(code, f"{err}\n{out}")
+        self.ask(("repo-rm", _PROBE), None, makes=False)
+        return None
 
     def explained(self, code: int, said: str) -> PandomError:
         """Return the error in people's words."""

@@ -337,9 +337,9 @@ def _archiving(
     archiver = _archiver(outputs)
     every = listed()  # why it cannot be read is why nothing is archived
     if failed := _failing(archiver):
+        why = repository.refusal() or f"Next: docker logs {repository.server.name} says why"
         raise Failure(
-            f"{failed} could not be archived at {archiver[3]:%Y-%m-%d %H:%M:%S} UTC. "
-            f"Next: docker logs {repository.server.name} says why"
+            f"{failed} could not be archived at {archiver[3]:%Y-%m-%d %H:%M:%S} UTC. {why}"
         )
     last, when = _segment(archiver), archiver[1]
     if missing := missing_log(repository, every[-1:], last):

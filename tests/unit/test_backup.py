@@ -17,7 +17,7 @@ from pandom.config.settings import Backup, load
 from pandom.database.drift.catalog import Archiving, Observed, Setting
 from pandom.host import backup
 from pandom.host.repository import Repository
-from pandom.runtime.errors import FAILED, USAGE_ERROR
+from pandom.runtime.errors import FAILED, USAGE_ERROR, Failure, PandomError
 from pandom.runtime.repository_keys import rotated
 from schema.storage import BACKUP, backup_bucket, buckets, policy, users
 
@@ -157,6 +157,27 @@ def test_each_error_has_its_cause_and_a_next_step(
         assert "{" not in str(error)
 
 
+class Full(Repository):
+    """A repository that can be read; the store has no room for more."""
+
+    def ask(self, arguments: Any, show: Any, *, makes: bool) -> tuple[int, str, str]:
+        if arguments[0] == "repo-put":
+            return 103, "", "HTTP request failed with 507 (Insufficient Storage)"
+        return 82, "", "ERROR: [082]: WAL segment 1 was not archived before the 60000ms timeout"
+
+
+def test_who_waits_for_the_log_is_told_why_the_store_takes_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = Full("mine", "s3", cast(Any, None), cast(Any, None))
+    with pytest.raises(Failure, match="The store is full"):
+        repository.make("check")
+    # It takes a file, and yet the log is late: the server's own log has the reason.
+    monkeypatch.setattr(Full, "refusal", lambda self: None)
+    with pytest.raises(Failure, match="did not reach the store in time"):
+        repository.make("check")
+
+
 class Whole(Repository):
     """A repository that answers, with one backup."""
 
@@ -165,6 +186,9 @@ class Whole(Repository):
 
     def segments(self, since: Made) -> dict[str, datetime]:
         return dict.fromkeys(map(name, range(3, 6)), NOW)
+
+    def refusal(self) -> PandomError | None:
+        return None
 
     one = Made("L", "full", NOW, NOW, 1, 1, name(3), name(3), None, False)
 
