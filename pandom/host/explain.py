@@ -194,7 +194,7 @@ def not_ready(engine: Engine, container: Container | None, part: str) -> Failure
 
 
 def _log(engine: Engine, container: Container) -> list[str]:
-    found = [line for line in engine.last_lines(container, LOG_LINES) if line.strip()]
+    found = engine.last_words(container, LOG_LINES)
     return [shorten("    " + line, 4 * WIDTH) for line in found] or ["    (no output)"]
 
 

@@ -16,7 +16,7 @@ import requests
 from pandom.database import revisions
 from pandom.host import identity, lock
 from pandom.host.access import outputs_of
-from pandom.host.engine import Engine
+from pandom.host.engine import JOB, Engine
 from pandom.host.revisions import of_outputs, refuse
 from pandom.host.stack import Stack
 from pandom.runtime.errors import USAGE_ERROR, Failure, UsageError
@@ -81,9 +81,7 @@ def run_in_job(
         raise Failure(f"Stack {name} lacks a job. Next: `.venv/bin/pandom up --stack {name}`")
     with step(what):
         try:
-            with engine.like(
-                job.id, command, "migrate", network=network, variables=variables
-            ) as made:
+            with engine.like(job.id, command, JOB, network=network, variables=variables) as made:
                 code = int(engine.client.api.wait(made, timeout=LIMIT_S)["StatusCode"])
                 output = str(engine.client.api.logs(made).decode(errors="replace"))
         except (docker.errors.APIError, requests.RequestException) as error:

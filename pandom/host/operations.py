@@ -175,8 +175,8 @@ def _container(engine: Engine, found: Container | None) -> tuple[bool, str]:
 
 
 def _last(engine: Engine, found: Container) -> str:
-    lines = [line for line in engine.last_lines(found, 1) if line.strip()]
-    return f"; last log line: {lines[0].strip()}" if lines else ""
+    lines = engine.last_words(found, 1)
+    return f"; last log line: {lines[0]}" if lines else ""
 
 
 def _with_next(stack: str, name: str, one: Standing) -> str:
