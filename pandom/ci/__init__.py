@@ -101,6 +101,11 @@ def existing(name: str) -> Environment:
     return _environment(_pandom("env", name, f"--format={EVERY_ROLE}"))
 
 
+def logs(name: str) -> str:
+    """Return what its servers said and were asked last, without any secret."""
+    return _pandom("logs", name)
+
+
 def finish(name: str, kept: str | None) -> None:
     """Remove an environment, or keep it for so long and say how to get in."""
     if kept:

@@ -25,7 +25,6 @@ import psycopg
 
 from pandom.ci import EVERY_ROLE, cache, durations, prepared, reap, records, room
 from pandom.ci.cache import Prepared
-from pandom.ci.process import Process
 from pandom.ci.records import Record
 from pandom.ci.remove import remove
 from pandom.host import access, formats, lock, ports, superuser, up
@@ -37,6 +36,7 @@ from pandom.runtime import passphrase, paths
 from pandom.runtime.docker_endpoint import DockerSilent
 from pandom.runtime.errors import Failure, PandomError, UsageError
 from pandom.runtime.naming import BASE_IMAGE, LABEL_EXPIRES, LABEL_PROCESS, LABEL_VARIABLES
+from pandom.runtime.process import Process
 from pandom.runtime.progress import say, shorten, step
 
 ID_NAME: Final = "PANDOM_CI_ID"
@@ -94,6 +94,7 @@ def make(
     If that fails, nobody knows of it, and it is removed. ``cold`` neither uses nor makes a
     prepared cluster.
     """
+    paths.refuse_newer_homes()
     try:
         client = connect()
     except DockerSilent as error:

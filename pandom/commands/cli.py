@@ -15,10 +15,12 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from pandom import __version__
 from pandom.commands import audit
 from pandom.commands.handler import Commands, call
-from pandom.runtime import failures, surroundings
+from pandom.runtime import failures, surroundings, wheel
 from pandom.runtime.errors import DONE, FAILED, INTERRUPTED
+from pandom.runtime.progress import say
 
 _JOBS: Final = ("keys", "cluster", "storage")
 # At Python's default threshold a fifth of start-up goes into collecting garbage.
@@ -95,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
         description="PostgreSQL 17 and an S3 object store for Pandom Stack, by Pulumi.",
         epilog="Exit code: 0 done, 1 failure, 2 your mistake or drift, 130 interrupted.",
     )
+    root.add_argument("--version", action="version", version=f"pandom {__version__}")
     commands = root.add_subparsers(metavar="COMMAND", required=True)
     if importlib.util.find_spec("pandom.host") is not None:
         importlib.import_module("pandom.commands.host").register(commands)
@@ -116,20 +119,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     gc.set_threshold(_COLLECT_AFTER)
     surroundings.interrupt_by(signal.SIGTERM, signal.SIGHUP)
-    surroundings.settle()
     args = parser().parse_args(argv)
     try:
+        if edits := getattr(args, "edits", None):
+            wheel.refuse_to_edit(edits)
+        if wheel.installed():
+            wheel.run(sys.argv[1:] if argv is None else argv, getattr(args, "provides", False))
+        surroundings.settle()
         _enter(getattr(args, "stack", None))
         result = args.handler(args)
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
-        print(f"\n{str(interrupt) or 'Interrupted.'}", file=sys.stderr, flush=True)
+        say(f"\n{str(interrupt) or 'Interrupted.'}")
         return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # or Python complains about stdout while it exits
         return FAILED
     except Exception as error:  # noqa: BLE001 - the last resort, instead of a traceback
         text, code = failures.explain(error)
-        print(f"\n{text}", file=sys.stderr, flush=True)
+        say(f"\n{text}")
         return code
     return DONE if result is None else int(result)

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pandom.host import identity
@@ -240,7 +240,8 @@ def _line(seen: Seen, name: str) -> str:
 
 
 def _short(moment: datetime) -> str:
-    return f"{moment:%a %H:%M} UTC"
+    soon = moment - datetime.now(UTC) < timedelta(days=6)
+    return f"{moment:{'%a' if soon else '%Y-%m-%d'} %H:%M} UTC"
 
 
 def show(name: str, form: str) -> None:

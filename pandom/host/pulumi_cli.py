@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 from pandom.database import pinned
 from pandom.host import checkpoint, events, lock
 from pandom.host.language_host import LanguageHost
-from pandom.host.stack import Stack
+from pandom.host.stack import Stack, prepare_folder
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure
 from pandom.runtime.progress import say
@@ -77,6 +77,9 @@ class Pulumi:
         """``variables`` are the toolchain's; ours make the run recognisable."""
         self._stack, self._tools = stack, variables
         self._passphrase = passphrase or paths.passphrase_file()
+        self._folder = paths.work_folder(stack.name)
+        if stack.exists() and not self._folder.is_dir():
+            prepare_folder(stack)
 
     def environment(self) -> dict[str, str]:
         """Return Pulumi's environment; call it after the Docker engine has been chosen."""
@@ -102,7 +105,7 @@ class Pulumi:
         try:
             done = subprocess.run(
                 self._command(*arguments),
-                cwd=paths.ROOT,
+                cwd=self._folder,
                 env=self.environment(),
                 stdin=subprocess.DEVNULL if typed is None else None,
                 input=typed,
@@ -189,7 +192,7 @@ class Pulumi:
         # would be the second, and the second one makes it drop its state.
         child = subprocess.Popen(
             command,
-            cwd=paths.ROOT,
+            cwd=self._folder,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -58,6 +58,7 @@ class Task:
 AUDIT: Final = "audit"
 DRILL: Final = "drill"
 BACKUP: Final = "backup"
+BACKUP_FULL: Final = "backup-full"
 DUMP: Final = "dump"
 _OF_BACKUPS: Final[dict[str, Any]] = {
     "reader": "backup",
@@ -113,7 +114,7 @@ TASKS: Final[dict[str, Task]] = {
             results={DONE: OK, DRIFT: "drift"},
         ),
         Task(
-            "backup-full",
+            BACKUP_FULL,
             "a full backup, after which older ones may leave",
             work="pandom.backups.scheduled:full",
             schedule="30 1 * * sun",

@@ -13,7 +13,6 @@ import pytest
 
 import pandom.ci
 from pandom.ci import create, durations, end, look, reap, records, room
-from pandom.ci.process import Process
 from pandom.ci.reap import Stray
 from pandom.ci.records import Record
 from pandom.config.outputs import ENV_NAMES
@@ -22,6 +21,7 @@ from pandom.host.identity import Thing
 from pandom.runtime import paths
 from pandom.runtime.errors import Drift, Failure, UsageError
 from pandom.runtime.naming import LABEL_EXPIRES, LABEL_OWNER, LABEL_PROCESS, LABEL_STACK, PROJECT
+from pandom.runtime.process import Process
 from stacks import identity
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)

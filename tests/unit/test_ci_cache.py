@@ -13,12 +13,12 @@ from typing import IO, Any
 import pytest
 
 from pandom.ci import cache, prepared
-from pandom.ci.process import Process
 from pandom.ci.records import Record
 from pandom.host.state import IMAGE, POSTGRESQL_PROVIDER, RANDOM, ROLE, SECRET_MARK, VOLUME
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure
 from pandom.runtime.naming import LABEL_IDENTITY, LABEL_STACK
+from pandom.runtime.process import Process
 
 KEY = "0123456789ab"
 FORMER, ID = "ci-0000aaaa", "ci-1111bbbb"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pandom.ci.process import Process
 from pandom.host.language_host import LanguageHost
+from pandom.runtime.process import Process
 from toolchain.plugins import STANDINS
 from toolchain.pulumi_cli import HOST
 
