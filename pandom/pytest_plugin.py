@@ -28,13 +28,11 @@ import pytest
 from pandom import ci
 from pandom.ci.client import Database, Place, Service, Serving
 from pandom.runtime.errors import PandomError
-from pandom.runtime.progress import say
 
 _TTL: Final = "4h"  # should the process that owns it be in a container that is paused
 _FOLDER: Final = "PANDOM_CI_RUN"  # of this run, for all of its processes
 _FILE: Final = "environment.json"
 _GIVEN: Final = "PANDOM_CI_ID"
-_LOG: Final = "PANDOM_CI_LOG"
 _STOP_S: Final = 30.0
 _FAILED: Final = pytest.StashKey[bool]()
 
@@ -60,10 +58,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
             shared = json.loads((folder / _FILE).read_text())
             _stop(shared["server"])
             failed = config.stash.get(_FAILED, True)
-            if failed and (log := os.environ.get(_LOG)):
-                _save(log, shared["id"])
+            if failed:
+                ci.save_logs(shared["id"])
             if shared["own"]:
-                ci.finish(shared["id"], os.environ.get(ci.KEEP_VARIABLE) if failed else None)
+                ci.finish(shared["id"], ci.kept_for() if failed else None)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -77,13 +75,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         with contextlib.suppress(PandomError):
             report.sections.append(("last statements", "\n".join(database.failed(item.nodeid))))
     return report  # type: ignore[return-value]
-
-
-def _save(log: str, name: str) -> None:
-    try:
-        Path(log).write_text(ci.logs(name), encoding="utf-8")
-    except (PandomError, OSError) as error:
-        say(f"{log} was not written: {error}")
 
 
 def _stop(server: int) -> None:
@@ -120,6 +111,7 @@ def pandom_stack() -> ci.Environment:
 def _begin() -> dict[str, object]:
     # What all of this run end with.
     starter = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    ci.kept_for()  # or a mistake in it would be told at the end
     given = os.environ.get(_GIVEN)
     env = ci.existing(given) if given else ci.begin(_TTL, None, starter)
     serving = Serving(env.id)

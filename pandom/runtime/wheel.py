@@ -35,6 +35,7 @@ _PROVIDED: Final = ".provided"
 _KEPT_S: Final = 14 * 86_400.0
 _IGNORED: Final = shutil.ignore_patterns("__pycache__", "*.pyc")
 _MAKE: Final = re.compile(r"\bmake (tools|up|health|audit|shell|down|preview)( STACK=)?")
+_SETTINGS: Final = re.compile(r"(?<!/)stacks/Pulumi\.([\w-]+)\.yaml")
 
 
 def installed() -> bool:
@@ -52,6 +53,8 @@ def advice(text: str) -> str:
     if not (installed() or copied()):
         return text
     text = text.replace(".venv/bin/pandom", "pandom")
+    if copied():
+        text = _SETTINGS.sub(lambda found: str(paths.stack_file(found[1])), text)
     return _MAKE.sub(lambda found: f"pandom {found[1]}{' --stack ' if found[2] else ''}", text)
 
 

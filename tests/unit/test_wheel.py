@@ -137,8 +137,11 @@ def test_each_stack_has_a_copy_of_its_own_and_keeps_its_settings(copy: Path) -> 
 
 
 def test_advice_is_right_where_there_is_no_clone(copy: Path) -> None:
-    said = "Next: `.venv/bin/pandom ci list`, `make tools`, `make shell STACK=dev`, make docs"
-    expected = "Next: `pandom ci list`, `pandom tools`, `pandom shell --stack dev`, make docs"
+    said = (
+        "`.venv/bin/pandom ci list`, `make tools`, `make shell STACK=dev`, stacks/Pulumi.dev.yaml"
+    )
+    settings = paths.state_home() / "dev" / "program" / "stacks" / "Pulumi.dev.yaml"
+    expected = f"`pandom ci list`, `pandom tools`, `pandom shell --stack dev`, {settings}"
     assert wheel.advice(said) == expected
     (copy / paths.MARK).unlink()
     assert wheel.advice(said) == said
