@@ -263,6 +263,8 @@ def test_each_damage_of_a_list_is_told_and_a_whole_one_mends_it(
         read(place)
     with pytest.raises(Damaged):
         run(place, media)
+    with pytest.raises(Drift, match=said):
+        objects.verify()
     if "key" in said:
         return
     index, wrong = salvage(place)
