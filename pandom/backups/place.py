@@ -141,7 +141,7 @@ def place(kind: str) -> Place:
         known["repo1-s3-bucket"],
         # A later key has a folder of its own below the stack's.
         f"{known['repo1-path'].split('/')[1]}/{kind}/",
-        tuple(dict.fromkeys(re.findall(r"^repo\d+-cipher-pass=(.*)$", text, re.MULTILINE))),
+        tuple(dict.fromkeys(re.findall(r"^repo[0-9]+-cipher-pass=(.*)$", text, re.MULTILINE))),
     )
 
 

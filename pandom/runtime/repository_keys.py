@@ -11,7 +11,7 @@ import re
 
 def number(key: str) -> int:
     """Return which key of its stack this is; a later one begins with its number, as 2-…."""
-    found = re.match(r"(\d+)-", key)
+    found = re.match("([0-9]+)-", key)
     return int(found[1]) if found else 1
 
 
