@@ -25,10 +25,14 @@ _VERIFIED: Final = re.compile(
 )
 _HISTORY: Final = re.compile(r"(?:^|/)([0-9A-F]{8})\.history$")
 # How much is done, in pgBackRest's words.
-SHARE: Final = re.compile(r", (\d+)\.\d\d%\)")
-_NOTHING_THERE: Final = (1, 2, 3)  # pgBackRest's codes for a repository without a backup
+SHARE: Final = re.compile(r", ([0-9]+)\.[0-9][0-9]%\)")
+# pgBackRest's codes for a repository without a backup, and for several that differ in that.
+_NOTHING_THERE: Final = (1, 2, 3)
+_MIXED: Final = 4
 _PER_LOG: Final = 256  # segments of 16 MB in what the middle of a name counts
 
+_LATE: Final = "was not archived before"
+_PROBE: Final = "written"  # a file's name
 _EDIT: Final = "Next: correct it in stacks/Pulumi.{stack}.yaml, then `pandom up --stack {stack}`"
 _KEYS: Final = (
     "Next: `pulumi config set --stack {stack} --secret backupAccessKey` (and backupSecretKey), "
@@ -110,7 +114,7 @@ _CAUSES: Final[tuple[tuple[str, str, str, str, bool], ...]] = (
         True,
     ),
     (
-        r"was not archived before",
+        _LATE,
         "The server's log did not reach the store in time",
         "Next: `docker logs pandom-{stack}-postgres` says why archive-push failed",
         "Next: `docker logs pandom-{stack}-postgres` says why archive-push failed",
@@ -125,15 +129,15 @@ _CAUSES: Final[tuple[tuple[str, str, str, str, bool], ...]] = (
     ),
 )
 _CERTIFICATE: Final = 202
-
-
-class AnotherCluster(UsageError):
-    """The backups are of another database cluster than the one that is served."""
+_FILE_MISSING: Final = 55
 
 
 @dataclass(frozen=True)
 class Backup:
-    """One backup; sizes in bytes, ``stored`` is what it added to the store."""
+    """One backup; sizes in bytes, ``stored`` is what it added to the store.
+
+    ``repository`` is 1 with the present key, and more with a former one.
+    """
 
     label: str
     type: str
@@ -145,6 +149,7 @@ class Backup:
     last_wal: str
     prior: str | None
     damaged: bool
+    repository: int = 1
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -158,7 +163,16 @@ class Backup:
             "wal": [self.first_wal, self.last_wal],
             "prior": self.prior,
             "damaged": self.damaged,
+            "former_key": self.repository > 1,
         }
+
+
+class AnotherCluster(UsageError):
+    """The ``backups`` are of another database cluster than the one that is served."""
+
+    def __init__(self, words: str, backups: list[Backup]) -> None:
+        super().__init__(words)
+        self.backups = backups
 
 
 @dataclass(frozen=True)
@@ -184,6 +198,7 @@ def _of_entry(entry: Mapping[str, Any]) -> Backup:
         last_wal=entry["archive"]["stop"],
         prior=entry["prior"],
         damaged=bool(entry["error"]),
+        repository=entry["database"]["repo-key"],
     )
 
 
@@ -253,8 +268,20 @@ class Repository(ABC):
     def _answer(self, answer: tuple[int, str, str]) -> str:
         code, out, err = answer
         if code:
-            raise self.explained(code, f"{err}\n{out}")
+            said = f"{err}\n{out}"
+            raise (_LATE in said and self.refusal()) or self.explained(code, said)
         return out
+
+    def refusal(self) -> PandomError | None:
+        """Return why nothing can be written to the repository, by trying to; None if it can.
+
+        Who waits for the server's log sees that it is late, and not why.
+        """
+        code, out, err = self.ask(("repo-put", _PROBE), None, makes=False)
+        if code:
+            return self.explained(code, f"{err}\n{out}")
+        self.ask(("repo-rm", _PROBE), None, makes=False)
+        return None
 
     def explained(self, code: int, said: str) -> PandomError:
         """Return the error in people's words."""
@@ -293,13 +320,12 @@ class Repository(ABC):
         Raises PandomError for that, and for a store that cannot be read.
         """
         found = self._info()
-        if system is not None and found["backup"] and found["db"][-1]["system-id"] != system:
-            raise AnotherCluster(str(self.explained(1, "system-id")))
-        return [_of_entry(one) for one in found["backup"]]
-
-    def ready(self) -> bool:
-        """Return whether it was made already; raises as backups() does."""
-        return bool(self._info()["status"]["code"] not in (1, 3))
+        known = [one["system-id"] for one in found["db"] if one["repo-key"] == 1]
+        known = known or [one["system-id"] for one in found["db"]]
+        every = sorted(map(_of_entry, found["backup"]), key=lambda one: one.started)
+        if system is not None and every and known[-1] != system:
+            raise AnotherCluster(str(self.explained(1, "system-id")), every)
+        return every
 
     def _info(self) -> Mapping[str, Any]:
         said = self.run("--output=json", "info")
@@ -309,28 +335,31 @@ class Repository(ABC):
         except ValueError:
             raise self.explained(1, said) from None
         # The exit code is 0 whatever it found.
-        code = found["status"]["code"]
-        if code and code not in _NOTHING_THERE:
-            said = " ".join(one["status"]["message"] for one in found.get("repo") or ())
-            raise self.explained(code, said or found["status"]["message"])
+        for one in (found, *found.get("repo", ())):
+            code = one["status"]["code"]
+            if code and code not in (*_NOTHING_THERE, _MIXED):
+                said = " ".join(each["status"]["message"] for each in found.get("repo", ()))
+                raise self.explained(code, said or found["status"]["message"])
         return found
 
-    def segments(self) -> dict[str, datetime]:
-        """Return the segments of the server's log in the store, and when each was written there."""
+    def segments(self, since: Backup) -> dict[str, datetime]:
+        """Return the segments of the server's log in the store that can follow a backup, and when
+        each was written there: what came after a rotation has the keys after the backup's."""
         return {
             found[1]: datetime.fromtimestamp(entry["time"], UTC)
-            for name, entry in self._log().items()
+            for name, entry in self._log(since.repository).items()
             if (found := _SEGMENT.search(name))
         }
 
-    def histories(self) -> set[str]:
-        """Return the timelines that the store has the history of."""
-        return {found[1] for name in self._log() if (found := _HISTORY.search(name))}
+    def histories(self, repositories: int = 1) -> set[str]:
+        """Return the timelines that the store has the history of, with so many keys."""
+        return {found[1] for name in self._log(repositories) if (found := _HISTORY.search(name))}
 
-    def _log(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = json.loads(
-            self.run("--output=json", "--recurse", "repo-ls", f"archive/{STANZA}") or "{}"
-        )
+    def _log(self, repositories: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for one in range(1, repositories + 1):
+            asked = (f"--repo={one}", "--output=json", "--recurse", "repo-ls", f"archive/{STANZA}")
+            found |= json.loads(self.run(*asked) or "{}")
         return found
 
     def unbacked(self, every: Sequence[Backup], timeline: str) -> str | None:
@@ -348,14 +377,17 @@ class Repository(ABC):
     def holes(self, since: Backup, until: str = "") -> list[Gap]:
         """Return what is missing of the log after a backup, in the history that it is of."""
         first = since.first_wal
-        return gaps((one for one in self.segments() if one[:8] == first[:8]), first, until)
+        return gaps((one for one in self.segments(since) if one[:8] == first[:8]), first, until)
 
     def back_up(self, kind: str, show: Show) -> Backup:
-        """Make a backup and return it; older ones stay until `expire`, which may be denied and
-        must not look like a failed backup."""
-        self.make(
-            f"--type={kind}", "--no-expire-auto", "--log-level-console=detail", "backup", show=show
-        )
+        """Make a backup and return it, the repository too if it is not there; older backups stay
+        until `expire`, which may be denied and must not look like a failed backup."""
+        asked = (f"--type={kind}", "--no-expire-auto", "--log-level-console=detail", "backup")
+        answer = self.ask(asked, show, makes=True)
+        if answer[0] == _FILE_MISSING and "backup.info" in "".join(answer[1:]):
+            self.create()
+            answer = self.ask(asked, show, makes=True)
+        self._answer(answer)
         return self.backups()[-1]
 
     def event(self, made: Backup) -> dict[str, str]:
@@ -371,15 +403,17 @@ class Repository(ABC):
 
     def create(self) -> None:
         """Make the repository; one that is there and ours stays as it is."""
-        if not self.ready():
-            self.make("stanza-create")
+        self.make("stanza-create")
 
     def verify(self, every: Iterable[Backup]) -> list[str]:
-        """Return what pgBackRest finds damaged of these backups and of the log, in its words; it
-        exits with 0 all the same."""
-        self._info()  # a store that cannot be read is no error to verify
-        said = self.run("--output=text", "--verbose", "verify")
-        return damaged(said, [one.label for one in every])
+        """Return what pgBackRest finds damaged of these and of the log, in its words; it exits with
+        0 all the same, also for a store that cannot be read: that listing them told."""
+        found: list[str] = []
+        for one in sorted({backup.repository for backup in every}):
+            labels = [backup.label for backup in every if backup.repository == one]
+            said = self.run(f"--repo={one}", "--output=text", "--verbose", "verify")
+            found += damaged(said, labels)
+        return found
 
 
 def damaged(said: str, labels: Collection[str]) -> list[str]:

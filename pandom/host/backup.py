@@ -88,9 +88,7 @@ def run(name: str, kind: str | None, verify: bool) -> None:
     if verify:
         _verify(place)
         return
-    every = place.repository.backups(_system(place.outputs))
-    if not every:
-        place.repository.create()
+    every = place.repository.backups(system(place.outputs))
     if lacking := unbacked(place, every):
         say(f"  {lacking}")
         kind = FULL
@@ -102,8 +100,9 @@ def run(name: str, kind: str | None, verify: bool) -> None:
 
 
 def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> bool:
-    """Mend what `up` can: no repository, no backup of what is served, a log that waits for a store
-    that is back, or has a hole since the newest backup. Return whether something was done.
+    """Mend what `up` can: no repository, no backup with the present key or of what is served, a log
+    that waits for a store that is back, or has a hole since the newest backup. Return whether
+    something was done.
 
     Raises PandomError with the reason why there can be none; does nothing where the backups
     are not this program's.
@@ -111,8 +110,9 @@ def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> boo
     if not archives(str(State(exported).outputs.get("backup"))):
         return False
     place = _place(engine, name, exported)
-    every = place.repository.backups(_system(place.outputs))
-    if not every:
+    every = place.repository.backups(system(place.outputs))
+    present = bool(every) and every[-1].repository == 1
+    if not present:
         place.repository.create()
     waited = _failing(_archiver(place.outputs)) is not None
     if waited:
@@ -122,7 +122,7 @@ def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> boo
         say(f"  {lacking}")
         _tell_history(place)
     last = _last_archived(place.outputs)
-    if every and not lacking and not missing_log(place.repository, every[-1:], last):
+    if present and not lacking and not missing_log(place.repository, every[-1:], last):
         return waited
     make(place, FULL)
     copy_objects(place, FULL)
@@ -221,7 +221,7 @@ def _note(place: Place, one: Backup) -> None:
 
 def missing_log(repository: Repository, every: list[Backup], until: str = "") -> list[Gap]:
     """Return what is missing of the log since the first of these backups."""
-    return gaps(repository.segments(), every[0].first_wal, until) if every else []
+    return gaps(repository.segments(every[0]), every[0].first_wal, until) if every else []
 
 
 def show(name: str, form: str) -> None:
@@ -257,10 +257,11 @@ def show(name: str, form: str) -> None:
     width = max(len(one.label) for one in every)
     print(f"{'backup':{width}}  type  finished (UTC)       database    stored")
     for one in every:
-        damaged = "  damaged pages" if one.damaged else ""
+        more = "  damaged pages" if one.damaged else ""
+        more += "  with a former key" if one.repository > 1 else ""
         print(
             f"{one.label:{width}}  {one.type:4}  {one.stopped:%Y-%m-%d %H:%M:%S}  "
-            f"{size(one.size):>8}  {size(one.stored):>8}{damaged}"
+            f"{size(one.size):>8}  {size(one.stored):>8}{more}"
         )
     print(f"\nAny moment since {every[0].stopped:%Y-%m-%d %H:%M:%S} UTC can be restored", end="")
     print(", except beyond what is missing:" if missing else ".")
@@ -316,7 +317,7 @@ def _archiver(outputs: Mapping[str, Any]) -> tuple[Any, ...]:
     return _row(outputs, _ARCHIVER)
 
 
-def _system(outputs: Mapping[str, Any]) -> int:
+def system(outputs: Mapping[str, Any]) -> int:
     """Return the system identifier of the cluster that is served."""
     return int(_row(outputs, _SYSTEM)[0])
 
@@ -340,7 +341,7 @@ def _row(outputs: Mapping[str, Any], query: str) -> tuple[Any, ...]:
 def is_another(place: Place) -> bool:
     """Return whether the backups are of another cluster than the one that is served."""
     try:
-        place.repository.backups(_system(place.outputs))
+        place.repository.backups(system(place.outputs))
     except AnotherCluster:
         return True
     return False
@@ -370,7 +371,7 @@ def checks(engine: Engine, name: str, outputs: Mapping[str, Any]) -> Iterator[Ch
     if server is None or not server.is_healthy:
         return  # which is a check of its own
     repository = Repository(name, kind, engine, server)
-    listed = cache(lambda: repository.backups(_system(outputs)))
+    listed = cache(lambda: repository.backups(system(outputs)))
     yield made("archiving", lambda: _archiving(repository, listed, outputs))
     yield made("backup", lambda: _newest(repository, listed, outputs))
 
@@ -390,9 +391,9 @@ def _archiving(
     archiver = _archiver(outputs)
     every = listed()  # why it cannot be read is why nothing is archived
     if failed := _failing(archiver):
+        why = repository.refusal() or f"Next: docker logs {repository.server.name} says why"
         raise Failure(
-            f"{failed} could not be archived at {archiver[3]:%Y-%m-%d %H:%M:%S} UTC. "
-            f"Next: docker logs {repository.server.name} says why"
+            f"{failed} could not be archived at {archiver[3]:%Y-%m-%d %H:%M:%S} UTC. {why}"
         )
     last, when = _segment(archiver), archiver[1]
     if missing := missing_log(repository, every[-1:], last):
@@ -410,6 +411,8 @@ def _newest(
     again = f"Next: `pandom backup --stack {repository.stack}`"
     if not every:
         raise Failure(f"there is none yet. {again}")
+    if every[-1].repository > 1:
+        raise Failure(f"there is none with the new key yet. {again}")
     if lacking := repository.unbacked(every, _timeline(outputs)):
         raise Failure(f"what is committed now cannot be restored: {lacking}. {again}")
     days = int(outputs["backup_max_age_days"])

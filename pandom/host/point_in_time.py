@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pandom.backups.repository import SHARE, Backup
+from pandom.backups.repository import SHARE, AnotherCluster, Backup
 from pandom.backups.scratch import AIR, READY, REPLAYED, SHORT
 from pandom.backups.versions import Versions, after, changes, words
 from pandom.database.named import first, unmatched
 from pandom.host import backup, exchange, lock, up, versions
 from pandom.host.backup import Place
-from pandom.host.engine import Container, Engine
+from pandom.host.engine import RESTORE, RESTORE_IDLE, Container, Engine
 from pandom.host.exchange import PROGRAM, RESTORED, SWITCH, UNDO, Beside
 from pandom.host.migrate import run_in_job
 from pandom.host.stack import Stack
@@ -32,8 +32,6 @@ from pandom.runtime.errors import Failure, PandomError, UsageError
 from pandom.runtime.naming import resource_name
 from pandom.runtime.progress import Lines, say, step
 
-PART: Final = "restore"
-IDLE: Final = "restore-idle"  # in the place of a server that does not run
 VOLUME: Final = "/var/lib/postgresql/17"
 _WORD_S: Final = 900.0  # to remove a large database
 MARK: Final = "pandom-restore/verified"
@@ -77,7 +75,9 @@ def moment(text: str, now: datetime) -> datetime:
     with contextlib.suppress(ValueError, OverflowError):  # the latter in the years 1 and 9999
         read = datetime.fromisoformat(text.strip())
         found = read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
-    if found is None or not re.match(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d", text.strip()):
+    if found is None or not re.match(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}", text.strip()
+    ):
         raise UsageError(
             f"--to {text!r} is no time: expected 2026-11-25 14:05, seconds and an offset (+01:00) "
             "if you like; without one it is UTC"
@@ -152,8 +152,8 @@ def _answering(place: Place) -> Iterator[Place]:
         yield place
         return
     say("  the server is not running: what it did not archive is not restored")
-    with engine.like(server.id, ["infinity"], IDLE, entrypoint="sleep"):
-        idle = engine.container(IDLE)
+    with engine.like(server.id, ["infinity"], RESTORE_IDLE, entrypoint="sleep"):
+        idle = engine.container(RESTORE_IDLE)
         assert idle is not None  # noqa: S101 - it was just made
         yield replace(place, repository=replace(repository, server=idle))
 
@@ -161,7 +161,11 @@ def _answering(place: Place) -> Iterator[Place]:
 def _restore(place: Place, to: str | None, label: str | None, form: str) -> None:
     repository, name = place.repository, place.repository.stack
     engine, server = repository.engine, repository.server
-    every = repository.backups()
+    runs, lost = server.part != RESTORE_IDLE, False
+    try:
+        every = repository.backups(backup.system(place.outputs) if runs else None)
+    except AnotherCluster as error:
+        every, lost = error.backups, True
     wanted = aim(every, to, label, datetime.now(UTC))
     there = _beside(engine, server)
     if lacking := there.lacking(name):
@@ -171,10 +175,9 @@ def _restore(place: Place, to: str | None, label: str | None, form: str) -> None
             f"Beside the database of stack {name} lies {there}.\nNext: `pandom restore "
             f"--undo --stack {name}` serves it again, --discard removes it; then this again"
         )
-    lost = server.part != IDLE and backup.is_another(place)
     if lost:
         say("  the backups are of a database that was lost; the empty one here goes on meanwhile")
-    elif server.part != IDLE:
+    elif runs:
         # A commit after the moment must be in the store, or its replay would find no end.
         backup.archive_all(place)
         if lacking := backup.unbacked(place, every):
@@ -187,11 +190,11 @@ def _restore(place: Place, to: str | None, label: str | None, form: str) -> None
     with engine.like(
         server.id,
         ["from", *wanted.options()],
-        PART,
-        name=resource_name(name, PART),
+        RESTORE,
+        name=resource_name(name, RESTORE),
         entrypoint=PROGRAM,
     ):
-        made = engine.container(PART)
+        made = engine.container(RESTORE)
         if made is None:
             raise Failure("The restore's container was removed. Next: again")
         reached = _follow(place, made, wanted)
@@ -199,7 +202,7 @@ def _restore(place: Place, to: str | None, label: str | None, form: str) -> None
         objects = _objects(place, wanted, found.pop("named"), lost)
         _remember(engine, made, wanted, reached, found, objects)
         engine.stop(made, signal="SIGINT")
-    ends = max(repository.segments().values()) if lost else None
+    ends = max(repository.segments(wanted.backup).values()) if lost else None
     if form == "json":
         told = {"aim": str(wanted), "reached": reached, **found, "objects": objects}
         print(json.dumps({"stack": name, **told, "log_ends": ends and ends.isoformat()}, indent=2))
@@ -257,7 +260,7 @@ def _refuse_gap(place: Place, wanted: Aim) -> None:
     stopped, timeline = wanted.backup.stopped, wanted.backup.first_wal[:8]
     others = [
         (when, segment[:8])
-        for segment, when in place.repository.segments().items()
+        for segment, when in place.repository.segments(wanted.backup).items()
         if segment[:8] != timeline and when > stopped
     ]
     if others:
@@ -395,7 +398,7 @@ def _remember(
 
 def _ask(engine: Engine, server: Container, word: str, *more: str) -> str:
     """Return what the volume's own program says, in a container without network. Raises Failure."""
-    with engine.like(server.id, [word, *more], PART, entrypoint=PROGRAM, network="none") as made:
+    with engine.like(server.id, [word, *more], RESTORE, entrypoint=PROGRAM, network="none") as made:
         code = int(engine.client.api.wait(made, timeout=_WORD_S)["StatusCode"])
         said = engine.client.api.logs(made).decode(errors="replace").strip()
     if code:
@@ -406,7 +409,7 @@ def _ask(engine: Engine, server: Container, word: str, *more: str) -> str:
 def _beside(engine: Engine, server: Container) -> Beside:
     """Ask what there is, once nothing works at it any more whose caller was killed."""
     for one in engine.containers():
-        if one.part == PART:
+        if one.part == RESTORE:
             engine.remove_container(one.id)
     return exchange.parse(_ask(engine, server, "state"))
 

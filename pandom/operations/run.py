@@ -20,6 +20,7 @@ from pandom.operations.records import Damaged, Record, Run, Store, cut, now, tex
 from pandom.operations.tasks import BUSY, FAILED, INTERRUPTED, TIME_LIMIT, Task
 from pandom.runtime import errors
 from pandom.runtime.naming import KEYS_MOUNT
+from pandom.runtime.numbers import is_number
 
 # What a run's process and all that it starts are told by; it names them when they must end.
 RUN_VARIABLE: Final = "PANDOM_TASK_RUN"
@@ -216,7 +217,7 @@ def _members(run: str) -> list[int]:
     mark = f"{RUN_VARIABLE}={run}".encode()
     found = []
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
+        if is_number(folder.name):
             with contextlib.suppress(OSError):  # gone, or somebody else's
                 if mark in (folder / "environ").read_bytes().split(b"\0"):
                     found.append(int(folder.name))

@@ -18,7 +18,7 @@ import requests
 import sqlalchemy.exc
 
 from pandom.commands import cli
-from pandom.host import dumps, point_in_time, recovery_kit, rotate
+from pandom.host import dumps, point_in_time, recovery_kit
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure, UsageError
 
@@ -221,6 +221,7 @@ def test_the_stack_is_dev_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
         "backup --type incr --verify",
         "dumps --get one --verify one",
         "restore --switch --undo",
+        "rotate pandom_app --list",
     ],
 )
 def test_a_wrong_command_line_is_the_users_mistake(
@@ -235,7 +236,6 @@ def test_a_wrong_command_line_is_the_users_mistake(
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda: rotate.run("pandom_app", "dev", listed=True),
         lambda: dumps.run("dev", "json", None, "one"),
         lambda: recovery_kit.recover("kit.age", ["key.txt"], "word.txt"),
         lambda: point_in_time.run("dev", "2026-11-25 14:05", None, "switch", "text"),

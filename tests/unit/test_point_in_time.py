@@ -198,7 +198,7 @@ def test_the_latest_is_not_restored_past_another_history() -> None:
     """Of a machine that was lost before its new history had a backup."""
     after, first = NOW.replace(hour=11), EVERY[-1].first_wal
     log = {first: NOW, f"00000002{first[8:]}": NOW.replace(hour=9)}
-    repository = SimpleNamespace(segments=lambda: log, holes=lambda _: [])
+    repository = SimpleNamespace(segments=lambda _: log, holes=lambda _: [])
     place = cast(Any, SimpleNamespace(repository=repository))
     _refuse_gap(place, aim(EVERY, None, None, NOW))
     log[f"00000002{first[8:]}"] = after
