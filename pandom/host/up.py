@@ -261,6 +261,7 @@ class _Up:
                 self._changed += 1
                 self._exchanged = True
                 self._back_up(exported)
+                self._backed_up = False  # Pulumi may start store and server again: look then, too
             restoring.refuse(superuser.restores(exported), "`up`")
             exported = self._open_server(found, exported)
             if superuser.open_database(exported):
