@@ -32,11 +32,13 @@ _WORDS: Final = {DONE: "clean", DRIFT: "drift", FAILED: "could not tell"}
 
 @dataclass(frozen=True)
 class Round:
-    """The verdict of one round: exit code as of `pandom audit`, what it names, the evidence."""
+    """The verdict of one round: exit code as of `pandom audit`, what it names, the evidence; when
+    a drill last passed, where there are any."""
 
     code: int
     names: tuple[str, ...] = ()
     report: str | None = None
+    drilled: float | None = None
 
     def __str__(self) -> str:
         names = f": {'; '.join(self.names)}" if self.names else ""
@@ -67,7 +69,9 @@ def audit_round(place: AuditTarget) -> Round:
     text = report_json.text(
         {**report_json.document(report), "exit_code": code, "trail": verdict.as_json()}
     )
-    return Round(code, names, text)
+    known = report.observed.archiving if place.drill_within is not None else None
+    age = known.drill_age if known else None
+    return Round(code, names, text, None if age is None else time.time() - age.total_seconds())
 
 
 def store_report(place: AuditTarget, report: str, now: datetime) -> None:
@@ -100,11 +104,14 @@ def run() -> int:
 
 def _publish(path: Path, found: Round, now: float) -> None:
     """Write a verdict in Prometheus' text format; a full volume is no reason to end."""
-    lines = (
+    lines = [
         ("verdict", "Last verdict of the auditor: 0 clean, 1 could not tell, 2 drift", found.code),
         ("findings", "What the last verdict names", len(found.names)),
         ("time_seconds", "When the auditor last gave a verdict", f"{now:.0f}"),
-    )
+    ]
+    if found.drilled is not None:
+        words = "When a drill last passed; before the first one, when the first backup was made"
+        lines.append(("drill_time_seconds", words, f"{found.drilled:.0f}"))
     new = path.with_suffix(".new")
     with suppress(OSError):
         new.write_text(

@@ -33,7 +33,7 @@ from pandom.database import named, revisions
 from pandom.database import settings as row_settings
 from pandom.database.connect import opt_in
 from pandom.database.drift import catalog
-from pandom.runtime.errors import Failure, PandomError
+from pandom.runtime.errors import Busy, Failure, PandomError
 from pandom.runtime.progress import shorten
 from schema.storage import EVIDENCE
 
@@ -238,6 +238,8 @@ def _newest(repository: Repository, system: int) -> Backup:
 
 def _refuse_gap(repository: Repository, newest: Backup, source: Moment) -> None:
     """Raise Failure for a hole in the log, at which a replay ends without naming it."""
+    if lacking := repository.unbacked([newest], source.segment[:8]):
+        raise Failure(f"{lacking}.\nNext: `pandom backup --stack {repository.stack}`")
     if missing := repository.holes(newest, source.segment):
         raise Failure(
             f"Log is missing in the store: {missing[0]}. What came after it cannot be restored "
@@ -366,6 +368,8 @@ def run() -> None:
     began, result, repository = datetime.now(UTC), Result(), inside.repository()
     try:
         carry_out(repository, result)
+    except Busy:  # it has not begun
+        raise
     except Exception as error:
         cause = str(error) or type(error).__name__
         # What went wrong first is what counts.

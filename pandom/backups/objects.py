@@ -438,7 +438,10 @@ def verify() -> None:
     """Read every copy back. Raises Drift that names those that are not as they were, once they
     are made anew of what the bucket has."""
     where = place(KIND)
-    copies = read(where).copies
+    try:
+        copies = read(where).copies
+    except Damaged as error:
+        raise Drift(" ".join(str(error).splitlines())) from None
     wrong = look(where, {copy: one for copy, (_, one) in copies.items()})
     if wrong:
         media = bucket()

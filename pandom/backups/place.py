@@ -11,8 +11,9 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -29,12 +30,17 @@ _PIECE: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Place:
-    """One folder of the store, and the repository's key."""
+    """One folder of the store, and the repository's keys: the present one, and former ones."""
 
     s3: Any
     bucket: str
     prefix: str
-    key: str = field(repr=False)
+    keys: Sequence[str] = field(repr=False)
+
+    @property
+    def key(self) -> str:
+        """The one that encrypts."""
+        return self.keys[0]
 
     @property
     def kind(self) -> str:
@@ -110,9 +116,9 @@ class Place:
         import pyrage
 
         passing = Hashing(sink)
-        opener = pyrage.ssh.Identity.from_buffer(identity(self.key, self.kind))
+        openers = [pyrage.ssh.Identity.from_buffer(identity(one, self.kind)) for one in self.keys]
         with self.reading(name) as answer:
-            pyrage.decrypt_io(answer, passing, [opener])
+            pyrage.decrypt_io(answer, passing, openers)
         passing.flush()
         return passing
 
@@ -121,7 +127,8 @@ def place(kind: str) -> Place:
     """Return the folder of a kind in the store of the backups, as pgBackRest's configuration
     has it."""
     parser = configparser.ConfigParser(interpolation=None, strict=False)
-    parser.read_string(secret_file(BACKUP_CONFIG).read_text())
+    text = secret_file(BACKUP_CONFIG).read_text()
+    parser.read_string(text)
     known = parser["global"]
     endpoint = Endpoint(
         known["repo1-s3-endpoint"],
@@ -132,8 +139,9 @@ def place(kind: str) -> Place:
     return Place(
         client(endpoint, account, known["repo1-s3-region"]),
         known["repo1-s3-bucket"],
-        f"{known['repo1-path'].strip('/')}/{kind}/",
-        known["repo1-cipher-pass"],
+        # A later key has a folder of its own below the stack's.
+        f"{known['repo1-path'].split('/')[1]}/{kind}/",
+        tuple(dict.fromkeys(re.findall(r"^repo[0-9]+-cipher-pass=(.*)$", text, re.MULTILINE))),
     )
 
 

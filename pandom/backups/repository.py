@@ -5,23 +5,34 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pandom.runtime.errors import Failure, PandomError, UsageError
+from pandom.runtime.errors import Busy, Failure, PandomError, UsageError
 from pandom.runtime.naming import HOST_BACKUP, STANZA, resource_name
 from pandom.runtime.progress import shorten
 from schema.storage import OWN_STORE
 
 PROGRAM: Final = "pandom-backup"
 _SEGMENT: Final = re.compile(r"/([0-9A-F]{24})-[0-9a-f]{40}(?:\.\w+)?$")
+# A backup, or the log of a cluster, in what `verify` says; without counts if nothing was read.
+_VERIFIED: Final = re.compile(
+    r"^ *(archiveId|backup): ([^\s,]+)(?:, status: ([^,\n]+))?, total [^\n]*"
+    r"(?:\n +(missing: .*))?$",
+    re.MULTILINE,
+)
+_HISTORY: Final = re.compile(r"(?:^|/)([0-9A-F]{8})\.history$")
 # How much is done, in pgBackRest's words.
-SHARE: Final = re.compile(r", (\d+)\.\d\d%\)")
-_NOTHING_THERE: Final = (1, 2, 3)  # pgBackRest's codes for a repository without a backup
+SHARE: Final = re.compile(r", ([0-9]+)\.[0-9][0-9]%\)")
+# pgBackRest's codes for a repository without a backup, and for several that differ in that.
+_NOTHING_THERE: Final = (1, 2, 3)
+_MIXED: Final = 4
 _PER_LOG: Final = 256  # segments of 16 MB in what the middle of a name counts
 
+_LATE: Final = "was not archived before"
+_PROBE: Final = "written"  # a file's name
 _EDIT: Final = "Next: correct it in stacks/Pulumi.{stack}.yaml, then `pandom up --stack {stack}`"
 _KEYS: Final = (
     "Next: `pulumi config set --stack {stack} --secret backupAccessKey` (and backupSecretKey), "
@@ -36,6 +47,7 @@ _OR_RESTORE: Final = (
 _RENEW: Final = "Next: `pandom up --stack {stack}`, which renews certificates"
 _SERVER: Final = "Next: `pandom up --stack {stack}`; docker logs pandom-{stack}-backup-server"
 _HEAL: Final = "Next: `pandom up --stack {stack}` makes the store's user and bucket again"
+_LOCKED: Final = r"unable to acquire lock"
 # What pgBackRest, the container that reads the database's files, or the store says; what it means;
 # next, with a store elsewhere and with the stack's own; whether the stack's file is at fault.
 _CAUSES: Final[tuple[tuple[str, str, str, str, bool], ...]] = (
@@ -95,14 +107,14 @@ _CAUSES: Final[tuple[tuple[str, str, str, str, bool], ...]] = (
     ),
     (r"do not match the database|system-id", _ANOTHER, _OR_RESTORE, _OR_RESTORE, True),
     (
-        r"unable to acquire lock",
+        _LOCKED,
         "Another backup of this stack is running",
         "Next: wait for it; `pandom backups` shows when it is there",
         "Next: wait for it; `pandom backups` shows when it is there",
         True,
     ),
     (
-        r"was not archived before",
+        _LATE,
         "The server's log did not reach the store in time",
         "Next: `docker logs pandom-{stack}-postgres` says why archive-push failed",
         "Next: `docker logs pandom-{stack}-postgres` says why archive-push failed",
@@ -117,15 +129,15 @@ _CAUSES: Final[tuple[tuple[str, str, str, str, bool], ...]] = (
     ),
 )
 _CERTIFICATE: Final = 202
-
-
-class AnotherCluster(UsageError):
-    """The backups are of another database cluster than the one that is served."""
+_FILE_MISSING: Final = 55
 
 
 @dataclass(frozen=True)
 class Backup:
-    """One backup; sizes in bytes, ``stored`` is what it added to the store."""
+    """One backup; sizes in bytes, ``stored`` is what it added to the store.
+
+    ``repository`` is 1 with the present key, and more with a former one.
+    """
 
     label: str
     type: str
@@ -137,6 +149,7 @@ class Backup:
     last_wal: str
     prior: str | None
     damaged: bool
+    repository: int = 1
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -150,7 +163,16 @@ class Backup:
             "wal": [self.first_wal, self.last_wal],
             "prior": self.prior,
             "damaged": self.damaged,
+            "former_key": self.repository > 1,
         }
+
+
+class AnotherCluster(UsageError):
+    """The ``backups`` are of another database cluster than the one that is served."""
+
+    def __init__(self, words: str, backups: list[Backup]) -> None:
+        super().__init__(words)
+        self.backups = backups
 
 
 @dataclass(frozen=True)
@@ -176,6 +198,7 @@ def _of_entry(entry: Mapping[str, Any]) -> Backup:
         last_wal=entry["archive"]["stop"],
         prior=entry["prior"],
         damaged=bool(entry["error"]),
+        repository=entry["database"]["repo-key"],
     )
 
 
@@ -245,8 +268,20 @@ class Repository(ABC):
     def _answer(self, answer: tuple[int, str, str]) -> str:
         code, out, err = answer
         if code:
-            raise self.explained(code, f"{err}\n{out}")
+            said = f"{err}\n{out}"
+            raise (_LATE in said and self.refusal()) or self.explained(code, said)
         return out
+
+    def refusal(self) -> PandomError | None:
+        """Return why nothing can be written to the repository, by trying to; None if it can.
+
+        Who waits for the server's log sees that it is late, and not why.
+        """
+        code, out, err = self.ask(("repo-put", _PROBE), None, makes=False)
+        if code:
+            return self.explained(code, f"{err}\n{out}")
+        self.ask(("repo-rm", _PROBE), None, makes=False)
+        return None
 
     def explained(self, code: int, said: str) -> PandomError:
         """Return the error in people's words."""
@@ -264,7 +299,7 @@ class Repository(ABC):
         for pattern, words, elsewhere, own, mistake in _CAUSES:
             if found := re.search(pattern, said, re.MULTILINE):
                 text = words.format(stack=self.stack, found=(found.groups() or ("",))[0])
-                kind = UsageError if mistake else Failure
+                kind = Busy if pattern == _LOCKED else UsageError if mistake else Failure
                 return kind(f"{text}.\n{self._next(elsewhere, own)}")
         lines = [line for line in said.splitlines() if "ERROR: " in line] or said.splitlines()
         reason = lines[0].partition("ERROR: ")[2] or lines[0] if lines else "it said nothing"
@@ -285,13 +320,12 @@ class Repository(ABC):
         Raises PandomError for that, and for a store that cannot be read.
         """
         found = self._info()
-        if system is not None and found["backup"] and found["db"][-1]["system-id"] != system:
-            raise AnotherCluster(str(self.explained(1, "system-id")))
-        return [_of_entry(one) for one in found["backup"]]
-
-    def ready(self) -> bool:
-        """Return whether it was made already; raises as backups() does."""
-        return bool(self._info()["status"]["code"] not in (1, 3))
+        known = [one["system-id"] for one in found["db"] if one["repo-key"] == 1]
+        known = known or [one["system-id"] for one in found["db"]]
+        every = sorted(map(_of_entry, found["backup"]), key=lambda one: one.started)
+        if system is not None and every and known[-1] != system:
+            raise AnotherCluster(str(self.explained(1, "system-id")), every)
+        return every
 
     def _info(self) -> Mapping[str, Any]:
         said = self.run("--output=json", "info")
@@ -301,34 +335,59 @@ class Repository(ABC):
         except ValueError:
             raise self.explained(1, said) from None
         # The exit code is 0 whatever it found.
-        code = found["status"]["code"]
-        if code and code not in _NOTHING_THERE:
-            said = " ".join(one["status"]["message"] for one in found.get("repo") or ())
-            raise self.explained(code, said or found["status"]["message"])
+        for one in (found, *found.get("repo", ())):
+            code = one["status"]["code"]
+            if code and code not in (*_NOTHING_THERE, _MIXED):
+                said = " ".join(each["status"]["message"] for each in found.get("repo", ()))
+                raise self.explained(code, said or found["status"]["message"])
         return found
 
-    def segments(self) -> dict[str, datetime]:
-        """Return the segments of the server's log in the store, and when each was written there."""
-        listed = json.loads(
-            self.run("--output=json", "--recurse", "repo-ls", f"archive/{STANZA}") or "{}"
-        )
+    def segments(self, since: Backup) -> dict[str, datetime]:
+        """Return the segments of the server's log in the store that can follow a backup, and when
+        each was written there: what came after a rotation has the keys after the backup's."""
         return {
             found[1]: datetime.fromtimestamp(entry["time"], UTC)
-            for name, entry in listed.items()
+            for name, entry in self._log(since.repository).items()
             if (found := _SEGMENT.search(name))
         }
+
+    def histories(self, repositories: int = 1) -> set[str]:
+        """Return the timelines that the store has the history of, with so many keys."""
+        return {found[1] for name in self._log(repositories) if (found := _HISTORY.search(name))}
+
+    def _log(self, repositories: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for one in range(1, repositories + 1):
+            asked = (f"--repo={one}", "--output=json", "--recurse", "repo-ls", f"archive/{STANZA}")
+            found |= json.loads(self.run(*asked) or "{}")
+        return found
+
+    def unbacked(self, every: Sequence[Backup], timeline: str) -> str | None:
+        """Return why nothing brings back what the served cluster commits on this timeline."""
+        number = int(timeline, 16)
+        if every and every[-1].first_wal[:8] != timeline:
+            return (
+                f"the served database is of timeline {number}, and the newest backup, "
+                f"{every[-1].label}, of {int(every[-1].first_wal[:8], 16)}"
+            )
+        if number > 1 and timeline not in self.histories():
+            return f"the history of timeline {number}, which is served, is not in the store"
+        return None
 
     def holes(self, since: Backup, until: str = "") -> list[Gap]:
         """Return what is missing of the log after a backup, in the history that it is of."""
         first = since.first_wal
-        return gaps((one for one in self.segments() if one[:8] == first[:8]), first, until)
+        return gaps((one for one in self.segments(since) if one[:8] == first[:8]), first, until)
 
     def back_up(self, kind: str, show: Show) -> Backup:
-        """Make a backup and return it; older ones stay until `expire`, which may be denied and
-        must not look like a failed backup."""
-        self.make(
-            f"--type={kind}", "--no-expire-auto", "--log-level-console=detail", "backup", show=show
-        )
+        """Make a backup and return it, the repository too if it is not there; older backups stay
+        until `expire`, which may be denied and must not look like a failed backup."""
+        asked = (f"--type={kind}", "--no-expire-auto", "--log-level-console=detail", "backup")
+        answer = self.ask(asked, show, makes=True)
+        if answer[0] == _FILE_MISSING and "backup.info" in "".join(answer[1:]):
+            self.create()
+            answer = self.ask(asked, show, makes=True)
+        self._answer(answer)
         return self.backups()[-1]
 
     def event(self, made: Backup) -> dict[str, str]:
@@ -344,22 +403,35 @@ class Repository(ABC):
 
     def create(self) -> None:
         """Make the repository; one that is there and ours stays as it is."""
-        if not self.ready():
-            self.make("stanza-create")
+        self.make("stanza-create")
 
-    def verify(self) -> list[str]:
-        """Return what pgBackRest finds damaged, in its words; it exits with 0 all the same."""
-        self._info()  # a store that cannot be read is no error to verify
-        return damaged(self.run("--output=text", "--verbose", "verify"))
+    def verify(self, every: Iterable[Backup]) -> list[str]:
+        """Return what pgBackRest finds damaged of these and of the log, in its words; it exits with
+        0 all the same, also for a store that cannot be read: that listing them told."""
+        found: list[str] = []
+        for one in sorted({backup.repository for backup in every}):
+            labels = [backup.label for backup in every if backup.repository == one]
+            said = self.run(f"--repo={one}", "--output=text", "--verbose", "verify")
+            found += damaged(said, labels)
+        return found
 
 
-def damaged(said: str) -> list[str]:
-    """Return what `verify` found wrong in backups and in the log, one sentence each."""
-    found = [
-        f"{what.strip()}: {', '.join(one.strip() for one in counts.split(',') if ': 0' not in one)}"
-        for what, counts in re.findall(r"^ *(archiveId: \S+|backup: \S+),.*\n *(.*)$", said, re.M)
-        if re.search(r": [1-9]", counts)
-    ]
-    if not found and "status: error" in said:
+def damaged(said: str, labels: Collection[str]) -> list[str]:
+    """Return what `verify` found wrong in the log and in these backups, one sentence each.
+
+    A folder of any other is what an expired or an interrupted one left: nobody restores it.
+    """
+    found, strays, missing = [], False, set(labels)
+    for kind, name, status, counts in _VERIFIED.findall(said):
+        wrong = [one.strip() for one in counts.split(",") if one and not one.endswith(": 0")]
+        wrong = [*([] if status in ("", "valid") else [status]), *wrong]
+        if kind == "backup" and name not in labels:
+            strays = strays or bool(wrong)
+            continue
+        missing.discard(name)
+        if wrong:
+            found.append(f"{kind}: {name}: {', '.join(wrong)}")
+    found += [f"backup: {one}: not there" for one in sorted(missing)]
+    if not found and not strays and "status: error" in said:
         return [shorten(said, 300)]
     return found

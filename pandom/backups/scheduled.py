@@ -33,8 +33,6 @@ def make(repository: Repository, kind: str) -> None:
 
     Raises PandomError with cause and next step.
     """
-    if not repository.backups(inside.system()):
-        repository.create()
     newest = repository.back_up(kind, in_steps(say))
     inside.note("backup_made", repository.event(newest))
     repository.expire(say)

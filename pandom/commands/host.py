@@ -91,14 +91,14 @@ def register(commands: Commands) -> None:
     run.set_defaults(handler=call("pandom.host.operations", "run", "task", "stack"))
 
     backup = _stack(commands.add_parser("backup", help="back the database up, or verify backups"))
-    backup.add_argument(
+    what = backup.add_mutually_exclusive_group()
+    what.add_argument(
         "--type",
         choices=("full", "diff", "incr"),
-        default="incr",
-        help="full, what changed since the last full, or since the last (default: %(default)s; "
+        help="full, what changed since the last full, or since the last (default: incr; "
         "full when there is none)",
     )
-    backup.add_argument("--verify", action="store_true", help="read all that is there instead")
+    what.add_argument("--verify", action="store_true", help="read all that is there instead")
     backup.set_defaults(handler=call("pandom.host.backup", "run", "stack", "type", "verify"))
 
     backups = _stack(commands.add_parser("backups", help="the backups that there are"))
@@ -138,8 +138,9 @@ def register(commands: Commands) -> None:
     shell.set_defaults(handler=call("pandom.host.access", "shell", "stack"))
 
     rotate = _stack(commands.add_parser("rotate", help="a new secret, while the stack runs"))
-    rotate.add_argument("what", nargs="?", metavar="WHAT", help="a login, postgres, minio-root, …")
-    rotate.add_argument(
+    what = rotate.add_mutually_exclusive_group(required=True)
+    what.add_argument("what", nargs="?", metavar="WHAT", help="a login, postgres, minio-root, …")
+    what.add_argument(
         "--list", action="store_true", dest="listed", help="what there is, what it does to clients"
     )
     rotate.set_defaults(handler=call("pandom.host.rotate", "run", "what", "stack", "listed"))

@@ -10,6 +10,7 @@ from typing import Final
 from pandom.config.settings import Backup
 from pandom.objectstore import REGION
 from pandom.runtime.naming import BACKUP_CLIENT, HOST_BACKUP, HOST_MINIO, KEYS_MOUNT, STANZA
+from pandom.runtime.repository_keys import number
 from schema.storage import OWN_STORE, backup_bucket
 
 # Files of the readers postgres, backup and dump; the repository key is there in every stack, so
@@ -19,6 +20,8 @@ CA_FILE: Final = "backup-ca.crt"
 PASSWORD_FILE: Final = "pgpass"  # noqa: S105 - its name
 KEY_FILE: Final = "repository_key"
 KEY_SECRET: Final = "repository-key"  # noqa: S105 - its name
+# What reads a repository of a former key; all else knows the present one only.
+_READING: Final = ("info", "repo-ls", "verify", "restore", "archive-get", "repo-rm")
 
 # A segment is archived at the latest after so many seconds, full or not: what is lost with the
 # machine is younger than that, and than a push takes.
@@ -57,7 +60,7 @@ def configuration(
     stack: str,
     backup: Backup,
     media: str,
-    key: str,
+    secret: str,
     access_key: str,
     secret_key: str,
     *,
@@ -65,22 +68,29 @@ def configuration(
 ) -> str:
     """Return the text of pgbackrest.conf, secrets in it, for a reader whose files are in ``keys``.
 
-    The stack's name is the repository's folder, so several stacks may share a bucket.
+    ``secret`` has the repository's keys, the present one first. The stack's name is the
+    repository's folder, so several stacks may share a bucket.
     """
     where = location(backup, media, keys)
+    common = {
+        "type": "s3",
+        "s3-endpoint": where.host,
+        "storage-port": where.port,
+        "s3-bucket": where.bucket,
+        "s3-region": where.region,
+        "s3-uri-style": "path",
+        "s3-key": access_key,
+        "s3-key-secret": secret_key,
+        "storage-ca-file": where.ca,
+        "cipher-type": "aes-256-cbc",
+    }
+    opened: list[dict[str, object]] = []
+    for index, key in enumerate(secret.split(), start=1):
+        path = f"/{stack}" if number(key) == 1 else f"/{stack}/{number(key)}"
+        of_key = {"path": path, **common, "cipher-pass": key}
+        opened.append({f"repo{index}-{name}": value for name, value in of_key.items()})
     values = {
-        "repo1-type": "s3",
-        "repo1-path": f"/{stack}",
-        "repo1-s3-endpoint": where.host,
-        "repo1-storage-port": where.port,
-        "repo1-s3-bucket": where.bucket,
-        "repo1-s3-region": where.region,
-        "repo1-s3-uri-style": "path",
-        "repo1-s3-key": access_key,
-        "repo1-s3-key-secret": secret_key,
-        "repo1-storage-ca-file": where.ca,
-        "repo1-cipher-type": "aes-256-cbc",
-        "repo1-cipher-pass": key,
+        **opened[0],
         "repo1-retention-full": backup.keep_fulls,
         "repo1-bundle": "y",
         "repo1-block": "y",
@@ -94,7 +104,9 @@ def configuration(
         "log-level-console": "warn",
         "log-level-file": "off",
     }
-    return f"[global]\n{_lines(values)}\n[{STANZA}]\n{_lines(_OF_DATABASE)}"
+    former = "".join(_lines(one) for one in opened[1:])
+    reading = "".join(f"\n[global:{one}]\n{former}" for one in _READING if former)
+    return f"[global]\n{_lines(values)}\n[{STANZA}]\n{_lines(_OF_DATABASE)}{reading}"
 
 
 def asking(keys: PurePosixPath) -> str:

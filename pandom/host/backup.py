@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,9 +13,10 @@ from functools import cache
 from typing import Any, Final
 
 from pandom.backups.repository import SHARE, AnotherCluster, Backup, Gap, gaps
-from pandom.host import identity, superuser
+from pandom.config.backup import DATA
+from pandom.host import exchange, identity, superuser
 from pandom.host.access import require
-from pandom.host.engine import Engine
+from pandom.host.engine import Container, Engine
 from pandom.host.health import Check, connection, made
 from pandom.host.repository import Repository
 from pandom.host.stack import Stack
@@ -31,6 +32,7 @@ _ARCHIVER: Final = """
 select last_archived_wal, last_archived_time, last_failed_wal, last_failed_time
 from pg_catalog.pg_stat_archiver
 """
+_TIMELINE: Final = "select left(pg_walfile_name(pg_current_wal_lsn()), 8)"
 _SYSTEM: Final = "select system_identifier from pg_catalog.pg_control_system()"
 
 
@@ -80,22 +82,27 @@ def open_place(name: str, healthy: bool = True) -> Place:
 # -- making one ---------------------------------------------------------------------------------
 
 
-def run(name: str, kind: str, verify: bool) -> None:
+def run(name: str, kind: str | None, verify: bool) -> None:
     """Make a backup, or look at everything that is there."""
     place = open_place(name)
     if verify:
         _verify(place)
         return
-    if not place.repository.backups(_system(place.outputs)):
-        place.repository.create()
+    every = place.repository.backups(system(place.outputs))
+    if lacking := unbacked(place, every):
+        say(f"  {lacking}")
+        kind = FULL
+        _tell_history(place)
+    kind = kind or "incr"
     one = make(place, kind)
     print(f"{one.label}: {one.type}, {size(one.size)}, {size(one.stored)} stored")
     copy_objects(place, kind)
 
 
 def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> bool:
-    """Mend what `up` can: no repository, no backup, a log that waits for a store that is back,
-    or has a hole since the newest backup. Return whether something was done.
+    """Mend what `up` can: no repository, no backup with the present key or of what is served, a log
+    that waits for a store that is back, or has a hole since the newest backup. Return whether
+    something was done.
 
     Raises PandomError with the reason why there can be none; does nothing where the backups
     are not this program's.
@@ -103,17 +110,35 @@ def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> boo
     if not archives(str(State(exported).outputs.get("backup"))):
         return False
     place = _place(engine, name, exported)
-    every = place.repository.backups(_system(place.outputs))
-    if not every:
+    every = place.repository.backups(system(place.outputs))
+    present = bool(every) and every[-1].repository == 1
+    if not present:
         place.repository.create()
     waited = _failing(_archiver(place.outputs)) is not None
     if waited:
         archive_all(place)
-    if every and not missing_log(place.repository, every[-1:], _last_archived(place.outputs)):
+    lacking = unbacked(place, every)
+    if lacking:
+        say(f"  {lacking}")
+        _tell_history(place)
+    last = _last_archived(place.outputs)
+    if present and not lacking and not missing_log(place.repository, every[-1:], last):
         return waited
     make(place, FULL)
     copy_objects(place, FULL)
     return True
+
+
+def unbacked(place: Place, every: Sequence[Backup]) -> str | None:
+    """Return why nothing would bring back what is committed now, which a backup mends."""
+    return place.repository.unbacked(every, _timeline(place.outputs))
+
+
+def _tell_history(place: Place) -> None:
+    """See that the store has the history that is served: no restore may begin one of its number."""
+    timeline = _timeline(place.outputs)
+    if int(timeline, 16) > 1 and timeline not in place.repository.histories():
+        place.repository.run("archive-push", f"{DATA}/pg_wal/{timeline}.history")
 
 
 def archive_all(place: Place) -> str:
@@ -196,7 +221,7 @@ def _note(place: Place, one: Backup) -> None:
 
 def missing_log(repository: Repository, every: list[Backup], until: str = "") -> list[Gap]:
     """Return what is missing of the log since the first of these backups."""
-    return gaps(repository.segments(), every[0].first_wal, until) if every else []
+    return gaps(repository.segments(every[0]), every[0].first_wal, until) if every else []
 
 
 def show(name: str, form: str) -> None:
@@ -205,6 +230,7 @@ def show(name: str, form: str) -> None:
     repository = place.repository
     every = repository.backups()
     missing = missing_log(repository, every)
+    lacking = unbacked(place, every)
     try:
         copies: dict[str, Any] = place.copies.summary()
         shown = (
@@ -220,6 +246,7 @@ def show(name: str, form: str) -> None:
             "store": repository.kind,
             "backups": [one.as_json() for one in every],
             "missing": [[gap.first, gap.last] for gap in missing],
+            "unbacked": lacking,
             "objects": copies,
         }
         print(json.dumps(document, indent=2))
@@ -230,15 +257,21 @@ def show(name: str, form: str) -> None:
     width = max(len(one.label) for one in every)
     print(f"{'backup':{width}}  type  finished (UTC)       database    stored")
     for one in every:
-        damaged = "  damaged pages" if one.damaged else ""
+        more = "  damaged pages" if one.damaged else ""
+        more += "  with a former key" if one.repository > 1 else ""
         print(
             f"{one.label:{width}}  {one.type:4}  {one.stopped:%Y-%m-%d %H:%M:%S}  "
-            f"{size(one.size):>8}  {size(one.stored):>8}{damaged}"
+            f"{size(one.size):>8}  {size(one.stored):>8}{more}"
         )
     print(f"\nAny moment since {every[0].stopped:%Y-%m-%d %H:%M:%S} UTC can be restored", end="")
     print(", except beyond what is missing:" if missing else ".")
     for gap in missing:
         print(f"  {gap}")
+    if lacking:
+        print(
+            f"What is committed now cannot: {lacking}.\n"
+            f"Next: `.venv/bin/pandom backup --stack {name}`"
+        )
     print(shown + ".")
 
 
@@ -252,13 +285,16 @@ def _verify(place: Place) -> None:
             f"Next: `.venv/bin/pandom backup --stack {repository.stack}`"
         )
     with ThreadPoolExecutor() as beside:
-        reading, objects = beside.submit(repository.verify), beside.submit(place.copies.verify)
+        reading = beside.submit(repository.verify, every)
+        objects = beside.submit(place.copies.verify)
         wal = _last_archived(place.outputs)
         missing = missing_log(repository, every, wal)
         damaged = reading.result()
         copies = objects.result()
     said = [f"damaged: {one}" for one in damaged] + [f"missing log: {gap}" for gap in missing]
     said += [f"object: {one}" for one in copies]
+    if lacking := unbacked(place, every):
+        said.append(f"no backup of what is served: {lacking}")
     if said:
         listed = "\n".join(f"  {one}" for one in said)
         raise Drift(
@@ -281,22 +317,31 @@ def _archiver(outputs: Mapping[str, Any]) -> tuple[Any, ...]:
     return _row(outputs, _ARCHIVER)
 
 
-def _system(outputs: Mapping[str, Any]) -> int:
+def system(outputs: Mapping[str, Any]) -> int:
     """Return the system identifier of the cluster that is served."""
     return int(_row(outputs, _SYSTEM)[0])
+
+
+def _timeline(outputs: Mapping[str, Any]) -> str:
+    """Return the timeline that is served, as the names of its log have it."""
+    return str(_row(outputs, _TIMELINE)[0])
 
 
 def _row(outputs: Mapping[str, Any], query: str) -> tuple[Any, ...]:
     import psycopg
 
-    with psycopg.connect(**connection(outputs, "pandom_user")) as client:
-        return tuple(client.execute(query.encode()).fetchall()[0])
+    try:
+        with psycopg.connect(**connection(outputs, "pandom_user")) as client:
+            return tuple(client.execute(query.encode()).fetchall()[0])
+    except psycopg.Error as error:
+        reason = error.diag.message_primary or str(error).strip()
+        raise Failure(f"The database does not answer pandom_user: {reason}") from None
 
 
 def is_another(place: Place) -> bool:
     """Return whether the backups are of another cluster than the one that is served."""
     try:
-        place.repository.backups(_system(place.outputs))
+        place.repository.backups(system(place.outputs))
     except AnotherCluster:
         return True
     return False
@@ -321,12 +366,22 @@ def checks(engine: Engine, name: str, outputs: Mapping[str, Any]) -> Iterator[Ch
     if not archives(kind):
         return
     server = engine.container("postgres")
+    if server is not None and server.status == "running":
+        yield made("restore", lambda: _settled(engine, server, name))
     if server is None or not server.is_healthy:
         return  # which is a check of its own
     repository = Repository(name, kind, engine, server)
-    listed = cache(lambda: repository.backups(_system(outputs)))
+    listed = cache(lambda: repository.backups(system(outputs)))
     yield made("archiving", lambda: _archiving(repository, listed, outputs))
-    yield made("backup", lambda: _newest(name, listed, outputs))
+    yield made("backup", lambda: _newest(repository, listed, outputs))
+
+
+def _settled(engine: Engine, server: Container, name: str) -> str:
+    """Return what lies beside the served cluster, and that nothing of it was begun only."""
+    found = exchange.look(engine, server)
+    if lacking := found.lacking(name):
+        raise Failure(lacking)
+    return f"{found.what} beside"
 
 
 def _archiving(
@@ -336,9 +391,9 @@ def _archiving(
     archiver = _archiver(outputs)
     every = listed()  # why it cannot be read is why nothing is archived
     if failed := _failing(archiver):
+        why = repository.refusal() or f"Next: docker logs {repository.server.name} says why"
         raise Failure(
-            f"{failed} could not be archived at {archiver[3]:%Y-%m-%d %H:%M:%S} UTC. "
-            f"Next: docker logs {repository.server.name} says why"
+            f"{failed} could not be archived at {archiver[3]:%Y-%m-%d %H:%M:%S} UTC. {why}"
         )
     last, when = _segment(archiver), archiver[1]
     if missing := missing_log(repository, every[-1:], last):
@@ -349,11 +404,17 @@ def _archiving(
     return f"last {last or archiver[0]}, {_age(when)} ago" if when else "nothing to archive yet"
 
 
-def _newest(name: str, listed: Callable[[], list[Backup]], outputs: Mapping[str, Any]) -> str:
+def _newest(
+    repository: Repository, listed: Callable[[], list[Backup]], outputs: Mapping[str, Any]
+) -> str:
     every = listed()
-    again = f"Next: `pandom backup --stack {name}`"
+    again = f"Next: `pandom backup --stack {repository.stack}`"
     if not every:
         raise Failure(f"there is none yet. {again}")
+    if every[-1].repository > 1:
+        raise Failure(f"there is none with the new key yet. {again}")
+    if lacking := repository.unbacked(every, _timeline(outputs)):
+        raise Failure(f"what is committed now cannot be restored: {lacking}. {again}")
     days = int(outputs["backup_max_age_days"])
     if datetime.now(UTC) - every[-1].stopped > timedelta(days=days):
         raise Failure(

@@ -24,7 +24,7 @@ def warning(stack: str) -> str | None:
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = re.search(r"\(PostgreSQL\) (\d+)", said)
+    found = re.search(r"\(PostgreSQL\) ([0-9]+)", said)
     if found is None or int(found[1]) >= SERVER_MAJOR:
         return None
     return (

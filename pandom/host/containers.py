@@ -15,7 +15,8 @@ import docker.errors
 
 from pandom.config.container_specs import PROCESS_LIMIT, ContainerSpec, container_specs
 from pandom.database.drift.facts import Fact, Facts
-from pandom.host.engine import Engine
+from pandom.host import lock
+from pandom.host.engine import PASSING, Engine
 from pandom.host.stack import Stack, settings
 from pandom.host.state import IMAGE, State
 from pandom.runtime.naming import LABEL_PART, LABEL_STACK, image_name, resource_name
@@ -39,6 +40,7 @@ def actual(stack: Stack, engine: Engine) -> Facts:
     api = engine.client.api
     volumes, networks = set(engine.volumes()), set(engine.networks())
     facts: Facts = {}
+    works = lock.is_held(stack)
     for entry in api.containers(all=True):
         try:
             inspect = api.inspect_container(entry["Id"])
@@ -53,6 +55,8 @@ def actual(stack: Stack, engine: Engine) -> Facts:
         } & networks
         own = labels.get(LABEL_STACK) == stack.name
         if not (own or mounted or joined) or _is_shell(stack, name, mounted):
+            continue
+        if works and own and labels.get(LABEL_PART) in PASSING:
             continue
         image: Inspect = {"Config": {}}
         with contextlib.suppress(docker.errors.ImageNotFound):  # a container may outlive it
@@ -84,7 +88,7 @@ def read(name: str, state: State | None = None) -> tuple[Facts, Facts]:
 
 def _is_shell(stack: Stack, name: str, mounted: set[Any]) -> bool:
     """Return whether it is somebody's open `pandom shell`: one secret, no port."""
-    pattern = re.escape(resource_name(stack.name, "shell")) + r"-\d+"
+    pattern = re.escape(resource_name(stack.name, "shell")) + r"-[0-9]+"
     own = {resource_name(stack.name, "keys-operator")}
     return bool(re.fullmatch(pattern, name)) and mounted <= own
 

@@ -14,6 +14,8 @@ from pandom.runtime.errors import UsageError
 
 def run(name: str, form: str, get: str | None, verify: str | None) -> None:
     """List the dumps, or give or verify one."""
+    if form == "json" and (get or verify):
+        raise UsageError("--format is of the list: no --get, no --verify with it")
     backup.open_place(name)  # which says why there are none
     engine = Engine(name)
     container = operations.running(engine, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,23 @@ _STOP_S: Final = 20  # below the client's own limit
 _YOUNG: Final = timedelta(minutes=2)  # twice the longest pause between two restarts
 _NOT_RUN: Final = 125  # from here on it is the engine that speaks, not the command
 _STEP_S: Final = 60  # no step of a build waits that long to be committed
+# What a command makes like another container and removes when it ends.
+RESTORE: Final = "restore"
+RESTORE_IDLE: Final = "restore-idle"  # in the place of a server that does not run
+JOB: Final = "migrate"
+PASSING: Final = (RESTORE, RESTORE_IDLE, JOB)
+
+
+def _message(line: str) -> str:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return line.strip()
+    fields = found if isinstance(found, dict) else {}
+    said = fields.get("message") or fields.get("msg")
+    if isinstance(error := fields.get("error"), dict):  # the object store's
+        said = error.get("message")
+    return str(said or line).strip()
 
 
 def connect() -> docker.DockerClient:
@@ -429,6 +447,10 @@ class Engine:
             raw = self.client.api.logs(container.id, tail=count)
             return [line.rstrip() for line in raw.decode(errors="replace").splitlines()]
         return []
+
+    def last_words(self, container: Container, count: int) -> list[str]:
+        """Return the same for people: of a line of JSON its message, and no empty line."""
+        return [_message(line) for line in self.last_lines(container, count) if line.strip()]
 
     def wait_until_healthy(self, part: str, limit_s: float) -> Container | None:
         """Wait until a part's container is healthy or has exited; return its last state."""

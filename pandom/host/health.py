@@ -208,8 +208,8 @@ def _certificates(report: Report, outputs: Mapping[str, Any]) -> None:
 
 
 def _last(engine: Engine, found: Container) -> str:
-    lines = [line for line in engine.last_lines(found, 1) if line.strip()]
-    return f"; last log line: {lines[0].strip()}" if lines else ""
+    lines = engine.last_words(found, 1)
+    return f"; last log line: {lines[0]}" if lines else ""
 
 
 def restart_unhealthy_watchers(engine: Engine) -> None:

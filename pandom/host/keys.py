@@ -15,7 +15,7 @@ from typing import Any, Final
 import docker.errors
 import requests
 
-from pandom.config.readers import READERS
+from pandom.config.readers import READERS, store_secret
 from pandom.host.engine import Container, Engine
 from pandom.host.stack import Stack
 from pandom.host.state import CONTAINER, Resource, State, clear
@@ -24,6 +24,7 @@ from pandom.runtime.errors import Failure
 from pandom.runtime.naming import KEYS_MOUNT, LABEL_PART
 from pandom.runtime.paths import ca_certificate
 from pandom.runtime.progress import say, step
+from schema.storage import BACKUP
 
 PART: Final = "keys"
 JOB_S: Final = 60.0
@@ -52,9 +53,11 @@ def written(exported: Mapping[str, Any]) -> dict[str, str]:
     if job is None:
         return {}
     readers = json.loads(clear(job.inputs["uploads"])[0]["content"])["readers"]
+    every = [(reader, files) for reader, (_, files) in READERS.items()]
+    every.append(("storage", {BACKUP.secret_file: store_secret(BACKUP)}))
     return {
         secret: readers[reader]["files"][file]
-        for reader, (_, files) in READERS.items()
+        for reader, files in every
         if reader in readers
         for file, secret in files.items()
         if file in readers[reader]["files"]

@@ -75,16 +75,30 @@ def held(place: Path, what: str, wait_s: float = WAIT_S) -> Iterator[None]:
         time.sleep(0.2)
 
 
+def place_of(stack: Stack) -> Path:
+    """Return the stack's lock file."""
+    return paths.state_home() / "locks" / stack.name
+
+
 @contextlib.contextmanager
 def of_stack(stack: Stack, wait_s: float = WAIT_S) -> Iterator[None]:
     """Hold the stack, after ending what a killed run left behind.
 
     The lock files are not in the stacks' folders, which `down` removes while it holds the lock.
     """
-    with held(paths.state_home() / "locks" / stack.name, f"Stack {stack.name}", wait_s):
+    with held(place_of(stack), f"Stack {stack.name}", wait_s):
         end_former_run(stack)
         release_pulumi_lock(stack)
         yield
+
+
+def is_held(stack: Stack) -> bool:
+    """Return whether some run works on the stack; to try the lock would be in the way of others."""
+    try:
+        holder = int(place_of(stack).read_text())
+    except (OSError, ValueError):
+        return False
+    return not Process(holder, "").ended()
 
 
 def mark(stack: Stack) -> dict[str, str]:

@@ -21,6 +21,7 @@ from pandom.operations.standing import Standing, Times
 from pandom.operations.tasks import DRILL, INTERRUPTED, OK, SCHEDULED, TASKS, find
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import KEYS_MOUNT
+from pandom.runtime.numbers import is_number
 from pandom.runtime.progress import Lines, say, shorten
 
 PART: Final = "operations"
@@ -67,7 +68,7 @@ class Seen:
 def parse(output: str) -> Seen:
     """Return what was said; lines that cannot be read are left out, as if the task never ran."""
     first, *lines = output.splitlines() or [""]
-    now = datetime.fromtimestamp(int(first), UTC) if first.isdigit() else records.now()
+    now = datetime.fromtimestamp(int(first), UTC) if is_number(first) else records.now()
     silent, plan, found = None, {}, {}
     for line in lines:
         try:
@@ -174,8 +175,8 @@ def _container(engine: Engine, found: Container | None) -> tuple[bool, str]:
 
 
 def _last(engine: Engine, found: Container) -> str:
-    lines = [line for line in engine.last_lines(found, 1) if line.strip()]
-    return f"; last log line: {lines[0].strip()}" if lines else ""
+    lines = engine.last_words(found, 1)
+    return f"; last log line: {lines[0]}" if lines else ""
 
 
 def _with_next(stack: str, name: str, one: Standing) -> str:

@@ -17,24 +17,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pandom.backups.repository import SHARE, Backup
+from pandom.backups.repository import SHARE, AnotherCluster, Backup
 from pandom.backups.scratch import AIR, READY, REPLAYED, SHORT
-from pandom.backups.versions import after, changes, words
+from pandom.backups.versions import Versions, after, changes, words
 from pandom.database.named import first, unmatched
-from pandom.host import backup, lock, superuser, up, versions
+from pandom.host import backup, exchange, lock, up, versions
 from pandom.host.backup import Place
-from pandom.host.engine import Container, Engine
+from pandom.host.engine import RESTORE, RESTORE_IDLE, Container, Engine
+from pandom.host.exchange import PROGRAM, RESTORED, SWITCH, UNDO, Beside
 from pandom.host.migrate import run_in_job
 from pandom.host.stack import Stack
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure, PandomError, UsageError
 from pandom.runtime.naming import resource_name
 from pandom.runtime.progress import Lines, say, step
-from schema.access import DATABASE
 
-PART: Final = "restore"
-IDLE: Final = "restore-idle"  # in the place of a server that does not run
-PROGRAM: Final = "pandom-restore"
 VOLUME: Final = "/var/lib/postgresql/17"
 _WORD_S: Final = 900.0  # to remove a large database
 MARK: Final = "pandom-restore/verified"
@@ -75,14 +72,16 @@ class Aim:
 def moment(text: str, now: datetime) -> datetime:
     """Return the moment that a person means; UTC unless it says otherwise. Raises UsageError."""
     found = None
-    with contextlib.suppress(ValueError):
-        found = datetime.fromisoformat(text.strip())
-    if found is None or not re.match(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d", text.strip()):
+    with contextlib.suppress(ValueError, OverflowError):  # the latter in the years 1 and 9999
+        read = datetime.fromisoformat(text.strip())
+        found = read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+    if found is None or not re.match(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}", text.strip()
+    ):
         raise UsageError(
             f"--to {text!r} is no time: expected 2026-11-25 14:05, seconds and an offset (+01:00) "
             "if you like; without one it is UTC"
         )
-    found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     if found > now:
         raise UsageError(f"--to {text}: that is in the future; it is {now:%Y-%m-%d %H:%M:%S} UTC")
     return found
@@ -130,10 +129,13 @@ def _alone(stack: Stack) -> Iterator[None]:
 
 def run(name: str, to: str | None, label: str | None, then: str | None, form: str) -> None:
     """Restore, or do what comes after it. Raises UsageError for both at once."""
-    if then is not None and (to or label):
-        raise UsageError(f"--{then} takes what lies beside: no --to, no --backup")
+    if then is not None and (to or label or form == "json"):
+        raise UsageError(f"--{then} takes what lies beside: no --to, no --backup, no --format")
     if then is not None:
-        {"switch": _switch, "undo": _undo, "discard": _discard}[then](name)
+        if then == "discard":
+            _discard(name)
+        else:
+            _serve(name, then)
         return
     if to is not None and label is not None:
         raise UsageError("--to and --backup: one of them; a backup is restored as it was made")
@@ -150,8 +152,8 @@ def _answering(place: Place) -> Iterator[Place]:
         yield place
         return
     say("  the server is not running: what it did not archive is not restored")
-    with engine.like(server.id, ["infinity"], IDLE, entrypoint="sleep"):
-        idle = engine.container(IDLE)
+    with engine.like(server.id, ["infinity"], RESTORE_IDLE, entrypoint="sleep"):
+        idle = engine.container(RESTORE_IDLE)
         assert idle is not None  # noqa: S101 - it was just made
         yield replace(place, repository=replace(repository, server=idle))
 
@@ -159,31 +161,40 @@ def _answering(place: Place) -> Iterator[Place]:
 def _restore(place: Place, to: str | None, label: str | None, form: str) -> None:
     repository, name = place.repository, place.repository.stack
     engine, server = repository.engine, repository.server
-    wanted = aim(repository.backups(), to, label, datetime.now(UTC))
-    if _state(engine, server) == "former":
+    runs, lost = server.part != RESTORE_IDLE, False
+    try:
+        every = repository.backups(backup.system(place.outputs) if runs else None)
+    except AnotherCluster as error:
+        every, lost = error.backups, True
+    wanted = aim(every, to, label, datetime.now(UTC))
+    there = _beside(engine, server)
+    if lacking := there.lacking(name):
+        raise UsageError(lacking)
+    if there.was_served:
         raise UsageError(
-            f"Beside the database of stack {name} lies the former one.\nNext: `pandom restore "
+            f"Beside the database of stack {name} lies {there}.\nNext: `pandom restore "
             f"--undo --stack {name}` serves it again, --discard removes it; then this again"
         )
-    lost = server.part != IDLE and backup.is_another(place)
     if lost:
         say("  the backups are of a database that was lost; the empty one here goes on meanwhile")
-    elif server.part != IDLE:
+    elif runs:
         # A commit after the moment must be in the store, or its replay would find no end.
         backup.archive_all(place)
+        if lacking := backup.unbacked(place, every):
+            raise UsageError(
+                f"What is committed now would be lost: {lacking}.\n"
+                f"Nothing was touched. Next: `pandom backup --stack {name}`, then this again"
+            )
     _refuse_gap(place, wanted)
     _refuse_full(engine, server, wanted)
-    for one in engine.containers():
-        if one.part == PART:  # of a restore whose caller was killed
-            engine.remove_container(one.id)
     with engine.like(
         server.id,
         ["from", *wanted.options()],
-        PART,
-        name=resource_name(name, PART),
+        RESTORE,
+        name=resource_name(name, RESTORE),
         entrypoint=PROGRAM,
     ):
-        made = engine.container(PART)
+        made = engine.container(RESTORE)
         if made is None:
             raise Failure("The restore's container was removed. Next: again")
         reached = _follow(place, made, wanted)
@@ -191,7 +202,7 @@ def _restore(place: Place, to: str | None, label: str | None, form: str) -> None
         objects = _objects(place, wanted, found.pop("named"), lost)
         _remember(engine, made, wanted, reached, found, objects)
         engine.stop(made, signal="SIGINT")
-    ends = max(repository.segments().values()) if lost else None
+    ends = max(repository.segments(wanted.backup).values()) if lost else None
     if form == "json":
         told = {"aim": str(wanted), "reached": reached, **found, "objects": objects}
         print(json.dumps({"stack": name, **told, "log_ends": ends and ends.isoformat()}, indent=2))
@@ -246,6 +257,20 @@ def _refuse_gap(place: Place, wanted: Aim) -> None:
     """Refuse a hole: a replay would stop there without a word, and lack what came after it."""
     if wanted.moment or wanted.as_made:
         return  # the server itself says when it does not reach its target
+    stopped, timeline = wanted.backup.stopped, wanted.backup.first_wal[:8]
+    others = [
+        (when, segment[:8])
+        for segment, when in place.repository.segments(wanted.backup).items()
+        if segment[:8] != timeline and when > stopped
+    ]
+    if others:
+        when, other = max(others)
+        raise UsageError(
+            f"After {wanted.backup.label} another history was served, of which the store has the "
+            f"log up to {when:%Y-%m-%d %H:%M:%S} UTC and no backup (timeline {int(other, 16)}).\n"
+            f"Nothing was touched. Next: `pandom backup` where that is served; else --backup "
+            f"{wanted.backup.label} or --to says that it is to be lost"
+        )
     if missing := place.repository.holes(wanted.backup):
         raise UsageError(
             f"Log is missing in the store: {missing[0]}. What came after it cannot be restored "
@@ -315,6 +340,7 @@ def _look(place: Place, made: Container) -> dict[str, Any]:
     code, _, err = engine.run(made, [PROGRAM, "open"])
     if code:
         raise Failure(f"The restored server could not be opened: {err.strip()[-300:]}")
+    _keep_history(place, made)
     output = run_in_job(
         engine,
         place.repository.stack,
@@ -327,6 +353,26 @@ def _look(place: Place, made: Container) -> dict[str, Any]:
     *pairs, last = output.splitlines()
     named = dict(json.loads(one) for one in pairs if one.startswith("["))
     return {**json.loads(last), "named": named}
+
+
+def _keep_history(place: Place, made: Container) -> None:
+    """Put the history that begins with the restored cluster into the store.
+
+    So none that is restored later gets its number, whatever becomes of this one.
+    """
+    folder = f"{VOLUME}/beside/pg_wal"
+    code, out, err = place.repository.engine.run(made, ["ls", folder])
+    if code:
+        raise Failure(f"{folder} cannot be read: {err.strip()[-300:]}")
+    newest = max((one for one in out.split() if one.endswith(".history")), default="")
+    if newest[:8] in place.repository.histories():
+        raise Failure(
+            f"The restored database began the history {newest}, which the store has of another "
+            "one: the store\ndid not say so in time. The running database is as it was. Next: again"
+        )
+    if newest:
+        beside = replace(place.repository, server=made)
+        beside.run(f"--pg1-path={VOLUME}/beside", "archive-push", f"{folder}/{newest}")
 
 
 def _remember(
@@ -352,7 +398,7 @@ def _remember(
 
 def _ask(engine: Engine, server: Container, word: str, *more: str) -> str:
     """Return what the volume's own program says, in a container without network. Raises Failure."""
-    with engine.like(server.id, [word, *more], PART, entrypoint=PROGRAM, network="none") as made:
+    with engine.like(server.id, [word, *more], RESTORE, entrypoint=PROGRAM, network="none") as made:
         code = int(engine.client.api.wait(made, timeout=_WORD_S)["StatusCode"])
         said = engine.client.api.logs(made).decode(errors="replace").strip()
     if code:
@@ -360,78 +406,102 @@ def _ask(engine: Engine, server: Container, word: str, *more: str) -> str:
     return str(said)
 
 
-def _state(engine: Engine, server: Container) -> str:
-    """Return what lies beside the served cluster: nothing, unfinished, restored or former."""
-    return _ask(engine, server, "state")
-
-
-def _switch(name: str) -> None:
-    """Serve what was restored, close it to what the backup's readers may know, and verify."""
-    with _exchanged(name, "restored", "no database that was restored and verified") as place:
-        engine = place.repository.engine
-        run_in_job(engine, name, "migration", ["job", "migrate"], "applying later revisions")
-        run_in_job(engine, name, "cluster", ["job", "finish", DATABASE], "closing the database")
-        say(f"  the former database lies beside it: `pandom restore --undo --stack {name}`")
-
-
-def _undo(name: str) -> None:
-    """Serve the former cluster again."""
-    with _exchanged(name, "former", "no former database"):
-        pass
+def _beside(engine: Engine, server: Container) -> Beside:
+    """Ask what there is, once nothing works at it any more whose caller was killed."""
+    for one in engine.containers():
+        if one.part == RESTORE:
+            engine.remove_container(one.id)
+    return exchange.parse(_ask(engine, server, "state"))
 
 
 def _discard(name: str) -> None:
-    """Remove what lies beside the served cluster; the former one only if that is confirmed."""
+    """Remove what lies beside the served cluster; one that was served only if confirmed."""
     place = backup.open_place(name, healthy=False)
     engine, server = place.repository.engine, place.repository.server
     with _alone(Stack(name)):
-        state = _state(engine, server)
-        if state == "former" and os.environ.get("CONFIRM") != name:
+        there = _beside(engine, server)
+        if lacking := there.lacking(name):
+            raise UsageError(lacking)
+        if there.was_served and os.environ.get("CONFIRM") != name:
             raise UsageError(
-                "What lies beside is the former database, the way back.\n"
+                f"What lies beside is {there}.\n"
                 f"Next: `CONFIRM={name} pandom restore --discard --stack {name}`, if you mean it"
             )
         _ask(engine, server, "discard")
-    print("There was nothing." if state == "nothing" else f"Removed the {state} database.")
+    print("There was nothing." if there == Beside() else f"Removed {there}.")
 
 
-@contextlib.contextmanager
-def _exchanged(name: str, expected: str, lacking: str) -> Iterator[Place]:
-    """Serve the other cluster; then a backup of the history that begins, and `up`'s verdict."""
+def _serve(name: str, way: str) -> None:
+    """Serve the other cluster, or take back or go on with what a killed run began.
+
+    `up` does what one that is newly served lacks (`exchange.go_on`), whoever calls it.
+    """
     place, stack = backup.open_place(name, healthy=False), Stack(name)
+    engine, server = place.repository.engine, place.repository.server
     variables, started = up.toolchain_variables(), time.monotonic()
     with _alone(stack):
-        found = _state(place.repository.engine, place.repository.server)
-        if found != expected:
-            raise UsageError(
-                f"Beside the database of stack {name} lies {lacking} (found: {found}).\n"
-                f"Next: `pandom restore --stack {name}`"
-            )
-        with contextlib.suppress(PandomError):  # or nobody could come back to its last minute
-            if not backup.is_another(place):
-                backup.archive_all(place)
-        _bring_objects(place)
-        _exchange(place)
-        superuser.set_passwords(place.exported)
-        yield place
-        _begin_anew(place)
+        there = _beside(engine, server)
+        exchanging = there.what == RESTORED if way == SWITCH else there.was_served
+        if there.begun == way:
+            exchanging = False  # it is served already, and lacks the rest
+        elif not exchanging and not there.left:
+            raise UsageError(_cannot(name, way, there))
+        if exchanging:
+            if there.begun is None and server.is_healthy:
+                with contextlib.suppress(PandomError):  # or its last minute would be lost
+                    if not backup.is_another(place):
+                        backup.archive_all(place)
+            _leave(place)
+            _exchange(place, way)
+        elif there.left:
+            _stay(place)
         up.bring_up(stack, variables, None, started)
 
 
-def _bring_objects(place: Place) -> None:
+def _cannot(name: str, way: str, there: Beside) -> str:
+    if way == SWITCH and there.was_served:
+        return (
+            f"Beside the database of stack {name} lies {there}, and no database that was restored "
+            f"and verified.\nNext: nothing, if what is served is what you want; `pandom restore "
+            f"--undo --stack {name}` serves the other one"
+        )
+    kind = "database that was restored and verified" if way == SWITCH else "former database"
+    return (
+        f"Beside the database of stack {name} lies no {kind} (found: {there.what}).\n"
+        f"Next: `pandom restore --stack {name}`"
+    )
+
+
+def _leave(place: Place) -> None:
     """Bring documents and media to the moment of the database that is served next.
 
     Before the exchange: killed, the next run does it again, and the moment that was left is noted.
     """
+    noted = _noted(place)
+    if former := noted.get("former"):
+        _bring_objects(place, former, {})
+        return
+    moment = json.loads(noted.get("verified", "{}")).get("objects")
+    _bring_objects(place, moment, place.copies.every() if moment else {})
+
+
+def _stay(place: Place) -> None:
+    """Bring them back to the moment at which the served database was to be left."""
+    _bring_objects(place, _noted(place).get("left"), {})
+    _ask(place.repository.engine, place.repository.server, "stay")
+
+
+def _noted(place: Place) -> dict[str, str]:
     now = datetime.now(UTC).isoformat()
     said = _ask(place.repository.engine, place.repository.server, "leave", now)
-    noted = dict(line.split("\t", 1) for line in said.splitlines())
-    moment = noted.get("former") or json.loads(noted.get("verified", "{}")).get("objects")
+    return dict(line.split("\t", 1) for line in said.splitlines())
+
+
+def _bring_objects(place: Place, moment: str | None, copied: Versions) -> None:
+    """Without ``copied`` versions on the way back: the bucket has all of what there was."""
     if moment is None:
         say("  objects stay as they are")
         return
-    # What there was before it is in the bucket, all of it.
-    copied = {} if noted.get("former") else place.copies.every()
     bucket = versions.of_stack(place.exported)
     with versions.answering():
         planned = list(changes(bucket.every(), datetime.fromisoformat(moment), copied))
@@ -442,38 +512,21 @@ def _bring_objects(place: Place) -> None:
         say(f"  {len(lost):,} objects could not come back: {listed}")
 
 
-def _exchange(place: Place) -> None:
+def _exchange(place: Place, way: str) -> None:
     """Stop the server, exchange the two clusters in one step, start it again."""
     engine, server = place.repository.engine, place.repository.server
     with step("exchanging the two databases"):
         engine.stop(server)
         try:
-            _ask(engine, server, "exchange")
+            _ask(engine, server, "exchange", way)
         finally:
             engine.start(replace(server, status="exited"))
         found = engine.wait_until_healthy("postgres", up.READY_S)
     if found is None or not found.is_healthy:
+        back = UNDO if way == SWITCH else SWITCH
         raise Failure(
             f"The server does not start with it: {' '.join(engine.last_lines(server, 2))}\n"
-            f"Next: `pandom restore --undo --stack {place.repository.stack}`"
+            f"Next: `pandom restore --{back} --stack {place.repository.stack}`"
         )
-
-
-def _begin_anew(place: Place) -> None:
-    """Back up the history that begins now, and put its number into the store.
-
-    Another restore must not begin one of the same number.
-    """
-    repository = place.repository
-    with superuser.database(place.exported) as server:
-        if server is None:
-            raise Failure("The server does not answer its superuser. Next: `pandom health`")
-        row = server.execute("select timeline_id from pg_control_checkpoint()").fetchall()[0]
-    if row[0] > 1:
-        history = f"{VOLUME}/data/pg_wal/{row[0]:08X}.history"
-        repository.run("archive-push", history)
-    backup.make(place, backup.FULL)
-    try:
-        backup.copy_objects(place, backup.FULL)
-    except PandomError as error:  # the task `objects` fails by it, too
-        say(f"  documents and media were not copied: {error}")
+    back = f"`pandom restore --undo --stack {place.repository.stack}`"
+    say(f"  the other database lies beside it: {back} serves it again")

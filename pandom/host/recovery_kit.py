@@ -98,6 +98,8 @@ def recover(file: str, identities: Sequence[str] = (), passphrase_file: str | No
     Raises UsageError for a kit that cannot be opened, and before it would replace anything
     else. Repeating it is harmless.
     """
+    if identities and passphrase_file:
+        raise UsageError("Expected --identity or --passphrase-file, found both.")
     kit = _open(Path(file), identities, passphrase_file)
     stack = Stack(kit.stack)
     files = {paths.state_home() / name: text for name, text in kit.files.items()}

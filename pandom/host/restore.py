@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 
 from pandom.database.restore.aside import check_name
-from pandom.host import client_version
+from pandom.host import backup, client_version, exchange, superuser
+from pandom.host.engine import Engine
 from pandom.host.migrate import in_job
+from pandom.host.stack import Stack
+from pandom.runtime.errors import PandomError
 from pandom.runtime.progress import say
+from schema.access import DATABASE
 
 
 def prepare(stack: str, name: str) -> None:
@@ -24,6 +28,17 @@ def prepare(stack: str, name: str) -> None:
 
 
 def finish(stack: str, name: str) -> None:
-    """Close what ``prepare`` opened, and check the restored database."""
+    """Close what ``prepare`` opened, check the restored database, and see that backups go on.
+
+    Raises UsageError for one that `pandom restore` serves: that goes on by itself.
+    """
     check_name(name)
+    engine = Engine(stack)
+    if name == DATABASE:
+        exchange.refuse_begun(engine, stack)
     in_job(stack, "cluster", ["job", "finish", name], f"finishing {name}")
+    if name == DATABASE:
+        try:
+            backup.begin_if_ours(engine, stack, superuser.exported(Stack(stack)))
+        except PandomError as error:  # which health goes on saying; the database is finished
+            say(f"  backups: {error}")

@@ -19,8 +19,8 @@ import psycopg
 from pandom.config.backup import KEY_SECRET
 from pandom.config.outputs import APPLICATION, UNSHARED
 from pandom.config.readers import GIVEN, SECRET_LENGTH, store_secret
-from pandom.config.settings import Settings
-from pandom.host import explain, keys, lock, passphrases, superuser, up, verdict
+from pandom.config.settings import Settings, load
+from pandom.host import backup, explain, keys, lock, passphrases, superuser, up, verdict
 from pandom.host import stack as files
 from pandom.host.access import outputs_of
 from pandom.host.adopt import with_secrets
@@ -32,8 +32,9 @@ from pandom.host.state import State, clear_outputs
 from pandom.runtime.errors import DRIFT, Drift, Failure, UsageError
 from pandom.runtime.paths import ca_certificate
 from pandom.runtime.progress import say
+from pandom.runtime.repository_keys import rotated
 from schema.access import SUPERUSER, roles
-from schema.storage import AUDITOR, BACKUP, COPIER, EVIDENCE
+from schema.storage import AUDITOR, BACKUP, COPIER, EVIDENCE, OWN_STORE, archives
 
 _LETTERS: Final = string.ascii_letters + string.digits
 EVERY_LOGIN: Final = "all-logins"
@@ -41,8 +42,17 @@ HASH_KEY: Final = "password-hash-key"
 PASSPHRASE: Final = "passphrase"  # noqa: S105 - its name
 _NOT: Final = {
     "admin": "; ADMIN_PASSWORD is a user's of the application",
-    KEY_SECRET: "; the backups that are there open with no other key",
-    store_secret(BACKUP): " yet; the server's archiving uses it all the time",
+    KEY_SECRET: "; this stack makes no backups",
+    store_secret(BACKUP): "; no backups go to this stack's own store. For one elsewhere give "
+    "backupAccessKey\nand backupSecretKey anew, then `up` (docs/backup.md, Keys)",
+}
+_USER: Final = store_secret(BACKUP)
+_PROVED: Final = "The new secret opens, the old one is refused."
+_SAID: Final = {
+    HASH_KEY: "",
+    KEY_SECRET: "Backups and the server's log are in a new repository, with a full backup.\n"
+    "What was there opens with the former key, and leaves when there are as many full ones as are "
+    "kept.\nNext: write the recovery kit again; the last one knows nothing of the new key.",
 }
 _EVIDENCE: Final = {store_secret(user): user.name for user in (AUDITOR, EVIDENCE)}
 
@@ -52,6 +62,8 @@ _CONTAINERS: Final = frozenset({"pandom_backup", "pandom_janitor", "pandom_metri
 _LOGIN: Final = "open connections stay; a new one needs the new password (pandom env)"
 _STORE: Final = "requests with the old secret are refused from then on (pandom env)"
 _INSIDE: Final = "nobody outside has it; open connections stay"
+_NEW_REPOSITORY: Final = "backups begin anew, with a full one; those that are there stay readable"
+_ARCHIVING: Final = "nobody outside has it; the server's log waits some seconds"
 
 
 @dataclass
@@ -86,9 +98,13 @@ class Kind:
     carry_out: Callable[[_Rotation], None] | None = None
 
 
-def kinds(opt_in: frozenset[str], backups: bool = True) -> dict[str, Kind]:
-    """Return everything that `pandom rotate` takes, by name; some of a stack with ``backups``."""
+def kinds(opt_in: frozenset[str], backups: str = "none") -> dict[str, Kind]:
+    """Return everything that `pandom rotate` takes, by name; ``backups`` are where they go."""
     logins = [role.name for role in roles(opt_in) if role.login]
+    of_backups = {
+        **({KEY_SECRET: Kind((KEY_SECRET,), _NEW_REPOSITORY)} if archives(backups) else {}),
+        **({_USER: Kind((_USER,), _ARCHIVING)} if backups == OWN_STORE else {}),
+    }
     return {
         **{name: Kind((name,), _INSIDE if name in _CONTAINERS else _LOGIN) for name in logins},
         EVERY_LOGIN: Kind(tuple(logins), _LOGIN),
@@ -96,18 +112,19 @@ def kinds(opt_in: frozenset[str], backups: bool = True) -> dict[str, Kind]:
         **{
             name: Kind((name,), _STORE)
             for name in superuser.ACCOUNTS
-            if backups or name != store_secret(COPIER)
+            if name != _USER and (archives(backups) or name != store_secret(COPIER))
         },
         "minio-root": Kind(("minio-root",), "the object store starts again: some seconds"),
         "context-key": Kind((), "open contexts end: repeat the transaction", _context_key),
         HASH_KEY: Kind((HASH_KEY,), "with encryptPasswordHash, sign-ins need the new key"),
+        **of_backups,
         "certificates": Kind((), "nothing: connections stay", _certificates),
         "ca": Kind((), "two steps: give clients ca.crt after each", _authority),
         PASSPHRASE: Kind((), "nothing; of every stack of this state folder"),
     }
 
 
-def run(what: str | None, name: str, listed: bool) -> None:
+def run(what: str, name: str, listed: bool) -> None:
     """Rotate ``what``, or show what there is.
 
     Raises UsageError, before anything is touched, for what cannot be rotated.
@@ -116,7 +133,8 @@ def run(what: str | None, name: str, listed: bool) -> None:
     stack = Stack(name)
     if listed:
         there = stack.file.exists()
-        for one, kind in kinds(files.settings(stack).opt_in if there else frozenset()).items():
+        settings = files.settings(stack) if there else load(name, {})
+        for one, kind in kinds(settings.opt_in, settings.backup.kind).items():
             print(f"{one:20}{kind.effect}")
         return
     if what == PASSPHRASE:
@@ -130,7 +148,7 @@ def run(what: str | None, name: str, listed: bool) -> None:
     try:
         with lock.of_stack(stack, wait_s=0):
             rotation = _Rotation(stack, variables, started, Pulumi(stack, variables).export(True))
-            if not _unfinished(rotation.exported, kind.secrets):
+            if not _begun(rotation, kind.secrets):
                 _refuse_unwell(
                     rotation, "Nothing was touched: a rotation begins with a stack that is well."
                 )
@@ -139,12 +157,12 @@ def run(what: str | None, name: str, listed: bool) -> None:
         raise explain.short(error) from error
 
 
-def chosen(what: str | None, stack: Stack, settings: Settings) -> Kind:
+def chosen(what: str, stack: Stack, settings: Settings) -> Kind:
     """Return what to rotate; raises UsageError for an unknown name or a given secret."""
-    known = kinds(settings.opt_in, settings.backup.archives)
+    known = kinds(settings.opt_in, settings.backup.kind)
     if what not in known:
         raise UsageError(
-            f"{what or 'Without a name'}: nothing that can be rotated{_NOT.get(what or '', '')}.\n"
+            f"{what}: nothing that can be rotated{_NOT.get(what, '')}.\n"
             f"There are: {', '.join(known)}.\n"
             "Next: `.venv/bin/pandom rotate --list` says what each does to clients."
         )
@@ -202,19 +220,35 @@ def _unfinished(exported: Mapping[str, Any], names: tuple[str, ...]) -> bool:
     return bool(names) and waiting == {*names}
 
 
+def _begun(rotation: _Rotation, names: tuple[str, ...]) -> bool:
+    """Return whether a rotation of these was interrupted."""
+    if _unfinished(rotation.exported, names):
+        return True
+    return names == (KEY_SECRET,) and _newest(rotation) > 1
+
+
+def _newest(rotation: _Rotation) -> int:
+    """Return which of the repository's keys opens the newest backup, 1 for the present one."""
+    every = backup.open_place(rotation.stack.name).repository.backups()
+    return every[-1].repository if every else 0
+
+
+def _new(name: str, former: str) -> str:
+    """Return a new secret."""
+    new = "".join(secrets.choice(_LETTERS) for _ in range(SECRET_LENGTH))
+    return rotated(former, new) if name == KEY_SECRET else new
+
+
 def _by_state(names: tuple[str, ...]) -> Callable[[_Rotation], None]:
     """Return what carries out a rotation of secrets that the state holds."""
 
     def carry_out(rotation: _Rotation) -> None:
         exported, what = rotation.exported, ", ".join(names)
         former = _applied(exported)
-        if _unfinished(exported, names):
+        if _begun(rotation, names):
             say(f"  going on with an interrupted rotation of {what}")
         else:
-            new = {
-                one: "".join(secrets.choice(_LETTERS) for _ in range(SECRET_LENGTH))
-                for one in names
-            }
+            new = {one: _new(one, former[_named(one)]) for one in names}
             rotation.pulumi.restore(with_secrets(exported, new))
             say(f"  the state has a new secret for {what}")
         rotation.bring_up()
@@ -223,8 +257,7 @@ def _by_state(names: tuple[str, ...]) -> Callable[[_Rotation], None]:
             _prove(rotation, one, made[_named(one)], opens=True)
             if former[_named(one)] != made[_named(one)]:
                 _prove(rotation, one, former[_named(one)], opens=False)
-        said = "" if names == (HASH_KEY,) else " The new secret opens, the old one is refused."
-        say(f"\nRotated: {what}.{said}")
+        say(f"\nRotated: {what}. {_SAID.get(what, _PROVED)}")
         if told := _told(rotation.stack, names):
             say("Next: give clients the new settings:\n  " + "\n  ".join(told))
 
@@ -234,9 +267,11 @@ def _by_state(names: tuple[str, ...]) -> Callable[[_Rotation], None]:
 def _prove(rotation: _Rotation, name: str, secret: str, opens: bool) -> None:
     """Raise Failure unless a secret is taken, or refused."""
     given = superuser.login(rotation.exported)
-    if name == HASH_KEY:
+    if name == HASH_KEY or (name == KEY_SECRET and not opens):
         return  # nobody signs in with it
-    if name in superuser.ACCOUNTS:
+    if name == KEY_SECRET:
+        taken = _newest(rotation) == 1
+    elif name in superuser.ACCOUNTS:
         taken = superuser.store_takes(rotation.exported, name, secret)
     else:
         taken = given is not None and not superuser.refuses(given, name, secret)

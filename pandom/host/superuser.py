@@ -33,7 +33,7 @@ from pandom.objectstore import Account, administrator, signs_in
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import ADOPT_VARIABLE, MINIO_ROOT_USER
 from schema.access import DATABASE, PROVIDER_TIMEOUTS, SUPERUSER, roles
-from schema.storage import AUDITOR, COPIER, USERS
+from schema.storage import AUDITOR, OWN_STORE, users
 from toolchain import environment
 
 # The provider reads these as milliseconds and fails on anything else.
@@ -440,10 +440,10 @@ def encrypt_anew(exported: Mapping[str, Any], former: str, new: str) -> int:
 
 
 _LOADING_S: Final = 5.0
-# The accounts of the object store by their secrets.
+# The accounts of the object store by their secrets; some only where backups are made.
 ACCOUNTS: Final = {
     "minio-root": MINIO_ROOT_USER,
-    **{store_secret(one): one.name for one in (*USERS, COPIER)},
+    **{store_secret(one): one.name for one in users(OWN_STORE)},
 }
 
 

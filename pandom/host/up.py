@@ -24,6 +24,7 @@ from pandom.database.restore import restoring
 from pandom.database.revisions import Revision
 from pandom.host import (
     backup,
+    exchange,
     explain,
     health,
     identity,
@@ -136,6 +137,8 @@ class _Up:
         self._given = ""  # of the run of Pulumi, see `last_run`
         self._before: set[str] = set()
         self._told: Mapping[str, Any] = {}  # the outputs before the run
+        self._exchanged = False  # another cluster is served, which lacks what is done here
+        self._backed_up = False
         self._tried: set[str] = set()  # remedies that are of use once
         self._healed: set[str] = set()  # findings that were taken back by SQL
 
@@ -254,6 +257,11 @@ class _Up:
             found = engine.wait_until_healthy("postgres", READY_S)
             if found is None or not found.is_healthy:
                 raise explain.not_ready(engine, found, "postgres")
+            if exchange.go_on(engine, found, self._stack.name, exported):
+                self._changed += 1
+                self._exchanged = True
+                self._back_up(exported)
+                self._backed_up = False  # Pulumi may start store and server again: look then, too
             restoring.refuse(superuser.restores(exported), "`up`")
             exported = self._open_server(found, exported)
             if superuser.open_database(exported):
@@ -462,16 +470,12 @@ class _Up:
 
         ``exported`` is the state before the run, which holds if nothing was changed.
         """
-        backed_up = False
         for _ in range(ROUNDS):
             # Outputs may be new although no resource is.
             if self._changed or self._stack.recorded().outputs != self._told:
                 exported = self._pulumi.export(secrets=True)
-            if not backed_up:
-                # Why there can be none is what health says a moment later.
-                with contextlib.suppress(PandomError):
-                    self._changed += backup.begin_if_ours(self._engine, self._stack.name, exported)
-                    backed_up = True
+            if not self._backed_up:
+                self._back_up(exported)
             # What they say may be of before this run, or of before the last round.
             with contextlib.suppress(PandomError):
                 operations.look_again(self._engine)
@@ -480,6 +484,15 @@ class _Up:
             if not found.exit_code or not self._heal(found, exported):
                 break
         return found.again(self._healed), outputs
+
+    def _back_up(self, exported: Mapping[str, Any]) -> None:
+        """Mend what can be of backups; why one cannot is what health says a moment later."""
+        with contextlib.suppress(PandomError):
+            self._changed += backup.begin_if_ours(self._engine, self._stack.name, exported)
+            self._backed_up = True
+            server = self._engine.container("postgres")
+            if self._exchanged and server is not None:
+                exchange.settle(self._engine, server)
 
     def _look(self, exported: Mapping[str, Any]) -> _Looked:
         outputs = clear_outputs(exported)

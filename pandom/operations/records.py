@@ -17,15 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from pandom.operations.tasks import INTERRUPTED
-from pandom.runtime.errors import UsageError
+from pandom.runtime.errors import Busy
 
 FOLDER: Final = Path("/var/lib/pandom")
 _AHEAD: Final = timedelta(minutes=1)  # of the clock, which may have been set back a little
 MESSAGE_LENGTH: Final = 4000
-
-
-class Busy(UsageError):
-    """The task runs already."""
 
 
 class Damaged(Exception):

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from pandom.operations.records import Damaged, Record, Run, Store, cut, now, text
-from pandom.operations.tasks import FAILED, INTERRUPTED, TIME_LIMIT, Task
+from pandom.operations.tasks import BUSY, FAILED, INTERRUPTED, TIME_LIMIT, Task
+from pandom.runtime import errors
 from pandom.runtime.naming import KEYS_MOUNT
+from pandom.runtime.numbers import is_number
 
 # What a run's process and all that it starts are told by; it names them when they must end.
 RUN_VARIABLE: Final = "PANDOM_TASK_RUN"
@@ -80,7 +82,10 @@ class Runner:
         self._starting = threading.Lock()
 
     def run(self, task: Task, due: bool = True) -> Run:
-        """Run a task to its end, and record it; raises Busy when it runs already."""
+        """Run a task to its end, and record it unless it was refused.
+
+        Raises Busy when it runs already.
+        """
         with self.store.lock(task.name) as lock:
             before = self._before(task)
             begun = Run(secrets.token_hex(4), now())
@@ -95,7 +100,8 @@ class Runner:
                 self._record(Record(task.name, None, said))
                 raise
             ended = replace(ended, ended=now(), seconds=round(time.monotonic() - started, 3))
-            self._record(Record(task.name, None, ended))
+            # One that was refused has not run: what the last one said still holds.
+            self._record(Record(task.name, None, before.last if ended.result == BUSY else ended))
         self._emit(result_line(task.name, ended))
         return ended
 
@@ -202,7 +208,7 @@ def _outcome(task: Task, running: _Running, code: int, said: Sequence[str]) -> d
         message = f"ended after {task.limit_s} s, its time limit. {message}"
     elif running.why is None and code < 0:
         message = f"ended by signal {-code} ({signal.strsignal(-code)}). {message}"
-    result = running.why or task.results.get(code, FAILED)
+    result = running.why or {errors.BUSY: BUSY, **task.results}.get(code, FAILED)
     return {"result": result, "exit_code": code if code >= 0 else None, "message": cut(message)}
 
 
@@ -211,7 +217,7 @@ def _members(run: str) -> list[int]:
     mark = f"{RUN_VARIABLE}={run}".encode()
     found = []
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
+        if is_number(folder.name):
             with contextlib.suppress(OSError):  # gone, or somebody else's
                 if mark in (folder / "environ").read_bytes().split(b"\0"):
                     found.append(int(folder.name))

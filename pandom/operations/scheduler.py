@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from pandom.operations import schedule, standing
-from pandom.operations.records import Busy, Damaged, Record, Store, cut, now, text
+from pandom.operations.records import Damaged, Record, Store, cut, now, text
 from pandom.operations.run import Runner, emit
-from pandom.operations.tasks import INTERRUPTED, OK, SCHEDULED, TASKS, Task, find
-from pandom.runtime.errors import FAILED, Failure, UsageError
+from pandom.operations.tasks import BUSY, INTERRUPTED, OK, SCHEDULED, TASKS, Task, find
+from pandom.runtime.errors import FAILED, Busy, Failure, UsageError
 from pandom.runtime.inputs import setting
 
 SCHEDULES_VARIABLE: Final = "PANDOM_SCHEDULES"
@@ -194,7 +194,8 @@ class Scheduler:
             return  # run by hand meanwhile
         self._busy.add(name)
         try:
-            self._runner.run(self._tasks[name], due)
+            if self._runner.run(self._tasks[name], due).result == BUSY:
+                self._start_by(name, self._tasks[name].again_s)
         except Busy as busy:
             self._note(name, f"left out: {busy}")
         finally:
@@ -207,15 +208,19 @@ class Scheduler:
         last = record.last
         if last is None or last.result in (OK, INTERRUPTED):
             return
-        pause_s = task.pause_s(last.seconds or 0)
-        job = self._clock.get_job(task.name)
         waits = record.running or task.name in self._again | self._busy
-        if pause_s is None or job is None or waits or self._stopped.is_set():
-            return
-        when = datetime.now(self._clock.timezone) + timedelta(seconds=pause_s)
-        if when < job.next_run_time:
+        if not waits and self._start_by(task.name, task.pause_s(last.seconds or 0)):
             self._again.add(task.name)
+
+    def _start_by(self, name: str, pause_s: float | None) -> bool:
+        """Start a task after a pause, unless its time comes before."""
+        job = self._clock.get_job(name)
+        if pause_s is None or job is None or self._stopped.is_set():
+            return False
+        when = datetime.now(self._clock.timezone) + timedelta(seconds=pause_s)
+        if sooner := when < job.next_run_time:
             job.modify(next_run_time=when)
+        return bool(sooner)
 
     def _serve(self, task: Task) -> None:
         while not self._stopped.is_set():
@@ -261,4 +266,6 @@ def run_now(name: str) -> int:
         ended = Runner(Store(), _told_twice).run(task)
     except OSError as error:
         raise Failure(f"{name} could not be run: {error}") from error
+    if ended.result == BUSY:
+        return UsageError.exit_code
     return FAILED if ended.exit_code is None else ended.exit_code

@@ -12,6 +12,7 @@ from pandom.runtime.errors import DONE, DRIFT, UsageError
 OK: Final = "ok"
 FAILED: Final = "failed"
 INTERRUPTED: Final = "interrupted"
+BUSY: Final = "busy"  # what it does was being done: it has not run, and no record says so
 TIME_LIMIT: Final = "time limit"
 
 

@@ -11,6 +11,7 @@ DONE: Final = 0
 FAILED: Final = 1
 USAGE_ERROR: Final = 2
 DRIFT: Final = 2  # something is not as declared
+BUSY: Final = 75  # of a task: the same was being done, so it has not run
 INTERRUPTED: Final = 130
 
 
@@ -34,3 +35,7 @@ class UsageError(PandomError):
     """Input or a request that is refused before anything is touched (exit code 2)."""
 
     exit_code = USAGE_ERROR
+
+
+class Busy(UsageError):
+    """Refused because the same is being done already; asked again later, it works."""

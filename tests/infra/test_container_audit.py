@@ -11,9 +11,11 @@ import pytest
 
 from pandom.audit.findings import Finding, findings
 from pandom.database.drift.differences import differences
-from pandom.host import containers
+from pandom.host import containers, lock
+from pandom.host.engine import RESTORE
+from pandom.host.stack import Stack
 from pandom.operations.records import FOLDER
-from pandom.runtime.naming import KEYS_MOUNT, resource_name
+from pandom.runtime.naming import KEYS_MOUNT, LABEL_PART, resource_name
 from tests.fixtures.stack import RunningStack
 from tests.infra.conftest import Spare
 
@@ -133,6 +135,16 @@ def test_a_stranger_that_mounts_a_secret_is_found(spare: Spare, stack: RunningSt
     stranger = spare.create("operations", ["job", "shell"], labels={}, volumes=secret)
     (finding,) = found(stack)
     assert (finding.id, finding.severity) == (f"container-extra:{stranger.name}", "high")
+
+
+def test_what_a_restore_makes_is_its_own_while_it_runs(spare: Spare, stack: RunningStack) -> None:
+    made = spare.create("postgres", labels={**spare.labels, LABEL_PART: RESTORE})
+    other = spare.create("postgres", labels={**spare.labels, LABEL_PART: "restored"})
+    names = {f"container-extra:{one.name}" for one in (made, other)}
+    with lock.held(lock.place_of(Stack(stack.name)), "The test's stack"):
+        assert [one.id for one in found(stack)] == [f"container-extra:{other.name}"]
+    # Killed, what it left is a finding.
+    assert {one.id for one in found(stack)} == names
 
 
 @pytest.mark.parametrize(("drift", "code"), [(False, 0), (True, 2)])

@@ -511,6 +511,10 @@ CASES: dict[str, tuple[dict[str, float], dict[str, float]]] = {
         {"pandom_backup_newest_seconds": 8 * 86400 + 1},
         {"pandom_backup_newest_seconds": 8 * 86400},
     ),
+    "PandomDrillOverdue": (
+        {"pandom_audit_drill_time_seconds": -8 * 86400},
+        {"pandom_audit_drill_time_seconds": -7 * 86400},
+    ),
 }
 
 

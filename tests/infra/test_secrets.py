@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -290,3 +291,29 @@ def test_a_talkative_server_would_be_found_out(spare: Spare, spare_keys: Any) ->
         assert seen == ([] if setting == "log_duration=off" else ["secret in log"]), setting
         assert leaks({"password": SPARE_PASSWORD}, {"log": text}) == []
         server.stop()
+    # PostgreSQL's own JSON has DETAIL and the text of dynamic SQL, whatever the verbosity.
+    to_json = ("logging_collector=on", "log_destination=jsonlog", "log_directory=/tmp/log")
+    options = [word for setting in to_json for word in ("-c", setting)]
+    server = spare.start("postgres", options, volumes=mounts, ports=PORT)
+    provoke(lambda: connect(server), secret)
+    text = server.exec_run(["sh", "-c", "cat /tmp/log/*.json"]).output.decode()
+    assert leaks({"secret": secret}, {"log": text}) == ["secret in log"]
+
+
+def test_logs_are_json_where_that_keeps_secrets_out(
+    stack: RunningStack, engine: docker.DockerClient
+) -> None:
+    for part in ("minio", "operations"):
+        text = engine.containers.get(stack.container(part)).logs().decode()
+        assert all(json.loads(line) for line in text.splitlines())
+    text = engine.containers.get(stack.container("postgres")).logs().decode()
+    pattern = re.search(r"^    (\^.*)$", (paths.ROOT / "docs" / "monitoring.md").read_text(), re.M)
+    assert pattern
+    read = [re.match(pattern[1], line) for line in text.splitlines()]
+    assert {"pandom_user", None} <= {one["user"] for one in read if one}
+    # The rest is of pgBackRest and the entry point.
+    assert [
+        one
+        for one, found in zip(text.splitlines(), read, strict=True)
+        if " UTC [" in one and not found
+    ] == []

@@ -74,7 +74,7 @@ def test_the_key_is_where_the_server_is_and_nowhere_else(
     for file in (BACKUP_CONFIG, KEY_FILE):
         code, said = server.exec_run(["stat", "-c", "%u %a", f"{KEYS_MOUNT}/{file}"])
         assert (code, said.decode().strip()) == (0, "5432 400")
-    secrets = [backed.secrets["repository-key"], backed.secrets["minio-backup"]]
+    secrets = [*backed.secrets["repository-key"].split(), backed.secrets["minio-backup"]]
     inspected = json.dumps(engine.api.inspect_container(server.id))
     logged = server.logs().decode(errors="replace")
     processes = subprocess.check_output(["ps", "-ww", "-eo", "args"], text=True)

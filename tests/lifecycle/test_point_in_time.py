@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import docker
+import docker.errors
+import psycopg
 import pytest
 
 from pandom.host import lock
@@ -58,6 +60,27 @@ def contents(media: Bucket) -> dict[str, bytes]:
     return {name: media.get(name) for name in media.names("restored/")}
 
 
+def state(stack: RunningStack) -> str:
+    """What the volume says lies beside, and what was begun; "" while the server is exchanged."""
+    try:
+        server = docker.from_env().containers.get(stack.container("postgres"))
+        code, said = server.exec_run(["pandom-restore", "state"])
+    except docker.errors.APIError:
+        return ""
+    return "" if code else said.decode().strip()
+
+
+def killed(stack: RunningStack, way: str, when: Callable[[], bool]) -> None:
+    """Begin an exchange, and kill it at a moment."""
+    process = stack.pandom.start("restore", f"--{way}", "--stack", stack.name)
+    deadline = time.monotonic() + 600
+    while process.poll() is None and not when():
+        assert time.monotonic() < deadline, f"not within 600 s: the moment of --{way}"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack, media: Bucket) -> None:
     note(backed, 1)
     media.put("restored/changed", b"before")
@@ -86,7 +109,17 @@ def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack, media: 
     backed.pandom("health", "--stack", backed.name)
     assert "no former database" in restore(backed, "--undo", code=2)
 
+    # Killed in the middle, it is nobody's yet, health says so, and the same goes on.
+    killed(backed, "switch", lambda: "switch" in state(backed))
+    assert (
+        "was not carried to its end"
+        in backed.pandom("health", "--stack", backed.name, code=1).stderr
+    )
+    for refused in (("restore",), ("restore", "--discard"), ("db", "finish", "pandom_db")):
+        said = backed.pandom(*refused, "--stack", backed.name, code=2).stderr
+        assert f"`pandom restore --switch --stack {backed.name}` goes on" in said
     restore(backed, "--switch")
+    assert state(backed) == "former"
     assert noted(backed) == [1]
     former = ("changed", "deleted", "removed")
     assert contents(media) == {f"restored/{name}": b"before" for name in former}
@@ -109,8 +142,77 @@ def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack, media: 
     restore(backed, "--undo")
     assert noted(backed) == [1, 2]
     assert contents(media) == after
-    assert "Removed the former database" in restore(backed, "--discard", CONFIRM=backed.name)
+    assert "was restored, served and taken back" in restore(backed, "--discard", code=2)
+    assert "taken back" in restore(backed, "--discard", CONFIRM=backed.name)
     assert "There was nothing" in restore(backed, "--discard")
+
+
+@pytest.mark.soak  # runs of `up`
+@pytest.mark.parametrize("mended", ["the same", "up"])
+@pytest.mark.parametrize("way", ["switch", "undo"])
+@pytest.mark.parametrize("step", ["exchanged", "open", "backup"])
+def test_killed_at_any_step_an_exchange_goes_on(
+    backed: RunningStack, mended: str, way: str, step: str
+) -> None:
+    """And nothing that is committed afterwards is lost by the next one."""
+    operations = docker.from_env().containers.get(backed.container("operations"))
+
+    def reached() -> bool:
+        if way not in state(backed):
+            return False
+        if step == "backup":
+            return bool(
+                operations.exec_run(["pkill", "-0", "-f", "^pgbackrest .* backup$"])[0] == 0
+            )
+        return step == "exchanged" or is_open(backed)
+
+    note(backed, 40)
+    restore(backed)
+    if way == "undo":
+        restore(backed, "--switch")
+    killed(backed, way, reached)
+    backed.pandom("health", "--stack", backed.name, code=1)
+    again = ("up",) if mended == "up" else ("restore", f"--{way}")
+    backed.pandom(*again, "--stack", backed.name)
+    backed.pandom("health", "--stack", backed.name)
+    backed.pandom("backup", "--verify", "--stack", backed.name)
+    note(backed, 41)
+    restore(backed, "--discard", CONFIRM=backed.name)
+    restore(backed)
+    restore(backed, "--switch")
+    assert noted(backed)[-2:] == [40, 41]
+    restore(backed, "--discard", CONFIRM=backed.name)
+    written(backed)  # is archived: no number of a history was used twice
+    backed.pandom("health", "--stack", backed.name)
+
+
+def is_open(stack: RunningStack) -> bool:
+    try:
+        return bool(sql(stack, "select 1"))
+    except psycopg.OperationalError:
+        return False
+
+
+@pytest.mark.soak  # runs of `up`
+def test_before_the_exchange_the_other_one_takes_it_back(
+    backed: RunningStack, media: Bucket
+) -> None:
+    media.put("restored/many", b"before")
+    moment = between()
+    media.put("restored/many", b"after")
+    restore(backed, "--to", moment)
+    killed(backed, "switch", lambda: state(backed) == "restored left")
+    assert "was interrupted" in backed.pandom("health", "--stack", backed.name, code=1).stderr
+    restore(backed, "--undo")
+    assert media.get("restored/many") == b"after"
+    restore(backed, "--switch")
+    assert media.get("restored/many") == b"before"
+    killed(backed, "undo", lambda: state(backed) == "former left")
+    restore(backed, "--switch")
+    assert media.get("restored/many") == b"before"
+    restore(backed, "--undo")
+    assert media.get("restored/many") == b"after"
+    restore(backed, "--discard", CONFIRM=backed.name)
 
 
 @pytest.mark.soak  # runs of `up`
@@ -184,7 +286,8 @@ def test_a_killed_restore_harms_nothing_and_goes_on(
     health = backed.pandom("health", "--stack", backed.name, code=2).stderr
     assert f"{name}: a container that is not declared" in health
     assert "found: unfinished" in restore(backed, "--switch", code=2)
-    client.containers.get(name).kill()
+    # Nothing goes on working at it.
+    assert not client.containers.list(all=True, filters={"name": f"^{name}$"})
     assert "Restored beside" in restore(backed)
     assert noted(backed) == events
     # And one that the next `up` finds.

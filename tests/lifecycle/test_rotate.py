@@ -22,16 +22,21 @@ import pytest
 from minio.error import S3Error
 
 from pandom.audit.target import store_of
+from pandom.backups.repository import PROGRAM
+from pandom.config.settings import load
 from pandom.host import lock, superuser
 from pandom.host.adopt import with_secrets
+from pandom.host.engine import Engine
 from pandom.host.health import connection
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack, forget, set_values
 from pandom.host.state import STACK, State, clear
 from pandom.objectstore import Account, client, signs_in
 from pandom.runtime import passphrase, paths
-from schema.storage import AUDITOR, MEDIA
+from pandom.runtime.naming import BACKUP_CONFIG, KEYS_MOUNT, LABEL_STACK
+from schema.storage import AUDITOR, BACKUP, MEDIA
 from tests.fixtures import leaks
+from tests.fixtures.backups import sql, written
 from tests.fixtures.keys import shown
 from tests.fixtures.stack import Pandom, RunningStack, new_name
 from toolchain import environment
@@ -402,6 +407,123 @@ def test_certificates_while_clients_work(backed: RunningStack, tmp_path: Path) -
     assert minio.attrs["State"]["StartedAt"] == started
     backed.pandom("up", "--stack", backed.name)
     assert shown(backed) == after
+
+
+def listed(stack: RunningStack, what: str = "backups") -> list[dict[str, Any]]:
+    done = stack.pandom(what, "--stack", stack.name, "--format", "json")
+    return list(json.loads(done.stdout)[what])
+
+
+def repository_keys(stack: RunningStack) -> list[str]:
+    look_again(stack)
+    keys = stack.secrets["repository-key"].split()
+    leaks.watch(keys)
+    return keys
+
+
+@pytest.mark.soak  # runs of `up`, a restore and backups
+def test_the_repositorys_key_opens_no_later_backup_and_each_older_one(
+    backed: RunningStack,
+) -> None:
+    backed.pandom("run", "dump", "--stack", backed.name)
+    dump, older = listed(backed, "dumps")[-1]["name"], listed(backed)[-1]["label"]
+    former = repository_keys(backed)
+    said = rotate(backed, "repository-key").stderr
+    assert "write the recovery kit again" in said
+    present, *others = repository_keys(backed)
+    assert others == former
+    every = {one["label"]: one for one in listed(backed)}
+    assert every[older]["former_key"]
+    newest = max(every)
+    assert (every[newest]["type"], every[newest]["former_key"]) == ("full", False)
+    # The server gives its log to the new repository alone, which the old key does not open.
+    segment = written(backed)
+    engine = Engine(backed.name)
+    server = engine.container("postgres")
+    assert server is not None
+
+    def asked(key: str, *words: str) -> tuple[int, str, str]:
+        given = ["env", f"PGBACKREST_REPO1_CIPHER_PASS={key}", PROGRAM, *words]
+        return engine.run(server, given)
+
+    listing = ("--recurse", "repo-ls", "archive")
+    assert segment in asked(present, "--repo=1", *listing)[1]
+    assert segment not in asked(present, "--repo=2", *listing)[1]
+    reading = ("--repo=1", "repo-get", "backup/pandom/backup.info")
+    assert asked(present, *reading)[0] == 0
+    assert "[095]" in "".join(asked(former[0], *reading)[1:])  # pgBackRest's CryptoError
+    # No key is where others can read it.
+    containers = docker.from_env().containers.list(
+        all=True, filters={"label": f"{LABEL_STACK}={backed.name}"}
+    )
+    shown = json.dumps([one.attrs for one in containers])
+    shown += "".join(one.logs().decode(errors="replace") for one in containers)
+    shown += subprocess.check_output(["ps", "-ww", "-eo", "args"], text=True)
+    assert [one for one in (present, *former) if one in shown] == []
+    # What is older opens: dump, backup, and a moment that the log of both repositories leads to.
+    backed.pandom("backup", "--verify", "--stack", backed.name)
+    backed.pandom("dumps", "--verify", dump, "--stack", backed.name)
+    backed.pandom("restore", "--backup", older, "--stack", backed.name)
+    backed.pandom("restore", "--discard", "--stack", backed.name)
+    backed.pandom("drill", "--stack", backed.name)
+    # It leaves when enough are there.
+    while any(one["former_key"] for one in listed(backed)):
+        assert len(listed(backed)) < 12
+        backed.pandom("backup", "--type", "full", "--stack", backed.name)
+    kept = [one for one in listed(backed) if one["type"] == "full"]
+    assert len(kept) == load("any", {}).backup.keep_fulls
+    backed.pandom("backup", "--verify", "--stack", backed.name)
+    backed.pandom("health", "--stack", backed.name)
+
+
+@pytest.mark.soak  # runs of `up`
+@pytest.mark.parametrize("moment", ["before the server has it", "before there is a backup"])
+def test_the_repositorys_key_killed_and_completed(
+    backed: RunningStack, moment: str, wait_for: Wait
+) -> None:
+    former = repository_keys(backed)
+    server = docker.from_env().containers.get(backed.container("postgres"))
+    process = backed.pandom.start("rotate", "repository-key", "--stack", backed.name)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "the state has a new secret" in line:
+            break
+    if "backup" in moment:
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        config = f"{KEYS_MOUNT}/{BACKUP_CONFIG}"
+        known = ["grep", "-q", f"^repo{len(former) + 1}-", config]
+        wait_for(lambda: server.exec_run(known).exit_code == 0, "the new key at the server")
+    second = backed.pandom("rotate", "minio-backup", "--stack", backed.name, code=None)
+    assert second.returncode
+    kill(process, Stack(backed.name))
+    segment = sql(backed, "select pg_walfile_name(pg_switch_wal())")[0][0]
+    if "backup" in moment:
+        unwell = backed.pandom("health", "--stack", backed.name, code=1).stderr
+        assert "none with the new key yet" in unwell
+    said = rotate(backed, "repository-key").stderr
+    assert "going on with an interrupted rotation" in said
+    present, *others = repository_keys(backed)
+    assert [one for one in others if one in former] == others
+    assert present not in former
+    assert not listed(backed)[-1]["former_key"]
+    assert sql(backed, "select last_archived_wal from pg_stat_archiver")[0][0] >= segment
+    backed.pandom("backup", "--verify", "--stack", backed.name)
+
+
+@pytest.mark.soak  # a run of `up`
+def test_the_user_of_backups_while_the_server_archives(backed: RunningStack) -> None:
+    look_again(backed)
+    endpoint = store_of(backed.outputs, AUDITOR).endpoint
+    former = Account(BACKUP.name, backed.secrets["minio-backup"])
+    archiving = Steady(lambda: sql(backed, "select pg_switch_wal()"))
+    with archiving.working():
+        rotate(backed, "minio-backup")
+    assert (archiving.others, archiving.refused) == ([], [])
+    assert not signs_in(endpoint, former)
+    assert signs_in(endpoint, Account(BACKUP.name, backed.secrets["minio-backup"]))
+    written(backed)
+    backed.pandom("backup", "--verify", "--stack", backed.name)
+    backed.pandom("run", "dump", "--stack", backed.name)
 
 
 @pytest.mark.soak  # runs of `up`

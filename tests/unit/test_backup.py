@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,9 +16,10 @@ from pandom.config.backup import SYSTEM_CA, configuration, location, server_sett
 from pandom.config.container_specs import container_specs
 from pandom.config.settings import Backup, load
 from pandom.database.drift.catalog import Archiving, Observed, Setting
-from pandom.host import backup
+from pandom.host import backup, exchange
 from pandom.host.repository import Repository
-from pandom.runtime.errors import FAILED, USAGE_ERROR
+from pandom.runtime.errors import FAILED, USAGE_ERROR, Failure, PandomError
+from pandom.runtime.repository_keys import rotated
 from schema.storage import BACKUP, backup_bucket, buckets, policy, users
 
 pytestmark = pytest.mark.requirement("D5")
@@ -81,6 +83,33 @@ def test_the_configuration_names_the_store_and_the_stacks_own_folder() -> None:
     assert location(replace(ELSEWHERE, ca="PEM"), "media").ca.endswith("backup-ca.crt")
 
 
+def test_each_key_has_a_folder_of_its_own_and_only_readers_know_a_former_one() -> None:
+    assert rotated("first", "second") == "2-second first"
+    assert rotated("2-second first", "third") == "3-third 2-second first"
+    text = configuration("mine", ELSEWHERE, "media", "2-second first", "access", "secret")
+    sections = text.split("\n[")
+    assert "repo1-path=/mine/2\n" in sections[0]
+    assert "repo1-cipher-pass=2-second\n" in sections[0]
+    former = [one for one in sections if "repo2-path=/mine\n" in one]
+    assert all("repo2-cipher-pass=first\n" in one for one in former)
+    names = {one.partition("]")[0] for one in former}
+    assert {"global:info", "global:restore", "global:archive-get"} <= names
+    assert not names & {"global", "global:archive-push", "global:backup", "global:expire"}
+
+
+def test_the_log_after_a_backup_of_a_former_key_is_in_both_repositories(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listed = {
+        "--repo=1": f'{{"17-1/x/{name(5)}-{"a" * 40}.zst": {{"time": 2}}}}',
+        "--repo=2": f'{{"17-1/x/{name(4)}-{"b" * 40}.zst": {{"time": 1}}}}',
+    }
+    monkeypatch.setattr(Repository, "run", lambda self, *asked: listed[asked[0]])
+    repository = Repository("dev", "s3", cast("Any", None), cast("Any", None))
+    assert set(repository.segments(Whole.one)) == {name(5)}
+    assert set(repository.segments(replace(Whole.one, repository=2))) == {name(4), name(5)}
+
+
 def test_only_a_stack_that_makes_backups_archives() -> None:
     for kind, expected in (("none", False), ("external", False), ("own-store", True)):
         command = container_specs(load("dev", {"backup": kind}))["postgres"].command
@@ -129,14 +158,38 @@ def test_each_error_has_its_cause_and_a_next_step(
         assert "{" not in str(error)
 
 
+class Full(Repository):
+    """A repository that can be read; the store has no room for more."""
+
+    def ask(self, arguments: Any, show: Any, *, makes: bool) -> tuple[int, str, str]:
+        if arguments[0] == "repo-put":
+            return 103, "", "HTTP request failed with 507 (Insufficient Storage)"
+        return 82, "", "ERROR: [082]: WAL segment 1 was not archived before the 60000ms timeout"
+
+
+def test_who_waits_for_the_log_is_told_why_the_store_takes_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = Full("mine", "s3", cast(Any, None), cast(Any, None))
+    with pytest.raises(Failure, match="The store is full"):
+        repository.make("check")
+    # It takes a file, and yet the log is late: the server's own log has the reason.
+    monkeypatch.setattr(Full, "refusal", lambda self: None)
+    with pytest.raises(Failure, match="did not reach the store in time"):
+        repository.make("check")
+
+
 class Whole(Repository):
     """A repository that answers, with one backup."""
 
     def backups(self, system: int | None = None) -> list[Made]:
         return [self.one]
 
-    def segments(self) -> dict[str, datetime]:
+    def segments(self, since: Made) -> dict[str, datetime]:
         return dict.fromkeys(map(name, range(3, 6)), NOW)
+
+    def refusal(self) -> PandomError | None:
+        return None
 
     one = Made("L", "full", NOW, NOW, 1, 1, name(3), name(3), None, False)
 
@@ -156,20 +209,56 @@ class Whole(Repository):
 def test_health_says_whether_the_log_is_archived(
     archiver: tuple[Any, ...], ok: bool, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = cast(Any, type("Server", (), {"name": "pandom-mine-postgres", "is_healthy": True}))
+    server = cast(Any, SimpleNamespace(name="postgres", status="running", is_healthy=True))
     engine = cast(Any, type("Engine", (), {"container": lambda self, part: server})())
     monkeypatch.setattr(backup, "_archiver", lambda outputs: archiver)
-    monkeypatch.setattr(backup, "_system", lambda outputs: 7)
+    monkeypatch.setattr(backup, "system", lambda outputs: 7)
     monkeypatch.setattr(backup, "Repository", Whole)
     outputs = {"backup": "s3", "backup_max_age_days": 8}
-    archiving, newest = backup.checks(engine, "mine", outputs)
-    assert (archiving.ok, newest.ok) == (ok, True)
+    monkeypatch.setattr(backup, "_timeline", lambda outputs: "00000001")
+    monkeypatch.setattr(exchange, "look", lambda *_: exchange.parse("former"))
+    restored, archiving, newest = backup.checks(engine, "mine", outputs)
+    assert (restored.ok, archiving.ok, newest.ok) == (True, ok, True)
     assert said in archiving.detail
     monkeypatch.setattr(Whole, "one", replace(Whole.one, stopped=NOW - timedelta(days=9)))
-    _, newest = backup.checks(engine, "mine", outputs)
+    *_, newest = backup.checks(engine, "mine", outputs)
     assert not newest.ok
     assert "more than 8 days" in newest.detail
+    monkeypatch.setattr(Whole, "one", replace(Whole.one, repository=2))
+    *_, newest = backup.checks(engine, "mine", outputs)
+    assert not newest.ok
+    assert "none with the new key yet" in newest.detail
+    monkeypatch.setattr(Whole, "one", replace(Whole.one, repository=1, stopped=NOW))
+    monkeypatch.setattr(backup, "_timeline", lambda outputs: "00000002")
+    monkeypatch.setattr(exchange, "look", lambda *_: exchange.parse("former switch"))
+    restored, _, newest = backup.checks(engine, "mine", outputs)
+    assert not restored.ok
+    assert not newest.ok
+    assert "of timeline 2, and the newest backup, L, of 1" in newest.detail
+    # Also of a server that is starting.
+    server.is_healthy = False
+    (restored,) = backup.checks(engine, "mine", outputs)
+    assert not restored.ok
     assert not list(backup.checks(engine, "mine", {"backup": "external"}))
+
+
+def test_a_history_without_a_backup_or_that_the_store_lacks_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = Whole("dev", "s3", cast(Any, None), cast(Any, None))
+    first, second = Whole.one, replace(Whole.one, label="M", first_wal=name(7, 2))
+    log: dict[str, Any] = {
+        "17-1/00000003.history": {},
+        f"17-1/0000000200000000/{name(7, 2)}-{'0' * 40}.zst": {},
+    }
+    monkeypatch.setattr(Whole, "_log", lambda self, repositories: log)
+    assert repository.unbacked([first], "00000001") is None
+    assert "newest backup, L, of 1" in str(repository.unbacked([first], "00000002"))
+    # Also after the way back.
+    assert "newest backup, M, of 2" in str(repository.unbacked([first, second], "00000001"))
+    assert "is not in the store" in str(repository.unbacked([first, second], "00000002"))
+    log["17-1/00000002.history"] = {}
+    assert repository.unbacked([first, second], "00000002") is None
 
 
 VERIFIED = """stanza: pandom
@@ -181,11 +270,48 @@ status: {status}
 """
 
 
+ONE = ["20261126-075439F"]
+# Recorded: the first one has expired, of which a versioned bucket goes on listing the folder, and
+# the last one was killed halfway.
+LEFT = """stanza: pandom
+status: ok
+  archiveId: 17-1, total WAL checked: 8, total valid WAL: 8
+    missing: 0, checksum invalid: 0, size invalid: 0, other: 0
+  backup: 20261126-153434F, status: manifest missing, total files checked: 0, total valid files: 0
+  backup: 20261126-153806F, status: valid, total files checked: 1422, total valid files: 1422
+    missing: 0, checksum invalid: 0, size invalid: 0, other: 0
+  backup: {incremental}, status: valid, total files checked: 1422, total valid files: 1422
+    missing: 0, checksum invalid: 0, size invalid: 0, other: 0
+  backup: 20261126-153916F, status: in-progress, total files checked: 0, total valid files: 0
+""".format(incremental="20261126-153806F_20261126-153846I")
+KEPT = ["20261126-153806F", "20261126-153806F_20261126-153846I"]
+
+
 def test_what_verify_finds_is_read_from_its_words() -> None:
-    assert damaged(VERIFIED.format(status="ok", good=17, bad=0)) == []
+    assert damaged(VERIFIED.format(status="ok", good=17, bad=0), ONE) == []
     wrong = VERIFIED.format(status="error", good=16, bad=1)
-    assert damaged(wrong) == ["archiveId: 17-1: checksum invalid: 1"]
-    assert damaged("stanza: pandom\nstatus: error\n  no backups") != []
+    assert damaged(wrong, ONE) == ["archiveId: 17-1: checksum invalid: 1"]
+    assert damaged("stanza: pandom\nstatus: error\n  no backups", []) != []
+
+
+def test_what_expired_or_was_killed_is_no_damage() -> None:
+    assert damaged(LEFT, KEPT) == []
+    wrong = LEFT.replace(
+        "status: valid, total files checked: 1422, total valid files: 1422\n"
+        "    missing: 0, checksum invalid: 0",
+        "status: invalid, total files checked: 1422, "
+        "total valid files: 1420\n    missing: 1, checksum invalid: 1",
+    )
+    assert damaged(wrong, KEPT) == [
+        f"backup: {one}: invalid, missing: 1, checksum invalid: 1" for one in KEPT
+    ]
+    # Of one that is in the list neither is right.
+    first, last = "20261126-153434F", "20261126-153916F"
+    assert damaged(LEFT, [first, *KEPT]) == [f"backup: {first}: manifest missing"]
+    assert damaged(LEFT, [last]) == [f"backup: {last}: in-progress"]
+    assert damaged(LEFT, ["20260101-000000F", *KEPT]) == ["backup: 20260101-000000F: not there"]
+    # What one that expired has left may be broken, and nobody restores it.
+    assert damaged(LEFT.replace("status: ok", "status: error"), KEPT) == []
 
 
 def control(
@@ -239,12 +365,14 @@ def test_backups_of_another_cluster_are_named_before_anything_waits(
         "label": "20261126-100000F",
         "type": "full",
         "timestamp": {"start": 1, "stop": 2},
+        "database": {"id": 1, "repo-key": 1},
         "info": {"size": 1, "repository": {"delta": 1}},
         "archive": {"start": name(3), "stop": name(4)},
         "prior": None,
         "error": False,
     }
-    info: dict[str, Any] = {"db": [{"system-id": 7}, {"system-id": 8}], "backup": [made]}
+    systems = [{"system-id": one, "repo-key": 1} for one in (7, 8)]
+    info: dict[str, Any] = {"db": systems, "backup": [made]}
     monkeypatch.setattr(Repository, "_info", lambda self: info)
     assert [one.label for one in repository.backups(8)] == [made["label"]]
     with pytest.raises(AnotherCluster, match="`pandom restore --stack dev`"):

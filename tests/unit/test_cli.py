@@ -7,6 +7,7 @@ import importlib.util
 import pwd
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import docker.errors
@@ -17,6 +18,7 @@ import requests
 import sqlalchemy.exc
 
 from pandom.commands import cli
+from pandom.host import dumps, point_in_time, recovery_kit
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure, UsageError
 
@@ -207,7 +209,20 @@ def test_the_stack_is_dev_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", "upp", "up --profile staging", "env --rolle x", "migrate", "job dance"]
+    "line",
+    [
+        "",
+        "upp",
+        "up --profile staging",
+        "env --rolle x",
+        "migrate",
+        "job dance",
+        "backup --verify --type full",
+        "backup --type incr --verify",
+        "dumps --get one --verify one",
+        "restore --switch --undo",
+        "rotate pandom_app --list",
+    ],
 )
 def test_a_wrong_command_line_is_the_users_mistake(
     line: str, capsys: pytest.CaptureFixture[str]
@@ -216,6 +231,21 @@ def test_a_wrong_command_line_is_the_users_mistake(
         cli.parser().parse_args(line.split())
     assert end.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: dumps.run("dev", "json", None, "one"),
+        lambda: recovery_kit.recover("kit.age", ["key.txt"], "word.txt"),
+        lambda: point_in_time.run("dev", "2026-11-25 14:05", None, "switch", "text"),
+        lambda: point_in_time.run("dev", None, None, "switch", "json"),
+        lambda: point_in_time.run("dev", "2026-11-25 14:05", "20261126-153806F", None, "text"),
+    ],
+)
+def test_what_cannot_be_meant_together_is_refused(ask: Callable[[], object]) -> None:
+    with pytest.raises(UsageError):
+        ask()
 
 
 def test_the_image_has_no_host_commands(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,16 @@ def test_a_file_that_a_dead_run_left_holds_nobody_up(tmp_path: Path) -> None:
         pass
 
 
+def test_who_holds_a_stack_is_seen_without_trying_the_lock() -> None:
+    stack = Stack("dev")
+    assert not lock.is_held(stack)
+    with lock.held(lock.place_of(stack), "Stack dev"):
+        assert lock.is_held(stack)
+    assert not lock.is_held(stack)
+    lock.place_of(stack).write_text(str(DEAD))
+    assert not lock.is_held(stack)
+
+
 def pulumi_lock(content: str) -> Path:
     folder = paths.backend() / ".pulumi" / "locks" / "organization" / "pandom-stack" / "dev"
     folder.mkdir(parents=True)

@@ -49,7 +49,7 @@ class Told(Repository):
     def backups(self, system: int | None = None) -> list[Backup]:
         return [NEWEST] if system == SOURCE.system else []
 
-    def segments(self) -> dict[str, datetime]:
+    def segments(self, since: Backup) -> dict[str, datetime]:
         return dict.fromkeys(map(segment, self.there), NOW)
 
 

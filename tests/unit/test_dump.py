@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Store:
 
 @pytest.fixture
 def where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Place:
-    place = Place(Store(), "backups", "dev/dumps/", KEY)
+    place = Place(Store(), "backups", "dev/dumps/", (KEY,))
     monkeypatch.setattr(dump, "place", lambda kind: place)
     for name, value in (
         ("PANDOM_STACK", "dev"),
@@ -107,6 +108,14 @@ def test_a_dump_is_encrypted_and_comes_back(
     # As anybody with the key does, without this program.
     opened = pyrage.decrypt(stored, [pyrage.ssh.Identity.from_buffer(identity(KEY, "dumps"))])
     assert opened == CONTENT
+    # Also after the repository has another key, which opens no older one by itself.
+    monkeypatch.setattr(dump, "place", lambda kind: replace(where, keys=("2-another", KEY)))
+    sink = io.BytesIO()
+    dump._read(one.name, sink)
+    assert sink.getvalue() == CONTENT
+    monkeypatch.setattr(dump, "place", lambda kind: replace(where, keys=("2-another",)))
+    with pytest.raises(Failure, match="of another key"):
+        dump._read(one.name, io.BytesIO())
 
 
 def test_a_dump_that_failed_is_not_there(

@@ -22,7 +22,9 @@ PAGE = ROOT / "docs" / "monitoring.md"
 RULES = ROOT / "docs" / "monitoring" / "alerts.yml"
 DASHBOARD = ROOT / "docs" / "monitoring" / "dashboard.json"
 QUERIES = ROOT / "app_image" / "metrics" / "queries.yaml"
-AUDIT = {f"pandom_audit_{name}" for name in ("verdict", "findings", "time_seconds")}
+AUDIT = {
+    f"pandom_audit_{name}" for name in ("verdict", "findings", "time_seconds", "drill_time_seconds")
+}
 
 
 def queried() -> set[str]:
@@ -65,6 +67,9 @@ def test_a_backup_is_overdue_when_health_says_so() -> None:
     days = load("dev", {}).backup.max_age_days
     assert rules["PandomBackupOverdue"]["expr"].endswith(f"> {days} * 86400")
     assert f"older than {days} days" in PAGE.read_text()
+    days = load("dev", {}).backup.drill_max_age_days
+    assert rules["PandomDrillOverdue"]["expr"].endswith(f"> {days} * 86400")
+    assert f"for {days} days" in PAGE.read_text()
 
 
 def test_a_metric_that_nobody_makes_would_be_seen() -> None:
@@ -105,6 +110,8 @@ def test_the_auditor_publishes_its_verdict(tmp_path: Path) -> None:
         "pandom_audit_time_seconds 1234",
     ]
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    scheduled._publish(path, scheduled.Round(DRIFT, drilled=1200.4), 1234.5)
+    assert "pandom_audit_drill_time_seconds 1200\n" in path.read_text()
     # Where it cannot be written the auditor goes on; the age of the last one tells.
     scheduled._publish(tmp_path / "gone" / "audit.prom", scheduled.Round(0), 1.0)
 

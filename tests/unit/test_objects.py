@@ -91,7 +91,7 @@ class Fake(Bucket):
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Place:
-    made = Place(Backups(), "backups", "dev/objects/", KEY)
+    made = Place(Backups(), "backups", "dev/objects/", (KEY,))
     monkeypatch.setattr(objects, "place", lambda kind: made)
     monkeypatch.setattr(drill, "place", lambda kind: made)
     monkeypatch.setattr(objects, "FOLDER", tmp_path)
@@ -213,7 +213,7 @@ DAMAGE: list[tuple[str, Callable[[Place, str], None], str]] = [
     ("missing", lambda place, name: place.remove(name), "is missing in the store"),
     (
         "key",
-        lambda place, _name: object.__setattr__(place, "key", "another"),
+        lambda place, _name: object.__setattr__(place, "keys", ("another",)),
         "does not open with this stack's repository key",
     ),
 ]
@@ -263,6 +263,8 @@ def test_each_damage_of_a_list_is_told_and_a_whole_one_mends_it(
         read(place)
     with pytest.raises(Damaged):
         run(place, media)
+    with pytest.raises(Drift, match=said):
+        objects.verify()
     if "key" in said:
         return
     index, wrong = salvage(place)

@@ -57,10 +57,24 @@ def exported(*, made: str, provider: str, role: str, written: str) -> dict[str, 
 
 
 def test_every_secret_can_be_rotated() -> None:
-    known = {one for kind in rotate.kinds(OPT_IN).values() for one in kind.secrets}
+    known = {one for kind in rotate.kinds(OPT_IN, "own-store").values() for one in kind.secrets}
     held = {name for _, files in READERS.values() for name in files.values()}
-    # A user's, no secret, and what pgBackRest cannot change in a repository.
-    assert held - known == {"admin", "minio-root-user", "repository-key"}
+    # A user's, and no secret.
+    assert held - known == {"admin", "minio-root-user"}
+    assert {*superuser.ACCOUNTS} <= known
+
+
+@pytest.mark.parametrize(
+    ("backups", "there"),
+    [
+        ("none", set()),
+        ("external", set()),
+        ("own-store", {"repository-key", "minio-backup"}),
+        ("s3", {"repository-key"}),
+    ],
+)
+def test_what_backups_have_is_rotated_where_they_are_made(backups: str, there: set[str]) -> None:
+    assert {"repository-key", "minio-backup"} & rotate.kinds(OPT_IN, backups).keys() == there
 
 
 def test_a_login_of_containers_alone_is_told_to_nobody() -> None:
@@ -76,13 +90,13 @@ def test_a_login_of_containers_alone_is_told_to_nobody() -> None:
     ("what", "words"),
     [
         ("pandom_nobody", "nothing that can be rotated"),
-        (None, "Without a name"),
         ("admin", "ADMIN_PASSWORD is a user's"),
-        ("repository-key", "open with no other key"),
+        ("repository-key", "makes no backups"),
+        ("minio-backup", "give backupAccessKey"),
         ("pandom_service", "There are: "),  # not switched on
     ],
 )
-def test_what_is_nothing_is_refused(what: str | None, words: str) -> None:
+def test_what_is_nothing_is_refused(what: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         rotate.chosen(what, Stack("dev"), load("dev", {}))
 

@@ -17,13 +17,16 @@ from typing import Any
 import pytest
 
 from pandom.audit import scheduled
+from pandom.backups import scheduled as backups
+from pandom.backups.inside import OwnRepository
 from pandom.host import operations
-from pandom.operations import records, run, scheduler, standing
-from pandom.operations.records import Busy, Damaged, Record, Run, Store, now
+from pandom.operations import records, run, scheduler, standing, work
+from pandom.operations.records import Damaged, Record, Run, Store, now
 from pandom.operations.run import Runner
 from pandom.operations.scheduler import Scheduler
 from pandom.operations.tasks import TASKS, Task
-from pandom.runtime.errors import UsageError
+from pandom.runtime import errors
+from pandom.runtime.errors import Busy, UsageError
 
 pytestmark = pytest.mark.requirement("D2")
 
@@ -209,6 +212,53 @@ def test_a_task_never_overlaps_itself_whoever_starts_it(store: Store, log: Log) 
     made.stop()
     beside.join(LIMIT_S)
     assert log.results() == [("two", "ok"), ("one", "interrupted")]
+
+
+REFUSED = f"import sys; print('another one'); sys.exit({errors.BUSY})"
+
+
+@pytest.mark.parametrize("result", ["ok", "failed"])
+def test_one_that_was_refused_as_busy_has_not_run(store: Store, log: Log, result: str) -> None:
+    before = Record("one", None, ran(now() - timedelta(minutes=1), result))
+    store.write(before)
+    ended = runner(store, log, REFUSED).run(task())
+    assert (ended.result, ended.message) == ("busy", "another one")
+    assert store.read("one") == before
+    # As a failure it would be one.
+    runner(store, log, "import sys; sys.exit(2)").run(task())
+    assert (store.read("one").last or ran(now())).result == "failed"
+
+
+def test_one_that_was_refused_as_busy_is_tried_again_soon(store: Store, log: Log) -> None:
+    missed = Record("one", None, ran(now() - timedelta(days=3)))
+    store.write(missed)
+    with scheduling(store, log, REFUSED, task(again_s=1)):
+        until(lambda: log.results() == [("one", "busy")] * 2)
+    assert store.read("one") == missed
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(errors.BUSY, 2), (1, 1), (0, 0)])
+def test_a_run_by_hand_that_is_refused_ends_with_2(
+    code: int, exit_code: int, store: Store, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(scheduler.SCHEDULES_VARIABLE, json.dumps({"backup": HOURLY}))
+    made = runner(store, log, f"import sys; sys.exit({code})")
+    monkeypatch.setattr(scheduler, "Runner", lambda *_: made)
+    monkeypatch.setattr(scheduler, "Store", lambda: store)
+    assert scheduler.run_now("backup") == exit_code
+
+
+def test_a_backup_that_meets_another_is_refused_as_busy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = OwnRepository("dev", "own-store").explained(50, "ERROR: [050]: unable to acquire lock")
+
+    def refused() -> None:
+        raise said
+
+    monkeypatch.setattr(backups, "incremental", refused)
+    assert work.run("backup") == errors.BUSY
+    assert "Another backup of this stack is running" in capsys.readouterr().err
 
 
 def test_who_holds_a_task_is_the_process_itself(store: Store, log: Log) -> None:

@@ -166,7 +166,7 @@ class Seen:
     def containers(self) -> list[Container]:
         return self._there
 
-    def last_lines(self, one: Container, _count: int) -> list[str]:
+    def last_words(self, one: Container, _count: int) -> list[str]:
         return [f"{one.part} said this"]
 
 

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from pandom.runtime.errors import UsageError
+from schema.access import DATABASE
 
 SETTING: Final = "pandom.restoring"
 
@@ -48,6 +49,15 @@ def marked(connection: psycopg.Connection) -> list[str]:
     return [name for (name,) in rows]
 
 
+def _give_up(names: Sequence[str]) -> str:
+    """Return how to get rid of them; what clients are served from is never dropped."""
+    others = [name for name in names if name != DATABASE]
+    if others:
+        return f"or, to give it up, drop {', '.join(others)} as the superuser (docs/runbook.md); "
+    again = f"CONFIRM={DATABASE} .venv/bin/pandom db prepare {DATABASE}"
+    return f"or, to restore another dump, `{again}`;\n"
+
+
 def refuse(names: Sequence[str], what: str) -> None:
     """Raise UsageError when there are any; ``what`` is what will not run meanwhile."""
     if not names:
@@ -57,6 +67,5 @@ def refuse(names: Sequence[str], what: str) -> None:
         f"A restore is not finished: {', '.join(names)}. {what} would let logins into a database "
         "that\nwas not checked, or take away what the restore needs. Next, with --stack if it is "
         "not `dev`:\n"
-        f"{finish}\nor, to give it up, drop the database as the superuser (docs/runbook.md); "
-        "then this again."
+        f"{finish}\n{_give_up(names)}then this again."
     )
