@@ -161,15 +161,15 @@ def _answering(place: Place) -> Iterator[Place]:
 def _restore(place: Place, to: str | None, label: str | None, form: str) -> None:
     repository, name = place.repository, place.repository.stack
     engine, server = repository.engine, repository.server
+    there = _beside(engine, server)
+    if lacking := there.lacking(name):  # nobody may sign in until it is done
+        raise UsageError(lacking)
     runs, lost = server.part != RESTORE_IDLE, False
     try:
         every = repository.backups(backup.system(place.outputs) if runs else None)
     except AnotherCluster as error:
         every, lost = error.backups, True
     wanted = aim(every, to, label, datetime.now(UTC))
-    there = _beside(engine, server)
-    if lacking := there.lacking(name):
-        raise UsageError(lacking)
     if there.was_served:
         raise UsageError(
             f"Beside the database of stack {name} lies {there}.\nNext: `pandom restore "

@@ -226,6 +226,7 @@ def refusal(stack: RunningStack, **settings: str) -> PandomError:
     assert server is not None
     repository = Repository(stack.name, "s3", engine, server)
     with pytest.raises(PandomError) as caught:
+        repository.backups()  # as each command begins
         repository.create()
         repository.make("--type=full", "backup")
     assert "\nNext: " in str(caught.value)

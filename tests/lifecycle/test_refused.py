@@ -89,7 +89,7 @@ def test_a_lost_passphrase(tmp_path: Path) -> None:
 def test_a_docker_daemon_that_is_stopped() -> None:
     pandom = Pandom(variables={"DOCKER_HOST": "unix:///nowhere/docker.sock"})
     try:
-        said = screen(pandom("up", "--stack", "test-silent", code=1).stderr)
+        said = screen(pandom("up", "--stack", "test-silent", code=2).stderr)
     finally:
         forget(Stack("test-silent"))
     assert "Docker does not answer" in said

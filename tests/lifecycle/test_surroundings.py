@@ -246,7 +246,7 @@ def test_every_part_asks_the_engine_of_the_context(tmp_path: Path, stack: Runnin
 def test_a_dead_context_is_named_at_once(tmp_path: Path, stack: RunningStack, command: str) -> None:
     where = f"unix://{tmp_path}/gone.sock"
     dead = Pandom(variables=chosen(tmp_path / "docker", where))
-    said = dead(command, "--stack", stack.name, code=1).stderr
+    said = dead(command, "--stack", stack.name, code=2).stderr
     assert f"Docker does not answer at {where} (context 'theirs', chosen by {tmp_path}" in said
     assert "docker context use default" in said
 
