@@ -287,7 +287,9 @@ class Repository(ABC):
         found = self._info()
         if system is not None and found["backup"] and found["db"][-1]["system-id"] != system:
             raise AnotherCluster(str(self.explained(1, "system-id")))
-        return [_of_entry(one) for one in found["backup"]]
+        # Those of before an upgrade stay in the store, for its way back.
+        newest = found["db"][-1]["id"] if found["db"] else None
+        return [_of_entry(one) for one in found["backup"] if one["database"]["id"] == newest]
 
     def ready(self) -> bool:
         """Return whether it was made already; raises as backups() does."""
@@ -312,10 +314,13 @@ class Repository(ABC):
         listed = json.loads(
             self.run("--output=json", "--recurse", "repo-ls", f"archive/{STANZA}") or "{}"
         )
+        # Each cluster has a folder: 17-1, and 18-2 after an upgrade.
+        folders = {name.partition("/")[0] for name in listed if _SEGMENT.search(name)}
+        newest = max(folders, key=lambda one: int(one.rpartition("-")[2]), default="")
         return {
             found[1]: datetime.fromtimestamp(entry["time"], UTC)
             for name, entry in listed.items()
-            if (found := _SEGMENT.search(name))
+            if name.startswith(f"{newest}/") and (found := _SEGMENT.search(name))
         }
 
     def holes(self, since: Backup, until: str = "") -> list[Gap]:

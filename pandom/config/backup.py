@@ -9,7 +9,14 @@ from typing import Final
 
 from pandom.config.settings import Backup
 from pandom.objectstore import REGION
-from pandom.runtime.naming import BACKUP_CLIENT, HOST_BACKUP, HOST_MINIO, KEYS_MOUNT, STANZA
+from pandom.runtime.naming import (
+    BACKUP_CLIENT,
+    HOST_BACKUP,
+    HOST_MINIO,
+    KEYS_MOUNT,
+    STANZA,
+    data_folder,
+)
 from schema.storage import OWN_STORE, backup_bucket
 
 # Files of the readers postgres, backup and dump; the repository key is there in every stack, so
@@ -28,7 +35,6 @@ ARCHIVE_TIMEOUT_S: Final = 60
 QUEUE_MAX: Final = "4GiB"
 # For one answer of the store; the default, 60 s, is also how long a wrong address hangs.
 IO_TIMEOUT_S: Final = 10
-DATA: Final = "/var/lib/postgresql/17/data"
 SYSTEM_CA: Final = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -55,6 +61,7 @@ def location(backup: Backup, media: str, keys: PurePosixPath = KEYS_MOUNT) -> Lo
 
 def configuration(
     stack: str,
+    version: int,
     backup: Backup,
     media: str,
     key: str,
@@ -94,7 +101,7 @@ def configuration(
         "log-level-console": "warn",
         "log-level-file": "off",
     }
-    return f"[global]\n{_lines(values)}\n[{STANZA}]\n{_lines(_OF_DATABASE)}"
+    return f"[global]\n{_lines(values)}\n{_of_database(version)}"
 
 
 def asking(keys: PurePosixPath) -> str:
@@ -115,7 +122,7 @@ def asking(keys: PurePosixPath) -> str:
     )
 
 
-def serving() -> str:
+def serving(version: int) -> str:
     """Return pgbackrest.conf of the container that reads the database's files; no secret in it."""
     values = {
         "tls-server-address": "*",
@@ -126,10 +133,11 @@ def serving() -> str:
         "log-level-console": "warn",
         "log-level-file": "off",
     }
-    return f"[global]\n{_lines(values)}\n[{STANZA}]\n{_lines(_OF_DATABASE)}"
+    return f"[global]\n{_lines(values)}\n{_of_database(version)}"
 
 
-_OF_DATABASE: Final = {"pg1-path": DATA, "pg1-user": "postgres"}
+def _of_database(version: int) -> str:
+    return f"[{STANZA}]\n" + _lines({"pg1-path": data_folder(version), "pg1-user": "postgres"})
 
 
 def _lines(values: Mapping[str, object]) -> str:

@@ -86,9 +86,12 @@ def run(name: str, kind: str, verify: bool) -> None:
     print(f"{one.label}: {one.type}, {size(one.size)}, {size(one.stored)} stored")
 
 
-def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> bool:
+def begin_if_ours(
+    engine: Engine, name: str, exported: Mapping[str, Any], upgraded: bool = False
+) -> bool:
     """Mend what `up` can: no repository, no backup, a log that waits for a store that is back,
-    or has a hole since the newest backup. Return whether something was done.
+    or has a hole since the newest backup; or, ``upgraded``, the cluster is the repository's next
+    one. Return whether something was done.
 
     Raises PandomError with the reason why there can be none; does nothing where the backups
     are not this program's.
@@ -96,6 +99,8 @@ def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> boo
     if not archives(str(State(exported).outputs.get("backup"))):
         return False
     place = _place(engine, name, exported)
+    if upgraded:
+        place.repository.make("stanza-upgrade")
     every = place.repository.backups(_system(place.outputs))
     if not every:
         place.repository.create()

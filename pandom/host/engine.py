@@ -288,6 +288,11 @@ class Engine:
             return 1, ""
         return int(code), output.decode(errors="replace").strip()
 
+    def variables(self, container: Container) -> dict[str, str]:
+        """Return a container's environment, its image's among it."""
+        found = self.client.api.inspect_container(container.id)["Config"]["Env"] or ()
+        return dict(one.split("=", 1) for one in found)
+
     def begin(self, container: Container, command: Sequence[str]) -> None:
         """Start a command in a container, and do not wait for it."""
         with contextlib.suppress(docker.errors.APIError):  # it ended meanwhile
@@ -354,6 +359,7 @@ class Engine:
         entrypoint: str | None = None,
         network: str | None = None,
         variables: Mapping[str, str] | None = None,
+        image: str | None = None,
     ) -> Iterator[str]:
         """Start a container like another one, but for this; removed afterwards.
 
@@ -369,10 +375,10 @@ class Engine:
         )
         made = self.client.api.create_container_from_config(
             {
-                "Image": found["Image"],
+                "Image": image or found["Image"],
                 "User": config["User"],
                 "Env": [
-                    *(config["Env"] or ()),
+                    *((config["Env"] or ()) if image is None else ()),  # the image's own among it
                     *(f"{key}={value}" for key, value in (variables or {}).items()),
                 ],
                 "Entrypoint": [entrypoint] if entrypoint else config["Entrypoint"],

@@ -33,7 +33,7 @@ from schema.access import DATABASE
 PART: Final = "restore"
 IDLE: Final = "restore-idle"  # in the place of a server that does not run
 PROGRAM: Final = "pandom-restore"
-VOLUME: Final = "/var/lib/postgresql/17"
+FOLDER: Final = "/var/lib/postgresql/$PG_MAJOR"  # in a container of the server's image
 _WORD_S: Final = 900.0  # to remove a large database
 MARK: Final = "pandom-restore/verified"
 _LAST: Final = re.compile(r"last completed transaction was at log time (\S+ \S+)")
@@ -112,7 +112,7 @@ def aim(every: Sequence[Backup], to: str | None, label: str | None, now: datetim
 
 
 @contextlib.contextmanager
-def _alone(stack: Stack) -> Iterator[None]:
+def alone(stack: Stack) -> Iterator[None]:
     """Hold the stack, and refuse a second restore at once rather than let it wait."""
     with contextlib.ExitStack() as held:
         place = paths.state_home() / "locks" / f"{stack.name}.restore"
@@ -135,7 +135,7 @@ def run(name: str, to: str | None, label: str | None, then: str | None) -> None:
         return
     if to is not None and label is not None:
         raise UsageError("--to and --backup: one of them; a backup is restored as it was made")
-    with _alone(Stack(name)), _answering(backup.open_place(name, healthy=False)) as place:
+    with alone(Stack(name)), _answering(backup.open_place(name, healthy=False)) as place:
         _restore(place, to, label)
 
 
@@ -158,11 +158,7 @@ def _restore(place: Place, to: str | None, label: str | None) -> None:
     repository, name = place.repository, place.repository.stack
     engine, server = repository.engine, repository.server
     wanted = aim(repository.backups(), to, label, datetime.now(UTC))
-    if _state(engine, server) == "former":
-        raise UsageError(
-            f"Beside the database of stack {name} lies the former one.\nNext: `pandom restore "
-            f"--undo --stack {name}` serves it again, --discard removes it; then this again"
-        )
+    refuse_beside(name, state(engine, server)[1])
     lost = server.part != IDLE and backup.is_another(place)
     if lost:
         say("  the backups are of a database that was lost; the empty one here goes on meanwhile")
@@ -205,6 +201,18 @@ def _restore(place: Place, to: str | None, label: str | None) -> None:
     print(f"Next: `pandom restore --switch --stack {name}` serves it instead; --discard removes it")
 
 
+def refuse_beside(name: str, beside: str) -> None:
+    """Raise UsageError where the place beside the served cluster is taken by what may be wanted."""
+    if beside in ("nothing", "unfinished", "restored"):
+        return
+    command = "restore" if beside == "former" else "upgrade"
+    raise UsageError(
+        f"Beside the database of stack {name} lies another one ({beside}).\n"
+        f"Next: `pandom {command} --undo --stack {name}` serves it again, --discard removes it; "
+        "then this again"
+    )
+
+
 def _refuse_gap(place: Place, wanted: Aim) -> None:
     """Refuse a hole: a replay would stop there without a word, and lack what came after it."""
     if wanted.moment or wanted.as_made:
@@ -218,14 +226,19 @@ def _refuse_gap(place: Place, wanted: Aim) -> None:
 
 
 def _refuse_full(engine: Engine, server: Container, wanted: Aim) -> None:
-    script = f"df --output=avail -B1 {VOLUME} | tail -n 1; du -sb {VOLUME}/beside 2> /dev/null"
+    refuse_full(engine, server, wanted.backup.size, "restore beside the running database")
+
+
+def refuse_full(engine: Engine, server: Container, size: int, what: str) -> None:
+    """Raise Failure for a volume without room for so many bytes beside the served cluster."""
+    script = f"df --output=avail -B1 {FOLDER} | tail -n 1; du -sb {FOLDER}/beside 2> /dev/null"
     _, out, _ = engine.run(server, ["bash", "-c", script])
     numbers = [int(line.split()[0]) for line in out.splitlines() if line.strip()]
-    free, needed = sum(numbers), wanted.backup.size + AIR
+    free, needed = sum(numbers), size + AIR
     if free < needed:
         raise Failure(
-            f"The volume has {free >> 20} MB free, {needed >> 20} MB are needed to restore beside "
-            "the running database.\nNothing was touched. Next: make room on the host's disk"
+            f"The volume has {free >> 20} MB free, {needed >> 20} MB are needed to {what}.\n"
+            "Nothing was touched. Next: make room on the host's disk"
         )
 
 
@@ -297,9 +310,12 @@ def _remember(
     moment = wanted.objects_at
     known = {"aim": str(wanted), "reached": reached, "objects": moment and moment.isoformat()}
     text = json.dumps({**known, **found})
-    script = 'mkdir -p "${2%/*}" && printf %s "$1" > "$2.new" && sync "$2.new" && mv "$2.new" "$2"'
-    place = f"{VOLUME}/beside/{MARK}"
-    code, _, err = engine.run(made, ["sh", "-c", script, "sh", text, place])
+    place = f"{FOLDER}/beside/{MARK}"
+    script = (
+        f'file="{place}"; mkdir -p "${{file%/*}}" && printf %s "$1" > "$file.new" '
+        '&& sync "$file.new" && mv "$file.new" "$file"'
+    )
+    code, _, err = engine.run(made, ["sh", "-c", script, "sh", text])
     if code:
         raise Failure(f"{place} could not be written: {err.strip()}")
 
@@ -307,7 +323,7 @@ def _remember(
 # -- serving it -----------------------------------------------------------------------------------
 
 
-def _ask(engine: Engine, server: Container, word: str, *more: str) -> str:
+def ask(engine: Engine, server: Container, word: str, *more: str) -> str:
     """Return what the volume's own program says, in a container without network. Raises Failure."""
     with engine.like(server.id, [word, *more], PART, entrypoint=PROGRAM, network="none") as made:
         code = int(engine.client.api.wait(made, timeout=_WORD_S)["StatusCode"])
@@ -317,9 +333,16 @@ def _ask(engine: Engine, server: Container, word: str, *more: str) -> str:
     return str(said)
 
 
-def _state(engine: Engine, server: Container) -> str:
-    """Return what lies beside the served cluster: nothing, unfinished, restored or former."""
-    return _ask(engine, server, "state")
+def state(engine: Engine, server: Container) -> tuple[int, str]:
+    """Return the version of the served cluster, and what lies beside it: nothing, unfinished,
+    restored, upgraded, former, or which other version it is of."""
+    version, _, beside = ask(engine, server, "state").partition(" ")
+    if not beside:
+        raise UsageError(
+            "The stack was brought up by an earlier version, whose image cannot do this.\n"
+            "Next: `pandom up`, then this again"
+        )
+    return int(version), beside
 
 
 def _switch(name: str) -> None:
@@ -340,16 +363,20 @@ def _undo(name: str) -> None:
 def _discard(name: str) -> None:
     """Remove what lies beside the served cluster; the former one only if that is confirmed."""
     place = backup.open_place(name, healthy=False)
-    engine, server = place.repository.engine, place.repository.server
-    with _alone(Stack(name)):
-        state = _state(engine, server)
-        if state == "former" and os.environ.get("CONFIRM") != name:
-            raise UsageError(
-                "What lies beside is the former database, the way back.\n"
-                f"Next: `CONFIRM={name} pandom restore --discard --stack {name}`, if you mean it"
-            )
-        _ask(engine, server, "discard")
-    print("There was nothing." if state == "nothing" else f"Removed the {state} database.")
+    with alone(Stack(name)):
+        discard(place.repository.engine, place.repository.server, name, "restore")
+
+
+def discard(engine: Engine, server: Container, name: str, command: str) -> None:
+    """Do it, for whoever holds the stack; ``command`` is what was asked for."""
+    _, beside = state(engine, server)
+    if beside not in ("nothing", "unfinished", "restored") and os.environ.get("CONFIRM") != name:
+        raise UsageError(
+            "What lies beside is the former database, the way back.\n"
+            f"Next: `CONFIRM={name} pandom {command} --discard --stack {name}`, if you mean it"
+        )
+    ask(engine, server, "discard")
+    print("There was nothing." if beside == "nothing" else f"Removed the database {beside}.")
 
 
 @contextlib.contextmanager
@@ -357,8 +384,8 @@ def _exchanged(name: str, expected: str, lacking: str) -> Iterator[Place]:
     """Serve the other cluster; then a backup of the history that begins, and `up`'s verdict."""
     place, stack = backup.open_place(name, healthy=False), Stack(name)
     variables, started = up.toolchain_variables(), time.monotonic()
-    with _alone(stack):
-        found = _state(place.repository.engine, place.repository.server)
+    with alone(stack):
+        _, found = state(place.repository.engine, place.repository.server)
         if found != expected:
             raise UsageError(
                 f"Beside the database of stack {name} lies {lacking} (found: {found}).\n"
@@ -381,7 +408,7 @@ def _bring_objects(place: Place) -> None:
     Before the exchange: killed, the next run does it again, and the moment that was left is noted.
     """
     now = datetime.now(UTC).isoformat()
-    said = _ask(place.repository.engine, place.repository.server, "leave", now)
+    said = ask(place.repository.engine, place.repository.server, "leave", now)
     noted = dict(line.split("\t", 1) for line in said.splitlines())
     moment = noted.get("former") or json.loads(noted.get("verified", "{}")).get("objects")
     if moment is None:
@@ -400,7 +427,7 @@ def _exchange(place: Place) -> None:
     with step("exchanging the two databases"):
         engine.stop(server)
         try:
-            _ask(engine, server, "exchange")
+            ask(engine, server, "exchange")
         finally:
             engine.start(replace(server, status="exited"))
         found = engine.wait_until_healthy("postgres", up.READY_S)
@@ -420,8 +447,10 @@ def _begin_anew(place: Place) -> None:
     with superuser.database(place.exported) as server:
         if server is None:
             raise Failure("The server does not answer its superuser. Next: `pandom health`")
-        row = server.execute("select timeline_id from pg_control_checkpoint()").fetchall()[0]
+        row = server.execute(
+            "select timeline_id, current_setting('data_directory') from pg_control_checkpoint()"
+        ).fetchall()[0]
     if row[0] > 1:
-        history = f"{VOLUME}/data/pg_wal/{row[0]:08X}.history"
+        history = f"{row[1]}/pg_wal/{row[0]:08X}.history"
         repository.run("archive-push", history)
     backup.make(place, backup.FULL)

@@ -92,9 +92,11 @@ def bring_up(
     profile: str | None,
     started: float,
     adopting: bool = False,
+    upgrading: bool = False,
 ) -> None:
-    """Run it, for whoever holds the stack's lock; ``adopting`` takes volumes of others."""
-    up = _Up(stack, variables, profile, adopting)
+    """Run it, for whoever holds the stack's lock; ``adopting`` takes volumes of others,
+    ``upgrading``: the data are of the version that the settings say, not that of the last run."""
+    up = _Up(stack, variables, profile, adopting, upgrading=upgrading)
     up.print_summary(up.run(), started)
 
 
@@ -118,8 +120,9 @@ class _Up:
         profile: str | None,
         adopting: bool,
         begun: bool = False,
+        upgrading: bool = False,
     ) -> None:
-        self._adopting, self._begun = adopting, begun
+        self._adopting, self._begun, self._upgrading = adopting, begun, upgrading
         self._stack = stack
         self._revisions: Sequence[Revision] = ()
         self._profile = profile
@@ -166,7 +169,7 @@ class _Up:
                 exported = self._exported(reading) if reading else {}
             except PulumiFailed as error:
                 raise explain.short(error) from error
-        refuse_change(settings, State(exported).environment)
+        refuse_change(settings, State(exported).environment, self._upgrading)
         try:
             found, outputs = self._reconcile(engine, exported, settings) or self._verdict(exported)
         except PulumiFailed as error:
@@ -457,7 +460,9 @@ class _Up:
             if not backed_up:
                 # Why there can be none is what health says a moment later.
                 with contextlib.suppress(PandomError):
-                    self._changed += backup.begin_if_ours(self._engine, self._stack.name, exported)
+                    self._changed += backup.begin_if_ours(
+                        self._engine, self._stack.name, exported, self._upgrading
+                    )
                     backed_up = True
             # What they say may be of before this run, or of before the last round.
             with contextlib.suppress(PandomError):

@@ -62,7 +62,7 @@ def test_each_timeline_is_looked_at_by_itself() -> None:
 
 
 def test_the_configuration_names_the_store_and_the_stacks_own_folder() -> None:
-    text = configuration("mine", ELSEWHERE, "media", "key", "access", "secret")
+    text = configuration("mine", 17, ELSEWHERE, "media", "key", "access", "secret")
     for line in (
         "repo1-path=/mine",
         "repo1-s3-endpoint=s3.example.com",
@@ -243,8 +243,13 @@ def test_backups_of_another_cluster_are_named_before_anything_waits(
         "archive": {"start": name(3), "stop": name(4)},
         "prior": None,
         "error": False,
+        "database": {"id": 2},
     }
-    info: dict[str, Any] = {"db": [{"system-id": 7}, {"system-id": 8}], "backup": [made]}
+    before = {**made, "label": "20261125-100000F", "database": {"id": 1}}
+    info: dict[str, Any] = {
+        "db": [{"id": 1, "system-id": 7}, {"id": 2, "system-id": 8}],
+        "backup": [before, made],
+    }
     monkeypatch.setattr(Repository, "_info", lambda self: info)
     assert [one.label for one in repository.backups(8)] == [made["label"]]
     with pytest.raises(AnotherCluster, match="`pandom restore --stack dev`"):
