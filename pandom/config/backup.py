@@ -118,7 +118,7 @@ def asking(keys: PurePosixPath) -> str:
     }
     return "".join(
         f"\n[{STANZA}:{command}]\n{_lines(values)}"
-        for command in ("backup", "check", "stanza-create")
+        for command in ("backup", "check", "stanza-create", "stanza-upgrade")
     )
 
 

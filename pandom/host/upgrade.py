@@ -213,9 +213,10 @@ class _Upgrade:
         finally:
             if stopped and (ready := self._ready()):
                 say(f"  without a server for {(ready - stopped).total_seconds():.1f} s")
+        back = "--undo` serves it again, `--" if self._version == POSTGRES_VERSIONS[-1] else "--"
         say(
-            f"  PostgreSQL {self._version} is served; the other cluster lies beside it: `pandom "
-            f"upgrade --undo --stack {self._name}` serves it again, --discard removes it"
+            f"  PostgreSQL {self._version} is served; the other version's cluster lies beside it: "
+            f"`pandom upgrade --stack {self._name} {back}discard` removes it"
         )
 
     def _ready(self) -> datetime | None:

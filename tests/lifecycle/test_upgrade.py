@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from pandom.host.stack import Stack, read_file, set_values
 from pandom.runtime import paths
 from tests.fixtures.backups import backup_labels, sql
 from tests.fixtures.server import server_of
-from tests.fixtures.stack import Pandom, RunningStack, new_name, remove, running
+from tests.fixtures.stack import Pandom, RunningStack, new_name, remove
 
 pytestmark = pytest.mark.requirement("D5")
 
@@ -54,12 +53,6 @@ def forget_column_options(stack: RunningStack) -> None:
     sql(stack, "alter database template0 allow_connections false")
 
 
-@pytest.fixture(scope="module")
-def upgraded() -> Iterator[RunningStack]:
-    with running(settings={"backup": "own-store", "sampleData": True}) as made:
-        yield made
-
-
 def rows(stack: RunningStack) -> int:
     with server_of(stack).connect("postgres", "pandom_db") as connection:
         ((found,),) = connection.execute("select count(*) from public.audit_logs").fetchall()
@@ -71,21 +64,20 @@ def version(stack: RunningStack) -> str:
 
 
 @pytest.mark.soak
-def test_an_older_release_is_refused_before_anything_is_touched(upgraded: RunningStack) -> None:
-    said = upgraded.pandom("upgrade", "--stack", upgraded.name, code=None)
+def test_an_older_release_is_refused_before_anything_is_touched(backed: RunningStack) -> None:
+    said = backed.pandom("upgrade", "--stack", backed.name, code=None)
     if not said.returncode:
         pytest.skip("the mirror's 18 is as new as its 17")
     assert "it is the older release" in said.stderr
     assert said.returncode == 2
-    assert int(read_file(Stack(upgraded.name))["pandom-stack:postgresVersion"]) == 17
-    assert "nothing changed" in upgraded.pandom("up", "--stack", upgraded.name).stderr
+    assert read_file(Stack(backed.name))["pandom-stack:postgresVersion"] == 17
+    assert "nothing changed" in backed.pandom("up", "--stack", backed.name).stderr
 
 
 @pytest.mark.soak
-def test_a_killed_upgrade_goes_on_and_is_taken_back(upgraded: RunningStack) -> None:
-    stack, name = upgraded, upgraded.name
-    if version(stack) == "17":
-        forget_column_options(stack)
+def test_a_killed_upgrade_goes_on_and_is_taken_back(backed: RunningStack) -> None:
+    stack, name = backed, backed.name
+    forget_column_options(stack)
     before = rows(stack)
     running = stack.pandom.start("upgrade", "--stack", name)
     assert running.stdout is not None
@@ -95,6 +87,8 @@ def test_a_killed_upgrade_goes_on_and_is_taken_back(upgraded: RunningStack) -> N
             running.kill()
             break
     running.wait()
+    refused = stack.pandom("up", "--stack", name, code=2).stderr
+    assert "of which the data are, found 18" in refused
     said = stack.pandom("upgrade", "--stack", name).stderr
     assert "PostgreSQL 18 is served" in said
     assert "without a server for" in said
