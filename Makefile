@@ -92,6 +92,10 @@ docs: ready ## make the generated reference again
 	@$(PANDOM) docs
 	@$(RUN) tests.fixtures.requirements
 
+.PHONY: wheel
+wheel: ready ## dist/pandom_stack-*.whl, for other repositories (docs/ci.md)
+	@$(RUN) hatchling build --target wheel
+
 .PHONY: record
 record: ready ## write schema/catalog.json from what the revisions make, on STACK
 	@$(PANDOM) audit record --stack $(STACK)

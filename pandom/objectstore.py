@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pandom.runtime.errors import Failure
-from schema.storage import BACKUP, BucketSpec, User, buckets, policy
-from schema.storage import users as declared_users
+from schema.storage import BACKUP, COPIER, USERS, BucketSpec, User, buckets, policy
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -220,11 +219,11 @@ def bucket_policy(s3: Minio, bucket: str) -> dict[str, Any] | None:
 def make_users(endpoint: Endpoint, root: Account, media: str, secrets: Mapping[str, str]) -> None:
     """Make every declared user with its policy and secret; another secret is a rotation.
 
-    The user for backups is made where there is a secret of it.
+    The users for backups are made where there are secrets of them.
 
     Raises Failure, before anything is asked, for a secret that is too short.
     """
-    wanted = declared_users(BACKUP.name in secrets)
+    wanted = (*USERS, *(user for user in (COPIER, BACKUP) if user.name in secrets))
     for user in wanted:
         if (length := len(secrets[user.name])) < MIN_SECRET_LENGTH:
             raise Failure(

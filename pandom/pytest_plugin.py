@@ -4,7 +4,8 @@
 
 With pytest-xdist all workers share one environment. One that is there already (PANDOM_CI_ID, as
 `pandom ci create` printed it) is used, and left. PANDOM_CI_KEEP=2h keeps the run's own for so long
-if a test failed, and says how to get in.
+if a test failed, and says how to get in. A test that failed shows what its database was asked last,
+without values; PANDOM_CI_LOG=FILE keeps that and what the servers said.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import pytest
 
 from pandom import ci
 from pandom.ci.client import Database, Place, Service, Serving
+from pandom.runtime.errors import PandomError
 
 _TTL: Final = "4h"  # should the process that owns it be in a container that is paused
 _FOLDER: Final = "PANDOM_CI_RUN"  # of this run, for all of its processes
@@ -55,11 +57,24 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         if (folder / _FILE).exists():
             shared = json.loads((folder / _FILE).read_text())
             _stop(shared["server"])
+            failed = config.stash.get(_FAILED, True)
+            if failed:
+                ci.save_logs(shared["id"])
             if shared["own"]:
-                failed = config.stash.get(_FAILED, True)
                 ci.finish(shared["id"], os.environ.get(ci.KEEP_VARIABLE) if failed else None)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show what the database of a test that failed was asked, while it is there."""
+    report: pytest.TestReport = yield  # type: ignore[assignment]
+    database = getattr(item, "funcargs", {}).get("pandom_database")
+    if report.when == "call" and report.failed and isinstance(database, Database):
+        with contextlib.suppress(PandomError):
+            report.sections.append(("last statements", "\n".join(database.failed(item.nodeid))))
+    return report  # type: ignore[return-value]
 
 
 def _stop(server: int) -> None:

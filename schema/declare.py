@@ -61,3 +61,12 @@ def trail(word: Word, *events: str, name: str | None = None) -> dict[str, Any]:
     Redacted columns are in UPDATE events only; those with the same ``name`` count as one.
     """
     return {"trail": OnTrail(word, events or EVENTS, name)}
+
+
+def names_objects(path: str = "$[*]") -> dict[str, Any]:
+    """Return what a column's ``info`` has besides if its values are names of objects in the
+    bucket: a text, a list of them, or what a ``path`` of SQL/JSON finds in a document.
+
+    Restore and drill then tell which of them are missing.
+    """
+    return {"objects": path}

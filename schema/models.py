@@ -42,7 +42,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, mapped_column, relat
 from sqlalchemy.types import UserDefinedType
 
 from schema import limits
-from schema.declare import READABLE, Allow, Table, trail
+from schema.declare import READABLE, Allow, Table, names_objects, trail
 
 _DIGEST_RULE: Final = "{0} is null or ({0} ~ '^[0-9a-f]{{64}}$' and {1} is not null)"
 _NOW: Final = text("CURRENT_TIMESTAMP")
@@ -165,7 +165,7 @@ class UserProfile(Base):
         JSONB,
         server_default=text("'{}'"),
         comment="Free data: a JSON object.",
-        info=trail("recorded"),
+        info={**trail("recorded"), **names_objects("$.objects[*]")},
     )
     created_at: Mapped[datetime] = mapped_column(
         _MOMENT, server_default=_NOW, comment="When the row was made.", info=trail("ignored")

@@ -141,6 +141,24 @@ EVIDENCE: Final = User(
     ),
 )
 
+# Only where this program makes the backups.
+COPIER: Final = User(
+    "pandom-copier",
+    "copies documents and media beside the backups, and can change none of them",
+    (
+        Permission(
+            "media",
+            frozenset({"s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketVersions"}),
+            "find versions that were not copied yet, and what was deleted",
+        ),
+        Permission(
+            "objects of media",
+            frozenset({"s3:GetObject", "s3:GetObjectVersion"}),
+            "read each version once",
+        ),
+    ),
+)
+
 # With backup: own-store only. It deletes, because old backups must leave: what that is worth is
 # in docs/backup.md.
 BACKUP: Final = User(
@@ -166,6 +184,7 @@ BACKUP: Final = User(
 )
 
 USERS: Final[tuple[User, ...]] = (MEDIA, AUDITOR, EVIDENCE)
+NO_BACKUP: Final = "none"
 
 
 def archives(backup: str) -> bool:
@@ -173,9 +192,10 @@ def archives(backup: str) -> bool:
     return backup in (OWN_STORE, S3)
 
 
-def users(backup: bool = False) -> tuple[User, ...]:
-    """Return every user; ``backup`` where the stack's own store takes its backups."""
-    return (*USERS, BACKUP) if backup else USERS
+def users(backup: str = NO_BACKUP) -> tuple[User, ...]:
+    """Return every user of a stack with this value of `backup`."""
+    copier = (COPIER,) if archives(backup) else ()
+    return (*USERS, *copier, *((BACKUP,) if backup == OWN_STORE else ()))
 
 
 def evidence_bucket(media: str) -> str:

@@ -23,7 +23,8 @@ _FOLDER: Final = Path(__file__).parent
 
 @dataclass(frozen=True)
 class DeclaredTable:
-    """One model's table. ``defaults`` are the server's, of columns outside the primary key."""
+    """One model's table. ``defaults`` are the server's, of columns outside the primary key;
+    ``objects`` are paths to names of objects, by column."""
 
     name: str
     owner: str
@@ -32,6 +33,7 @@ class DeclaredTable:
     defaults: dict[str, str]
     open_rows: str | None
     trail: str | None
+    objects: dict[str, str]
 
 
 @cache
@@ -99,6 +101,11 @@ def _of_models() -> list[DeclaredTable]:
                 },
                 open_rows=declared.open_rows,
                 trail=declared.trail,
+                objects={
+                    column.name: column.info["objects"]
+                    for column in table.columns
+                    if "objects" in column.info
+                },
             )
         )
     return found

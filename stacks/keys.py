@@ -29,7 +29,7 @@ from pandom.config.settings import Settings
 from pandom.runtime import certificates
 from pandom.runtime.naming import BACKUP_CONFIG, KEYS_MOUNT, MINIO_ROOT_USER
 from schema.access import SUPERUSER, roles
-from schema.storage import BACKUP, OWN_STORE, users
+from schema.storage import BACKUP, COPIER, OWN_STORE, users
 from stacks.container import Wiring
 from stacks.job import Job
 from stacks.volume import volume
@@ -90,9 +90,10 @@ class Keys(pulumi.ComponentResource):
         free = {
             *GIVEN,
             store_secret(BACKUP),
+            store_secret(COPIER),
             *(role.name for role in every_login if role.opt_in),
         }
-        store_users = users(settings.backup.kind == OWN_STORE)
+        store_users = users(settings.backup.kind)
         names = ["postgres", *logins, "admin", "minio-root", *map(store_secret, store_users)]
         # Also where hashes are not encrypted: switching it off takes the key, and so does
         # a dump from the time before.
@@ -168,7 +169,9 @@ class Keys(pulumi.ComponentResource):
         more = self._backup_files(settings)
         for reader, (uid, files) in self._readers.items():
             content: dict[str, pulumi.Input[str]] = {
-                file: self.secrets[secret] for file, secret in files.items()
+                file: self.secrets[secret]
+                for file, secret in files.items()
+                if secret in self.secrets  # of a user that only backups need
             }
             content |= more.get(reader, {})
             written[reader] = {"uid": uid, "files": content}

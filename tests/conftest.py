@@ -25,7 +25,7 @@ _GROUPS = {
     **{f"tests/lifecycle/test_{name}": "own stacks" for name in ("by_hand", "ci", "killed")},
     **{
         f"tests/lifecycle/test_{name}": "backups"
-        for name in ("backup", "drill", "point_in_time", "rotate")
+        for name in ("backup", "drill", "objects", "point_in_time", "rotate")
     },
     **{f"tests/{name}/": "databases" for name in ("clients", "database", "migrations")},
     **{f"tests/{name}/": "shared stack" for name in ("audit", "infra", "lifecycle")},

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
-from pandom.runtime import failures, passphrase, paths, surroundings
+from pandom.runtime import failures, passphrase, paths, surroundings, wheel
 from pandom.runtime.errors import DONE, FAILED, INTERRUPTED
 from toolchain import (
     base_image,
@@ -35,6 +35,7 @@ def provide(quiet: bool) -> None:
     report = Report(quiet)
     if not quiet:
         network.forget_refusal()
+    paths.refuse_newer_homes()
     prerequisites.check()
     install, start = prerequisites.changes()
     if install or start:
@@ -63,8 +64,9 @@ def provide(quiet: bool) -> None:
         with report.step("plugins") as step:
             plugins.provide(step)
     paths.backend().mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths.mark_homes()
     found = environment.find()
-    if not quiet:
+    if not quiet and not wheel.copied():
         # For using pulumi by hand; `pandom up` makes it itself.
         if passphrase.ensure():
             say("  made a passphrase for the states; keep a copy of it (docs/runbook.md)")
@@ -121,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except Exception as error:  # noqa: BLE001 - the last resort, instead of a traceback
         text, code = failures.explain(error)
-        print(f"\n{text}", file=sys.stderr)
+        say(f"\n{text}")
         return code
     return DONE
 

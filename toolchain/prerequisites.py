@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 
+from pandom.runtime import wheel
 from pandom.runtime.errors import UsageError
 from pandom.runtime.paths import ROOT
 from toolchain import base_image, golang, minio, network, pins, process
@@ -37,7 +38,9 @@ def missing() -> list[tuple[str, str | None]]:
             "can hold.\nNext: move the clone to another folder."
         )
     found: list[tuple[str, str | None]] = [
-        (f"{tool}: not on PATH", tool) for tool in ("git", "make") if shutil.which(tool) is None
+        (f"{tool}: not on PATH", tool)
+        for tool in (() if wheel.copied() else ("git", "make"))
+        if shutil.which(tool) is None
     ]
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -79,7 +82,8 @@ def changes() -> tuple[list[str], bool]:
     if not running:
         reason = docker.refusal()
         if reason:
-            raise ToolMissing(reason)
+            # Of a wheel it is no tool that was to be provided.
+            raise UsageError(reason) if wheel.copied() else ToolMissing(reason)
     install = [] if running else docker.packages()
     # Only a running engine knows whether the image exists.
     if not (running and base_image.present()):
@@ -98,7 +102,15 @@ def question(install: list[str], start: bool) -> str:
 
 
 def consent(text: str) -> None:
-    """Ask on a terminal; YES=1 or no terminal is a yes (the text is printed all the same)."""
+    """Ask on a terminal; YES=1 or no terminal is a yes (the text is printed all the same).
+
+    Raises UsageError of a wheel: what pip brought leaves the system alone.
+    """
+    if wheel.copied():
+        raise UsageError(
+            f"{text}\nThat needs somebody's consent, and nothing was changed. Next: make these "
+            "changes yourself,\nthen run this again."
+        )
     print(text, file=sys.stderr, flush=True)
     if os.environ.get("YES") == "1" or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return

@@ -24,7 +24,7 @@ from pandom.objectstore import (
     users,
 )
 from pandom.runtime.errors import Failure
-from schema.storage import backup_bucket, buckets, evidence_bucket, policy
+from schema.storage import NO_BACKUP, OWN_STORE, backup_bucket, buckets, evidence_bucket, policy
 from schema.storage import users as declared_users
 
 if TYPE_CHECKING:
@@ -38,13 +38,12 @@ _BUILT_IN: Final = frozenset(
 
 @dataclass(frozen=True)
 class StoreClient:
-    """Where the object store is, who asks, the media bucket's name, and whether backups go
-    there."""
+    """Where the object store is, who asks, the media bucket's name, and the stack's `backup`."""
 
     endpoint: Endpoint
     account: Account
     bucket: str
-    backup: bool = False
+    backup: str = NO_BACKUP
 
     @property
     def s3(self) -> Minio:
@@ -73,7 +72,7 @@ def expected(store: StoreClient, seen: Facts) -> Facts:
     """
     media, facts = store.bucket, Facts()
     kept = Fact("bucket", backup_bucket(media), "versioning") in seen
-    for name, bucket in buckets(media, store.backup or kept).items():
+    for name, bucket in buckets(media, store.backup == OWN_STORE or kept).items():
         facts[Fact("bucket", name, "versioning")] = "Enabled" if bucket.versioned else "Suspended"
         facts[Fact("bucket", name, "without signing in")] = "" if not bucket.public else "read"
         facts[Fact("bucket", name, "lock")] = expected_lock(bucket)

@@ -22,7 +22,7 @@ from pandom.objectstore import Account, Endpoint
 from pandom.runtime.errors import UsageError
 from pandom.runtime.inputs import secret, secret_file, setting
 from schema import access
-from schema.storage import OWN_STORE, User, archives
+from schema.storage import NO_BACKUP, User, archives
 
 LOGIN: Final = "pandom_auditor"
 
@@ -85,8 +85,8 @@ def store_of_container(user: User) -> StoreClient:
         setting("PANDOM_MINIO_HOST"), int(setting("PANDOM_MINIO_PORT")), secret_file("ca.crt")
     )
     account = Account(user.name, secret(user.secret_file))
-    own = os.environ.get("PANDOM_BACKUP") == OWN_STORE
-    return StoreClient(endpoint, account, setting("PANDOM_BUCKET"), own)
+    backup = os.environ.get("PANDOM_BACKUP", NO_BACKUP)
+    return StoreClient(endpoint, account, setting("PANDOM_BUCKET"), backup)
 
 
 def _within(backup: object, days: object) -> timedelta | None:
@@ -137,5 +137,5 @@ def store_of(outputs: Mapping[str, Any], user: User) -> StoreClient:
         ),
         Account(user.name, secrets[user.name]),
         outputs["minio_bucket_name"],
-        outputs.get("backup") == OWN_STORE,
+        str(outputs.get("backup", NO_BACKUP)),
     )

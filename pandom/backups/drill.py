@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,10 +23,13 @@ from pandom.audit import accepted, evidence, trail
 from pandom.audit.anchors import Kept
 from pandom.audit.run import run as audit
 from pandom.audit.target import LOGIN, store_of_container
-from pandom.backups import inside, scratch
+from pandom.backups import inside, objects, scratch
+from pandom.backups.inside import say
+from pandom.backups.place import place
 from pandom.backups.repository import Backup, Repository
-from pandom.backups.scheduled import in_steps, say
-from pandom.database import revisions
+from pandom.backups.scheduled import in_steps
+from pandom.backups.versions import Versions, living
+from pandom.database import named, revisions
 from pandom.database import settings as row_settings
 from pandom.database.connect import opt_in
 from pandom.database.drift import catalog
@@ -73,6 +77,7 @@ class Result:
     blocks: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     exact: bool = True
+    objects: dict[str, Any] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -162,6 +167,7 @@ def look(result: Result, source: Moment, place: Any) -> None:
     with psycopg.connect(scratch.dsn(place)) as copy:
         compare(result, source, copy)
         copy.rollback()
+        look_at_objects(result, named.objects(copy))
         there, applied = revisions.every(), revisions.read(copy)
         revisions.refuse_unknown(there, applied)
         result.revision = str(applied.reached)
@@ -174,6 +180,51 @@ def look(result: Result, source: Moment, place: Any) -> None:
         chain = trail.verify(auditor, Kept())
         result.blocks = chain.blocks
         result.differences += [f"{one.kind}: {one.text}" for one in chain.problems[:_NAMED]]
+
+
+def look_at_objects(result: Result, wanted: Mapping[str, str]) -> None:
+    """Read back the objects that rows of the copy name, from what was copied beside the backups.
+
+    What the bucket does not have, no backup can give: that is said, and makes no drill fail. No
+    name goes into the result, whose readers may know none.
+    """
+    where = place(objects.KIND)
+    copied = objects.read(where).versions
+    there = living(copied)
+    chosen = objects.sample({name: there[name] for name in wanted if name in there})
+    wrong = objects.look(where, chosen)
+    absent = _absent(sorted(wanted.keys() - there.keys()), copied)
+    result.objects = {
+        "named": len(wanted),
+        "read": len(chosen),
+        "chosen": "all" if len(chosen) == len(wanted.keys() & there.keys()) else "at random",
+        "size": sum(one.size for one in chosen.values()),
+        "missing": {cause: len(names) for cause, names in absent.items()},
+        "damaged": dict(Counter(wrong.values())),
+    }
+    for cause, names in absent.items():
+        say(f"{len(names):,} objects that rows name are not there, {cause}: {named.first(names)}")
+    for cause, count in Counter(wrong.values()).items():
+        say(f"{cause}: {named.first(name for name, one in wrong.items() if one == cause)}")
+        result.differences.append(f"{count:,} objects that rows name cannot come back: {cause}")
+
+
+def _absent(names: Sequence[str], copied: Versions) -> dict[str, list[str]]:
+    """Return objects that were not copied, by why they are not there; not what came since."""
+    here = objects.bucket().every() if names else {}
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if name in here and not here[name][-1].deleted:
+            continue
+        why = (
+            "deleted"
+            if name in here
+            else "removed with every version"
+            if name in copied
+            else "never in the bucket"
+        )
+        found.setdefault(why, []).append(name)
+    return found
 
 
 def _newest(repository: Repository, system: int) -> Backup:
@@ -263,6 +314,7 @@ def carry_out(repository: Repository, result: Result) -> None:
     newest = _newest(repository, source.system)
     result.backup = newest.label
     scratch.refuse_full(newest.size)
+    objects.bring_up_to_date(repository, whole=False, tell=say)
     # Ends the segment, and waits until the store has it.
     repository.make("check")
     _refuse_gap(repository, newest, source)
@@ -281,9 +333,14 @@ def carry_out(repository: Repository, result: Result) -> None:
     result.timed("all", began)
     if result.differences:
         listed = "\n".join(f"  {one}" for one in result.differences)
+        following = (
+            "`pandom backup --verify --stack {}` names these objects, and copies them anew"
+            if result.objects["damaged"]
+            else "`pandom audit --stack {}` says whether the served database is"
+        )
         raise Failure(
             f"Backup {newest.label} was restored, and is not as it should be:\n{listed}\n"
-            f"Next: `pandom audit --stack {repository.stack}` says whether the served database is"
+            f"Next: {following.format(repository.stack)}"
         )
 
 
@@ -323,6 +380,7 @@ def run() -> None:
     exact = "as the served database" if result.exact else "while others were writing"
     say(
         f"{result.backup} restored up to {result.lsn}: revision {result.revision}, "
-        f"{result.blocks} blocks of the trail in order, {counted:,} rows, {exact} "
+        f"{result.blocks} blocks of the trail in order, {counted:,} rows, {exact}, "
+        f"{result.objects['read']:,} of {result.objects['named']:,} named objects read back "
         f"({result.seconds['all']} s)"
     )

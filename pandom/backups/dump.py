@@ -10,35 +10,26 @@ checksum: one without it was interrupted, and is removed by the next run.
 
 from __future__ import annotations
 
-import configparser
 import contextlib
-import hashlib
-import io
 import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import IO, Any, Final
 
 from pandom.backups import inside
-from pandom.backups.scheduled import say
+from pandom.backups.inside import say
+from pandom.backups.place import Hashed, Place, answering, place
 from pandom.database.connect import target_from_environment
-from pandom.objectstore import Account, Endpoint, client
 from pandom.runtime.errors import Failure, PandomError, UsageError
-from pandom.runtime.inputs import secret, secret_file, setting
-from pandom.runtime.naming import BACKUP_CONFIG
+from pandom.runtime.inputs import secret, setting
 from pandom.runtime.progress import shorten
 
 LOGIN: Final = "pandom_user"
-_FOLDER: Final = "dumps/"
+KIND: Final = "dumps"
 _DUMP: Final = ".dump.age"
-_PART: Final = 16 << 20  # bytes that are held for one request
-_PIECE: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -53,52 +44,10 @@ class Dump:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where dumps are, and who opens them."""
-
-    s3: Any
-    bucket: str
-    prefix: str
-    key: str
-
-    def of(self, name: str) -> str:
-        """Return an object's name."""
-        return f"{self.prefix}{_FOLDER}{name}"
-
-
-def place() -> Place:
-    """Return the store of the backups, as pgBackRest's configuration has it."""
-    parser = configparser.ConfigParser(interpolation=None, strict=False)
-    parser.read_string(secret_file(BACKUP_CONFIG).read_text())
-    known = parser["global"]
-    endpoint = Endpoint(
-        known["repo1-s3-endpoint"],
-        int(known["repo1-storage-port"]),
-        Path(known["repo1-storage-ca-file"]),
+def _answering(stack: str) -> contextlib.AbstractContextManager[None]:
+    return answering(
+        "The store of the backups", f"`pandom backups --stack {stack}` says what is wrong with it"
     )
-    account = Account(known["repo1-s3-key"], known["repo1-s3-key-secret"])
-    return Place(
-        client(endpoint, account, known["repo1-s3-region"]),
-        known["repo1-s3-bucket"],
-        known["repo1-path"].strip("/") + "/",
-        known["repo1-cipher-pass"],
-    )
-
-
-@contextlib.contextmanager
-def _answering(stack: str) -> Iterator[None]:
-    from minio.error import MinioException
-    from urllib3.exceptions import HTTPError
-
-    try:
-        yield
-    except (MinioException, HTTPError) as error:
-        reason = getattr(error, "message", None) or str(error)
-        raise Failure(
-            f"The store of the backups: {shorten(reason, 300)}\n"
-            f"Next: `pandom backups --stack {stack}` says what is wrong with it"
-        ) from None
 
 
 # -- making one -----------------------------------------------------------------------------------
@@ -108,7 +57,7 @@ def run() -> None:
     """Make a dump, note it in the trail, and remove those that are older than the kept."""
     stack, keep = setting("PANDOM_STACK"), int(setting("PANDOM_DUMP_KEEP"))
     with _answering(stack):
-        where = place()
+        where = place(KIND)
         _remove_halves(where)
         made = _make(where)
     inside.note("dump_made", {"name": made.name, "sha256": made.sha256})
@@ -141,125 +90,27 @@ def _make(where: Place) -> Dump:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        assert process.stdout is not None  # noqa: S101 - a pipe
-        source = _Counted(process.stdout, process)
-        stored = _store(where, f"{name}{_DUMP}", source)
+        source = _OfProcess(process)
+        stored = where.encrypt(f"{name}{_DUMP}", source)
     made = Dump(name, now.isoformat(), target.database, source.size, stored, source.sha256)
-    _put(where, f"{name}.json", json.dumps(asdict(made), indent=1).encode())
+    where.put(f"{name}.json", json.dumps(asdict(made), indent=1).encode())
     return made
 
 
-class _Counted(io.RawIOBase):
+class _OfProcess(Hashed):
     """What `pg_dump` writes; an error at its end if that failed, so that nothing half is stored."""
 
-    def __init__(self, source: IO[bytes], process: subprocess.Popen[bytes]) -> None:
-        self._source, self._process = source, process
-        self._digest = hashlib.sha256()
-        self.size = 0
-        self.failure: Failure | None = None  # which the encryption tells in words of its own
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(process.stdout)
+        self._process = process
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        found = self._source.read(min(len(buffer), _PIECE))
-        buffer[: len(found)] = found
-        self._digest.update(found)
-        self.size += len(found)
-        if not found and self._process.wait():
+    def ended(self) -> None:
+        """Raise Failure with what it said."""
+        if self._process.wait():
             said = (
                 self._process.stderr.read().decode(errors="replace") if self._process.stderr else ""
             )
-            self.failure = Failure(f"pg_dump failed: {shorten(' '.join(said.split()), 400)}")
-            raise self.failure
-        return len(found)
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
-
-
-def _store(where: Place, name: str, source: _Counted) -> int:
-    """Encrypt and store what there is to read; return how many bytes it became."""
-    import pyrage
-
-    read, write = os.pipe()
-    failed: list[BaseException] = []
-
-    def encrypt() -> None:
-        with os.fdopen(write, "wb") as sink:
-            try:
-                pyrage.encrypt_io(source, sink, [_recipient(where.key)])
-            except BaseException as error:  # noqa: BLE001 - raised by whoever reads
-                failed.append(source.failure or error)
-
-    thread = threading.Thread(target=encrypt, daemon=True)
-    thread.start()
-    with os.fdopen(read, "rb") as stream:
-        counted = _Sized(stream, failed, thread)
-        where.s3.put_object(
-            bucket_name=where.bucket,
-            object_name=where.of(name),
-            data=counted,
-            length=-1,
-            part_size=_PART,
-        )
-    return counted.size
-
-
-class _Sized:
-    """A stream that ends with the error of whoever writes it."""
-
-    def __init__(
-        self, stream: IO[bytes], failed: list[BaseException], writer: threading.Thread
-    ) -> None:
-        self._stream, self._failed, self._writer = stream, failed, writer
-        self.size = 0
-
-    def read(self, size: int = -1) -> bytes:
-        found = self._stream.read(size)
-        self.size += len(found)
-        if len(found) < size or not found:
-            self._writer.join()
-            if self._failed:
-                raise self._failed[0]
-        return found
-
-
-def _put(where: Place, name: str, content: bytes) -> None:
-    where.s3.put_object(
-        bucket_name=where.bucket,
-        object_name=where.of(name),
-        data=io.BytesIO(content),
-        length=len(content),
-    )
-
-
-# -- keys -----------------------------------------------------------------------------------------
-
-
-def _private(key: str) -> Any:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    return Ed25519PrivateKey.from_private_bytes(
-        hashlib.sha256(b"dumps of " + key.encode()).digest()
-    )
-
-
-def _recipient(key: str) -> Any:
-    import pyrage
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    text = _private(key).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    return pyrage.ssh.Recipient.from_str(text.decode())
-
-
-def identity(key: str) -> bytes:
-    """Return the SSH key that opens dumps, also for `age --decrypt --identity`."""
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    text: bytes = _private(key).private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    return text
+            raise Failure(f"pg_dump failed: {shorten(' '.join(said.split()), 400)}")
 
 
 # -- what there is --------------------------------------------------------------------------------
@@ -268,31 +119,21 @@ def identity(key: str) -> bytes:
 def every(where: Place) -> list[Dump]:
     """Return every complete dump, the oldest first."""
     found = []
-    for one in _objects(where):
+    for one in where.names():
         if one.endswith(".json"):
-            answer = where.s3.get_object(bucket_name=where.bucket, object_name=where.of(one))
-            try:
+            with where.reading(one) as answer:
                 found.append(Dump(**json.loads(answer.read())))
-            finally:
-                answer.close()
-                answer.release_conn()
     return sorted(found, key=lambda dump: dump.made)
-
-
-def _objects(where: Place) -> list[str]:
-    start = where.of("")
-    listed = where.s3.list_objects(bucket_name=where.bucket, prefix=start, recursive=True)
-    return [str(one.object_name).removeprefix(start) for one in listed]
 
 
 def _remove(where: Place, name: str) -> None:
     # Its description first: what is left of a removal is removed as a half.
     for end in (".json", _DUMP):
-        where.s3.remove_object(bucket_name=where.bucket, object_name=where.of(f"{name}{end}"))
+        where.remove(f"{name}{end}")
 
 
 def _remove_halves(where: Place) -> None:
-    names = _objects(where)
+    names = where.names()
     for one in names:
         name = one.removesuffix(_DUMP)
         if name != one and f"{name}.json" not in names:
@@ -303,7 +144,7 @@ def _remove_halves(where: Place) -> None:
 def listed() -> None:
     """Print every dump as JSON, for the host."""
     with _answering(setting("PANDOM_STACK")):
-        print(json.dumps([asdict(one) for one in every(place())]))
+        print(json.dumps([asdict(one) for one in every(place(KIND))]))
 
 
 def get(name: str) -> None:
@@ -353,47 +194,19 @@ def _read(name: str, sink: Any) -> Dump:
 
     stack = setting("PANDOM_STACK")
     with _answering(stack):
-        where = place()
+        where = place(KIND)
         found = {one.name: one for one in every(where)}
         if name not in found:
             there = "\n".join(f"  {one}" for one in found) or "  none"
             raise UsageError(f"There is no dump {name}. There are:\n{there}")
-        dump, digest = found[name], _Hashing(sink)
-        answer = where.s3.get_object(
-            bucket_name=where.bucket, object_name=where.of(f"{name}{_DUMP}")
-        )
+        dump = found[name]
         try:
-            key = pyrage.ssh.Identity.from_buffer(identity(where.key))
-            pyrage.decrypt_io(answer, digest, [key])
+            read = where.decrypt(f"{name}{_DUMP}", sink)
         except (pyrage.DecryptError, OSError) as error:
             raise Failure(
                 f"{name} is damaged, cut off, or of another key: {error}.\n"
                 f"Next: an older one (`pandom dumps --stack {stack}`), or a backup"
             ) from None
-        finally:
-            answer.close()
-            answer.release_conn()
-    digest.flush()
-    if (digest.sha256, digest.size) != (dump.sha256, dump.size):
+    if (read.sha256, read.size) != (dump.sha256, dump.size):
         raise Failure(f"{name} is not what was stored: its checksum differs.\nNext: an older one")
     return dump
-
-
-class _Hashing:
-    """Passes on what it is given, and counts it."""
-
-    def __init__(self, sink: Any) -> None:
-        self._sink, self._digest, self.size = sink, hashlib.sha256(), 0
-
-    def write(self, content: bytes) -> int:
-        self._digest.update(content)
-        self.size += len(content)
-        self._sink.write(content)
-        return len(content)
-
-    def flush(self) -> None:
-        self._sink.flush()
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from pandom.backups.repository import PROGRAM, Repository, Show
-from pandom.database.connect import connect, target_from_environment
+from pandom.database.connect import connect, target_from_environment, value
 from pandom.runtime.errors import Failure
 from pandom.runtime.inputs import secret, setting
 
@@ -56,6 +56,17 @@ def connection(name: str) -> psycopg.Connection:
         autocommit=True,
         application_name=f"pandom {name}",
     )
+
+
+def system() -> int:
+    """Return the system identifier of the cluster that is served."""
+    with connection("backup") as client:
+        return int(value(client, "select system_identifier from pg_catalog.pg_control_system()"))
+
+
+def say(line: str) -> None:
+    """Write a line of a task's output."""
+    print(line, flush=True)
 
 
 def note(event: str, details: Mapping[str, Any]) -> None:

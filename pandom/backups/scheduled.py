@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from pandom.backups import inside
+from pandom.backups import inside, objects
+from pandom.backups.inside import say
 from pandom.backups.repository import SHARE, Repository
-from pandom.database.connect import value
 
 _STEPS: Final = 4  # of a backup, that the log shows
-
-
-def system() -> int:
-    """Return the system identifier of the cluster that is served."""
-    with inside.connection("backup") as client:
-        return int(value(client, "select system_identifier from pg_catalog.pg_control_system()"))
 
 
 def in_steps(tell: Callable[[str], None]) -> Callable[[str], None]:
@@ -33,21 +27,18 @@ def in_steps(tell: Callable[[str], None]) -> Callable[[str], None]:
     return show
 
 
-def say(line: str) -> None:
-    """Write a line of the task's output."""
-    print(line, flush=True)
-
-
 def make(repository: Repository, kind: str) -> None:
-    """Make one backup, note it in the trail, and let those leave that are older than the kept.
+    """Make one backup, note it in the trail, and let those leave that are older than the kept;
+    then copy documents and media.
 
     Raises PandomError with cause and next step.
     """
-    if not repository.backups(system()):
+    if not repository.backups(inside.system()):
         repository.create()
     newest = repository.back_up(kind, in_steps(say))
     inside.note("backup_made", repository.event(newest))
     repository.expire(say)
+    objects.bring_up_to_date(repository, kind == "full", say)
     say(f"{newest.type} {newest.label}, {newest.size >> 20} MB, {newest.stored >> 20} MB stored")
 
 

@@ -20,15 +20,18 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 from pandom.ci.client import Database, Place, Service, Serving, command_line
 from pandom.runtime import paths
-from pandom.runtime.errors import USAGE_ERROR, Failure, UsageError
+from pandom.runtime.errors import USAGE_ERROR, Failure, PandomError, UsageError
 from pandom.runtime.progress import say
 
 # How long an environment of a test run that failed is kept, if at all: PANDOM_CI_KEEP=2h
 KEEP_VARIABLE: Final = "PANDOM_CI_KEEP"
+# Where it is kept what the servers of a test run that failed said, if at all.
+LOG_VARIABLE: Final = "PANDOM_CI_LOG"
 # The format of `create` for us: the settings of each login, as one JSON object.
 EVERY_ROLE: Final = "roles"
 
@@ -75,8 +78,9 @@ def environment(
 ) -> Iterator[Environment]:
     """Make an environment for the block, and remove it after; ``settings`` are keys of Pulumi.yaml.
 
-    If the block raises, it is kept for ``keep`` (or $PANDOM_CI_KEEP), and how to get in is said on
-    stderr. Raises UsageError or Failure with what the command said.
+    If the block raises, it is kept for ``keep`` (or $PANDOM_CI_KEEP), how to get in is said on
+    stderr, and $PANDOM_CI_LOG gets what its servers said. Raises UsageError or Failure with what
+    the command said.
     """
     env, kept = begin(ttl, settings, os.getpid()), None
     try:
@@ -84,6 +88,7 @@ def environment(
             yield replace(env, service=serving)
     except BaseException:
         kept = keep or os.environ.get(KEEP_VARIABLE) or None
+        save_logs(env.id)
         raise
     finally:
         finish(env.id, kept)
@@ -99,6 +104,15 @@ def begin(ttl: str, settings: Mapping[str, str] | None, owner: int) -> Environme
 def existing(name: str) -> Environment:
     """Return an environment that somebody made before; raises UsageError or Failure."""
     return _environment(_pandom("env", name, f"--format={EVERY_ROLE}"))
+
+
+def save_logs(name: str) -> None:
+    """Write what its servers said and were asked last to the file that $PANDOM_CI_LOG names."""
+    if file := os.environ.get(LOG_VARIABLE):
+        try:
+            Path(file).write_text(_pandom("logs", name), encoding="utf-8")
+        except (PandomError, OSError) as error:
+            say(f"{file} was not written: {error}")
 
 
 def finish(name: str, kept: str | None) -> None:

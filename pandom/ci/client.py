@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 URL, TOKEN = "PANDOM_CI_URL", "PANDOM_CI_TOKEN"
 _TIMEOUT_S: Final = 60.0
+_KEPT: Final = 20  # statements of a test
 _CALLERS_MISTAKES: Final = range(400, 500)
 
 
@@ -57,6 +59,7 @@ class Database:
     settings: Mapping[str, str] = field(repr=False)
     _urls: Mapping[str, str] = field(repr=False)
     _service: Service = field(repr=False)
+    _sent: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT), repr=False)
 
     def dsn(self, role: str = "pandom_app") -> str:
         """Return a libpq URL for a login; raises UsageError for one whose secret is not shared."""
@@ -68,13 +71,30 @@ class Database:
         """Connect as a login, under row security as everybody."""
         import psycopg
 
-        return psycopg.connect(self.dsn(role))
+        sent = self._sent
+
+        class Cursor(psycopg.Cursor[Any]):
+            def execute(self, query: Any, *arguments: Any, **options: Any) -> Self:
+                sent.append(query if isinstance(query, str) else _text(query))
+                return super().execute(query, *arguments, **options)
+
+        return psycopg.connect(self.dsn(role), cursor_factory=Cursor)
+
+    def failed(self, test: str) -> list[str]:
+        """Return the last statements in it, without any value, and keep them for `ci logs`."""
+        said = {"test": test, "statements": list(self._sent)}
+        found = self._service.call("POST", "databases", self.name, "failed", content=said)
+        return list(found["statements"])
 
     def user(self, email: str, role: str = "user", password: str | None = None) -> SignedIn:
         """Return somebody with a session, added first if nobody has the e-mail."""
         wish = {"email": email, "role": role, **({"password": password} if password else {})}
         found = self._service.call("POST", "databases", self.name, "users", content=wish)
         return SignedIn(**found, _database=self)
+
+
+def _text(query: Any) -> str:
+    return query.decode(errors="replace") if isinstance(query, bytes) else query.as_string()
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,17 +25,18 @@ import psycopg
 
 from pandom.ci import EVERY_ROLE, cache, durations, prepared, reap, records, room
 from pandom.ci.cache import Prepared
-from pandom.ci.process import Process
 from pandom.ci.records import Record
 from pandom.ci.remove import remove
-from pandom.host import access, formats, lock, ports, superuser, up, verdict
+from pandom.host import access, formats, lock, ports, superuser, up
 from pandom.host import stack as files
 from pandom.host.engine import Engine, connect
+from pandom.host.language_host import LanguageHost
 from pandom.host.pulumi_cli import Pulumi
 from pandom.runtime import passphrase, paths
 from pandom.runtime.docker_endpoint import DockerSilent
 from pandom.runtime.errors import Failure, PandomError, UsageError
 from pandom.runtime.naming import BASE_IMAGE, LABEL_EXPIRES, LABEL_PROCESS, LABEL_VARIABLES
+from pandom.runtime.process import Process
 from pandom.runtime.progress import say, shorten, step
 
 ID_NAME: Final = "PANDOM_CI_ID"
@@ -94,15 +94,20 @@ def make(
     If that fails, nobody knows of it, and it is removed. ``cold`` neither uses nor makes a
     prepared cluster.
     """
+    paths.refuse_newer_homes()
     try:
         client = connect()
     except DockerSilent as error:
         raise UsageError(str(error)) from None
     variables = up.toolchain_variables()
-    reap.reap(client)
-    found = None if cold else _prepared(client, variables, values)
-    with _made(life, owner, client) as record:
-        outputs = _bring_up(record, variables, values, client, found)
+    with contextlib.ExitStack() as held:
+        # It takes a second to begin, while this looks and lays the cluster.
+        if host := LanguageHost.start(variables):
+            held.enter_context(host)
+        reap.reap(client)
+        found = None if cold else _prepared(client, variables, values)
+        record = held.enter_context(_made(life, owner, client))
+        outputs = _bring_up(record, variables, values, client, found, host)
         if owner and owner.lives() is False:
             raise Failure(f"Process {owner.number} ended before its environment was ready.")
         record = replace(record, ready=True)
@@ -137,7 +142,7 @@ def _prepared(
         cache.forget_old()
         say("  preparing a cluster for this and later environments, once")
         with _made(_PREPARING, Process.of(os.getpid()), client) as record:
-            _bring_up(record, variables, values, client, None)
+            _bring_up(record, variables, values, client, None, None)
             try:
                 with step("taking the cluster"):
                     _keep(key, record, client)
@@ -203,6 +208,7 @@ def _bring_up(
     values: Mapping[str, str],
     client: docker.DockerClient,
     found: Prepared | None,
+    host: LanguageHost | None,
 ) -> Mapping[str, Any]:
     """Make the stack, in the environment's state home; its outputs in clear."""
     told = {
@@ -223,32 +229,29 @@ def _bring_up(
                 "environment is;\nanother stack is made by `.venv/bin/pandom up`."
             )
         if found is None:
-            return up.for_environment(stack, variables)
+            return up.for_environment(stack, variables, host)
         try:
-            _lay(found, record, Pulumi(stack, variables), client)
-            return up.for_environment(stack, variables, begun=True)
+            with ThreadPoolExecutor() as beside:
+                filled = _lay(found, record, Pulumi(stack, variables), client, beside)
+                return up.for_environment(stack, variables, host, filled.result)
         except Failure:
             cache.forget(found)  # it may be the reason, and is made again
             raise
 
 
-def _lay(found: Prepared, record: Record, pulumi: Pulumi, client: docker.DockerClient) -> None:
-    """Give the stack the prepared cluster, in its volume and in its state."""
+def _lay(
+    found: Prepared,
+    record: Record,
+    pulumi: Pulumi,
+    client: docker.DockerClient,
+    beside: ThreadPoolExecutor,
+) -> Future[None]:
+    """Give the stack the prepared cluster, in its state, and in its volume as this goes on."""
     given = prepared.labels(record)
     image = prepared.images(found.resources)["postgres"]
-    with ThreadPoolExecutor() as beside:
-        filled = beside.submit(prepared.fill, client, record, given, image, found.cluster)
-        begun = beside.submit(_begin_state, found, record, pulumi, given)
-        verdict.prepare()  # imports, which take as long
-        importlib.import_module("pandom.database.declaration")
-        filled.result()
-        begun.result()
-
-
-def _begin_state(found: Prepared, record: Record, pulumi: Pulumi, given: Mapping[str, str]) -> None:
-    pulumi.init()
-    resources = prepared.state(found.resources, found.former, record, given)
-    pulumi.restore({"version": 3, "deployment": {"resources": resources}})
+    filled = beside.submit(prepared.fill, client, record, given, image, found.cluster)
+    pulumi.init(prepared.state(found.resources, found.former, record, given))
+    return filled
 
 
 def _take_back(record: Record, client: docker.DockerClient, error: BaseException) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pandom.ci import EVERY_ROLE, create, durations, end, reap, records
+from pandom.ci import EVERY_ROLE, create, durations, end, reap, records, statements
 from pandom.ci.records import Record
-from pandom.host import access, formats
+from pandom.host import access, formats, superuser
 from pandom.host.engine import Engine, connect
 from pandom.host.identity import owner_here
 from pandom.runtime.errors import UsageError
@@ -107,8 +107,8 @@ def psql(name: str, arguments: Sequence[str]) -> None:
 
 
 def logs(name: str, part: str | None) -> None:
-    """Print what the containers said; no secret is in any log."""
-    records.find(name)
+    """Print what the containers said, and what they were asked last; no secret is in any of it."""
+    record = records.find(name)
     engine = Engine(name)
     found = {one.part: one for one in engine.containers()}
     if part and part not in found:
@@ -118,6 +118,23 @@ def logs(name: str, part: str | None) -> None:
             print(f"==> {one.part} ({one.state})")
             for line in engine.last_lines(one, _LINES):
                 print(line)
+    if part is None:
+        _print_statements(record)
+
+
+def _print_statements(record: Record) -> None:
+    """Print what tests that failed had asked, and each session's last statement, without values."""
+    if found := statements.noted(record.failures):
+        print("==> tests that failed, and what they asked last")
+        print("\n".join(found))
+    if not record.ready:
+        return
+    print("==> the last statement of each session")
+    with record.entered(), superuser.database(superuser.exported(record.stack)) as server:
+        if server is None:
+            print("the server does not answer")
+            return
+        print("\n".join(statements.last(server)))
 
 
 _LINES: Final = 100_000

@@ -29,6 +29,7 @@ from pandom.host.state import (
     STACK,
     VOLUME,
     State,
+    clear,
 )
 from pandom.runtime.errors import Failure
 from pandom.runtime.naming import (
@@ -131,7 +132,7 @@ def known(exported: Mapping[str, Any]) -> list[dict[str, Any]]:
             one["outputs"] = {}
         for properties in (one.get("inputs") or {}, one.get("outputs") or {}):
             for name, value in properties.items():
-                properties[name] = superuser.clear(value)
+                properties[name] = clear(value)
             if "password" in properties:
                 properties["password"] = "" if one["type"] == POSTGRESQL_PROVIDER else None
         if one["type"] == ROLE:

@@ -17,13 +17,13 @@ from pathlib import Path
 import docker
 
 from pandom.ci import durations, records
-from pandom.ci.process import Process
 from pandom.ci.records import Record
 from pandom.ci.remove import objects, remove
 from pandom.host import identity
 from pandom.host.engine import connect, listed
 from pandom.host.identity import Thing
 from pandom.runtime.naming import LABEL_EXPIRES, LABEL_OWNER, LABEL_PROCESS, LABEL_STACK
+from pandom.runtime.process import Process
 from pandom.runtime.progress import say
 
 Lives = Callable[[Process], bool | None]

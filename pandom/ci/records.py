@@ -3,6 +3,7 @@
     environments/ci-3f9a2b1c/environment.json   this record; the first that is made of an
                                                 environment, and the last that goes
     environments/ci-3f9a2b1c/pandom-stack/      the state home of its stack
+    environments/ci-3f9a2b1c/failures.log       what tests that failed had asked, without values
 
 The record says when the environment ends: Docker's labels say it, too, and cannot be changed; they
 count only where there is no record any more.
@@ -22,12 +23,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from pandom.ci.process import Process
 from pandom.host import lock
 from pandom.host.stack import Stack, write_atomically
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import PROJECT
+from pandom.runtime.process import Process
 
 ID: Final = re.compile(r"ci-[0-9a-f]{8}")
 FILE: Final = "environment.json"
@@ -61,6 +62,11 @@ class Record:
     def state_home(self) -> Path:
         """The state home of its stack."""
         return self.home / PROJECT
+
+    @property
+    def failures(self) -> Path:
+        """What tests that failed had asked the server."""
+        return self.home / "failures.log"
 
     @property
     def stack_files(self) -> list[Path]:

@@ -27,17 +27,18 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from pandom.audit.target import of_outputs
-from pandom.ci import create, end, people, records
+from pandom.ci import create, end, people, records, statements
 from pandom.ci.buckets import Places
 from pandom.ci.client import TOKEN, URL
 from pandom.ci.databases import POOL, Databases
-from pandom.ci.process import Process
 from pandom.config.outputs import database_url
 from pandom.database import cluster
 from pandom.host import formats, superuser
+from pandom.host.state import clear_outputs
 from pandom.objectstore import Account, Endpoint
 from pandom.runtime.errors import Failure, PandomError, UsageError
 from pandom.runtime.naming import MINIO_ROOT_USER
+from pandom.runtime.process import Process
 from pandom.runtime.progress import say
 
 _LARGEST: Final = 65_536  # bytes of a request
@@ -52,6 +53,7 @@ class Service:
     passwords: Mapping[str, str] = field(repr=False)
     databases: Databases
     places: Places
+    failures: Path | None = None  # where it is kept what tests that failed had asked
 
     def status(self) -> dict[str, Any]:
         """Return what is out."""
@@ -80,13 +82,30 @@ class Service:
 
     def user(self, name: str, wish: Mapping[str, Any]) -> dict[str, Any]:
         """Sign somebody in."""
-        if name not in self.databases.given:
-            raise UsageError(f"{name} was not given out, or was given back already.")
+        self._refuse_other(name)
         unknown = set(wish) - {"email", "role", "password"}
         if unknown or not isinstance(wish.get("email"), str):
             raise UsageError('expected {"email": …}, and role or password if you like.')
         with self.databases.connect(name) as connection:
             return people.sign_in(connection, **wish)
+
+    def failed(self, name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep the last statements in the database of a test that failed; return them."""
+        self._refuse_other(name)
+        test, sent = said.get("test"), said.get("statements", [])
+        whole = isinstance(sent, list) and all(isinstance(one, str) for one in sent)
+        if set(said) - {"test", "statements"} or not isinstance(test, str) or not whole:
+            raise UsageError('expected {"test": …}, and statements, a list of texts, if you like.')
+        with self.databases.connect(name) as connection:
+            lines = statements.last(connection, name)
+        lines = [*(statements.without_values(one) for one in sent), *lines]
+        if self.failures is not None:
+            statements.note(self.failures, test, lines)
+        return {"statements": lines}
+
+    def _refuse_other(self, name: str) -> None:
+        if name not in self.databases.given:
+            raise UsageError(f"{name} was not given out, or was given back already.")
 
     def place(self) -> dict[str, Any]:
         """Take a place in the bucket."""
@@ -134,6 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
                     return service.database()
                 case ["databases", name, "users"]:
                     return service.user(name, self._body)
+                case ["databases", name, "failed"]:
+                    return service.failed(name, self._body)
                 case ["buckets"]:
                     return service.place()
             return None
@@ -227,7 +248,7 @@ def run(name: str, port: int, pool: int, form: str, owner: int | None) -> None:
 def open_service(record: records.Record, pool: int = POOL) -> Service:
     """Return what is handed out of an environment, whose state home is this process's."""
     exported = superuser.exported(record.stack)
-    outputs = superuser.outputs(exported)
+    outputs = clear_outputs(exported)
     login = superuser.login(exported)
     # What tests did to roles, where the one that served them was killed.
     with superuser.database(exported) as server:
@@ -246,4 +267,5 @@ def open_service(record: records.Record, pool: int = POOL) -> Service:
         {role: str(password) for role, password in outputs["passwords"].items()},
         Databases(login, pool),
         Places(endpoint, root, str(outputs["minio_bucket_name"])),
+        record.failures,
     )

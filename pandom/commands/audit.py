@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pandom.runtime import surroundings
 from pandom.runtime.errors import DONE, DRIFT, Failure, UsageError
-from schema.storage import AUDITOR, EVIDENCE
 
 if TYPE_CHECKING:
     from pandom.audit.target import AuditTarget
@@ -78,7 +77,10 @@ def register(commands: Any) -> None:
     compare = _question(questions, "compare", _compare, "what changed between two reviews")
     compare.add_argument("old", type=Path, metavar="OLD.json", help="of `--format json`")
     compare.add_argument("new", type=Path, metavar="NEW.json")
-    _question(questions, "record", _record, "schema/catalog.json anew, from the revisions")
+    record = _question(
+        questions, "record", _record, "schema/catalog.json anew, from the revisions (in a clone)"
+    )
+    record.set_defaults(edits="audit record")
 
 
 def _common(parser: argparse.ArgumentParser, again: bool = False) -> None:
@@ -152,6 +154,7 @@ def _all(args: argparse.Namespace) -> int:
     from pandom.audit.findings import for_stack
     from pandom.audit.run import run_at
     from pandom.database.drift import catalog
+    from schema.storage import AUDITOR
 
     given = accepted.load(args.accepted or accepted.FILE)
     place = _find(args)
@@ -214,6 +217,7 @@ def _trail(args: argparse.Namespace) -> int:
     from pandom.audit.archive import Archive, Evidence, Folder
     from pandom.audit.trail import verify
     from pandom.database.drift import catalog
+    from schema.storage import AUDITOR, EVIDENCE
 
     given = accepted.load(args.accepted or accepted.FILE)
     place = _find(args)

@@ -59,7 +59,8 @@ def register(commands: Commands) -> None:
     )
     _format(create, hidden=(EVERY_ROLE,))
     create.set_defaults(
-        handler=call("pandom.ci.create", "run", "ttl", "format", "owner", "chosen", "cold")
+        handler=call("pandom.ci.create", "run", "ttl", "format", "owner", "chosen", "cold"),
+        provides=True,
     )
 
     destroy = _one(actions, "destroy", "remove one, and leave nothing")

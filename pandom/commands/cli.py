@@ -15,10 +15,12 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from pandom import __version__
 from pandom.commands import audit
 from pandom.commands.handler import Commands, call
-from pandom.runtime import failures, surroundings
+from pandom.runtime import failures, surroundings, wheel
 from pandom.runtime.errors import DONE, FAILED, INTERRUPTED
+from pandom.runtime.progress import say
 
 _JOBS: Final = ("keys", "cluster", "storage")
 # At Python's default threshold a fifth of start-up goes into collecting garbage.
@@ -74,6 +76,18 @@ def _container_commands(commands: Commands) -> None:
         action = inside.add_parser(f"{name}-dump", help=text)
         action.add_argument("name", metavar="NAME")
         action.set_defaults(handler=call("pandom.backups.dump", name, "name"))
+    copying = inside.add_parser("copy-objects", help="copy documents and media now")
+    copying.add_argument("--whole", choices=("yes", "no"), default="no", help="a whole list, too")
+    copying.set_defaults(handler=call("pandom.backups.objects", "run", "whole"))
+    objects = inside.add_parser("objects", help="what was copied, as JSON")
+    objects.add_argument("what", choices=("all", "summary"))
+    objects.set_defaults(handler=call("pandom.backups.objects", "listed", "what"))
+    inside.add_parser("verify-objects", help="read every copy back").set_defaults(
+        handler=call("pandom.backups.objects", "verify")
+    )
+    give = inside.add_parser("give-objects", help="content of copies, as a tar on stdout")
+    give.add_argument("copies", metavar="COPY", nargs="+")
+    give.set_defaults(handler=call("pandom.backups.objects", "give", "copies"))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
         description="PostgreSQL 17 and an S3 object store for Pandom Stack, by Pulumi.",
         epilog="Exit code: 0 done, 1 failure, 2 your mistake or drift, 130 interrupted.",
     )
+    root.add_argument("--version", action="version", version=f"pandom {__version__}")
     commands = root.add_subparsers(metavar="COMMAND", required=True)
     if importlib.util.find_spec("pandom.host") is not None:
         importlib.import_module("pandom.commands.host").register(commands)
@@ -104,20 +119,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     gc.set_threshold(_COLLECT_AFTER)
     surroundings.interrupt_by(signal.SIGTERM, signal.SIGHUP)
-    surroundings.settle()
     args = parser().parse_args(argv)
     try:
+        if edits := getattr(args, "edits", None):
+            wheel.refuse_to_edit(edits)
+        if wheel.installed():
+            wheel.run(sys.argv[1:] if argv is None else argv, getattr(args, "provides", False))
+        surroundings.settle()
         _enter(getattr(args, "stack", None))
         result = args.handler(args)
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
-        print(f"\n{str(interrupt) or 'Interrupted.'}", file=sys.stderr, flush=True)
+        say(f"\n{str(interrupt) or 'Interrupted.'}")
         return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # or Python complains about stdout while it exits
         return FAILED
     except Exception as error:  # noqa: BLE001 - the last resort, instead of a traceback
         text, code = failures.explain(error)
-        print(f"\n{text}", file=sys.stderr, flush=True)
+        say(f"\n{text}")
         return code
     return DONE if result is None else int(result)

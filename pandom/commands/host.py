@@ -20,13 +20,16 @@ def _stack(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def register(commands: Commands) -> None:
     """Add them to the command line."""
+    tools = commands.add_parser("tools", help="provide what this machine lacks, as `make tools`")
+    tools.set_defaults(handler=call("toolchain.__main__", "provide", "quiet"), quiet=False)
+
     up = _stack(commands.add_parser("up", help="bring a stack up, repair it, verify it"))
     up.add_argument(
         "--profile",
         choices=("development", "ephemeral", "production"),
         help="for a stack that is new (default: by its name)",
     )
-    up.set_defaults(handler=call("pandom.host.up", "run", "stack", "profile"))
+    up.set_defaults(handler=call("pandom.host.up", "run", "stack", "profile"), provides=True)
 
     adopt = _stack(
         commands.add_parser(
@@ -126,8 +129,9 @@ def register(commands: Commands) -> None:
         ("discard", "remove what lies beside the one that is served"),
     ):
         step.add_argument(f"--{name}", dest="step", action="store_const", const=name, help=text)
+    restore.add_argument("--format", choices=("text", "json"), default="text")
     restore.set_defaults(
-        handler=call("pandom.host.point_in_time", "run", "stack", "to", "backup", "step")
+        handler=call("pandom.host.point_in_time", "run", "stack", "to", "backup", "step", "format")
     )
 
     upgrade = _stack(
@@ -153,7 +157,7 @@ def register(commands: Commands) -> None:
     _recovery(commands)
 
     docs = commands.add_parser("docs", help="make the generated reference again (in a clone)")
-    docs.set_defaults(handler=call("pandom.host.reference"))
+    docs.set_defaults(handler=call("pandom.host.reference"), edits="docs")
 
     _migrate(commands)
     _db(commands)
@@ -207,14 +211,17 @@ def _migrate(commands: Commands) -> None:
     generate.add_argument("message", help="what it does; becomes the file's name")
     generate.add_argument("--empty", action="store_true", help="for a change of data")
     generate.set_defaults(
-        handler=call("pandom.host.generate", "generate", "stack", "message", "empty")
+        handler=call("pandom.host.generate", "generate", "stack", "message", "empty"),
+        edits="migrate generate",
     )
 
     freeze = actions.add_parser(
         "freeze", help="the newest revision's text anew, while it is not released"
     )
     freeze.add_argument("number", nargs="?", help="it must be the newest (default: the newest)")
-    freeze.set_defaults(handler=call("pandom.host.generate", "freeze", "number"))
+    freeze.set_defaults(
+        handler=call("pandom.host.generate", "freeze", "number"), edits="migrate freeze"
+    )
 
     _stack(actions.add_parser("run", help="apply what is not applied yet")).set_defaults(
         handler=call("pandom.host.migrate", "run", "stack")

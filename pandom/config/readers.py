@@ -15,7 +15,7 @@ from pandom.runtime.naming import (
     UID_OPERATIONS,
     UID_POSTGRES,
 )
-from schema.storage import AUDITOR, EVIDENCE, MEDIA, USERS, User
+from schema.storage import AUDITOR, COPIER, EVIDENCE, MEDIA, USERS, User
 
 
 def store_secret(user: User) -> str:
@@ -59,7 +59,7 @@ READERS: Final[dict[str, Reader]] = {
         {
             "minio_root_user": "minio-root-user",
             "minio_root_password": "minio-root",
-            **{user.secret_file: store_secret(user) for user in USERS},
+            **{user.secret_file: store_secret(user) for user in (*USERS, COPIER)},
         },
     ),
     "janitor": (UID_OPERATIONS, {"pandom_janitor_password": "pandom_janitor"}),
@@ -73,7 +73,10 @@ READERS: Final[dict[str, Reader]] = {
     # With backup: own-store or s3 it gets the repository, and how to reach the database's files.
     "backup": (
         UID_OPERATIONS,
-        {"pandom_backup_password": "pandom_backup", EVIDENCE.secret_file: store_secret(EVIDENCE)},
+        {
+            "pandom_backup_password": "pandom_backup",
+            **{user.secret_file: store_secret(user) for user in (COPIER, EVIDENCE)},
+        },
     ),
     "backup-server": (UID_POSTGRES, {}),
     "dump": (

@@ -14,6 +14,7 @@ import ssl
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -581,6 +582,33 @@ def secret_problem(name: str, value: str) -> str | None:
     return None
 
 
+def _too_rare(values: dict[str, Any], profile: Profile) -> Iterator[str]:
+    """Tasks that come less often than what looks after them allows; defaults need no look."""
+    plan = planned(values["schedules"], profile, archives(values["backup"]))
+    # At the limit its last result is too old already: the next one takes a while.
+    limits: list[tuple[tuple[str, ...], str, int]] = [
+        ((tasks.BACKUP, tasks.BACKUP_FULL), "backupMaxAgeDays", values["backupMaxAgeDays"] - 1),
+        ((tasks.DRILL,), "drillMaxAgeDays", values["drillMaxAgeDays"] - 1),
+    ]
+    if profile.must_audit:
+        limits.append(((tasks.AUDIT,), f"profile {values['profile']}", 1))
+    for names, says, days in limits:
+        texts = [plan[name] for name in names if not schedule.is_off(plan[name])]
+        if not texts or not (set(names) & set(values["schedules"]) or says in _changed(values)):
+            continue
+        gap = min(schedule.longest_gap_s(text) for text in texts)
+        if gap > max(days, 1) * 86400:
+            found = timedelta(seconds=gap).days
+            yield (
+                f"{PROJECT}:schedules: {' or '.join(names)}: expected at least every "
+                f"{max(days, 1)} days with {says}, found {found} days without"
+            )
+
+
+def _changed(values: Mapping[str, Any]) -> set[str]:
+    return {key for key, value in values.items() if key in _KEYS and value != _KEYS[key].default}
+
+
 def _cross_checks(values: dict[str, Any], profile: Profile) -> Iterator[str]:
     """Rules that need more than one key."""
     name = values["profile"]
@@ -625,6 +653,7 @@ def _cross_checks(values: dict[str, Any], profile: Profile) -> Iterator[str]:
                 f"{PROJECT}:schedules: {task}: expected {OWN_STORE} or {S3} as backup, "
                 f"found {values['backup']!r}: this program makes no backups then"
             )
+    yield from _too_rare(values, profile)
     if profile.signed_context and values["signedContext"] == "off":
         yield f"{PROJECT}:signedContext: expected on or profile with profile {name}, found 'off'"
     if values["sampleData"] and not profile.sample_data:

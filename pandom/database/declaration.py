@@ -22,6 +22,7 @@ from schema.models import Base, mappers
 _PREPARER: Final = sqlalchemy.create_engine("postgresql+psycopg://").dialect.identifier_preparer
 # Not TRUNCATE, which no policy limits, nor TRIGGER, which runs as whoever writes.
 _PRIVILEGES: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "REFERENCES"})
+_WITH_NAMES: Final = (sqlalchemy.String, sqlalchemy.ARRAY, sqlalchemy.JSON)
 _OWNERS: Final = frozenset(entry.owner for entry in access.DEFAULT_PRIVILEGES) - {"pandom_migrator"}
 
 
@@ -73,6 +74,12 @@ def _of_model(mapper: Mapper[Base]) -> Iterator[tuple[str, str]]:
         if column is None:
             yield "__declared__", f"owned_by names no column: {declared.owned_by}"
     yield from _indexes(table)
+    for column in table.columns:
+        if "objects" in column.info and not isinstance(column.type, _WITH_NAMES):
+            yield (
+                mapper.get_property_by_column(column).key,
+                f"column {column.name} names objects; that is for text, lists of it, and jsonb",
+            )
     if declared.trail is not None:
         yield from _on_trail(mapper, table, declared)
     else:

@@ -16,20 +16,20 @@ from collections.abc import Callable, Iterator, Sequence
 from configparser import ConfigParser
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg
-import sqlalchemy
-from alembic import command
-from alembic.config import Config
 from psycopg import sql
-from sqlalchemy.pool import NullPool
 
 from pandom.database import converge, holders, losses, revisions
 from pandom.database.connect import Target, connect, value
 from pandom.database.revisions import Applied, Revision
 from pandom.runtime.errors import Failure, PandomError, UsageError
 from schema import access
+
+if TYPE_CHECKING:
+    # Imported where a revision runs: most runs find the database at the newest one.
+    from alembic.config import Config
 
 FOLDER: Final = revisions.FOLDER
 MIGRATOR: Final = "pandom_migrator"
@@ -76,6 +76,8 @@ class Runner:
 
 def configuration() -> Config:
     """Alembic's configuration, wherever the process was started."""
+    from alembic.config import Config
+
     # Alembic reports "Running upgrade …" on loggers that nobody configured: keep it quiet.
     logging.getLogger("alembic").setLevel(logging.ERROR)
     found = Config(FOLDER / "alembic.ini")
@@ -161,6 +163,9 @@ def _alembic(
     runner: Runner, there: Sequence[Revision], *, trial: bool = False
 ) -> Iterator[tuple[Config, psycopg.Connection]]:
     """Alembic's configuration with a connection in it, both closed at the end."""
+    import sqlalchemy
+    from sqlalchemy.pool import NullPool
+
     raw = runner.connect()
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://", creator=lambda: raw, poolclass=NullPool
@@ -185,7 +190,7 @@ def upgrade(runner: Runner, target: str = "head") -> tuple[str | None, str | Non
     Returns the revision before and after. Raises UsageError for a folder or database that must not
     be used, Failure naming the revision.
     """
-    there = revisions.every(FOLDER)
+    there = revisions.every(FOLDER, run=False)
 
     def look() -> Applied:
         with runner.connect() as connection:
@@ -195,11 +200,16 @@ def upgrade(runner: Runner, target: str = "head") -> tuple[str | None, str | Non
             revisions.keep(connection, there)
             return before
 
+    def action(config: Config) -> None:
+        from alembic import command
+
+        command.upgrade(config, target)
+
     before = _tried(runner, there, look, None, forward=True)
-    after = _move(
-        runner, there, lambda config: command.upgrade(config, target), before.reached, forward=True
-    )
-    return before.reached, after
+    if target == "head" and before.reached == there[-1].number:
+        return before.reached, before.reached
+    there = revisions.every(FOLDER)
+    return before.reached, _move(runner, there, action, before.reached, forward=True)
 
 
 def revert(
@@ -223,6 +233,8 @@ def revert(
     goal = _goal(target, before.reached)
 
     def action(config: Config) -> None:
+        from alembic import command
+
         command.downgrade(config, goal)
 
     lost = [] if losing is None or not before.reached else _lost(runner, there, action, before)
@@ -295,7 +307,7 @@ def _tried(
         except PandomError:
             raise
         except Exception as error:  # noqa: BLE001 - a revision's own code may raise anything
-            cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+            cause = getattr(error, "orig", None) or error  # what SQLAlchemy wrapped
             if _lacks_lock(cause) and attempt < ATTEMPTS:
                 time.sleep(PAUSE_S)
                 continue

@@ -45,8 +45,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "client_min_messages": "warning",
 }
 
-# Names no file, because libpq's default would be one in ~/.postgresql.
-_NO_FILE: Final = "/nonexistent"
+# Names no file, because libpq's default would be one in ~/.postgresql; nobody can make one there.
+_NO_FILE: Final = "/proc/none"
 # What libpq would otherwise take from the home of whoever runs us.
 ISOLATED: Final[Mapping[str, str]] = {
     "passfile": _NO_FILE,

@@ -14,6 +14,7 @@ from pandom.host import client_version, explain, formats, identity
 from pandom.host.engine import Engine
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
+from pandom.host.state import clear_outputs
 from pandom.runtime import certificates, passphrase
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import KEYS_MOUNT, UID_OPERATIONS, resource_name
@@ -46,7 +47,7 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
     require(stack)
     passphrase.require()
     try:
-        found = Pulumi(stack, environment.find().variables).outputs(secrets=True)
+        found = clear_outputs(Pulumi(stack, environment.find().variables).export(secrets=True))
     except PulumiFailed as error:
         raise explain.short(error) from error
     if "db_password" not in found:

@@ -19,8 +19,9 @@ from pandom.host.engine import Engine
 from pandom.host.health import Check, connection, made
 from pandom.host.repository import Repository
 from pandom.host.stack import Stack
-from pandom.host.state import State
-from pandom.runtime.errors import Drift, Failure, UsageError
+from pandom.host.state import State, clear_outputs
+from pandom.host.versions import Copies
+from pandom.runtime.errors import Drift, Failure, PandomError, UsageError
 from pandom.runtime.progress import Lines, age, say, step
 from schema.storage import archives
 
@@ -43,7 +44,12 @@ class Place:
     @property
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs in clear."""
-        return superuser.outputs(self.exported)
+        return clear_outputs(self.exported)
+
+    @property
+    def copies(self) -> Copies:
+        """What is beside the backups of documents and media."""
+        return Copies(self.repository.engine, self.repository.stack)
 
 
 def _place(engine: Engine, name: str, exported: Mapping[str, Any], healthy: bool = True) -> Place:
@@ -84,6 +90,7 @@ def run(name: str, kind: str, verify: bool) -> None:
         place.repository.create()
     one = make(place, kind)
     print(f"{one.label}: {one.type}, {size(one.size)}, {size(one.stored)} stored")
+    copy_objects(place, kind)
 
 
 def begin_if_ours(
@@ -110,6 +117,7 @@ def begin_if_ours(
     if every and not missing_log(place.repository, every[-1:], _last_archived(place.outputs)):
         return waited
     make(place, FULL)
+    copy_objects(place, FULL)
     return True
 
 
@@ -168,6 +176,12 @@ def make(place: Place, kind: str) -> Backup:
     return newest
 
 
+def copy_objects(place: Place, kind: str) -> None:
+    """Copy documents and media, which come after each backup. Raises PandomError."""
+    with step("copying documents and media"):
+        place.copies.make(whole=kind == FULL)
+
+
 def _note(place: Place, one: Backup) -> None:
     """Write into the trail that there is a backup: the audit knows it from there."""
     import psycopg
@@ -192,15 +206,26 @@ def missing_log(repository: Repository, every: list[Backup], until: str = "") ->
 
 def show(name: str, form: str) -> None:
     """Print the backups, and to which moments one can go back."""
-    repository = open_place(name).repository
+    place = open_place(name)
+    repository = place.repository
     every = repository.backups()
     missing = missing_log(repository, every)
+    try:
+        copies: dict[str, Any] = place.copies.summary()
+        shown = (
+            f"{copies['objects']:,} documents and media, {copies['versions']:,} versions of "
+            f"{size(copies['size'])}, are copied"
+        )
+    except PandomError as error:
+        copies = {"error": str(error).splitlines()[0]}
+        shown = f"Documents and media: {copies['error']}"
     if form == "json":
         document = {
             "stack": name,
             "store": repository.kind,
             "backups": [one.as_json() for one in every],
             "missing": [[gap.first, gap.last] for gap in missing],
+            "objects": copies,
         }
         print(json.dumps(document, indent=2))
         return
@@ -219,6 +244,7 @@ def show(name: str, form: str) -> None:
     print(", except beyond what is missing:" if missing else ".")
     for gap in missing:
         print(f"  {gap}")
+    print(shown + ".")
 
 
 def _verify(place: Place) -> None:
@@ -231,11 +257,13 @@ def _verify(place: Place) -> None:
             f"Next: `.venv/bin/pandom backup --stack {repository.stack}`"
         )
     with ThreadPoolExecutor() as beside:
-        reading = beside.submit(repository.verify)
+        reading, objects = beside.submit(repository.verify), beside.submit(place.copies.verify)
         wal = _last_archived(place.outputs)
         missing = missing_log(repository, every, wal)
         damaged = reading.result()
+        copies = objects.result()
     said = [f"damaged: {one}" for one in damaged] + [f"missing log: {gap}" for gap in missing]
+    said += [f"object: {one}" for one in copies]
     if said:
         listed = "\n".join(f"  {one}" for one in said)
         raise Drift(

@@ -5,16 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Final
 
 from pandom.host import backup, operations
 from pandom.host.engine import Engine
 from pandom.operations.tasks import DUMP
-from pandom.runtime.errors import Failure, UsageError
-from pandom.runtime.naming import KEYS_MOUNT
-
-# The container's command, with what its reader may know.
-_COMMAND: Final = ("env", f"PANDOM_KEYS={KEYS_MOUNT / DUMP}", "pandom", "operations")
+from pandom.runtime.errors import UsageError
 
 
 def run(name: str, form: str, get: str | None, verify: str | None) -> None:
@@ -25,16 +20,16 @@ def run(name: str, form: str, get: str | None, verify: str | None) -> None:
     if get is not None:
         if os.isatty(1):
             raise UsageError(f"A dump is no text. Next: `pandom dumps --get {get} > {get}.dump`")
-        code, said = engine.stream(container, (*_COMMAND, "get-dump", get), sys.stdout.buffer)
-        _refuse(code, said)
+        command = operations.within(DUMP, "get-dump", get)
+        operations.refuse(*engine.stream(container, command, sys.stdout.buffer))
         return
     if verify is not None:
-        code, out, said = engine.run(container, (*_COMMAND, "verify-dump", verify))
-        _refuse(code, said)
+        code, out, said = engine.run(container, operations.within(DUMP, "verify-dump", verify))
+        operations.refuse(code, said)
         print(out.strip())
         return
-    code, out, said = engine.run(container, (*_COMMAND, "dumps"))
-    _refuse(code, said)
+    code, out, said = engine.run(container, operations.within(DUMP, "dumps"))
+    operations.refuse(code, said)
     found = json.loads(out)
     if form == "json":
         print(json.dumps({"stack": name, "dumps": found}, indent=2))
@@ -49,9 +44,3 @@ def run(name: str, form: str, get: str | None, verify: str | None) -> None:
             f"{one['name']:{width}}  {backup.size(one['size']):>8}  "
             f"{backup.size(one['stored']):>8}  {one['sha256'][:16]}…"
         )
-
-
-def _refuse(code: int, said: str) -> None:
-    if code:
-        kind = UsageError if code == UsageError.exit_code else Failure
-        raise kind(said.strip() or f"the container's command ended with {code}")

@@ -18,7 +18,7 @@ import requests
 from pandom.config.readers import READERS
 from pandom.host.engine import Container, Engine
 from pandom.host.stack import Stack
-from pandom.host.state import CONTAINER, Resource, State
+from pandom.host.state import CONTAINER, Resource, State, clear
 from pandom.runtime import certificates
 from pandom.runtime.errors import Failure
 from pandom.runtime.naming import KEYS_MOUNT, LABEL_PART
@@ -41,8 +41,6 @@ def _resource(state: State) -> Resource | None:
 
 def recorded(exported: Mapping[str, Any]) -> str | None:
     """Return the CA's certificate as the state knows it; ``exported`` has secrets in clear."""
-    from pandom.host.superuser import clear
-
     job = _resource(State(exported))
     found = certificates.printed(str(clear(job.outputs.get("containerLogs")))) if job else None
     return found.authority if found else None
@@ -50,8 +48,6 @@ def recorded(exported: Mapping[str, Any]) -> str | None:
 
 def written(exported: Mapping[str, Any]) -> dict[str, str]:
     """Return what the job was told to write, by secret; ``exported`` has them in clear."""
-    from pandom.host.superuser import clear
-
     job = _resource(State(exported))
     if job is None:
         return {}

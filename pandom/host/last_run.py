@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from pandom.host.lock import MARK
+from pandom.host.lock import MARK, STARTED_BY
 from pandom.host.stack import Stack, write_atomically
 from pandom.runtime import paths
 
@@ -29,7 +29,7 @@ def inputs(stack: Stack, variables: Mapping[str, str]) -> str:
     """
     found = hashlib.sha256()
     for name in sorted(variables):
-        if name.startswith(_VARIABLES) and name != MARK:
+        if name.startswith(_VARIABLES) and name not in (MARK, STARTED_BY):
             found.update(f"{name}={variables[name]}\0".encode(errors="surrogateescape"))
     # A tool's folder has its version in its name.
     found.update(variables["PATH"].partition(":")[0].encode(errors="surrogateescape"))

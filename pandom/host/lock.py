@@ -22,13 +22,15 @@ from pandom.host.stack import Stack
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure
 from pandom.runtime.naming import PROJECT
+from pandom.runtime.process import Process as Owner
 from pandom.runtime.progress import say
 
 WAIT_S: Final = 300.0  # a cold `up` of somebody else may build images first
 GRACE_S: Final = 20.0  # for a Pulumi without its pandom to write its state
 
-# Set for Pulumi and its plugins; names the stack they work on.
+# Set for Pulumi and its plugins: the stack they work on, and the pandom that started them.
 MARK: Final = "PANDOM_RUN"
+STARTED_BY: Final = "PANDOM_RUN_BY"
 
 
 def _take(handle: IO[str], place: Path) -> bool:
@@ -86,8 +88,8 @@ def of_stack(stack: Stack, wait_s: float = WAIT_S) -> Iterator[None]:
 
 
 def mark(stack: Stack) -> dict[str, str]:
-    """Return the variable by which the processes of a run are found again."""
-    return {MARK: str(stack.home)}
+    """Return the variables by which the processes of a run are found again."""
+    return {MARK: str(stack.home), STARTED_BY: str(Owner.of(os.getpid()))}
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,13 @@ class Process:
 
     pid: int
     name: str
+    owner: Owner | None = None  # the pandom that started it, where it is known
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether no other pandom waits for it: its own is this one, dead, or nobody knows."""
+        owner = self.owner
+        return owner is None or owner.number == os.getpid() or owner.lives() is False
 
     def ended(self) -> bool:
         """Return whether it is gone or only waits for its parent to notice."""
@@ -122,14 +131,23 @@ def with_mark(value: str) -> list[Process]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if wanted not in (folder / "environ").read_bytes().split(b"\0"):
+            variables = (folder / "environ").read_bytes().split(b"\0")
+            if wanted not in variables:
                 continue
-            process = Process(int(folder.name), (folder / "comm").read_text().strip())
+            process = Process(
+                int(folder.name), (folder / "comm").read_text().strip(), _owner(variables)
+            )
         except OSError:  # it ended, or is another user's
             continue
         if process.pid != os.getpid() and not process.ended():
             found.append(process)
     return found
+
+
+def _owner(variables: list[bytes]) -> Owner | None:
+    start = f"{STARTED_BY}=".encode()
+    found = next((one for one in variables if one.startswith(start)), start)
+    return Owner.parse(found.removeprefix(start).decode(errors="replace"))
 
 
 def _wait(processes: list[Process], seconds: float) -> list[Process]:
@@ -142,8 +160,11 @@ def _wait(processes: list[Process], seconds: float) -> list[Process]:
 
 
 def end_former_run(stack: Stack) -> None:
-    """End processes of a killed run: first Pulumi, gently, because it writes the state."""
-    processes = marked(stack)
+    """End processes of a killed run: first Pulumi, gently, because it writes the state.
+
+    Those of another pandom that lives only read: whoever changes something holds the lock.
+    """
+    processes = [process for process in marked(stack) if process.left_behind]
     if not processes:
         return
     say(f"  ending {len(processes)} processes that an interrupted run left behind")

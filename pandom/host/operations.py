@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pandom.host import identity
@@ -20,6 +20,7 @@ from pandom.operations.scheduler import BEAT_S, PLACE, PLAN
 from pandom.operations.standing import Standing, Times
 from pandom.operations.tasks import DRILL, INTERRUPTED, OK, SCHEDULED, TASKS, find
 from pandom.runtime.errors import Failure, UsageError
+from pandom.runtime.naming import KEYS_MOUNT
 from pandom.runtime.progress import Lines, say, shorten
 
 PART: Final = "operations"
@@ -99,6 +100,18 @@ def running(engine: Engine, name: str) -> Container:
             f"Next: `.venv/bin/pandom up --stack {name}`"
         )
     return found
+
+
+def within(reader: str, *words: str) -> tuple[str, ...]:
+    """Return a command of the container, with what one reader may know."""
+    return ("env", f"PANDOM_KEYS={KEYS_MOUNT / reader}", "pandom", "operations", *words)
+
+
+def refuse(code: int, said: str) -> None:
+    """Raise what such a command said in the end, if it failed."""
+    if code:
+        kind = UsageError if code == UsageError.exit_code else Failure
+        raise kind(said.strip() or f"the container's command ended with {code}")
 
 
 # -- health ---------------------------------------------------------------------------------------
@@ -227,7 +240,8 @@ def _line(seen: Seen, name: str) -> str:
 
 
 def _short(moment: datetime) -> str:
-    return f"{moment:%a %H:%M} UTC"
+    soon = moment - datetime.now(UTC) < timedelta(days=6)
+    return f"{moment:{'%a' if soon else '%Y-%m-%d'} %H:%M} UTC"
 
 
 def show(name: str, form: str) -> None:

@@ -19,6 +19,8 @@ from typing import Any, Final
 
 from pandom.backups.repository import SHARE, Backup
 from pandom.backups.scratch import AIR, READY, REPLAYED, SHORT
+from pandom.backups.versions import after, changes, words
+from pandom.database.named import first, unmatched
 from pandom.host import backup, lock, superuser, up, versions
 from pandom.host.backup import Place
 from pandom.host.engine import Container, Engine
@@ -126,7 +128,7 @@ def alone(stack: Stack) -> Iterator[None]:
         yield
 
 
-def run(name: str, to: str | None, label: str | None, then: str | None) -> None:
+def run(name: str, to: str | None, label: str | None, then: str | None, form: str) -> None:
     """Restore, or do what comes after it. Raises UsageError for both at once."""
     if then is not None and (to or label):
         raise UsageError(f"--{then} takes what lies beside: no --to, no --backup")
@@ -136,7 +138,7 @@ def run(name: str, to: str | None, label: str | None, then: str | None) -> None:
     if to is not None and label is not None:
         raise UsageError("--to and --backup: one of them; a backup is restored as it was made")
     with alone(Stack(name)), _answering(backup.open_place(name, healthy=False)) as place:
-        _restore(place, to, label)
+        _restore(place, to, label, form)
 
 
 @contextlib.contextmanager
@@ -154,7 +156,7 @@ def _answering(place: Place) -> Iterator[Place]:
         yield replace(place, repository=replace(repository, server=idle))
 
 
-def _restore(place: Place, to: str | None, label: str | None) -> None:
+def _restore(place: Place, to: str | None, label: str | None, form: str) -> None:
     repository, name = place.repository, place.repository.stack
     engine, server = repository.engine, repository.server
     wanted = aim(repository.backups(), to, label, datetime.now(UTC))
@@ -182,21 +184,22 @@ def _restore(place: Place, to: str | None, label: str | None) -> None:
             raise Failure("The restore's container was removed. Next: again")
         reached = _follow(place, made, wanted)
         found = _look(place, made)
-        _remember(engine, made, wanted, reached, found)
+        objects = _objects(place, wanted, found.pop("named"), lost)
+        _remember(engine, made, wanted, reached, found, objects)
         engine.stop(made, signal="SIGINT")
+    ends = max(repository.segments().values()) if lost else None
+    if form == "json":
+        told = {"aim": str(wanted), "reached": reached, **found, "objects": objects}
+        print(json.dumps({"stack": name, **told, "log_ends": ends and ends.isoformat()}, indent=2))
+        return
     rows = ", ".join(f"{count:,} {table}" for table, count in found["rows"].items())
     print(f"Restored beside the served database: {wanted}, last commit {reached}.")
     print(
         f"  revision {found['revision']}, {found['blocks']:,} blocks of the trail in order; {rows}"
     )
-    if at := wanted.objects_at:
-        try:
-            planned = versions.planned(versions.of_stack(place.exported), at)
-            print(f"  objects: {versions.words(planned)} by --switch")
-        except PandomError as error:
-            print(f"  objects: could not be looked at. {str(error).splitlines()[0]}")
-    if lost:
-        ends = max(repository.segments().values())
+    for line in objects["told"]:
+        print(f"  objects: {line}")
+    if ends:
         print(f"  lost: what was committed later. The log in the store ends {ends:%H:%M:%S} UTC")
     print(f"Next: `pandom restore --switch --stack {name}` serves it instead; --discard removes it")
 
@@ -211,6 +214,40 @@ def refuse_beside(name: str, beside: str) -> None:
         f"Next: `pandom {command} --undo --stack {name}` serves it again, --discard removes it; "
         "then this again"
     )
+
+
+def _objects(place: Place, wanted: Aim, named: dict[str, str], lost: bool) -> dict[str, Any]:
+    """Return the moment that --switch brings objects to, None for where they are, what it changes,
+    and what will not match the rows.
+
+    Where all was lost the latest is what was copied last. Raises PandomError only then: on the
+    same host the database comes back without a look at the objects, too.
+    """
+    try:
+        copied = place.copies.every() if lost or wanted.objects_at else {}
+        bucket = versions.of_stack(place.exported)
+        with versions.answering():
+            here = bucket.every()
+    except PandomError as error:
+        if lost:
+            raise
+        moment = wanted.objects_at
+        told = [f"could not be looked at. {str(error).splitlines()[0]}"]
+        return {"moment": moment and moment.isoformat(), "told": told}
+    moment = wanted.objects_at or (versions.newest(copied) if lost else None)
+    planned = list(changes(here, moment, copied)) if moment else []
+    matched = unmatched(named, after(here, planned))
+    told = [f"{words(planned)} by --switch" if moment else "stay as they are"]
+    if lost:
+        told.append(f"the last was copied {moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "no copy")
+    return {
+        "moment": moment and moment.isoformat(),
+        "changed": sum(one.version is not None for one in planned),
+        "deleted": sum(one.version is None for one in planned),
+        "from_copies": sum(not one.here for one in planned),
+        **matched.as_json(),
+        "told": [*told, *matched.lines],
+    }
 
 
 def _refuse_gap(place: Place, wanted: Aim) -> None:
@@ -300,15 +337,21 @@ def _look(place: Place, made: Container) -> dict[str, Any]:
         network=f"container:{made.id}",
         variables={"PANDOM_DB_HOST": "127.0.0.1"},
     )
-    return dict(json.loads(output.splitlines()[-1]))
+    *pairs, last = output.splitlines()
+    named = dict(json.loads(one) for one in pairs if one.startswith("["))
+    return {**json.loads(last), "named": named}
 
 
 def _remember(
-    engine: Engine, made: Container, wanted: Aim, reached: str, found: dict[str, Any]
+    engine: Engine,
+    made: Container,
+    wanted: Aim,
+    reached: str,
+    found: dict[str, Any],
+    objects: dict[str, Any],
 ) -> None:
     """Note beside the files that they are whole: only such a cluster is ever served."""
-    moment = wanted.objects_at
-    known = {"aim": str(wanted), "reached": reached, "objects": moment and moment.isoformat()}
+    known = {"aim": str(wanted), "reached": reached, "objects": objects["moment"]}
     text = json.dumps({**known, **found})
     place = f"{FOLDER}/beside/{MARK}"
     script = (
@@ -414,11 +457,16 @@ def _bring_objects(place: Place) -> None:
     if moment is None:
         say("  objects stay as they are")
         return
+    # What there was before it is in the bucket, all of it.
+    copied = {} if noted.get("former") else place.copies.every()
     bucket = versions.of_stack(place.exported)
-    planned = versions.planned(bucket, datetime.fromisoformat(moment))
-    title = f"objects: {versions.words(planned)}"
-    with step(title), versions.answering():
-        bucket.apply(planned)
+    with versions.answering():
+        planned = list(changes(bucket.every(), datetime.fromisoformat(moment), copied))
+    with step(f"objects: {words(planned)}"):
+        lost = versions.carry_out(bucket, planned, place.copies)
+    if lost:
+        listed = first(f"{name}: {why}" for name, why in sorted(lost.items()))
+        say(f"  {len(lost):,} objects could not come back: {listed}")
 
 
 def _exchange(place: Place) -> None:
@@ -454,3 +502,7 @@ def _begin_anew(place: Place) -> None:
         history = f"{row[1]}/pg_wal/{row[0]:08X}.history"
         repository.run("archive-push", history)
     backup.make(place, backup.FULL)
+    try:
+        backup.copy_objects(place, backup.FULL)
+    except PandomError as error:  # the task `objects` fails by it, too
+        say(f"  documents and media were not copied: {error}")

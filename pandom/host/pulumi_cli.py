@@ -13,13 +13,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
 from pandom.database import pinned
-from pandom.host import events, lock
-from pandom.host.stack import Stack
+from pandom.host import checkpoint, events, lock
+from pandom.host.language_host import LanguageHost
+from pandom.host.stack import Stack, prepare_folder
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure
 from pandom.runtime.progress import say
@@ -76,6 +77,9 @@ class Pulumi:
         """``variables`` are the toolchain's; ours make the run recognisable."""
         self._stack, self._tools = stack, variables
         self._passphrase = passphrase or paths.passphrase_file()
+        self._folder = paths.work_folder(stack.name)
+        if stack.exists() and not self._folder.is_dir():
+            prepare_folder(stack)
 
     def environment(self) -> dict[str, str]:
         """Return Pulumi's environment; call it after the Docker engine has been chosen."""
@@ -101,7 +105,7 @@ class Pulumi:
         try:
             done = subprocess.run(
                 self._command(*arguments),
-                cwd=paths.ROOT,
+                cwd=self._folder,
                 env=self.environment(),
                 stdin=subprocess.DEVNULL if typed is None else None,
                 input=typed,
@@ -124,21 +128,19 @@ class Pulumi:
             raise PulumiFailed(" ".join(arguments[:2]), said)
         return done.stdout
 
-    def init(self) -> None:
-        """Make the stack's empty state."""
+    def init(self, resources: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Make the stack's state, with nothing in it or with these, which have no secret."""
         paths.backend().mkdir(parents=True, exist_ok=True, mode=0o700)
         refuse_full(BEGIN_MB)
-        self._output("stack", "init", "--no-select")
+        checkpoint.begin(self._stack, self._passphrase, resources)
 
     def export(self, secrets: bool = False) -> Mapping[str, Any]:
         """Return the whole state; with ``secrets`` in clear, in memory only."""
+        found = checkpoint.exported(self._stack, self._passphrase if secrets else None)
+        if found is not None:
+            return found
         options = ["--show-secrets"] if secrets else []
         return dict(json.loads(self._output("stack", "export", *options)))
-
-    def outputs(self, secrets: bool = False) -> dict[str, Any]:
-        """Return the stack's outputs."""
-        options = ["--show-secrets"] if secrets else []
-        return dict(json.loads(self._output("stack", "output", "--json", *options)))
 
     def secrets(self) -> dict[str, str]:
         """Return the encrypted values of the stack's file, in clear, by key; in memory only."""
@@ -169,20 +171,29 @@ class Pulumi:
         variables: Mapping[str, str] | None = None,
         watch: Callable[[], None] = lambda: None,
         limit_s: float = LONG_S,
+        host: LanguageHost | None = None,
+        ready: Callable[[], None] | None = None,
     ) -> Mapping[str, int]:
         """Run up, preview, refresh or destroy; return the counts of what was done.
 
-        ``watch`` is called about once a second and stops the operation by raising. Raises
+        ``watch`` is called about once a second and stops the operation by raising; ``host``, which
+        the caller ends, runs the program instead of one that Pulumi starts, once ``ready``
+        returns. Raises
         PulumiFailed, Failure when it does not end, KeyboardInterrupt after an interrupt.
         """
         refuse_full(BEGIN_MB)
+        environment = {**self.environment(), **(variables or {})}
         command = self._command(operation, "--json", *options)
+        if host is not None:
+            command += ["--client", host.address()]
+        elif ready is not None:
+            ready()
         # A session of its own: a terminal's Ctrl-C would reach Pulumi directly, ours
         # would be the second, and the second one makes it drop its state.
         child = subprocess.Popen(
             command,
-            cwd=paths.ROOT,
-            env={**self.environment(), **(variables or {})},
+            cwd=self._folder,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -191,7 +202,14 @@ class Pulumi:
             start_new_session=True,
         )
         run = _Run(self._stack, operation, child, show, watch)
-        return run.follow(limit_s)
+
+        def begin() -> None:
+            if host is not None:
+                if ready is not None:
+                    ready()
+                host.begin(environment)
+
+        return run.follow(limit_s, begin)
 
 
 class _Run:
@@ -211,12 +229,13 @@ class _Run:
         self._said: list[events.Diagnostic] = []
         self._closed: events.Summary | None = None
 
-    def follow(self, limit_s: float) -> Mapping[str, int]:
+    def follow(self, limit_s: float, begin: Callable[[], None]) -> Mapping[str, int]:
         # A thread reads, so that a silent Pulumi cannot outlast the limit and its pipe is
         # always drained.
         assert self._child.stdout is not None  # noqa: S101 - for mypy
         threading.Thread(target=self._read, args=(self._child.stdout,), daemon=True).start()
         try:
+            begin()
             if not self._drain(limit_s, self._look):
                 raise Failure(
                     f"`pulumi {self._operation}` did not end within {limit_s:.0f} s; stopped.\n"

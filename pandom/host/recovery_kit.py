@@ -62,6 +62,9 @@ def write(
     passphrase.require()
     if target.exists() and not _is_kit(target):
         raise UsageError(f"{target} is there and is no kit; it was left alone. Name another file.")
+    if not target.parent.is_dir():
+        # A medium that is not mounted has none; made here, it would be lost with this host.
+        raise UsageError(f"There is no folder {target.parent}. Nothing was written.")
     if paths.state_home() in target.resolve().parents:
         raise UsageError(
             f"{target} would be lost together with what it is to bring back: the folder\n"

@@ -28,12 +28,12 @@ from pandom.host.engine import Engine
 from pandom.host.health import connection
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
-from pandom.host.state import State
+from pandom.host.state import State, clear_outputs
 from pandom.runtime.errors import DRIFT, Drift, Failure, UsageError
 from pandom.runtime.paths import ca_certificate
 from pandom.runtime.progress import say
 from schema.access import SUPERUSER, roles
-from schema.storage import AUDITOR, BACKUP, EVIDENCE
+from schema.storage import AUDITOR, BACKUP, COPIER, EVIDENCE
 
 _LETTERS: Final = string.ascii_letters + string.digits
 EVERY_LOGIN: Final = "all-logins"
@@ -65,7 +65,7 @@ class _Rotation:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        return superuser.outputs(self.exported)
+        return clear_outputs(self.exported)
 
     @property
     def pulumi(self) -> Pulumi:
@@ -86,14 +86,18 @@ class Kind:
     carry_out: Callable[[_Rotation], None] | None = None
 
 
-def kinds(opt_in: frozenset[str]) -> dict[str, Kind]:
-    """Return everything that `pandom rotate` takes, by name."""
+def kinds(opt_in: frozenset[str], backups: bool = True) -> dict[str, Kind]:
+    """Return everything that `pandom rotate` takes, by name; some of a stack with ``backups``."""
     logins = [role.name for role in roles(opt_in) if role.login]
     return {
         **{name: Kind((name,), _INSIDE if name in _CONTAINERS else _LOGIN) for name in logins},
         EVERY_LOGIN: Kind(tuple(logins), _LOGIN),
         SUPERUSER: Kind((SUPERUSER,), _INSIDE),
-        **{name: Kind((name,), _STORE) for name in superuser.ACCOUNTS},
+        **{
+            name: Kind((name,), _STORE)
+            for name in superuser.ACCOUNTS
+            if backups or name != store_secret(COPIER)
+        },
         "minio-root": Kind(("minio-root",), "the object store starts again: some seconds"),
         "context-key": Kind((), "open contexts end: repeat the transaction", _context_key),
         HASH_KEY: Kind((HASH_KEY,), "with encryptPasswordHash, sign-ins need the new key"),
@@ -137,7 +141,7 @@ def run(what: str | None, name: str, listed: bool) -> None:
 
 def chosen(what: str | None, stack: Stack, settings: Settings) -> Kind:
     """Return what to rotate; raises UsageError for an unknown name or a given secret."""
-    known = kinds(settings.opt_in)
+    known = kinds(settings.opt_in, settings.backup.archives)
     if what not in known:
         raise UsageError(
             f"{what or 'Without a name'}: nothing that can be rotated{_NOT.get(what or '', '')}.\n"
@@ -170,7 +174,7 @@ def _named(secret: str) -> str:
 def _applied(exported: Mapping[str, Any]) -> dict[str, str]:
     """Return the secrets that the last complete run carried out, by the names of the state."""
     found = {**keys.written(exported), **superuser.passwords(exported)}
-    outputs = superuser.outputs(exported)
+    outputs = clear_outputs(exported)
     if outputs:  # They come last in a run.
         found |= outputs["passwords"]
         found |= {one: outputs["store_secrets"][user] for one, user in _EVIDENCE.items()}

@@ -29,6 +29,7 @@ from pandom.host.state import State
 from pandom.runtime import paths
 from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import PROJECT
+from toolchain import cache
 
 # The template of each profile (stacks/templates).
 TEMPLATES: Final = {"development": "dev", "ephemeral": "ci", "production": "prod"}
@@ -110,11 +111,44 @@ def write_atomically(path: Path, text: str | bytes, mode: int = 0o600) -> None:
         raise
 
 
+def prepare_folder(stack: Stack) -> None:
+    """Make sure that a wheel's stack has its own copy of the program, this wheel's."""
+    place = paths.work_folder(stack.name)
+    if place == paths.ROOT:
+        return
+    mark, name = place / paths.MARK, (paths.ROOT / paths.MARK).read_text()
+    if mark.is_file() and mark.read_text() == name:
+        return
+    mark.unlink(missing_ok=True)
+    for path in (*place.glob("*"), *place.glob("stacks/*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path) if path.name != "stacks" else None
+        elif not path.name.startswith("Pulumi."):
+            path.unlink()
+    shutil.copytree(
+        paths.ROOT,
+        place,
+        symlinks=True,  # .venv is one
+        dirs_exist_ok=True,
+        copy_function=_copied,
+        ignore=shutil.ignore_patterns(paths.MARK, "*.pyc.*", "Pulumi.*.yaml"),
+    )
+    write_atomically(mark, name, 0o644)
+
+
+def _copied(source: str, target: str) -> None:
+    if "artifacts" in Path(source).parts:
+        cache.place(Path(source), Path(target))  # a link, as it is there
+    else:
+        shutil.copy2(source, target)
+
+
 def prepare_file(stack: Stack, profile: str | None = None) -> str | None:
     """Make sure that this clone has the stack's file; return a line if it was written.
 
     From the copy of the last run, so that clones see the same stack, else the template.
     """
+    prepare_folder(stack)
     if stack.file.exists():
         forget_salt(stack)
         return None

@@ -19,6 +19,8 @@ DATABASE: Final = "postgresql:index/database:Database"
 ROLE: Final = "postgresql:index/role:Role"
 POSTGRESQL_PROVIDER: Final = "pulumi:providers:postgresql"
 RANDOM: Final = "random:index/randomPassword:RandomPassword"
+# What Pulumi marks a secret with.
+SECRET_MARK: Final = "4dabf18193072939515e22adb298388d"  # noqa: S105 - no secret
 
 
 @dataclass(frozen=True)
@@ -150,3 +152,15 @@ class State:
     def protected(self) -> bool:
         """Whether anything is protected against deletion."""
         return any(resource.protect for resource in self.resources)
+
+
+def clear(value: Any) -> Any:
+    """Return a property of `stack export --show-secrets`, unwrapped."""
+    if isinstance(value, Mapping) and SECRET_MARK in value:
+        return json.loads(value["plaintext"])
+    return value
+
+
+def clear_outputs(exported: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stack's outputs in clear."""
+    return {name: clear(value) for name, value in State(exported).outputs.items()}

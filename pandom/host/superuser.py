@@ -28,16 +28,13 @@ from pandom.database.restore import restoring
 from pandom.host.pulumi_cli import Pulumi
 from pandom.host.stack import Stack
 from pandom.host.state import DATABASE as DATABASE_TYPE
-from pandom.host.state import POSTGRESQL_PROVIDER, RANDOM, ROLE, State
+from pandom.host.state import POSTGRESQL_PROVIDER, RANDOM, ROLE, State, clear, clear_outputs
 from pandom.objectstore import Account, administrator, signs_in
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import ADOPT_VARIABLE, MINIO_ROOT_USER
 from schema.access import DATABASE, PROVIDER_TIMEOUTS, SUPERUSER, roles
-from schema.storage import AUDITOR, USERS
+from schema.storage import AUDITOR, COPIER, USERS
 from toolchain import environment
-
-# Read by stacks/program.py, which is not imported here: it would import Pulumi's SDK.
-_SECRET_MARK: Final = "4dabf18193072939515e22adb298388d"  # noqa: S105 - Pulumi's marker of a secret
 
 # The provider reads these as milliseconds and fails on anything else.
 _UNREADABLE: Final = """
@@ -62,18 +59,6 @@ def missing(state: State, opt_in: frozenset[str]) -> list[str]:
     return [
         name for name in (*(role.name for role in roles(opt_in)), DATABASE) if name not in known
     ]
-
-
-def clear(value: Any) -> Any:
-    """Return a property of `stack export --show-secrets`, unwrapped."""
-    if isinstance(value, Mapping) and _SECRET_MARK in value:
-        return json.loads(value["plaintext"])
-    return value
-
-
-def outputs(exported: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the stack's outputs in clear."""
-    return {name: clear(value) for name, value in State(exported).outputs.items()}
 
 
 def _resource(name: str) -> str:
@@ -456,12 +441,16 @@ def encrypt_anew(exported: Mapping[str, Any], former: str, new: str) -> int:
 
 _LOADING_S: Final = 5.0
 # The accounts of the object store by their secrets.
-ACCOUNTS: Final = {"minio-root": MINIO_ROOT_USER, **{store_secret(one): one.name for one in USERS}}
+ACCOUNTS: Final = {
+    "minio-root": MINIO_ROOT_USER,
+    **{store_secret(one): one.name for one in (*USERS, COPIER)},
+}
 
 
 def store_takes(exported: Mapping[str, Any], name: str, secret: str) -> bool:
     """Return whether the object store takes the secret of one of ACCOUNTS."""
-    return signs_in(store_of(outputs(exported), AUDITOR).endpoint, Account(ACCOUNTS[name], secret))
+    endpoint = store_of(clear_outputs(exported), AUDITOR).endpoint
+    return signs_in(endpoint, Account(ACCOUNTS[name], secret))
 
 
 def refused_by_store(exported: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -39,10 +39,11 @@ from pandom.host import (
 from pandom.host import stack as files
 from pandom.host.display import Display
 from pandom.host.engine import Container, Engine
+from pandom.host.language_host import LanguageHost
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.revisions import of_running, refuse
 from pandom.host.stack import Stack
-from pandom.host.state import CONTAINER, IMAGE, ROLE, State
+from pandom.host.state import CONTAINER, IMAGE, ROLE, State, clear_outputs
 from pandom.host.verdict import STORE, Verdict
 from pandom.runtime import passphrase
 from pandom.runtime.errors import DONE, DRIFT, Drift, Failure, PandomError, UsageError
@@ -101,13 +102,17 @@ def bring_up(
 
 
 def for_environment(
-    stack: Stack, variables: Mapping[str, str], begun: bool = False
+    stack: Stack,
+    variables: Mapping[str, str],
+    host: LanguageHost | None,
+    laid: Callable[[], None] | None = None,
 ) -> Mapping[str, Any]:
     """Run it for an environment for CI, whose lock the caller has; its outputs in clear.
 
-    ``begun``: the state says what lies in the data volume, and nothing else is there yet.
+    ``laid``: the state says what lies in the data volume once this returns, and nothing else is
+    there yet. ``host`` was started by the caller, who ends it.
     """
-    return _Up(stack, variables, "ephemeral", adopting=False, begun=begun).run()
+    return _Up(stack, variables, "ephemeral", adopting=False, laid=laid, host=host).run()
 
 
 class _Up:
@@ -119,13 +124,16 @@ class _Up:
         variables: Mapping[str, str],
         profile: str | None,
         adopting: bool,
-        begun: bool = False,
+        laid: Callable[[], None] | None = None,
+        host: LanguageHost | None = None,
         upgrading: bool = False,
     ) -> None:
-        self._adopting, self._begun, self._upgrading = adopting, begun, upgrading
+        self._adopting, self._laid, self._host = adopting, laid, host
+        self._upgrading = upgrading
         self._stack = stack
         self._revisions: Sequence[Revision] = ()
         self._profile = profile
+        self._tools = variables
         self._pulumi = Pulumi(stack, variables)
         self._since = datetime.now(UTC)
         self._changed = 0
@@ -139,15 +147,17 @@ class _Up:
         """Bring it up; the outputs in clear."""
         with ThreadPoolExecutor() as beside:
             reading = None
-            if self._stack.exists() and not self._begun:
+            if self._stack.exists() and self._laid is None:
                 # While Pulumi reads its state, the folder is checked, and what the verdict
                 # needs is imported.
                 reading = beside.submit(self._pulumi.export, secrets=True)
-            self._revisions = revisions.every()
+            # Of this folder a prepared cluster was made: it was checked then.
+            self._revisions = revisions.every(run=self._laid is None)
             verdict.prepare()
-            from pandom.database import declaration  # with the models, which take long
+            if self._laid is None:
+                from pandom.database import declaration  # with the models, which take long
 
-            declaration.check()
+                declaration.check()
             recorded = self._stack.recorded()
             self._told = recorded.outputs
             identity.refuse_renamed(self._stack.name, recorded)
@@ -210,7 +220,7 @@ class _Up:
         self, engine: Engine, exported: Mapping[str, Any], settings: Settings
     ) -> _Looked | None:
         """Make everything as declared; the verdict, if there turned out to be nothing to do."""
-        if self._begun:
+        if self._laid is not None:
             self._note_inputs(settings)
             self._operate("", refresh=False)
             return None
@@ -401,18 +411,22 @@ class _Up:
     ) -> None:
         # A server that is taken over has roles that the new state must adopt first.
         display = Display(prefix, failed="there already" if self._adopting else "FAILED")
+        host, self._host = self._host or LanguageHost.start(self._tools), None
         self._before = {one.id for one in self._engine.containers()}
         try:
-            self._pulumi.operate(
-                "up",
-                "--yes",
-                "--skip-preview",
-                *(["--refresh"] if refresh else []),
-                *options,
-                show=display,
-                variables=variables,
-                watch=self._watch,
-            )
+            with host or contextlib.nullcontext():
+                self._pulumi.operate(
+                    "up",
+                    "--yes",
+                    "--skip-preview",
+                    *(["--refresh"] if refresh else []),
+                    *options,
+                    show=display,
+                    variables=variables,
+                    watch=self._watch,
+                    host=host,
+                    ready=self._laid,
+                )
         finally:
             display.close()
             self._changed += sum(display.changed.values())
@@ -474,7 +488,7 @@ class _Up:
         return found.again(self._healed), outputs
 
     def _look(self, exported: Mapping[str, Any]) -> _Looked:
-        outputs = superuser.outputs(exported)
+        outputs = clear_outputs(exported)
         return verdict.look(self._stack, self._engine, outputs, State(exported)), outputs
 
     def _heal(self, found: Verdict, exported: Mapping[str, Any]) -> bool:

@@ -1,130 +1,143 @@
 """The objects of a stack at a moment: documents and media go with the database that is served.
 
-The bucket keeps every version, so going back writes the former one again, or a marker that the
-object is deleted. Nothing is removed, and the way forward is the same.
+They come from the versions that the bucket keeps, and where it has them no more from the copies
+beside the backups, which the container `operations` opens and this host writes back.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from pandom.audit.target import store_of
-from pandom.host import superuser
+from pandom.backups.versions import Bucket, Change, Versions, of_json
+from pandom.host import operations, superuser
+from pandom.host.engine import Engine
+from pandom.host.state import clear_outputs
 from pandom.objectstore import Account, client
-from pandom.runtime.errors import Failure
+from pandom.runtime.errors import Drift, Failure
 from pandom.runtime.naming import MINIO_ROOT_USER
+from pandom.runtime.progress import say
 from schema.storage import AUDITOR
 
-_AT_ONCE: Final = 8
-_LARGEST_COPY: Final = 5 << 30  # bytes that S3 copies in one request
+_READER: Final = "backup"
+_PER_REQUEST: Final = 200  # copies that the container is asked for at once
 
 
 @dataclass(frozen=True)
-class Version:
-    """One version of an object, or the marker of its deletion."""
+class Copies:
+    """What a stack has beside its backups, asked through the container that copies."""
 
-    id: str
-    written: datetime
-    etag: str
-    size: int
-    deleted: bool
+    engine: Engine
+    stack: str
 
-    def same(self, other: Version | None) -> bool:
-        """Return whether both are the same content, or none."""
-        if other is None or self.deleted or other.deleted:
-            return self.deleted and (other is None or other.deleted)
-        return (self.etag, self.size) == (other.etag, other.size)
+    def make(self, whole: bool) -> None:
+        """Copy what was not copied yet. Raises PandomError with the cause."""
+        said = self._ask("copy-objects", "--whole", "yes" if whole else "no")
+        for line in said.splitlines():
+            say(f"  {line}")
 
+    def summary(self) -> dict[str, Any]:
+        """Return how many there are, and how much."""
+        return dict(json.loads(self._ask("objects", "summary")))
 
-@dataclass(frozen=True)
-class Change:
-    """What brings one object back: a version to be written again; None is a deletion."""
+    def every(self) -> Versions:
+        """Return all versions; say which lists of them are damaged."""
+        found = json.loads(self._ask("objects", "all"))
+        for line in found["damaged"]:
+            say(f"  objects: {line}; what other lists have is used")
+        return {name: [*map(of_json, one)] for name, one in found["versions"].items()}
 
-    name: str
-    version: Version | None
+    def verify(self) -> list[str]:
+        """Read everything back; return what is damaged or missing."""
+        try:
+            say(f"  {self._ask('verify-objects').strip()}")
+        except Drift as drift:
+            return str(drift).splitlines()
+        return []
 
+    def give(self, bucket: Bucket, wanted: Sequence[Change]) -> dict[str, str]:
+        """Write copies back; return what was wrong with those that are not, by name."""
+        lost: dict[str, str] = {}
+        for start in range(0, len(wanted), _PER_REQUEST):
+            part = wanted[start : start + _PER_REQUEST]
+            lost |= self._give(bucket, {one.version.copy: one for one in part if one.version})
+        return lost
 
-@dataclass(frozen=True)
-class Bucket:
-    """The bucket of documents and media, as the store's root reaches it."""
+    def _give(self, bucket: Bucket, wanted: Mapping[str, Change]) -> dict[str, str]:
+        container = operations.running(self.engine, self.stack)
+        command = operations.within(_READER, "give-objects", *wanted)
+        read, write = os.pipe()
+        with ThreadPoolExecutor(1) as beside:
+            taking = beside.submit(_take, read, bucket, wanted)
+            with contextlib.suppress(BrokenPipeError), os.fdopen(write, "wb") as sink:
+                operations.refuse(*self.engine.stream(container, command, sink))
+            return taking.result()
 
-    s3: Any = field(repr=False)
-    name: str
-
-    def every(self) -> dict[str, list[Version]]:
-        """Return all versions by the object's name, the oldest first."""
-        listed = list(
-            self.s3.list_objects(bucket_name=self.name, recursive=True, include_version=True)
-        )
-        # Newest first, but for the markers of deletion, which the client puts at the end.
-        listed.reverse()
-        listed.sort(key=lambda one: (one.last_modified, one.is_latest == "true"))
-        found: dict[str, list[Version]] = {}
-        for one in listed:
-            version = Version(
-                str(one.version_id),
-                one.last_modified,
-                str(one.etag or ""),
-                int(one.size or 0),
-                bool(one.is_delete_marker),
-            )
-            found.setdefault(str(one.object_name), []).append(version)
-        return found
-
-    def apply(self, changes: Iterable[Change]) -> None:
-        """Carry changes out."""
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            for _ in threads.map(self._apply, changes):
-                pass
-
-    def _apply(self, change: Change) -> None:
-        from minio.commonconfig import ComposeSource, CopySource
-
-        if change.version is None:
-            self.s3.remove_object(bucket_name=self.name, object_name=change.name)
-            return
-        bucket, name, version = self.name, change.name, change.version.id
-        if change.version.size < _LARGEST_COPY:
-            source = CopySource(bucket_name=bucket, object_name=name, version_id=version)
-            self.s3.copy_object(bucket_name=bucket, object_name=name, source=source)
-        else:
-            parts = ComposeSource(bucket_name=bucket, object_name=name, version_id=version)
-            self.s3.compose_object(bucket_name=bucket, object_name=name, sources=[parts])
+    def _ask(self, *words: str) -> str:
+        container = operations.running(self.engine, self.stack)
+        code, out, said = self.engine.run(container, operations.within(_READER, *words))
+        if words[0] == "verify-objects" and code == Drift.exit_code:
+            raise Drift(said.strip())
+        operations.refuse(code, said)
+        return out
 
 
-def changes(every: Mapping[str, list[Version]], moment: datetime) -> Iterator[Change]:
-    """Yield what makes each object what it was at a moment."""
-    for name, versions in sorted(every.items()):
-        before = [one for one in versions if one.written <= moment]
-        wanted = before[-1] if before else None
-        if not versions[-1].same(wanted):
-            yield Change(name, None if wanted is None or wanted.deleted else wanted)
-
-
-def words(planned: Iterable[Change]) -> str:
-    """Return what changes would do, for people."""
-    listed = list(planned)
-    back = sum(one.version is not None for one in listed)
-    return f"{back:,} written back, {len(listed) - back:,} deleted"
+def _take(read: int, bucket: Bucket, wanted: Mapping[str, Change]) -> dict[str, str]:
+    """Write what comes as a tar into the bucket; return why some did not come."""
+    lost: dict[str, str] = {}
+    missing = dict(wanted)
+    with os.fdopen(read, "rb") as stream:
+        try:
+            with tarfile.open(mode="r|", fileobj=stream) as archive:
+                for entry in archive:
+                    copy, _, wrong = entry.name.partition(".")
+                    content, change = archive.extractfile(entry), missing[copy]
+                    assert content is not None  # noqa: S101 - a file
+                    if wrong:
+                        lost[change.name] = content.read().decode()
+                    else:
+                        bucket.s3.put_object(
+                            bucket_name=bucket.name,
+                            object_name=change.name,
+                            data=content,
+                            length=entry.size,
+                        )
+                    del missing[copy]
+        except tarfile.ReadError:
+            pass  # the container says why
+    return lost | {one.name: "its copy was not given" for one in missing.values()}
 
 
 def of_stack(exported: Mapping[str, Any]) -> Bucket:
     """Return a stack's bucket; ``exported`` is its state with secrets in clear."""
-    outputs = superuser.outputs(exported)
+    outputs = clear_outputs(exported)
     endpoint = store_of(outputs, AUDITOR).endpoint
     root = Account(MINIO_ROOT_USER, superuser.generated(exported)["minio-root"])
     return Bucket(client(endpoint, root), str(outputs["minio_bucket_name"]))
 
 
-def planned(bucket: Bucket, moment: datetime) -> list[Change]:
-    """Return the changes for a moment. Raises Failure for a store that does not answer."""
+def newest(copied: Versions) -> datetime | None:
+    """Return when the last of them was written or deleted."""
+    every = [one.written for versions in copied.values() for one in versions]
+    return max(every, default=None)
+
+
+def carry_out(bucket: Bucket, planned: Sequence[Change], copies: Copies) -> dict[str, str]:
+    """Bring the bucket to a moment; return what could not come back, and why.
+
+    Raises Failure for a store that does not answer.
+    """
     with answering():
-        return list(changes(bucket.every(), moment))
+        bucket.apply(one for one in planned if one.here)
+        return copies.give(bucket, [one for one in planned if not one.here])
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ def run(checkout: str | None = None) -> None:
 
     ``checkout`` is the fingerprint of the revisions that whoever started the job has.
     """
-    there = revisions.every()
+    there = revisions.every(run=False)
     if checkout is not None:
         revisions.same_checkout(there, checkout)
     runner, settings = _runner(), database_settings.from_environment()

@@ -12,7 +12,7 @@ import psycopg
 
 from pandom.audit import trail
 from pandom.audit.anchors import Kept
-from pandom.database import cluster, migrate, revisions
+from pandom.database import cluster, migrate, named, revisions
 from pandom.database.connect import connect, opt_in, target_from_environment, value
 from pandom.database.health import TABLES
 from pandom.database.restore import restoring
@@ -22,7 +22,10 @@ from schema.access import SUPERUSER
 
 
 def run() -> None:
-    """Print what is there as JSON; raises Failure for a trail that is not in order."""
+    """Print what is there as JSON, before it a line for each object that a row names.
+
+    Raises Failure for a trail that is not in order.
+    """
     target, password = target_from_environment(), secret("postgres_password")
     try:
         with connect(target, SUPERUSER, password) as connection:
@@ -39,10 +42,13 @@ def run() -> None:
                 name: value(connection, f"select count(*) from public.{name}")  # noqa: S608
                 for name in TABLES
             }
+            wanted = named.objects(connection)
             restoring.mark(connection, target.database)
             cluster.apply_grants(connection, opt_in(), connecting=(migrate.MIGRATOR,))
     except psycopg.Error as error:
         raise Failure(
             f"The restored database cannot be read: {error.diag.message_primary or error}"
         ) from None
+    for pair in wanted.items():
+        print(json.dumps(pair))
     print(json.dumps({"revision": applied.reached, "blocks": chain.blocks, "rows": rows}))

@@ -24,7 +24,7 @@ from pandom.objectstore import (
 from pandom.runtime.errors import Failure
 from pandom.runtime.inputs import secret, secret_file, setting
 from pandom.runtime.progress import say, step
-from schema.storage import BACKUP, OWN_STORE, users
+from schema.storage import BACKUP, COPIER, OWN_STORE, users
 
 # MinIO starts in about a second; a slow disk or a first start may take longer.
 WAIT_S: Final = 60
@@ -38,7 +38,7 @@ def run() -> None:
         setting("PANDOM_MINIO_HOST"), int(setting("PANDOM_MINIO_PORT")), secret_file("ca.crt")
     )
     root = Account(secret("minio_root_user"), secret("minio_root_password"))
-    backup = setting("PANDOM_BACKUP") == OWN_STORE
+    backup = setting("PANDOM_BACKUP")
     secrets = {user.name: secret(user.secret_file) for user in users(backup)}
     store = StoreClient(endpoint, root, setting("PANDOM_BUCKET"), backup)
 
@@ -77,11 +77,12 @@ def converge(store: StoreClient, secrets: Mapping[str, str]) -> None:
     others: list[str] = []
     for _ in range(ROUNDS):
         with step("buckets: private, versioned, evidence locked"):
-            make_buckets(s3, store.bucket, store.backup)
+            make_buckets(s3, store.bucket, store.backup == OWN_STORE)
         with step("users: limited to what is declared"):
             make_users(store.endpoint, store.account, store.bucket, secrets)
-            if not store.backup and remove_user(store.endpoint, store.account, BACKUP.name):
-                say(f"  {BACKUP.name} is gone: backups do not go here any more")
+            for user in {COPIER, BACKUP} - {*users(store.backup)}:
+                if remove_user(store.endpoint, store.account, user.name):
+                    say(f"  {user.name} is gone, which this stack's backups do not need")
         with step("read back"):
             wrong, others = _read_back(store, secrets)
         if not wrong:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ _NUMBERS: Final = _list(r"\d{1,2}")
 _FIELDS: Final = (_NUMBERS, _NUMBERS, _NUMBERS, f"{_NUMBERS}|{_list(_MONTH)}", _list(_DAY))
 # Found by now, or never: the rarest day comes within eight years (29 February, 1900 and 2100).
 _FROM: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_DAY_LONG: Final = timedelta(days=1)
+_WEEK: Final = timedelta(days=7)
+_YEARS: Final = timedelta(days=9 * 366)
 
 
 def is_off(text: str) -> bool:
@@ -68,14 +72,25 @@ def trigger(text: str) -> CronTrigger:
     return _trigger(text)
 
 
+@cache
 def longest_gap_s(text: str) -> float:
-    """Return the longest time between two of the times of a week and a bit."""
-    one, longest = following(text, _FROM), 0.0
-    while one < _FROM + timedelta(days=8):
-        comes = following(text, one)
-        longest = max(longest, (comes - one).total_seconds())
-        one = comes
-    return longest
+    """Return the longest time between two of its times, in any of the years to come."""
+    minute, hour, day, month, weekday = text.lower().split()
+    times = _times(f"{minute} {hour} * * *", _DAY_LONG)
+    # Days of the week come again after a week; a date may take eight years.
+    span = 2 * _WEEK if day == month == "*" else _YEARS
+    days = _times(f"0 0 {day} {month} {weekday}", span)
+    inside = [after - before for before, after in pairwise(times)]
+    between = [after - before - (times[-1] - times[0]) for before, after in pairwise(days)]
+    return max(*inside, *between, timedelta()).total_seconds()
+
+
+def _times(text: str, span: timedelta) -> list[datetime]:
+    """Return the times from a midnight on, the one that ends the span included."""
+    found = [following(text, _FROM - timedelta(seconds=1))]
+    while found[-1] < _FROM + span:
+        found.append(following(text, found[-1]))
+    return found if span > _DAY_LONG else found[:-1]
 
 
 def following(text: str, moment: datetime) -> datetime:

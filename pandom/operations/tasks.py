@@ -58,6 +58,7 @@ class Task:
 AUDIT: Final = "audit"
 DRILL: Final = "drill"
 BACKUP: Final = "backup"
+BACKUP_FULL: Final = "backup-full"
 DUMP: Final = "dump"
 _OF_BACKUPS: Final[dict[str, Any]] = {
     "reader": "backup",
@@ -113,7 +114,7 @@ TASKS: Final[dict[str, Task]] = {
             results={DONE: OK, DRIFT: "drift"},
         ),
         Task(
-            "backup-full",
+            BACKUP_FULL,
             "a full backup, after which older ones may leave",
             work="pandom.backups.scheduled:full",
             schedule="30 1 * * sun",
@@ -125,6 +126,14 @@ TASKS: Final[dict[str, Task]] = {
             "a backup of what changed since the last one",
             work="pandom.backups.scheduled:incremental",
             schedule="30 2 * * *",
+            limit_s=12 * 3600,
+            **_OF_BACKUPS,
+        ),
+        Task(
+            "objects",
+            "documents and media, copied beside the backups",
+            work="pandom.backups.objects:run",
+            schedule="*/15 * * * *",
             limit_s=12 * 3600,
             **_OF_BACKUPS,
         ),

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
+from pandom import __version__
 from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import PROJECT
 
 ROOT = Path(__file__).resolve().parents[2]
+# In a copy of the program that came with a wheel: which one it is.
+MARK: Final = ".wheel"
+# Raised when an older program would misread what is kept in the state or the cache.
+FORMAT: Final = 1
 
 
 def home() -> Path:
@@ -47,6 +53,34 @@ def cache_home() -> Path:
     return _home("XDG_CACHE_HOME", ".cache", ":\n")
 
 
+def mark_homes() -> None:
+    """Note in state and cache which program made what is there, unless a newer one did."""
+    for home in (state_home(), cache_home()):
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if _format(home)[0] < FORMAT:
+            (home / "format").write_text(f"{FORMAT} {__version__}\n")
+
+
+def refuse_newer_homes() -> None:
+    """Raise UsageError if a newer program made what is in the state or the cache."""
+    for home in (state_home(), cache_home()):
+        number, version = _format(home)
+        if number > FORMAT:
+            raise UsageError(
+                f"{home} was made by pandom-stack {version}; this is {__version__}, which is older "
+                f"and cannot\nread it. Nothing was touched. Next: install {version}, or choose "
+                "other places with XDG_STATE_HOME\nand XDG_CACHE_HOME."
+            )
+
+
+def _format(home: Path) -> tuple[int, str]:
+    try:
+        number, _, version = (home / "format").read_text().strip().partition(" ")
+        return int(number), version
+    except (OSError, ValueError):
+        return 0, ""
+
+
 def backend() -> Path:
     """Pulumi's file backend."""
     return state_home() / "backend"
@@ -82,6 +116,11 @@ def ca_certificate(stack: str) -> Path:
     return stack_home(stack) / "ca.crt"
 
 
+def work_folder(stack: str) -> Path:
+    """Return where a stack's program runs: the clone, or of a wheel a copy of the stack's own."""
+    return stack_home(stack) / "program" if (ROOT / MARK).is_file() else ROOT
+
+
 def stack_file(stack: str) -> Path:
-    """Return the live configuration of a stack in this clone; git ignores it."""
-    return ROOT / "stacks" / f"Pulumi.{stack}.yaml"
+    """Return the live configuration of a stack in its work folder; git ignores it."""
+    return work_folder(stack) / "stacks" / f"Pulumi.{stack}.yaml"

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from pandom.runtime import wheel
+
 WIDTH: Final = 80
 
 
 def say(line: str = "") -> None:
     """Print one line for people."""
-    print(line, file=sys.stderr, flush=True)
+    print(wheel.advice(line), file=sys.stderr, flush=True)
 
 
 def live() -> bool:

@@ -14,6 +14,7 @@ import pytest
 from pandom.runtime import paths
 
 HERE: Final = Path(__file__).parent / "node"
+EXAMPLE: Final = paths.ROOT / "examples" / "typescript"
 LIMIT_S: Final = 300
 
 needs_node = pytest.mark.skipif(
@@ -44,11 +45,16 @@ def module(text: str, place: Path, variables: dict[str, str]) -> str:
 
 @pytest.fixture(scope="session")
 def packages() -> Path:
-    """The packages and the compiled client, kept by what they are made of."""
-    files = sorted(path for path in HERE.iterdir() if path.is_file())
+    """The packages and the compiled client."""
+    return compiled(HERE)
+
+
+def compiled(source: Path) -> Path:
+    """A folder's packages and its compiled files, kept by what they are made of."""
+    files = sorted(path for path in source.iterdir() if path.is_file())
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
     place = paths.cache_home() / "clients" / f"node-{digest}"
-    if not (place / "client.js").exists():
+    if not any(place.glob("*.js")):
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         for path in files:

@@ -26,7 +26,7 @@ from pandom.objectstore import Account, Endpoint, client
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import MINIO_ROOT_USER
 from pandom.runtime.paths import ROOT
-from tests.clients.node import module, needs_node
+from tests.clients.node import EXAMPLE, compiled, needs_node, run
 from tests.clients.page import code
 from tests.fixtures.stack import RunningStack
 
@@ -142,6 +142,29 @@ def test_a_clone_has_the_privileges_of_its_source(tests: Client, login: dict[str
         psycopg.connect(database.dsn("pandom_user").replace(database.name, "postgres"))
 
 
+def test_what_a_failed_test_asked_is_kept_without_values(
+    tests: Client, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.service, "failures", tmp_path / "failures.log")
+    with tests.database() as database:
+        with database.connect() as ended:
+            ended.execute("select %s || 'a secret' as by_client", ("another secret",))
+        # One that is open, and says so itself whoever opened it; a test elsewhere is not named.
+        with psycopg.connect(database.dsn("pandom_user")) as other, tests.database() as beside:
+            other.execute("select 'a secret' as by_server")
+            with beside.connect() as elsewhere:
+                elsewhere.execute("select 1 as in_another_database")
+                shown = "\n".join(database.failed("test_x"))
+    assert "select %s || ? as by_client" in shown
+    assert f"pandom_user@{database.name} (idle in transaction): select ? as by_server" in shown
+    assert "secret" not in shown
+    assert "in_another_database" not in shown
+    kept = (tmp_path / "failures.log").read_text()
+    assert "test_x\n  select %s || ?" in kept
+    with pytest.raises(UsageError, match="not given out"):
+        database.failed("test_x")
+
+
 def test_what_a_test_leaves_behind_disturbs_nobody(tests: Client, login: dict[str, Any]) -> None:
     with tests.database() as database:
         left = database.connect()
@@ -247,6 +270,7 @@ def test_a_killed_servers_databases_are_cleared_and_a_second_one_is_refused(
         ("GET", "/databases", "", "", 404, "there is no GET"),
         ("DELETE", "/databases/pandom_db", "", "", 400, "was not given out"),
         ("DELETE", "/buckets/other%2F", "", "", 400, "was not given out"),
+        ("POST", "/databases/pandom_db/failed", '{"test": "x"}', "", 400, "not given out"),
         ("POST", "/databases/pandom_db/users", '{"email": "a@b.de"}', "", 400, "not given out"),
         ("POST", "/databases", "{", "", 400, "is not JSON"),
         ("POST", "/databases", "[]", "", 400, "no JSON object"),
@@ -296,10 +320,14 @@ def test_a_database_has_no_login_that_is_not_shared(tests: Client) -> None:
 
 
 @needs_node
-def test_from_nodes_own_test_runner_with_typeorm(server: Server, packages: Path) -> None:
-    page = (ROOT / "docs" / "ci.md").read_text()
-    text = code("From Node's test runner, with TypeORM", "js", page)
-    output = module(text, packages, server.contract)
-    assert "# pass 1" in output or "pass 1" in output
+def test_from_nodes_own_test_runner_with_typeorm(server: Server) -> None:
+    output = run(["npm", "test"], compiled(EXAMPLE), server.contract)
+    assert "pass 1" in output
     assert "fail 0" in output
     assert server.service.databases.given == []
+
+
+def test_the_page_shows_the_example() -> None:
+    page = (ROOT / "docs" / "ci.md").read_text()
+    shown = code("From Node's test runner, with TypeORM", "ts", page)
+    assert shown in (EXAMPLE / "account.test.ts").read_text()

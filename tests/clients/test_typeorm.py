@@ -13,7 +13,7 @@ import pytest
 
 from pandom.database import cluster, migrate
 from tests.clients.conftest import environment
-from tests.clients.node import HERE, needs_node, run
+from tests.clients.node import EXAMPLE, HERE, needs_node, run
 from tests.clients.page import code
 from tests.clients.pooler import pooled
 from tests.fixtures.databases import ALICE, Database, Factory
@@ -87,8 +87,9 @@ def test_the_page_shows_the_client() -> None:
     assert code("TypeORM", "typescript") in (HERE / "client.ts").read_text()
 
 
-def test_the_lock_names_no_registry() -> None:
-    lock = json.loads((HERE / "package-lock.json").read_text())
+@pytest.mark.parametrize("folder", [HERE, EXAMPLE], ids=["clients", "example"])
+def test_the_lock_names_no_registry(folder: Path) -> None:
+    lock = json.loads((folder / "package-lock.json").read_text())
     packages = [one for name, one in lock["packages"].items() if name]
     assert packages
     assert all("integrity" in one and "resolved" not in one for one in packages)

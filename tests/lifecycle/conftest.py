@@ -43,6 +43,12 @@ def bucket(backed: RunningStack) -> Bucket:
     return Bucket(client(*root(backed)), backup_bucket(backed.outputs["minio_bucket_name"]))
 
 
+@pytest.fixture(scope="session")
+def media(backed: RunningStack) -> Bucket:
+    """Its bucket of documents and media."""
+    return Bucket(client(*root(backed)), backed.outputs["minio_bucket_name"])
+
+
 @pytest.fixture
 def unborn() -> Iterator[RunningStack]:
     """A name under which nothing exists yet; whatever a test makes of it is removed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import subprocess
 import time
@@ -22,7 +23,7 @@ from pandom.host.stack import Stack, set_values
 from pandom.objectstore import Account, administrator, client
 from pandom.runtime.errors import PandomError
 from pandom.runtime.naming import BACKUP_CONFIG, KEYS_MOUNT
-from schema.storage import BACKUP, backup_bucket
+from schema.storage import BACKUP, COPIER, backup_bucket
 from tests.fixtures.backups import Bucket, flipped, root, sql, switch, written
 from tests.fixtures.other_store import OtherStore
 from tests.fixtures.stack import RunningStack
@@ -88,7 +89,7 @@ def test_the_key_is_where_the_server_is_and_nowhere_else(
         assert b"system-id" not in content
 
 
-def test_the_stores_user_reaches_its_own_bucket_only(backed: RunningStack, bucket: Bucket) -> None:
+def test_the_stores_users_reach_their_own_bucket_only(backed: RunningStack, bucket: Bucket) -> None:
     endpoint, _ = root(backed)
     own = client(endpoint, Account(BACKUP.name, backed.secrets["minio-backup"]))
     assert list(own.list_objects(bucket_name=bucket.name))
@@ -98,6 +99,17 @@ def test_the_stores_user_reaches_its_own_bucket_only(backed: RunningStack, bucke
         lambda: list(own.list_objects(bucket_name=f"{media}-evidence")),
         lambda: own.remove_bucket(bucket_name=bucket.name),
         lambda: own.make_bucket(bucket_name="another"),
+    ):
+        with pytest.raises(S3Error, match="Denied"):
+            call()
+    # Who copies documents reads them, and changes nothing.
+    copier = client(endpoint, Account(COPIER.name, backed.secrets["minio-copier"]))
+    list(copier.list_objects(bucket_name=media, include_version=True))
+    for call in (
+        lambda: copier.put_object(media, "of-the-copier", io.BytesIO(b"x"), 1),
+        lambda: copier.remove_object(bucket_name=media, object_name="of-the-copier"),
+        lambda: list(copier.list_objects(bucket_name=bucket.name)),
+        lambda: list(copier.list_objects(bucket_name=f"{media}-evidence")),
     ):
         with pytest.raises(S3Error, match="Denied"):
             call()

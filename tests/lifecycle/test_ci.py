@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from pandom.runtime.naming import LABEL_EXPIRES, LABEL_OWNER, LABEL_STACK, resou
 from tests.fixtures import leaks
 from tests.fixtures.soak import Progress
 from tests.fixtures.stack import Pandom, left_in_docker
+from tests.fixtures.wheel import build
 
 Wait = Callable[[Callable[[], bool], str], None]
 
@@ -127,6 +129,7 @@ def test_people_get_in(env: pandom.ci.Environment, command: Pandom) -> None:
     assert "postgres" in command("ci", "logs", env.id, "nobody", code=2).stderr
 
 
+EXAMPLE = paths.ROOT / "examples" / "python"
 THEIR_TESTS = """
 import pytest
 
@@ -140,22 +143,40 @@ def test_nobody_was_here_before(pandom_database, pandom_stack, number):
 
 def test_a_place_in_the_bucket(pandom_bucket):
     assert pandom_bucket.settings["MINIO_ACCESS_KEY"] in pandom_bucket.prefix
+
+def test_that_fails(pandom_database):
+    with pandom_database.connect() as connection:
+        connection.execute("select 'a secret' || %s as shown", ("another secret",))
+        connection.execute("select 1 from nowhere where it = 4711")
 """
 
 
 def test_somebody_elses_tests_use_its_fixtures(env: pandom.ci.Environment, tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["pandom.pytest_plugin"]\n')
     (tmp_path / "test_theirs.py").write_text(THEIR_TESTS)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "."],
         cwd=tmp_path,
-        env={**os.environ, "PANDOM_CI_ID": env.id, "PYTHONPATH": str(paths.ROOT)},
+        env={
+            **os.environ,
+            "PANDOM_CI_ID": env.id,
+            "PANDOM_CI_LOG": "servers.log",
+            "PYTHONPATH": str(paths.ROOT),
+        },
         capture_output=True,
         text=True,
         timeout=180,
         check=False,
     )
-    assert "7 passed" in done.stdout, done.stdout + done.stderr
+    assert "1 failed, 11 passed" in done.stdout, done.stdout + done.stderr
+    kept = (tmp_path / "servers.log").read_text()
+    for said in (done.stdout.partition("- last statements -")[2], kept):
+        assert "select ? || %s as shown" in said
+        assert "select ? from nowhere where it = ?" in said
+        assert not re.search("secret|4711", said.partition("short test summary")[0])
+    assert "test_theirs.py::test_that_fails" in kept
+    assert 'relation "nowhere" does not exist' in kept
     with psycopg.connect(env.dsn("pandom_user")) as client:
         rows = client.execute("select datname from pg_database order by 1").fetchall()
     assert [name for (name,) in rows if name.startswith("pandom_")] == ["pandom_db"]
@@ -350,6 +371,38 @@ def test_the_job_of_gitlab_does_as_it_stands_there(checkout: Path) -> None:
         shell("\n".join(given(*job[half])), checkout, {})
     assert "database system is ready" in (checkout / "servers.log").read_text()
     assert {one.id for one in records.every()} <= known
+
+
+# -- another repository ----------------------------------------------------------------------------
+
+
+@pytest.mark.soak
+def test_another_repository_needs_one_line(tmp_path: Path) -> None:
+    known = {one.id for one in records.every()}
+    shutil.copytree(EXAMPLE, tmp_path / "theirs")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    (tmp_path / "wheels").mkdir()
+    links = f"--find-links={build(tmp_path / 'wheels').parent}"
+    pip = [str(tmp_path / "venv" / "bin" / "pip"), "install", "--quiet", links]
+    needed = tmp_path / "theirs" / "requirements.txt"
+    subprocess.run([*pip, f"--requirement={needed}"], check=True)
+    installed = files_of(tmp_path / "venv")
+    done = subprocess.run(
+        [tmp_path / "venv" / "bin" / "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path / "theirs",
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+    assert files_of(tmp_path / "venv") == installed
+    assert {one.id for one in records.every()} == known
+
+
+def files_of(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
 
 
 # -- many ------------------------------------------------------------------------------------------

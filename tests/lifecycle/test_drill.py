@@ -17,7 +17,15 @@ from pandom.objectstore import Account, administrator, client
 from pandom.operations.records import FOLDER
 from pandom.runtime.naming import HOST_BACKUP, KEYS_MOUNT
 from schema.storage import AUDITOR, BACKUP, evidence_bucket, policy
-from tests.fixtures.backups import Bucket, backup_labels, flipped, root, sql, written
+from tests.fixtures.backups import (
+    Bucket,
+    backup_labels,
+    flipped,
+    named_by_a_row,
+    root,
+    sql,
+    written,
+)
 from tests.fixtures.stack import RunningStack
 
 pytestmark = pytest.mark.requirement("D5")
@@ -73,7 +81,7 @@ def noted(stack: RunningStack) -> tuple[str, str | None]:
 
 
 def test_a_missing_segment_fails_it_and_the_audit_and_a_whole_backup_mends_both(
-    backed: RunningStack, bucket: Bucket
+    backed: RunningStack, bucket: Bucket, media: Bucket
 ) -> None:
     lost = [written(backed) for _ in range(3)][1]
     (name,) = bucket.names(f"/{lost}-")
@@ -92,8 +100,11 @@ def test_a_missing_segment_fails_it_and_the_audit_and_a_whole_backup_mends_both(
         assert [one.ok for one in tasks if one.name == "task drill"] == [False]
     finally:
         bucket.put(name, content)
-    done = backed.pandom("drill", "--stack", backed.name)
+    media.put("drilled/one", b"content")
+    with named_by_a_row(backed, "drilled/one", "drilled/never"):
+        done = backed.pandom("drill", "--stack", backed.name)
     assert "drill of" in done.stderr
+    assert "1 objects that rows name are not there, never in the bucket: drilled/ne" in done.stderr
     backed.pandom("audit", "--stack", backed.name)
     assert noted(backed) == ("drill_passed", None)
     kept = evidence(backed)
@@ -102,6 +113,14 @@ def test_a_missing_segment_fails_it_and_the_audit_and_a_whole_backup_mends_both(
     assert kept["exact"]
     assert kept["rows"]["auth_users"] == sql(backed, "select count(*) from auth_users")[0][0]
     assert kept["backup"] == backup_labels(backed)[-1]
+    assert kept["objects"] == {
+        "named": 2,
+        "read": 1,
+        "chosen": "all",
+        "size": 7,
+        "missing": {"never in the bucket": 1},
+        "damaged": {},
+    }
     assert left(backed) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable
@@ -12,10 +13,9 @@ import docker
 import pytest
 
 from pandom.host import lock
-from pandom.objectstore import client
 from pandom.runtime import paths
 from pandom.runtime.naming import resource_name
-from tests.fixtures.backups import Bucket, backup_labels, root, sql, written
+from tests.fixtures.backups import Bucket, backup_labels, copy_objects, named_by_a_row, sql, written
 from tests.fixtures.server import server_of
 from tests.fixtures.stack import Pandom, RunningStack
 
@@ -54,12 +54,6 @@ def restore(stack: RunningStack, *arguments: str, code: int | None = 0, **variab
     return done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
-def media(backed: RunningStack) -> Bucket:
-    """The bucket of documents and media."""
-    return Bucket(client(*root(backed)), backed.outputs["minio_bucket_name"])
-
-
 def contents(media: Bucket) -> dict[str, bytes]:
     return {name: media.get(name) for name in media.names("restored/")}
 
@@ -68,11 +62,15 @@ def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack, media: 
     note(backed, 1)
     media.put("restored/changed", b"before")
     media.put("restored/deleted", b"before")
-    moment = between()
+    media.put("restored/removed", b"before")
+    copy_objects(backed)
+    with named_by_a_row(backed, "restored/changed", "restored/never"):
+        moment = between()
     note(backed, 2)
     media.put("restored/changed", b"after")
     media.put("restored/new", b"after")
     media.s3.remove_object(bucket_name=media.name, object_name="restored/deleted")
+    media.remove_versions("restored/removed")
     after = contents(media)
     key = sql(backed, "select secret from public.context_key")
     said = restore(backed, "--to", moment)
@@ -80,14 +78,18 @@ def test_a_moment_comes_back_and_can_be_taken_back(backed: RunningStack, media: 
     assert "blocks of the trail in order" in said
     # Nothing of the running database is another one yet.
     assert noted(backed) == [1, 2]
-    assert "objects: 2 written back, 1 deleted by --switch" in said
+    back = "3 written back, 1 deleted, 1 of these from copies by --switch"
+    assert f"objects: {back}" in said
+    assert "objects: 1 that rows name are not there: restored/never (user_prof" in said
+    assert "that no row names: " in said
     assert contents(media) == after
     backed.pandom("health", "--stack", backed.name)
     assert "no former database" in restore(backed, "--undo", code=2)
 
     restore(backed, "--switch")
     assert noted(backed) == [1]
-    assert contents(media) == {"restored/changed": b"before", "restored/deleted": b"before"}
+    former = ("changed", "deleted", "removed")
+    assert contents(media) == {f"restored/{name}": b"before" for name in former}
     assert sql(backed, "select secret from public.context_key") != key
     rows = sql(
         backed,
@@ -136,7 +138,10 @@ def test_a_backup_and_the_latest(backed: RunningStack) -> None:
     backed.pandom("backup", "--stack", backed.name)
     note(backed, 11)
     label = backup_labels(backed)[-1]
-    assert f"backup {label}" in restore(backed, "--backup", label)
+    asked = ("restore", "--backup", label, "--format", "json", "--stack", backed.name)
+    told = json.loads(backed.pandom(*asked).stdout)
+    assert told["aim"] == f"backup {label}"
+    assert {"missing", "unnamed", "deleted", "from_copies"} <= told["objects"].keys()
     assert "the latest" in restore(backed)
     restore(backed, "--switch")
     assert noted(backed)[-2:] == [10, 11]

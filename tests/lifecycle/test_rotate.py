@@ -27,7 +27,7 @@ from pandom.host.adopt import with_secrets
 from pandom.host.health import connection
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack, forget, set_values
-from pandom.host.state import STACK, State
+from pandom.host.state import STACK, State, clear
 from pandom.objectstore import Account, client, signs_in
 from pandom.runtime import passphrase, paths
 from schema.storage import AUDITOR, MEDIA
@@ -447,7 +447,7 @@ def test_the_passphrase_killed_and_completed(
     def opened(stack: Stack, place: Path | None = None) -> tuple[object, ...]:
         pulumi = Pulumi(stack, variables, place)
         state = State(pulumi.export(secrets=True))
-        found = (superuser.clear(one.outputs.get("it")) for one in state.of_type(STACK))
+        found = (clear(one.outputs.get("it")) for one in state.of_type(STACK))
         return (*found, *pulumi.secrets().values())
 
     try:

@@ -13,7 +13,6 @@ import pytest
 
 import pandom.ci
 from pandom.ci import create, durations, end, look, reap, records, room
-from pandom.ci.process import Process
 from pandom.ci.reap import Stray
 from pandom.ci.records import Record
 from pandom.config.outputs import ENV_NAMES
@@ -22,6 +21,7 @@ from pandom.host.identity import Thing
 from pandom.runtime import paths
 from pandom.runtime.errors import Drift, Failure, UsageError
 from pandom.runtime.naming import LABEL_EXPIRES, LABEL_OWNER, LABEL_PROCESS, LABEL_STACK, PROJECT
+from pandom.runtime.process import Process
 from stacks import identity
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
@@ -406,7 +406,7 @@ def test_what_could_not_be_handed_over_is_taken_back(
         one.remove()
 
     monkeypatch.setattr(create, "connect", lambda: None)
-    monkeypatch.setattr("pandom.host.up.toolchain_variables", dict)
+    monkeypatch.setattr("pandom.host.up.toolchain_variables", lambda: {"PATH": ""})
     monkeypatch.setattr(reap, "reap", lambda _: 0)
     monkeypatch.setattr(room, "refuse", lambda *_: None)
     monkeypatch.setattr(create, "_bring_up", lambda *_: {})
@@ -485,6 +485,25 @@ def test_a_block_that_fails_may_keep_it_and_says_how_to_get_in(
     assert "pandom ci psql ci-1" in capsys.readouterr().err
     with pandom.ci.environment():
         pass
+    assert ran[-1] == ["destroy", "ci-1"]
+
+
+def test_a_block_that_fails_keeps_what_the_servers_said_and_a_full_disk_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ran = commands(monkeypatch)
+    monkeypatch.setenv(pandom.ci.LOG_VARIABLE, str(tmp_path / "servers.log"))
+    with pandom.ci.environment():
+        pass
+    assert not (tmp_path / "servers.log").exists()
+    with pytest.raises(ZeroDivisionError), pandom.ci.environment():
+        _ = 1 / 0
+    assert "ci-1" in (tmp_path / "servers.log").read_text()
+    assert [one[0] for one in ran[2:]] == ["create", "logs", "destroy"]
+    monkeypatch.setenv(pandom.ci.LOG_VARIABLE, str(tmp_path / "nowhere" / "servers.log"))
+    with pytest.raises(ZeroDivisionError), pandom.ci.environment():
+        _ = 1 / 0
+    assert "was not written" in capsys.readouterr().err
     assert ran[-1] == ["destroy", "ci-1"]
 
 

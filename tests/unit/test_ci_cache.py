@@ -13,13 +13,12 @@ from typing import IO, Any
 import pytest
 
 from pandom.ci import cache, prepared
-from pandom.ci.process import Process
 from pandom.ci.records import Record
-from pandom.host.state import IMAGE, POSTGRESQL_PROVIDER, RANDOM, ROLE, VOLUME
-from pandom.host.superuser import _SECRET_MARK
+from pandom.host.state import IMAGE, POSTGRESQL_PROVIDER, RANDOM, ROLE, SECRET_MARK, VOLUME
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure
 from pandom.runtime.naming import LABEL_IDENTITY, LABEL_STACK
+from pandom.runtime.process import Process
 
 KEY = "0123456789ab"
 FORMER, ID = "ci-0000aaaa", "ci-1111bbbb"
@@ -176,7 +175,7 @@ def test_what_nobody_used_for_long_is_removed(clone: Path) -> None:
 
 
 def secret(value: str) -> dict[str, str]:
-    return {_SECRET_MARK: "1b47061264138c4ac30d75fd1eb44270", "plaintext": json.dumps(value)}
+    return {SECRET_MARK: "1b47061264138c4ac30d75fd1eb44270", "plaintext": json.dumps(value)}
 
 
 def urn(kind: str, name: str) -> str:
@@ -227,7 +226,7 @@ def test_of_the_state_only_the_server_and_the_images_are_kept_and_no_secret() ->
     ]
     text = json.dumps(found)
     assert "s3cret" not in text
-    assert _SECRET_MARK not in text
+    assert SECRET_MARK not in text
     assert "db_password" not in text
     assert "stackTrace" not in text
     role = found[-1]

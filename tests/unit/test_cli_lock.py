@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from pandom.host import lock
 from pandom.host.stack import Stack
 from pandom.runtime import paths
 from pandom.runtime.errors import Failure
+from pandom.runtime.process import Process
 
 DEAD = 4194304  # above every process id of Linux
 
@@ -73,3 +78,25 @@ def test_a_pulumi_lock_of_another_host_stays() -> None:
 
 def test_nothing_works_on_a_stack_that_nobody_runs() -> None:
     assert lock.marked(Stack("dev")) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "ended"),
+    [
+        pytest.param(lambda: Process.of(os.getppid()), False, id="another lives, and reads"),
+        pytest.param(lambda: Process.of(os.getpid()), True, id="this one"),
+        pytest.param(lambda: replace(Process.of(os.getpid()), started="1"), True, id="dead"),
+    ],
+)
+def test_what_another_command_waits_for_is_left_alone(
+    owner: Callable[[], Process], ended: bool
+) -> None:
+    stack = Stack("dev")
+    variables = {**lock.mark(stack), lock.STARTED_BY: str(owner())}
+    with subprocess.Popen(["sleep", "20"], env={**os.environ, **variables}) as child:
+        # Its environment is seen once it runs.
+        while [one.pid for one in lock.marked(stack)] != [child.pid]:
+            time.sleep(0.01)
+        lock.end_former_run(stack)
+        assert (child.poll() is not None) == ended
+        child.kill()

@@ -17,7 +17,7 @@ from pandom.host import health, last_run, lock, ports, repair, stack, superuser,
 from pandom.host.access import hidden, variables
 from pandom.host.engine import Container
 from pandom.host.stack import Stack
-from pandom.host.state import State
+from pandom.host.state import State, clear
 from pandom.runtime import passphrase, paths
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import ADOPT_VARIABLE
@@ -507,8 +507,8 @@ def test_adoption_asks_for_what_the_state_lacks() -> None:
 
 def test_a_secret_of_an_export_is_unwrapped() -> None:
     secret = {"4dabf18193072939515e22adb298388d": "1b47", "plaintext": json.dumps("s3cret")}
-    assert superuser.clear(secret) == "s3cret"
-    assert superuser.clear("plain") == "plain"
+    assert clear(secret) == "s3cret"
+    assert clear("plain") == "plain"
 
 
 # -- what people read ---------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pandom.host.stack import Stack
 from pandom.runtime import passphrase
 from pandom.runtime.errors import UsageError
 from schema import access
-from schema.declare import READABLE, Allow, Table, trail
+from schema.declare import READABLE, Allow, Table, names_objects, trail
 from schema.models import Base
 
 
@@ -109,6 +109,7 @@ def _allow(*allow: Allow, **more: Any) -> Table:
         ({"named": "offset"}, "'offset' is a reserved word"),
         ({"declared": _RECORDED}, "column title has no word for the trail"),
         ({"title": trail("recorded")}, "which does not record the table"),
+        ({"id": names_objects()}, "for text, lists of it, and jsonb"),
         (
             {"declared": _RECORDED, **_WORDS, "title": trail(cast(Any, "kept"))},
             "column title has no word",

@@ -13,7 +13,7 @@ import pyrage
 import pytest
 
 from pandom.backups import dump
-from pandom.backups.dump import Place
+from pandom.backups.place import Place, identity, recipient
 from pandom.runtime.errors import Failure, UsageError
 
 pytestmark = pytest.mark.requirement("D5")
@@ -61,8 +61,8 @@ class Store:
 
 @pytest.fixture
 def where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Place:
-    place = Place(Store(), "backups", "dev/", KEY)
-    monkeypatch.setattr(dump, "place", lambda: place)
+    place = Place(Store(), "backups", "dev/dumps/", KEY)
+    monkeypatch.setattr(dump, "place", lambda kind: place)
     for name, value in (
         ("PANDOM_STACK", "dev"),
         ("PANDOM_DUMP_KEEP", "2"),
@@ -105,7 +105,7 @@ def test_a_dump_is_encrypted_and_comes_back(
     dump._read(one.name, sink)
     assert sink.getvalue() == CONTENT
     # As anybody with the key does, without this program.
-    opened = pyrage.decrypt(stored, [pyrage.ssh.Identity.from_buffer(dump.identity(KEY))])
+    opened = pyrage.decrypt(stored, [pyrage.ssh.Identity.from_buffer(identity(KEY, "dumps"))])
     assert opened == CONTENT
 
 
@@ -137,9 +137,9 @@ def test_damage_is_told(
         )
     elif damage == "other key":
         key = "another key"
-        where.s3.there[place] = pyrage.encrypt(CONTENT, [dump._recipient(key)])
+        where.s3.there[place] = pyrage.encrypt(CONTENT, [recipient(key, "dumps")])
     else:
-        where.s3.there[place] = pyrage.encrypt(CONTENT[1:], [dump._recipient(key)])
+        where.s3.there[place] = pyrage.encrypt(CONTENT[1:], [recipient(key, "dumps")])
     with pytest.raises(Failure, match=r"damaged, cut off|checksum differs"):
         dump._read(one.name, io.BytesIO())
     with pytest.raises(UsageError, match="There is no dump of-yesterday"):
@@ -170,7 +170,7 @@ def test_older_ones_leave_and_halves_too(
 
 def test_the_key_is_an_ssh_key_that_others_read(tmp_path: Path) -> None:
     file = tmp_path / "key"
-    file.write_bytes(dump.identity(KEY))
+    file.write_bytes(identity(KEY, "dumps"))
     file.chmod(0o600)
     done = (
         subprocess.run(
@@ -180,4 +180,4 @@ def test_the_key_is_an_ssh_key_that_others_read(tmp_path: Path) -> None:
         else None
     )
     assert done is None or done.stdout.startswith("ssh-ed25519 ")
-    assert dump.identity(KEY) != dump.identity("another key")
+    assert identity(KEY, "dumps") != identity("another key", "dumps") != identity(KEY, "objects")

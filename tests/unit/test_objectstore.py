@@ -9,6 +9,7 @@ from pandom.runtime.errors import Failure
 from pandom.runtime.paths import ROOT
 from schema.storage import (
     AUDITOR,
+    COPIER,
     EVIDENCE,
     LONGEST_NAME,
     MEDIA,
@@ -61,7 +62,7 @@ def actions(user: User) -> set[str]:
 
 @pytest.mark.requirement("B3")
 def test_no_user_may_delete_or_change_rules() -> None:
-    for user in USERS:
+    for user in (*USERS, COPIER):
         verbs = {action.partition(":")[2] for action in actions(user)}
         assert not [verb for verb in verbs if "*" in verb or verb.startswith(("Delete", "Create"))]
         assert {verb for verb in verbs if verb.startswith("Put")} <= {"PutObject"}
@@ -75,11 +76,12 @@ def test_no_user_may_delete_or_change_rules() -> None:
         "s3:AbortMultipartUpload",
     }
     assert actions(EVIDENCE) == {"s3:PutObject"}
-    assert not [action for action in actions(AUDITOR) if "Put" in action]
+    for reader in (AUDITOR, COPIER):
+        assert not [action for action in actions(reader) if "Put" in action]
 
 
 @pytest.mark.requirement("B3")
-def test_only_the_application_reaches_documents() -> None:
+def test_only_the_application_and_the_copier_reach_documents() -> None:
     for user in (AUDITOR, EVIDENCE):
         for statement in policy(user, "media")["Statement"]:
             assert "arn:aws:s3:::media/*" not in statement["Resource"]

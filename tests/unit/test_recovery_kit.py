@@ -229,11 +229,13 @@ def test_where_it_cannot_be_written(tmp_path: Path, host: Path, identity: tuple[
         (mine, "is no kit"),
         (tmp_path, "is no kit"),
         (host / "kit.age", "would be lost together"),
-        (mine / "kit.age", "cannot be written"),
+        (tmp_path / "not mounted" / "kit.age", "There is no folder"),
+        (Path("/proc/kit.age"), "cannot be written"),
     ):
         with pytest.raises(UsageError, match=said):
             recovery_kit.write(STACK.name, str(place), [identity[0]])
     assert mine.read_text() == "Dear all,"
+    assert not (tmp_path / "not mounted").exists()
     with pytest.raises(UsageError, match="There is no stack"):
         recovery_kit.write("unborn", str(tmp_path / "kit.age"), [identity[0]])
 

@@ -12,13 +12,13 @@ from pandom.config.readers import GIVEN, READERS
 from pandom.config.settings import load
 from pandom.host import rotate, superuser
 from pandom.host.stack import Stack
-from pandom.host.state import CONTAINER, POSTGRESQL_PROVIDER, RANDOM, ROLE, STACK
+from pandom.host.state import CONTAINER, POSTGRESQL_PROVIDER, RANDOM, ROLE, SECRET_MARK, STACK
 from pandom.runtime.errors import UsageError
 from schema.access import OPT_IN
 
 
 def secret(value: object) -> dict[str, str]:
-    return {superuser._SECRET_MARK: "1", "plaintext": json.dumps(value)}
+    return {SECRET_MARK: "1", "plaintext": json.dumps(value)}
 
 
 def exported(*, made: str, provider: str, role: str, written: str) -> dict[str, Any]:

@@ -126,11 +126,68 @@ def test_backups_are_made_where_this_program_makes_them() -> None:
         load("dev", {"schedules": {"backup": "0 1 * * *"}})
 
 
-@pytest.mark.parametrize("text", ["0 * * * *", "*/5 0-22 * * *", "*/5 * * * mon-sat"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0 * * * *",
+        "*/5 0-22 * * *",
+        "*/5 * * * mon-sat",
+        "* * 29 2 *",
+        "*/5 * 1-30 * *",
+        "*/5 * * 1-11 *",
+        "*/5 * 2-31 * *",
+    ],
+)
 def test_sealing_comes_as_often_as_health_asks_for(text: str) -> None:
     with pytest.raises(SettingsError, match="seal: expected at least every 20 minutes"):
         load("dev", {"schedules": {"seal": text}})
     assert load("dev", {"schedules": {"seal": "*/20 * * * *"}}).schedules["seal"] == "*/20 * * * *"
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("*/5 * * * *", 5 / 1440),
+        ("0 1,13 * * mon-fri", 2.5),
+        ("30 4 * * sun", 7),
+        ("59 23 31 * *", 61),
+        ("0 0 29 2 *", 1461),
+    ],
+)
+def test_the_longest_gap_is_that_of_all_years(text: str, days: float) -> None:
+    assert schedule.longest_gap_s(text) == days * 86400
+
+
+@pytest.mark.parametrize(
+    ("profile", "values", "said"),
+    [
+        ("development", {"schedules": {"drill": "0 0 29 2 *"}}, "drill: .* every 7 days"),
+        (
+            "development",
+            {"drillMaxAgeDays": 5},
+            "drill: .* 4 days with drillMaxAgeDays",
+        ),
+        (
+            "development",
+            {"schedules": {"backup": "off", "backup-full": "0 0 1 * *"}},
+            "backup or backup-full: .* 7 days with backupMaxAgeDays, found 31",
+        ),
+        (
+            "production",
+            {"schedules": {"audit": "0 0 * * sun"}},
+            "audit: .* profile production",
+        ),
+    ],
+)
+def test_what_must_be_recent_comes_often_enough(
+    profile: str, values: dict[str, Any], said: str
+) -> None:
+    values = {"profile": profile, "backup": "own-store", **values}
+    with pytest.raises(SettingsError, match=said):
+        load("dev", values)
+    often = {"backup": "0 1 * * *", "drill": "0 1 * * mon,thu", "audit": "0 0 * * *"}
+    if profile != "production":
+        load("dev", {**values, "schedules": often})
 
 
 def test_off_is_off_in_either_yaml() -> None:

@@ -6,6 +6,7 @@ import os
 import pwd
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -105,5 +106,7 @@ def test_a_login_takes_nothing_from_a_home() -> None:
         "r", "p", host="h", port=1, database="d", ca="/ca", application_name="a", timeout_s=5
     )
     for name in ("sslcert", "sslkey", "sslcrl", "passfile"):
-        assert login[name] == "/nonexistent"
+        assert not Path(login[name]).exists()
+        with pytest.raises(OSError):
+            Path(login[name]).touch()
     assert (login["gssencmode"], login["client_encoding"]) == ("disable", "UTF8")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pandom.host.versions import Change, Version, changes, words
+from pandom.backups.versions import Change, Version, changes, words
 
 BEGIN = datetime(2026, 11, 26, 12, tzinfo=UTC)
 

@@ -1,4 +1,8 @@
-"""Stand-in of pulumi-language-python: starts the program with the project's Python."""
+"""Stand-in of pulumi-language-python: starts the program with the project's Python.
+
+With ``--waiting`` it is started before Pulumi, by `pandom`, and so is the interpreter that will run
+the program. Its environment comes as one line of JSON on standard input.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import grpc
 from google.protobuf import empty_pb2
@@ -25,9 +29,11 @@ from pulumi.runtime.proto import (
 from toolchain.standins import LANGUAGE_VERSION
 from toolchain.standins.serving import serve
 
+WAITING: Final = "--waiting"
 _EXEC: Final = "pulumi-language-python-exec"
 # The exec script ends with this code when it has shown the user what is wrong.
 _ALREADY_SHOWN: Final = 32
+_START: Final = Path(__file__).with_name("start.py")
 # How long an interrupted program may take before it is killed, seconds.
 _STOP_LIMIT: Final = 5.0
 
@@ -35,9 +41,11 @@ _STOP_LIMIT: Final = 5.0
 class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
     """Runs one Pulumi program."""
 
-    def __init__(self, engine_address: str) -> None:
+    def __init__(self, engine_address: str, waiting: subprocess.Popen[str] | None = None) -> None:
         self._engine_address = engine_address
-        self._program: subprocess.Popen[bytes] | None = None
+        self._waiting = waiting
+        self._environment = None if waiting else dict(os.environ)
+        self._program: subprocess.Popen[str] | None = None
         self._cancelled = threading.Event()
 
     def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -106,21 +114,50 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
             return language_pb2.RunResponse(bail=True)
         command = [interpreter(request), script, *arguments(request, self._engine_address)]
         environment = {
-            **os.environ,
+            **self._given(),
             "PULUMI_CONFIG": json.dumps(dict(request.config)),
             "PULUMI_CONFIG_SECRET_KEYS": json.dumps(list(request.configSecretKeys)),
         }
-        self._program = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            self._program = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, text=True
+            )
+        else:
+            self._program = waiting
+            self._begin(waiting, {"command": command[1:], "environment": environment})
         code = self._program.wait()
         if self._cancelled.is_set() or code == _ALREADY_SHOWN:
             return language_pb2.RunResponse(bail=True)
         error = f"program exited with non-zero exit code: {code}" if code else ""
         return language_pb2.RunResponse(error=error)
 
+    def _given(self) -> dict[str, str]:
+        """Return the program's environment, which comes once."""
+        if self._environment is None:
+            self._environment = json.loads(sys.stdin.readline() or "{}")
+        return self._environment
+
+    def _begin(self, program: subprocess.Popen[str], wanted: dict[str, Any]) -> None:
+        """Let the interpreter that waits go on, and show what it prints, as Pulumi would."""
+        assert program.stdin is not None  # noqa: S101 - for mypy
+        assert program.stdout is not None  # noqa: S101 - for mypy
+        threading.Thread(target=self._forward, args=(program.stdout,), daemon=True).start()
+        program.stdin.write(json.dumps(wanted) + "\n")
+        program.stdin.close()
+
+    def _forward(self, printed: IO[str]) -> None:
+        for line in printed:
+            self._show(line.rstrip("\n"), engine_pb2.INFO)
+
+    def busy(self) -> bool:
+        """Return whether a program runs."""
+        return self._program is not None and self._program.poll() is None
+
     def stop(self) -> None:
         """End the program quietly: by SIGTERM, for SIGINT would print a traceback."""
         self._cancelled.set()
-        program = self._program
+        program = self._program or self._waiting
         if program is None or program.poll() is not None:
             return
         program.send_signal(signal.SIGTERM)
@@ -129,10 +166,10 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         except subprocess.TimeoutExpired:
             program.kill()
 
-    def _show(self, message: str) -> None:
+    def _show(self, message: str, severity: Any = engine_pb2.ERROR) -> None:
         with grpc.insecure_channel(self._engine_address) as channel:
             engine_pb2_grpc.EngineStub(channel).Log(
-                engine_pb2.LogRequest(severity=engine_pb2.ERROR, message=message)
+                engine_pb2.LogRequest(severity=severity, message=message)
             )
 
 
@@ -193,9 +230,22 @@ def arguments(request: Any, engine_address: str) -> list[str]:
 
 
 def main(command_line: list[str]) -> None:
-    """Serve the language host; the engine's address is the last argument."""
-    host = LanguageHost(command_line[-1] if command_line else "")
+    """Serve the language host; the engine's address is the last argument, and may come later."""
+    waiting = command_line == [WAITING]
+    host = LanguageHost("", _interpreter()) if waiting else LanguageHost("".join(command_line[-1:]))
     serve(
         lambda server: language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server),
         cancel=host.stop,
+        busy=host.busy if waiting else lambda: False,
+    )
+
+
+def _interpreter() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(_START), "waiting"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     )

@@ -28,12 +28,13 @@ def serve(
     add: Callable[[grpc.Server], object],
     *,
     cancel: Callable[[], object],
+    busy: Callable[[], bool] = lambda: False,
 ) -> None:
     """Serve on a free port of the loopback address until the engine goes away.
 
     The port is the first line on stdout, which is how Pulumi finds a plugin. A plugin that
     lost its engine (kill -9) aborts what it does and ends, or it would change things that
-    nobody records.
+    nobody records; one that another process started goes on while it is ``busy``.
     """
     server = grpc.server(ThreadPoolExecutor(max_workers=_WORKERS), options=OPTIONS)
     add(server)
@@ -48,7 +49,7 @@ def serve(
     sys.stdout.flush()
     parent = os.getppid()
     while not stop.wait(_ORPHAN_POLL):
-        if os.getppid() != parent:
+        if os.getppid() != parent and not busy():
             break
     cancel()
     server.stop(grace=_ABORT_LIMIT).wait(_ABORT_LIMIT)

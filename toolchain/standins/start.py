@@ -1,4 +1,4 @@
-"""Starts one stand-in: ``start.py docker|postgresql|random|language [arguments]``.
+"""Starts one stand-in: ``start.py docker|postgresql|random|language|waiting [arguments]``.
 
 A plugin is started for every ``pulumi`` command, so its start is paid again and again.
 Importing ``pulumi`` takes 0.3 s and brings nothing that a plugin needs; only its protocol
@@ -19,6 +19,7 @@ MODULES: Final = {
     "language": "language",
     "postgresql": "postgresql_provider",
     "random": "random_provider",
+    "waiting": "waiting",
 }
 
 
@@ -43,7 +44,8 @@ def main() -> None:
         versions = importlib.import_module("toolchain.standins")
         print(getattr(versions, f"{which.upper()}_VERSION"), "(stand-in)")
         return
-    provide_protocol_only()
+    if which != "waiting":
+        provide_protocol_only()
     importlib.import_module(f"toolchain.standins.{MODULES[which]}").main(arguments)
 
 

@@ -13,7 +13,7 @@ from toolchain.standins.properties import Table
 from toolchain.standins.resource_type import Log, Made, PartlyDone, ResourceType
 from toolchain.standins.values import Values, is_unknown
 
-_HEALTH_POLL: Final = 0.25
+_HEALTH_POLL: Final = 0.1
 # Nanoseconds; the schema's default timeouts of 20 minutes, kept in the state as the
 # official plugin does.
 _META: Final = (

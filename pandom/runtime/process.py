@@ -1,4 +1,4 @@
-"""The process that an environment lives for, and whether it still lives.
+"""A process that something was made for, and whether it still lives.
 
 A number is used again some day, and after a restart of the host at once: so the process's start
 and the boot belong to it. Containers number their processes themselves: so does the namespace.
