@@ -11,10 +11,9 @@ import os
 import re
 import time
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from pandom.config.settings import UPGRADING, applied_version
-from pandom.database.restore import restoring
 from pandom.host import backup, explain, identity, point_in_time, repair, superuser, up
 from pandom.host import stack as files
 from pandom.host.access import require
@@ -51,7 +50,8 @@ class _Upgrade:
 
     def __init__(self, stack: Stack, engine: Engine) -> None:
         self._stack, self._engine, self._name = stack, engine, stack.name
-        self._variables = {**up.toolchain_variables(), UPGRADING: "true"}
+        self._tools = up.toolchain_variables()
+        self._variables = {**self._tools, UPGRADING: "true"}
         self._exported = superuser.exported(stack)
         self._began = time.monotonic()
         for one in engine.containers():
@@ -91,30 +91,32 @@ class _Upgrade:
             return
         if self._beside != "upgraded":
             point_in_time.refuse_beside(self._name, self._beside)
-        before = files.read_file(self._stack)
+        # From a stack that is as declared, by this very program; a killed run may have left it
+        # without a server.
+        files.set_values(self._stack, {KEY: self._version})
+        up.verify(self._stack, self._tools)
+        self._exported = superuser.exported(self._stack)
+        self._start_server()
         try:
             files.set_values(self._stack, {KEY: newest})
             image = self._image()
-            self._start_server()
-            restoring.refuse(superuser.restores(self._exported), "`upgrade`")
             self._check(image)
         except BaseException:
-            self._set_back(before)
+            self._set_back()
             raise
         stopped = self._stop()
         try:
             self._make(image)
         except BaseException:
             self._start_server()
-            self._set_back(before)
+            self._set_back()
             say(f"  PostgreSQL {self._version} runs again, with what it had")
             raise
         self._exchange()
         self._serve(stopped)
 
-    def _set_back(self, before: Any) -> None:
-        was = before.get(f"pandom-stack:{KEY}", before.get(KEY, self._version))
-        files.set_values(self._stack, {KEY: int(was)})
+    def _set_back(self) -> None:
+        files.set_values(self._stack, {KEY: self._version})
         with contextlib.suppress(PandomError):
             self._image()  # or the audit would find containers of others than the state's
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -229,6 +230,19 @@ def test_the_audit_knows_whether_backups_are_made(
     assert evidence in verdict.evidence
     # What is accepted of stacks without backups excuses nothing of one that makes them.
     assert (verdict.evidence == NOT_ARCHIVED) == (days is None and mode == "off")
+
+
+def test_the_log_is_that_of_the_newest_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = Repository("dev", "s3", cast("Any", None), cast("Any", None))
+    listed = {
+        f"{folder}/0000000100000000/{name(number)}-{'a' * 40}.zst": {"time": number}
+        for folder, number in (("17-1", 3), ("18-2", 9), ("18-2", 10))
+    }
+    listed["18-2/archive.info"] = {"time": 1}
+    monkeypatch.setattr(Repository, "run", lambda self, *arguments: json.dumps(listed))
+    assert sorted(repository.segments()) == [name(9), name(10)]
+    listed = {}
+    assert repository.segments() == {}
 
 
 def test_backups_of_another_cluster_are_named_before_anything_waits(
