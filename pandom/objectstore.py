@@ -51,7 +51,7 @@ def bucket_name_problem(name: str) -> str | None:
         )
     if any(pair in name for pair in ("..", ".-", "-.")):
         return "a bucket name without '..', '.-' or '-.'"
-    if re.fullmatch(r"\d+\.\d+\.\d+\.\d+", name):
+    if re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+", name):
         return "a bucket name that does not look like an IP address"
     if name.startswith(_RESERVED_STARTS) or name.endswith(_RESERVED_ENDS) or name == "minio":
         return "a bucket name that is not reserved by S3 or MinIO"

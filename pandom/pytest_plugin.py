@@ -61,7 +61,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
             if failed:
                 ci.save_logs(shared["id"])
             if shared["own"]:
-                ci.finish(shared["id"], os.environ.get(ci.KEEP_VARIABLE) if failed else None)
+                ci.finish(shared["id"], ci.kept_for() if failed else None)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -111,6 +111,7 @@ def pandom_stack() -> ci.Environment:
 def _begin() -> dict[str, object]:
     # What all of this run end with.
     starter = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    ci.kept_for()  # or a mistake in it would be told at the end
     given = os.environ.get(_GIVEN)
     env = ci.existing(given) if given else ci.begin(_TTL, None, starter)
     serving = Serving(env.id)

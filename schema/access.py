@@ -88,7 +88,7 @@ class DefaultPrivilege:
 PROVIDER_TIMEOUTS: Final = ("statement_timeout", "idle_in_transaction_session_timeout")
 
 
-_TIME: Final = re.compile(r"(\d+)(ms|s|min|h|d)")
+_TIME: Final = re.compile(r"([0-9]+)(ms|s|min|h|d)")
 _UNITS: Final = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 

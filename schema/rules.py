@@ -1,5 +1,6 @@
 """Rules about values that the database and the configuration both enforce."""
 
+import re
 from typing import Final
 
 # The source document's check of auth_users.email.
@@ -8,6 +9,12 @@ EMAIL_PATTERN: Final = r"^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$"
 MIN_PASSWORD_LENGTH: Final = 12
 BCRYPT_BYTES: Final = 72
 _WEAK: Final = ("admin", "password", "pandom", "secret", "letmein", "qwerty", "changeme", "123456")
+
+
+def email_problem(value: str) -> str | None:
+    """Return what is expected instead of ``value``, or None."""
+    ok = len(value) <= 255 and re.fullmatch(EMAIL_PATTERN, value)
+    return None if ok else "an e-mail address such as admin@example.com"
 
 
 def password_problem(value: str, email: str) -> str | None:

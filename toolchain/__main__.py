@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
-from pandom.runtime import failures, passphrase, paths, surroundings, wheel
+from pandom.runtime import failures, passphrase, paths, streams, surroundings, wheel
 from pandom.runtime.errors import DONE, FAILED, INTERRUPTED
 from toolchain import (
     base_image,
@@ -106,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     surroundings.interrupt_by(signal.SIGTERM)
     surroundings.settle()
+    streams.settle()
     try:
         if arguments.print_exports:
             print(environment.find().exports())
@@ -115,11 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             clean.tools()
         else:
             provide(arguments.quiet)
+        if lost := streams.finish():
+            raise lost
     except KeyboardInterrupt:
         print("\nInterrupted; run it again to go on.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()  # or Python complains about stdout while it exits
         return FAILED
     except Exception as error:  # noqa: BLE001 - the last resort, instead of a traceback
         text, code = failures.explain(error)

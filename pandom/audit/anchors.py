@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "trail-anchors/"
 # The name has number and hash, so that one listing is enough to compare all of them.
-_NAME: Final = re.compile(r"(?P<log>\w+)/(?P<number>\d{12})-(?P<hash>[0-9a-f]{64})\.json")
+_NAME: Final = re.compile(r"(?P<log>\w+)/(?P<number>[0-9]{12})-(?P<hash>[0-9a-f]{64})\.json")
 
 
 @dataclass(frozen=True, kw_only=True)

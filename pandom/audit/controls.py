@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from pandom.database.drift.catalog import Observed
 from pandom.database.drift.facts import PUBLIC, Fact, words
+from pandom.runtime.numbers import is_number
 from schema import access
 
 State = Literal["pass", "fail", "not applicable", "unknown"]
@@ -119,7 +120,7 @@ def _roles(observed: Observed) -> dict[str, dict[str, str]]:
 
 def _version(observed: Observed) -> Verdict:
     numbers = observed.version.split()[0].split(".")
-    major, minor = (int(number) if number.isdigit() else 0 for number in (*numbers, "0")[:2])
+    major, minor = (int(number) if is_number(number) else 0 for number in (*numbers, "0")[:2])
     new = major in _FLOOR and minor >= _FLOOR[major]
     return _verdict(new, f"server {observed.version.split()[0]}")
 

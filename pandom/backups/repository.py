@@ -18,7 +18,7 @@ from schema.storage import OWN_STORE
 PROGRAM: Final = "pandom-backup"
 _SEGMENT: Final = re.compile(r"/([0-9A-F]{24})-[0-9a-f]{40}(?:\.\w+)?$")
 # How much is done, in pgBackRest's words.
-SHARE: Final = re.compile(r", (\d+)\.\d\d%\)")
+SHARE: Final = re.compile(r", ([0-9]+)\.[0-9][0-9]%\)")
 _NOTHING_THERE: Final = (1, 2, 3)  # pgBackRest's codes for a repository without a backup
 _PER_LOG: Final = 256  # segments of 16 MB in what the middle of a name counts
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from pandom.ci import durations
 from pandom.ci.client import Database, Place, Service, Serving, command_line
 from pandom.runtime import paths
 from pandom.runtime.errors import USAGE_ERROR, Failure, PandomError, UsageError
@@ -82,16 +83,32 @@ def environment(
     stderr, and $PANDOM_CI_LOG gets what its servers said. Raises UsageError or Failure with what
     the command said.
     """
-    env, kept = begin(ttl, settings, os.getpid()), None
+    kept = kept_for(keep)
+    env = begin(ttl, settings, os.getpid())
     try:
         with Serving(env.id) as serving:
             yield replace(env, service=serving)
     except BaseException:
-        kept = keep or os.environ.get(KEEP_VARIABLE) or None
-        save_logs(env.id)
+        try:
+            save_logs(env.id)
+        finally:
+            try:
+                finish(env.id, kept)
+            except PandomError as error:  # the block's own error is the one to see
+                say(f"Environment {env.id}: {error}")
         raise
-    finally:
-        finish(env.id, kept)
+    finish(env.id, None)
+
+
+def kept_for(keep: str | None = None) -> str | None:
+    """Return how long an environment is kept that something fails in, None for not at all.
+
+    Raises UsageError for what is no such time.
+    """
+    option, text = ("keep", keep) if keep else (KEEP_VARIABLE, os.environ.get(KEEP_VARIABLE))
+    if text:
+        durations.parse(text, option)
+    return text or None
 
 
 def begin(ttl: str, settings: Mapping[str, str] | None, owner: int) -> Environment:

@@ -26,6 +26,7 @@ from typing import IO, Any, Final
 
 from pandom.host import lock
 from pandom.runtime import paths
+from pandom.runtime.progress import say
 from toolchain import pins
 
 _FOLDERS: Final = ("schema", "migrations", "app_image", "stacks", "toolchain", "pandom")
@@ -97,6 +98,8 @@ def find(name: str) -> Prepared | None:
         pass
     except (OSError, ValueError, KeyError, TypeError):
         pass
+    if place.exists():
+        say("  the prepared cluster in the cache is damaged, or another user's: it is made again")
     shutil.rmtree(place, ignore_errors=True)
     return None
 

@@ -86,9 +86,10 @@ class Database:
         found = self._service.call("POST", "databases", self.name, "failed", content=said)
         return list(found["statements"])
 
-    def user(self, email: str, role: str = "user", password: str | None = None) -> SignedIn:
-        """Return somebody with a session, added first if nobody has the e-mail."""
-        wish = {"email": email, "role": role, **({"password": password} if password else {})}
+    def user(self, email: str, role: str | None = None, password: str | None = None) -> SignedIn:
+        """Return somebody with a session, added first, as a user, if nobody has the e-mail."""
+        given = {"email": email, "role": role, "password": password}
+        wish = {name: text for name, text in given.items() if text is not None}
         found = self._service.call("POST", "databases", self.name, "users", content=wish)
         return SignedIn(**found, _database=self)
 

@@ -27,15 +27,21 @@ from pandom.ci import EVERY_ROLE, cache, durations, prepared, reap, records, roo
 from pandom.ci.cache import Prepared
 from pandom.ci.records import Record
 from pandom.ci.remove import remove
+from pandom.config.settings import PORT_KEYS, SECRET_KEYS, Settings, SettingsError, load
 from pandom.host import access, formats, lock, ports, superuser, up
 from pandom.host import stack as files
 from pandom.host.engine import Engine, connect
 from pandom.host.language_host import LanguageHost
 from pandom.host.pulumi_cli import Pulumi
 from pandom.runtime import passphrase, paths
-from pandom.runtime.docker_endpoint import DockerSilent
 from pandom.runtime.errors import Failure, PandomError, UsageError
-from pandom.runtime.naming import BASE_IMAGE, LABEL_EXPIRES, LABEL_PROCESS, LABEL_VARIABLES
+from pandom.runtime.naming import (
+    BASE_IMAGE,
+    LABEL_EXPIRES,
+    LABEL_PROCESS,
+    LABEL_VARIABLES,
+    PROJECT,
+)
 from pandom.runtime.process import Process
 from pandom.runtime.progress import say, shorten, step
 
@@ -43,6 +49,13 @@ ID_NAME: Final = "PANDOM_CI_ID"
 _GITHUB: Final = "GITHUB_ENV"
 # The state is written once, at the end: what a killed run had made is found by its labels.
 _QUICK: Final = {"PULUMI_EXPERIMENTAL": "true", "PULUMI_SKIP_CHECKPOINTS": "true"}
+_SAME: Final = "every environment is of the ephemeral profile, without protection"
+# What --set does not give.
+_OWN: Final = {
+    **dict.fromkeys(PORT_KEYS.values(), "an environment takes ports that nobody has"),
+    **dict.fromkeys(SECRET_KEYS, "its secrets are made anew for each environment"),
+    **dict.fromkeys(("profile", "protect"), _SAME),
+}
 # How long an environment lives that a cluster is taken from, should nobody end it.
 _PREPARING: Final = timedelta(minutes=30)
 
@@ -56,7 +69,7 @@ def run(ttl: str, form: str, owner: int | None, chosen: Sequence[str], cold: boo
     started = time.monotonic()
     life = durations.parse(ttl, "--ttl")
     process = None if owner is None else Process.of(owner)
-    values = _settings(chosen)
+    values = chosen_settings(chosen)
     if form == "github" and not os.environ.get(_GITHUB):
         raise UsageError(
             f"--format github writes to the file that ${_GITHUB} names, and there is none: this is "
@@ -71,15 +84,32 @@ def run(ttl: str, form: str, owner: int | None, chosen: Sequence[str], cold: boo
     )
 
 
-def _settings(chosen: Sequence[str]) -> dict[str, str]:
-    """Return what --set gives; the keys themselves are checked with the stack's file."""
+def chosen_settings(chosen: Sequence[str]) -> dict[str, str]:
+    """Return what --set gives, which an environment can have; raises UsageError."""
     pairs = [one.partition("=") for one in chosen]
+    values = {name: value for name, _, value in pairs}
     if wrong := [name for name, sign, _ in pairs if not sign or not name.isalnum()]:
-        raise UsageError(
-            f"--set {', '.join(wrong)}: expected KEY=VALUE, as in sampleData=true.\n"
-            "Nothing was touched. Every key is described in Pulumi.yaml."
-        )
-    return {name: value for name, _, value in pairs}
+        problems = [f"{', '.join(wrong)}: expected KEY=VALUE, as in sampleData=true"]
+    elif len(values) < len(pairs):
+        problems = ["expected each key once"]
+    else:
+        problems = [f"{name}: {_OWN[name]}" for name in sorted(values.keys() & _OWN)]
+        try:
+            settings_of({name: value for name, value in values.items() if name not in _OWN})
+        except SettingsError as error:
+            problems += [one.replace(f"{PROJECT}:", "") for one in error.problems]
+    if not problems:
+        return values
+    raise UsageError(
+        "--set cannot be used; nothing was touched:\n"
+        + "".join(f"  {one}\n" for one in problems)
+        + "Every key is described in Pulumi.yaml."
+    )
+
+
+def settings_of(values: Mapping[str, str]) -> Settings:
+    """Return the settings of an environment; raises SettingsError."""
+    return load("ci", {"profile": "ephemeral", **values})
 
 
 def make(
@@ -95,10 +125,7 @@ def make(
     prepared cluster.
     """
     paths.refuse_newer_homes()
-    try:
-        client = connect()
-    except DockerSilent as error:
-        raise UsageError(str(error)) from None
+    client = connect()
     variables = up.toolchain_variables()
     with contextlib.ExitStack() as held:
         # It takes a second to begin, while this looks and lays the cluster.
@@ -106,7 +133,7 @@ def make(
             held.enter_context(host)
         reap.reap(client)
         found = None if cold else _prepared(client, variables, values)
-        record = held.enter_context(_made(life, owner, client))
+        record = held.enter_context(_made(life, owner, client, values))
         outputs = _bring_up(record, variables, values, client, found, host)
         if owner and owner.lives() is False:
             raise Failure(f"Process {owner.number} ended before its environment was ready.")
@@ -117,11 +144,13 @@ def make(
 
 
 @contextlib.contextmanager
-def _made(life: timedelta, owner: Process | None, client: docker.DockerClient) -> Iterator[Record]:
+def _made(
+    life: timedelta, owner: Process | None, client: docker.DockerClient, values: Mapping[str, str]
+) -> Iterator[Record]:
     """Hold a new environment while it is made; a block that raises leaves nothing of it."""
     name = records.new_id()
     with records.held(name, wait_s=0):
-        record = _begin(name, life, owner, client)
+        record = _begin(name, life, owner, client, values)
         try:
             yield record
         except BaseException as error:
@@ -140,8 +169,8 @@ def _prepared(
         if found := _usable(cache.find(key), client):
             return found
         cache.forget_old()
-        say("  preparing a cluster for this and later environments, once")
-        with _made(_PREPARING, Process.of(os.getpid()), client) as record:
+        with _made(_PREPARING, Process.of(os.getpid()), client, values) as record:
+            say("  preparing a cluster for this and later environments, once")
             _bring_up(record, variables, values, client, None, None)
             try:
                 with step("taking the cluster"):
@@ -182,12 +211,16 @@ def _usable(found: Prepared | None, client: docker.DockerClient) -> Prepared | N
 
 
 def _begin(
-    name: str, life: timedelta, owner: Process | None, client: docker.DockerClient
+    name: str,
+    life: timedelta,
+    owner: Process | None,
+    client: docker.DockerClient,
+    values: Mapping[str, str],
 ) -> Record:
     """Note that there will be one, with its ports, before anything of it is made."""
     now = datetime.now(UTC).replace(microsecond=0)
     with ports.chosen() as found:
-        room.refuse(client, records.every())
+        room.refuse(client, records.every(), settings_of(values))
         record = Record(
             id=name,
             home=records.folder() / name,
@@ -222,12 +255,6 @@ def _bring_up(
         passphrase.ensure()
         files.prepare_file(stack, "ephemeral")
         files.set_values(stack, {**values, **record.ports})
-        settings = files.settings(stack)
-        if settings.profile_name != "ephemeral" or settings.protect:
-            raise UsageError(
-                "--set: expected the ephemeral profile without protection, which is what an "
-                "environment is;\nanother stack is made by `.venv/bin/pandom up`."
-            )
         if found is None:
             return up.for_environment(stack, variables, host)
         try:

@@ -2,7 +2,8 @@
 
 What a test leaves in its database goes with the database, which nobody gets twice. What it leaves
 elsewhere in the cluster (a role's settings or password, a prepared transaction, a slot) is taken
-back when it gives its database back.
+back when it gives its database back. Roles are everybody's: only what one is set in the database
+of a test stays as long as that has it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import count
 from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 
+from pandom.database.catalog_query import query
+from pandom.database.drift import remedies
+from pandom.database.drift.facts import Fact, Facts
 from pandom.runtime.errors import Failure, UsageError
 from schema.access import DATABASE
 
@@ -45,14 +49,12 @@ where d.datname = %s and a.grantee <> d.datdba
 group by 1
 order by 1
 """
-# What a role may change of itself, and everybody would have afterwards.
-_ROLES: Final = """
-select r.rolname, r.rolpassword,
-    coalesce((select s.setconfig from pg_catalog.pg_db_role_setting as s
-        where s.setrole = r.oid and s.setdatabase = 0), '{}')
-from pg_catalog.pg_authid as r
-where r.rolname not like 'pg\\_%%'
-order by 1
+_PASSWORDS: Final = "select a.rolname, a.rolpassword from pg_catalog.pg_authid as a"
+_SET_IN: Final = """
+select exists (
+    select from pg_catalog.pg_db_role_setting as s
+    inner join pg_catalog.pg_database as d on d.oid = s.setdatabase where d.datname = %s
+)
 """
 _ELSEWHERE: Final = """
 select 'slot', s.slot_name::text, s.active_pid from pg_catalog.pg_replication_slots as s
@@ -83,7 +85,7 @@ class Databases:
                     "Another `pandom ci serve` hands out databases of this environment. Next: use "
                     "that one, or end it"
                 )
-            self._roles = self._admin.execute(_ROLES).fetchall()
+            self._before = self._seen()
             self._clear()
             self._template()
             self._grants = self._grants_of(DATABASE)
@@ -100,13 +102,17 @@ class Databases:
 
         Raises Failure when the server makes none.
         """
-        try:
-            name = self._ready.get_nowait()
-            self._work.put(_MORE)
-        except queue.Empty:
-            name = self._made()
-        self._given.add(name)
-        return name
+        while True:
+            try:
+                name = self._ready.get_nowait()
+                self._work.put(_MORE)
+            except queue.Empty:
+                name = self._made()
+            with self._turn:
+                if not self._one(_SET_IN, name):
+                    self._given.add(name)
+                    return name
+            self._work.put(name)  # another test has set something in it
 
     def give_back(self, name: str) -> None:
         """Take a database back: sessions in it end, and it is dropped.
@@ -234,27 +240,30 @@ class Databases:
                     inside.execute(sql.SQL("rollback prepared {}").format(sql.Literal(what)))
         self._settle()
 
+    def _seen(self) -> tuple[Facts, dict[str, str | None]]:
+        """Return all that roles may change of themselves: settings, anywhere, and passwords.
+
+        Without what they are set in databases for tests.
+        """
+        rows = self._admin.execute(query("role_settings")).fetchall()
+        own = f" in database {PREFIX}"
+        found = {Fact(*row[:3]): row[3] for row in rows if own not in row[1]}
+        return found, dict(self._admin.execute(_PASSWORDS).fetchall())
+
     def _settle(self) -> None:
-        """Give the roles what they had: they may change their own settings and passwords."""
-        now = {row[0]: row for row in self._admin.execute(_ROLES).fetchall()}
-        for role, password, settings in self._roles:
-            if now.get(role) == (role, password, settings):
-                continue
-            self._admin.execute(
-                sql.SQL("; ").join(_of_role(role, password, settings)), prepare=False
-            )
-
-
-def _of_role(role: str, password: str | None, settings: list[str]) -> Iterator[sql.Composable]:
-    name = sql.Identifier(role)
-    yield sql.SQL("alter role {} reset all").format(name)
-    for key, _, text in (one.partition("=") for one in settings):
-        # Lists are written as they are kept: each element in double quotes where it needs them.
-        yield sql.SQL("alter role {} set {} to {}").format(
-            name, sql.Identifier(key), sql.Literal(text)
-        )
-    # A verifier is taken as it is.
-    yield sql.SQL("alter role {} password {}").format(name, sql.Literal(password))
+        """Give the roles what they had."""
+        settings, passwords = self._before
+        if (now := self._seen()) == self._before:
+            return
+        scripts = [(one.id, text) for one, text in remedies.plan(settings, now[0])]
+        for role, password in passwords.items():
+            if now[1].get(role, password) != password:
+                # A verifier is taken as it is.
+                text = sql.SQL("alter role {} password {}").format(
+                    sql.Identifier(role), sql.Literal(password)
+                )
+                scripts.append((f"password {role}", text.as_string(self._admin)))
+        remedies.apply(self._admin, scripts)
 
 
 def _clone(name: str, template: str) -> sql.Composed:

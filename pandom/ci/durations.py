@@ -10,7 +10,9 @@ from pandom.runtime.errors import UsageError
 
 LEAST: Final = timedelta(minutes=1)
 MOST: Final = timedelta(days=7)
-_TEXT: Final = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,5})s)?")
+_TEXT: Final = re.compile(
+    r"(?:([0-9]{1,5})d)?(?:([0-9]{1,5})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,5})s)?"
+)
 
 
 def parse(text: str, option: str) -> timedelta:

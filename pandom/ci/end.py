@@ -31,19 +31,30 @@ def destroy(name: str) -> None:
 
 
 def keep(name: str, longer: str) -> None:
-    """Let an environment live so much longer from now on, without the process it lived for."""
+    """Let an environment live for so long from now on, and never shorter than it would, without
+    the process that it lived for."""
     life = durations.parse(longer, "--for")
     living(name)
     with records.held(name, _WAIT_S):
         found = living(name)  # it may have been removed since
-        until = datetime.now(UTC).replace(microsecond=0) + life
+        now = datetime.now(UTC).replace(microsecond=0)
+        until = max(now + life, found.expires)
         replace(found, expires=until, owner=None).write()
-    say(f"Environment {name} stays until {until:%Y-%m-%d %H:%M} UTC ({durations.words(life)}).")
+    say(
+        f"Environment {name} stays until {until:%Y-%m-%d %H:%M} UTC ({durations.words(until - now)}"
+        f"{', as before' if until > now + life else ''})."
+    )
 
 
 def living(name: str) -> Record:
     """Return an environment that can be used; raises UsageError for any other."""
     found = records.find(name)
+    if found.unread:
+        raise UsageError(
+            f"{found.home / records.FILE} cannot be used: {found.unread}.\n"
+            f"Next: the version that made environment {name}, or `.venv/bin/pandom ci destroy "
+            f"{name}`."
+        )
     if not found.ready:
         raise UsageError(f"Environment {name} is not made completely.\n{_LISTED}")
     now = datetime.now(UTC)

@@ -33,6 +33,8 @@ def listed(form: str) -> None:
 def _row(record: Record, size: int) -> dict[str, Any]:
     now = datetime.now(UTC)
     state = "ready" if record.ready else "not complete"
+    if record.unread:
+        state = "unknown: its record cannot be read"
     user = owner_here().partition(":")[0]
     process = record.owner
     return {

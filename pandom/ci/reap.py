@@ -40,6 +40,8 @@ def due(record: Record, now: datetime, lives: Lives = Process.lives) -> str | No
     A process that lives keeps its environment beyond its time: removing it under a test that runs
     would be worse than one that stays.
     """
+    if record.unread:
+        return None  # it may be another version's, and live: its labels tell
     if not record.ready:
         return "its making was interrupted"
     living = lives(record.owner) if record.owner else None
@@ -84,15 +86,19 @@ def stray(
     """Return why it may be removed; ``who`` is user@host here, ``folder`` this home's records."""
     if not records.ID.fullmatch(one.id) or one.owner.partition(":")[0] != who:
         return None
-    if one.home.name != one.id or (one.home / records.FILE).exists():
-        return None  # no environment's, or another state home knows it and decides
-    if one.home.parent == folder:
+    if one.home.name != one.id:
+        return None  # no environment's
+    record, ours = records.read(one.home), one.home.parent == folder
+    if record and not (ours and record.unread):
+        return None  # which decides, of another state home too
+    if ours and record is None:
         return "its record is gone"
     living = lives(one.process) if one.process else None
-    if living is False and one.process:
+    if living is False and one.process and record is None:
         return f"its process {one.process.number} and its state home are gone"
-    if living is None and one.expires and one.expires <= now:
-        return f"{over(one.expires, now)}, and its state home is gone"
+    if living is not True and one.expires and one.expires <= now:
+        lost = "its record cannot be read" if record else "its state home is gone"
+        return f"{over(one.expires, now)}, and {lost}"
     return None
 
 
@@ -112,17 +118,34 @@ def reap(
     client: docker.DockerClient, tell: Callable[[str], None] = say, dry_run: bool = False
 ) -> int:
     """Remove what is due; the number of environments that were, or with ``dry_run`` would be."""
-    count = 0
+    count, gone = 0, set[str]()
     for record in records.every():
         count += _reap(record, client, tell, dry_run)
     now, who = datetime.now(UTC), identity.owner_here().partition(":")[0]
     for one in strays(listed(client, {"label": LABEL_EXPIRES})):
         if why := stray(one, who, records.folder(), now):
             count += 1
+            gone.add(one.id)
             tell(_line(one.id, why, dry_run))
             if not dry_run:
-                objects(one.id, client, one.owner.__eq__)
+                _remove(one, client)
+    for record in records.every():
+        if record.unread and record.id not in gone:
+            tell(
+                f"  leaving environment {record.id}, of which nobody knows whether it is over: "
+                f"{record.home / records.FILE}: {record.unread}"
+            )
     return count
+
+
+def _remove(one: Stray, client: docker.DockerClient) -> None:
+    """Remove what Docker has of it, and its folder if there is a record that cannot be read."""
+    record = records.read(one.home)
+    if record is None:
+        objects(one.id, client, one.owner.__eq__)
+        return
+    with contextlib.suppress(records.Held), records.held(one.id, wait_s=0):
+        remove(record, client)
 
 
 def _line(name: str, why: str, dry_run: bool) -> str:

@@ -52,6 +52,7 @@ class Record:
     ready: bool  # False until it is made completely
     clone: Path  # the checkout that made it, which has the stack's file
     ports: dict[str, int] = field(default_factory=dict)
+    unread: str = ""  # why its record cannot be read; all else is a guess then
 
     @property
     def stack(self) -> Stack:
@@ -97,7 +98,7 @@ class Record:
             "owner": str(self.owner or ""),
             "clone": str(self.clone),
         }
-        del document["home"]
+        del document["home"], document["unread"]
         write_atomically(self.home / FILE, json.dumps(document, indent=2) + "\n")
 
     def remove(self) -> None:
@@ -116,7 +117,7 @@ def new_id() -> str:
 
 
 def read(home: Path) -> Record | None:
-    """Return the record in an environment's folder; None if there is none, or half of one."""
+    """Return the record in an environment's folder; None if there is none."""
     try:
         document: dict[str, Any] = json.loads((home / FILE).read_text())
         return Record(
@@ -129,8 +130,22 @@ def read(home: Path) -> Record | None:
             clone=Path(document["clone"]),
             ports={str(key): int(port) for key, port in document["ports"].items()},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        why = str(error.strerror)
+    except KeyError as error:
+        why = f"it has no {error}"
+    except (ValueError, TypeError, AttributeError):
+        why = "it is no record of this version"
+    return _without(home, why)
+
+
+def _without(home: Path, unread: str = "") -> Record:
+    begun = datetime.fromtimestamp(0, UTC)
+    with contextlib.suppress(OSError):
+        begun = datetime.fromtimestamp(home.stat().st_mtime, UTC)
+    return Record(home.name, home, begun, begun, None, False, paths.ROOT, unread=unread)
 
 
 def every() -> list[Record]:
@@ -140,12 +155,8 @@ def every() -> list[Record]:
     """
     found = []
     for home in sorted(folder().glob("ci-*")):
-        if not ID.fullmatch(home.name):
-            continue
-        with contextlib.suppress(OSError):
-            begun = datetime.fromtimestamp(home.stat().st_mtime, UTC)
-            none = Record(home.name, home, begun, begun, None, False, paths.ROOT)
-            found.append(read(home) or none)
+        if ID.fullmatch(home.name):
+            found.append(read(home) or _without(home))
     return sorted(found, key=lambda one: one.created)
 
 

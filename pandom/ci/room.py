@@ -11,15 +11,18 @@ from typing import Any, Final
 import docker
 
 from pandom.ci.records import Record
+from pandom.config.container_specs import container_specs
+from pandom.config.settings import Settings, load
 from pandom.runtime.errors import UsageError
 
 # What one takes while it is made: its servers, and Pulumi with its plugins. Eight that were made at
-# once took 4 GB; the limits of its containers are three times that.
+# once took 4 GB; the limits of its containers are three times that. What settings add to those
+# limits is meant to be used.
 MEMORY_MB: Final = 600
 DISK_MB: Final = 600
 
 
-def refuse(client: docker.DockerClient, records: Iterable[Record]) -> None:
+def refuse(client: docker.DockerClient, records: Iterable[Record], settings: Settings) -> None:
     """Raise UsageError where the host of the engine has too little memory or disk left.
 
     Of an engine on another host only the total is known, and nothing is refused.
@@ -29,7 +32,7 @@ def refuse(client: docker.DockerClient, records: Iterable[Record]) -> None:
     others = sum(not one.ready for one in records)
     problems = []
     if (memory := _memory_mb()) is not None:
-        problems += lacking("memory", MEMORY_MB, others, memory)
+        problems += lacking("memory", MEMORY_MB, others, memory, more_mb(settings))
     if (disk := _disk_mb(client.info())) is not None:
         problems += lacking("disk", DISK_MB, others, disk)
     if problems:
@@ -41,9 +44,21 @@ def refuse(client: docker.DockerClient, records: Iterable[Record]) -> None:
         )
 
 
-def lacking(what: str, each_mb: int, others: int, free_mb: int) -> list[str]:
-    """Return what is too little for one more beside ``others`` that are being made."""
-    needed = each_mb * (others + 1)
+def more_mb(settings: Settings) -> int:
+    """Return by how much its servers may grow beyond those without any setting."""
+    usual = load("ci", {"profile": settings.profile_name})
+    return max(_limits_mb(settings) - _limits_mb(usual), 0)
+
+
+def _limits_mb(settings: Settings) -> int:
+    every = container_specs(settings).values()
+    return sum(one.memory_mb for one in every if not one.one_shot)
+
+
+def lacking(what: str, each_mb: int, others: int, free_mb: int, more: int = 0) -> list[str]:
+    """Return what is too little for one more, which needs ``more`` than each of the others that
+    are being made."""
+    needed = each_mb * (others + 1) + more
     if free_mb >= needed:
         return []
     beside = f", with {others} being made beside it" if others else ""
@@ -52,7 +67,7 @@ def lacking(what: str, each_mb: int, others: int, free_mb: int) -> list[str]:
 
 def _memory_mb() -> int | None:
     try:
-        found = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
+        found = re.search(r"^MemAvailable: +([0-9]+) kB", Path("/proc/meminfo").read_text(), re.M)
     except OSError:
         return None
     return int(found[1]) // 1024 if found else None

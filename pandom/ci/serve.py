@@ -7,9 +7,9 @@
     DELETE /buckets/PREFIX         204
     GET    /                       200 {"environment": …, "databases": […]}
 
-Every request carries `Authorization: Bearer TOKEN`. An error is {"error": "…"} with 400 for the
-caller's mistake and 503 for a server that does not answer. This process alone has the superuser's
-password, and hands it to nobody.
+Every request carries `Authorization: Bearer TOKEN`. An error is {"error": "…"} with 400, 401, 404
+or 409 for the caller's mistake and 503 for a server that does not answer. This process alone has
+the superuser's password, and hands it to nobody.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import hmac
 import json
 import secrets
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,17 +32,22 @@ from pandom.ci import create, end, people, records, statements
 from pandom.ci.buckets import Places
 from pandom.ci.client import TOKEN, URL
 from pandom.ci.databases import POOL, Databases
+from pandom.ci.people import AlreadyThereError
 from pandom.config.outputs import database_url
 from pandom.database import cluster
 from pandom.host import formats, superuser
 from pandom.host.state import clear_outputs
 from pandom.objectstore import Account, Endpoint
-from pandom.runtime.errors import Failure, PandomError, UsageError
+from pandom.runtime import failures
+from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import MINIO_ROOT_USER
+from pandom.runtime.numbers import is_number
 from pandom.runtime.process import Process
 from pandom.runtime.progress import say
 
 _LARGEST: Final = 65_536  # bytes of a request
+_DIGITS: Final = 6
+_CONTENT_S: Final = 10.0
 _LOOK_S: Final = 1.0
 
 
@@ -84,8 +90,9 @@ class Service:
         """Sign somebody in."""
         self._refuse_other(name)
         unknown = set(wish) - {"email", "role", "password"}
-        if unknown or not isinstance(wish.get("email"), str):
-            raise UsageError('expected {"email": …}, and role or password if you like.')
+        texts = all(isinstance(value, str) for value in wish.values())
+        if unknown or not texts or "email" not in wish:
+            raise UsageError('expected {"email": "…"}, and role or password if you like, as texts.')
         with self.databases.connect(name) as connection:
             return people.sign_in(connection, **wish)
 
@@ -177,41 +184,64 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, good: int, work: Any) -> None:
         try:
-            self._body = self._read()
             given = self.headers.get("Authorization", "")
             if not hmac.compare_digest(given.encode(), f"Bearer {self.server.token}".encode()):
+                self.close_connection = True  # whatever follows was not read
                 self._send(401, {"error": f"expected Authorization: Bearer and ${TOKEN}"})
                 return
+            self._body = self._read()
             found = work([unquote(one) for one in self.path.strip("/").split("/") if one])
             if found is None:
                 self._send(404, {"error": f"there is no {self.command} {self.path}"})
             else:
                 self._send(good, found)
         except UsageError as error:
-            self._send(400, {"error": str(error)})
+            self._send(409 if isinstance(error, AlreadyThereError) else 400, {"error": str(error)})
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller must be told
-            self._send(
-                503, {"error": str(error) if isinstance(error, PandomError) else repr(error)}
-            )
+            self._send(503, {"error": failures.explain(error)[0]})
 
     def _read(self) -> Mapping[str, Any]:
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > _LARGEST:
-            self.close_connection = True
-            raise UsageError(f"the request is larger than {_LARGEST} bytes.")
         try:
-            found = json.loads(self.rfile.read(length) or b"{}")
-        except ValueError:
+            found = json.loads(self._content() or b"{}")
+        except (ValueError, RecursionError):
             raise UsageError("the request's content is not JSON.") from None
         if not isinstance(found, Mapping):
             raise UsageError("the request's content is no JSON object.")
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise UsageError("there is half of a character in the request's content.") from None
         return found
+
+    def _content(self) -> bytes:
+        """Return the content; where that fails, nobody knows where the next request begins."""
+        reuse, self.close_connection = self.close_connection, True
+        given = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers or not is_number(given):
+            raise UsageError(f"expected a Content-Length up to {_LARGEST}, found {given!r}.")
+        if len(given) > _DIGITS or (length := int(given)) > _LARGEST:
+            raise UsageError(f"the request is larger than {_LARGEST} bytes.")
+        content, end = b"", time.monotonic() + _CONTENT_S
+        with contextlib.suppress(TimeoutError):
+            while len(content) < length:
+                self.connection.settimeout(max(end - time.monotonic(), 0.001))
+                part = self.rfile.read1(length - len(content))
+                content += part
+                if not part:
+                    break
+        if len(content) < length:
+            raise UsageError(f"expected {length} bytes of content within {_CONTENT_S:.0f} s.")
+        self.connection.settimeout(None)
+        self.close_connection = reuse
+        return content
 
     def _send(self, status: int, document: Mapping[str, Any]) -> None:
         content = b"" if status == 204 else json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
 

@@ -21,10 +21,10 @@ _VALUE: Final = re.compile(
     r"""
     (?P<kept> "(?:[^"]|"")*" )                           # a quoted name
     | (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) )
-    | \$(?P<tag>[^\W\d]\w*|)\$ .*? (?:\$(?P=tag)\$|\Z)   # the end may be cut off
+    | \$(?P<tag>[^\W0-9]\w*|)\$ .*? (?:\$(?P=tag)\$|\Z)   # the end may be cut off
     | (?<!\w)[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z)
     | (?P<plain> '(?:[^']|'')*(?:'|\Z) )
-    | (?<![\w$%])\.?\d[\w.]*
+    | (?<![\w$%])\.?[0-9][\w.]*
     """,
     re.VERBOSE | re.DOTALL,
 )

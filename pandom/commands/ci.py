@@ -20,6 +20,7 @@ import argparse
 from pandom.ci import EVERY_ROLE
 from pandom.commands.handler import Commands, call
 from pandom.host.formats import FORMATS
+from pandom.runtime.numbers import number
 
 
 def register(commands: Commands) -> None:
@@ -42,7 +43,7 @@ def register(commands: Commands) -> None:
     )
     create.add_argument(
         "--owner",
-        type=int,
+        type=number,
         metavar="PID",
         help="a process that it lives for: it is removed when that is gone",
     )
@@ -71,7 +72,13 @@ def register(commands: Commands) -> None:
     listed.set_defaults(handler=call("pandom.ci.look", "listed", "format"))
 
     keep = _one(actions, "keep", "let one live longer, whatever becomes of its process")
-    keep.add_argument("--for", required=True, dest="longer", metavar="TIME", help="from now on")
+    keep.add_argument(
+        "--for",
+        required=True,
+        dest="longer",
+        metavar="TIME",
+        help="from now on; one that would stay longer stays as long as before",
+    )
     keep.set_defaults(handler=call("pandom.ci.end", "keep", "id", "longer"))
 
     env = _one(actions, "env", "its id and settings, as `create` printed them")
@@ -80,11 +87,14 @@ def register(commands: Commands) -> None:
     env.set_defaults(handler=call("pandom.ci.look", "env", "id", "role", "format"))
 
     serve = _one(actions, "serve", "hand out databases and places in the bucket, over HTTP")
-    serve.add_argument("--port", type=int, default=0, help="on 127.0.0.1 (default: a free one)")
+    serve.add_argument("--port", type=number, default=0, help="on 127.0.0.1 (default: a free one)")
     serve.add_argument(
-        "--pool", type=int, default=8, help="databases that are kept ready (default: %(default)s)"
+        "--pool",
+        type=number,
+        default=8,
+        help="databases that are kept ready (default: %(default)s)",
     )
-    serve.add_argument("--owner", type=int, metavar="PID", help="a process that it works for")
+    serve.add_argument("--owner", type=number, metavar="PID", help="a process that it works for")
     _format(serve)
     serve.set_defaults(
         handler=call("pandom.ci.serve", "run", "id", "port", "pool", "format", "owner")

@@ -18,7 +18,7 @@ from typing import Final
 from pandom import __version__
 from pandom.commands import audit
 from pandom.commands.handler import Commands, call
-from pandom.runtime import failures, surroundings, wheel
+from pandom.runtime import failures, streams, surroundings, wheel
 from pandom.runtime.errors import DONE, FAILED, INTERRUPTED
 from pandom.runtime.progress import say
 
@@ -119,24 +119,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     gc.set_threshold(_COLLECT_AFTER)
     surroundings.interrupt_by(signal.SIGTERM, signal.SIGHUP)
-    args = parser().parse_args(argv)
+    streams.settle()
+    code = DONE
+    error: BaseException | None = None
     try:
+        args = parser().parse_args(argv)
         if edits := getattr(args, "edits", None):
             wheel.refuse_to_edit(edits)
         if wheel.installed():
             wheel.run(sys.argv[1:] if argv is None else argv, getattr(args, "provides", False))
         surroundings.settle()
         _enter(getattr(args, "stack", None))
-        result = args.handler(args)
-        sys.stdout.flush()
-    except KeyboardInterrupt as interrupt:
-        say(f"\n{str(interrupt) or 'Interrupted.'}")
+        code = int(args.handler(args) or DONE)
+    except BaseException as raised:  # noqa: BLE001 - the last resort, instead of a traceback
+        error = raised
+    # What the handler raised may be that stdout cannot be written, in other words.
+    if (lost := streams.finish()) and isinstance(error, (type(None), SystemExit, OSError)):
+        error = lost
+    return code if error is None else _failed(error)
+
+
+def _failed(error: BaseException) -> int:
+    """Say an error; its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        say(f"\n{str(error) or 'Interrupted.'}")
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # or Python complains about stdout while it exits
-        return FAILED
-    except Exception as error:  # noqa: BLE001 - the last resort, instead of a traceback
-        text, code = failures.explain(error)
-        say(f"\n{text}")
-        return code
-    return DONE if result is None else int(result)
+    if isinstance(error, BrokenPipeError):
+        return FAILED  # whoever reads has enough
+    if not isinstance(error, Exception):
+        raise error  # argparse has said it
+    text, code = failures.explain(error)
+    say(f"\n{text}")
+    return code

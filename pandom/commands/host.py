@@ -149,8 +149,9 @@ def register(commands: Commands) -> None:
     shell.set_defaults(handler=call("pandom.host.access", "shell", "stack"))
 
     rotate = _stack(commands.add_parser("rotate", help="a new secret, while the stack runs"))
-    rotate.add_argument("what", nargs="?", metavar="WHAT", help="a login, postgres, minio-root, …")
-    rotate.add_argument(
+    what = rotate.add_mutually_exclusive_group(required=True)
+    what.add_argument("what", nargs="?", metavar="WHAT", help="a login, postgres, minio-root, …")
+    what.add_argument(
         "--list", action="store_true", dest="listed", help="what there is, what it does to clients"
     )
     rotate.set_defaults(handler=call("pandom.host.rotate", "run", "what", "stack", "listed"))

@@ -23,7 +23,7 @@ from pandom.operations import schedule, tasks
 from pandom.runtime.errors import UsageError
 from pandom.runtime.naming import OLDEST, POSTGRES_VERSIONS, PROJECT
 from pandom.runtime.paths import ROOT
-from schema.rules import EMAIL_PATTERN, MIN_PASSWORD_LENGTH, password_problem
+from schema.rules import MIN_PASSWORD_LENGTH, email_problem, password_problem
 from schema.storage import EVIDENCE_SUFFIX, LONGEST_NAME, OWN_STORE, S3, archives
 
 ProfileName = Literal["development", "ephemeral", "production"]
@@ -217,11 +217,6 @@ def _one_of(*allowed: str) -> Callable[[Any], str | None]:
     return lambda value: None if value in allowed else "one of " + ", ".join(allowed)
 
 
-def _email(value: str) -> str | None:
-    ok = len(value) <= 255 and re.fullmatch(EMAIL_PATTERN, value)
-    return None if ok else "an e-mail address such as admin@example.com"
-
-
 def _bucket(value: str) -> str | None:
     if len(value) > LONGEST_NAME:
         longest = f"a bucket name of 3 to {LONGEST_NAME} characters"
@@ -240,7 +235,7 @@ _LOOPBACK: Final = re.compile(r"localhost|127\..*|0\.0\.0\.0")
 def _endpoint(value: str) -> str | None:
     if not value:
         return None
-    matched = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9.-]{0,252}):(\d{1,5})", value)
+    matched = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9.-]{0,252}):([0-9]{1,5})", value)
     if matched is None or not 1 <= int(matched[2]) <= 65535:
         return "host:port such as s3.example.com:443, without https://"
     if _LOOPBACK.fullmatch(matched[1]):
@@ -337,7 +332,7 @@ def _server_setting(name: str, value: str) -> str | None:
         hint = f"; did you mean {near[0]}?" if near else f": {', '.join(SERVER_SETTINGS)}"
         return f"{name} is not allowed: {why or f'only these are known to be harmless{hint}'}"
     units = _UNITS[known.kind]
-    matched = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([A-Za-z]*)", value)
+    matched = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([A-Za-z]*)", value)
     factor = units.get(matched[2]) if matched else None
     if matched and factor and known.low <= float(matched[1]) * factor <= known.high:
         return None
@@ -427,7 +422,9 @@ _KEYS: Final[dict[str, _Key]] = {
     "sslmode": _Key(
         str, "verify-full", "clients are told (`pandom env`)", _one_of("verify-full", "require")
     ),
-    "adminEmail": _Key(str, "admin@pandom.com", "see docs/runbook.md, The administrator", _email),
+    "adminEmail": _Key(
+        str, "admin@pandom.com", "see docs/runbook.md, The administrator", email_problem
+    ),
     "sampleData": _Key(bool, False, "on adds the samples, off leaves what is there"),
     "serviceLogin": _Key(bool, False, "the login is made, or taken away with its rights"),
     "monitoring": _Key(bool, False, "the exporter and its login are made, or taken away"),
@@ -514,7 +511,9 @@ def _convert(kind: type, value: Any) -> Any:
     if kind is dict:
         return _mapping(value)
     text = str(value)
-    return int(text) if not isinstance(value, bool) and re.fullmatch(r"-?\d{1,9}", text) else None
+    return (
+        int(text) if not isinstance(value, bool) and re.fullmatch(r"-?[0-9]{1,9}", text) else None
+    )
 
 
 def _mapping(value: Any) -> dict[str, str] | None:
@@ -526,8 +525,12 @@ def _mapping(value: Any) -> dict[str, str] | None:
             return None
     if not isinstance(value, Mapping):
         return None
-    plain = all(isinstance(one, str | int | float) for one in value.values())
-    return dict(sorted((str(name), str(one)) for name, one in value.items())) if plain else None
+    # What is no plain value is none that any of them may have, and is refused by its name.
+    texts = {
+        str(name): str(one) if isinstance(one, str | int | float) else json.dumps(one, default=str)
+        for name, one in value.items()
+    }
+    return dict(sorted(texts.items()))
 
 
 def _read(raw: Mapping[str, object], problems: list[str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import psycopg
 from pandom.database import pinned
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.inputs import secret_file, setting
+from pandom.runtime.numbers import is_number
 
 CONNECT_TIMEOUT_S: Final = 5
 # The warnings "privilege not revoked" and "privilege not granted".
@@ -61,7 +62,7 @@ class Target:
 def target_from_environment() -> Target:
     """Return the target named by PANDOM_DB_HOST, PANDOM_DB_PORT and PANDOM_DB_NAME."""
     port = setting("PANDOM_DB_PORT")
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    if not is_number(port) or not 0 < int(port) < 65536:
         raise UsageError(f"PANDOM_DB_PORT must be a port number, found {port!r}")
     return Target(
         host=setting("PANDOM_DB_HOST"),

@@ -25,6 +25,7 @@ from pandom.database import converge, holders, losses, revisions
 from pandom.database.connect import Target, connect, value
 from pandom.database.revisions import Applied, Revision
 from pandom.runtime.errors import Failure, PandomError, UsageError
+from pandom.runtime.numbers import is_number
 from schema import access
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ def revert(
     """
     there = revisions.every(FOLDER)
     known = {revision.number for revision in there}
-    if target not in known | {"base"} and not (target.startswith("-") and target[1:].isdigit()):
+    if target not in known | {"base"} and not (target.startswith("-") and is_number(target[1:])):
         raise UsageError(
             f"there is no revision {target!r}; use -1, base or one of {', '.join(sorted(known))}"
         )

@@ -26,8 +26,8 @@ from pandom.runtime.errors import UsageError
 from pandom.runtime.paths import ROOT
 
 FOLDER: Final = ROOT / "migrations"
-_NAME: Final = re.compile(r"(\d{4})_([a-z0-9]+(?:_[a-z0-9]+)*)\.py")
-_NUMBER: Final = re.compile(r"\d{4}")
+_NAME: Final = re.compile(r"([0-9]{4})_([a-z0-9]+(?:_[a-z0-9]+)*)\.py")
+_NUMBER: Final = re.compile(r"[0-9]{4}")
 # Names of a revision's header; anything else at its top level is part of its text.
 _HEADER: Final = frozenset({"revision", "down_revision", "branch_labels", "depends_on"})
 _SHOWN: Final = 12  # characters of a digest, as people compare them

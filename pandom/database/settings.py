@@ -20,6 +20,7 @@ from psycopg import sql
 from pandom.database.connect import value
 from pandom.runtime.errors import UsageError
 from pandom.runtime.inputs import setting
+from pandom.runtime.numbers import is_number
 from schema import access
 from schema.tables import tables
 
@@ -81,7 +82,7 @@ def _flag(name: str) -> bool:
 
 def _number(name: str) -> int:
     text = setting(name)
-    if not text.isdigit() or int(text) < 1:
+    if not is_number(text) or int(text) < 1:
         raise UsageError(f"{name} must be 1 or more, found {text!r}")
     return int(text)
 
@@ -123,7 +124,7 @@ def _defaults() -> dict[Row, str]:
     }
 
 
-_DURATION: Final = re.compile(r"(?:(\d+) days?)?\s*(?:(\d+):(\d\d):(\d\d))?")
+_DURATION: Final = re.compile(r"(?:([0-9]+) days?)?\s*(?:([0-9]+):([0-9][0-9]):([0-9][0-9]))?")
 
 
 def plain(text: str) -> str:

@@ -25,7 +25,7 @@ def warning(stack: str) -> str | None:
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = re.search(r"\(PostgreSQL\) (\d+)", said)
+    found = re.search(r"\(PostgreSQL\) ([0-9]+)", said)
     server = applied_version(Stack(stack).recorded().environment) or POSTGRES_VERSIONS[0]
     if found is None or int(found[1]) >= server:
         return None

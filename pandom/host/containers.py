@@ -84,7 +84,7 @@ def read(name: str, state: State | None = None) -> tuple[Facts, Facts]:
 
 def _is_shell(stack: Stack, name: str, mounted: set[Any]) -> bool:
     """Return whether it is somebody's open `pandom shell`: one secret, no port."""
-    pattern = re.escape(resource_name(stack.name, "shell")) + r"-\d+"
+    pattern = re.escape(resource_name(stack.name, "shell")) + r"-[0-9]+"
     own = {resource_name(stack.name, "keys-operator")}
     return bool(re.fullmatch(pattern, name)) and mounted <= own
 

@@ -73,7 +73,7 @@ _KNOWN: Final = (
 )
 _NOISE: Final = re.compile(
     r"^\s*(?:update failed|preview failed|destroy failed|Traceback .*|File \".*|\^+|"
-    r"warning: .*|error: update failed|\d+ errors? occurred:)\s*$"
+    r"warning: .*|error: update failed|[0-9]+ errors? occurred:)\s*$"
 )
 _PREFIX: Final = re.compile(r"^(?:\s*sdk-v2/\S+ sdk\.helper_schema:\s*|\s*\*\s*|error: )")
 _SUFFIX: Final = re.compile(r":\s*provider=\w+@[\w.]+$")
@@ -107,7 +107,7 @@ def failure(
 def _ports(engine: Engine, stack: Stack, text: str) -> list[str]:
     """Return who has the ports that could not be had: a server of this stack, too, may have one."""
     lines = []
-    for found in dict.fromkeys(re.findall(r"[\d.]+:(\d+)\S* failed: port is already", text)):
+    for found in dict.fromkeys(re.findall(r"[0-9.]+:([0-9]+)\S* failed: port is already", text)):
         holder = engine.publisher(int(found))
         if holder in {container.name for container in engine.containers()}:
             lines.append(

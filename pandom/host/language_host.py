@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Final
 
 from pandom.runtime.errors import Failure
+from pandom.runtime.numbers import is_number
 from toolchain.plugins import STANDINS
 from toolchain.pulumi_cli import HOST
 
@@ -55,7 +56,7 @@ class LanguageHost:
         """Return where Pulumi finds it."""
         assert self._child.stdout is not None  # noqa: S101 - for mypy
         port = self._child.stdout.readline().strip()
-        if not port.isdigit():
+        if not is_number(port):
             raise Failure(_GONE)
         return f"127.0.0.1:{port}"
 

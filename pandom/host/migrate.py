@@ -7,7 +7,6 @@ job's settings and secrets; the host never has the migrator's password.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -21,7 +20,7 @@ from pandom.host.engine import Engine
 from pandom.host.revisions import of_outputs, refuse
 from pandom.host.stack import Stack
 from pandom.runtime.errors import USAGE_ERROR, Failure, UsageError
-from pandom.runtime.progress import step
+from pandom.runtime.progress import say, step
 
 LIMIT_S: Final = 900.0
 
@@ -96,7 +95,7 @@ def run_in_job(
             f"Stack {name} was brought up by an earlier version, whose jobs cannot do this.\n"
             f"Next: `.venv/bin/pandom up --stack {name}`"
         )
-    print(output.rstrip(), file=sys.stderr)
+    say(output.rstrip())
     if code == USAGE_ERROR:
         raise UsageError("Nothing was changed; see above.")
     raise Failure(f"`{' '.join(command)}` failed with exit code {code}; see above.")

@@ -21,6 +21,7 @@ from pandom.operations.standing import Standing, Times
 from pandom.operations.tasks import DRILL, INTERRUPTED, OK, SCHEDULED, TASKS, find
 from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.naming import KEYS_MOUNT
+from pandom.runtime.numbers import is_number
 from pandom.runtime.progress import Lines, say, shorten
 
 PART: Final = "operations"
@@ -67,7 +68,7 @@ class Seen:
 def parse(output: str) -> Seen:
     """Return what was said; lines that cannot be read are left out, as if the task never ran."""
     first, *lines = output.splitlines() or [""]
-    now = datetime.fromtimestamp(int(first), UTC) if first.isdigit() else records.now()
+    now = datetime.fromtimestamp(int(first), UTC) if is_number(first) else records.now()
     silent, plan, found = None, {}, {}
     for line in lines:
         try:

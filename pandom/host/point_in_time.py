@@ -77,7 +77,9 @@ def moment(text: str, now: datetime) -> datetime:
     found = None
     with contextlib.suppress(ValueError):
         found = datetime.fromisoformat(text.strip())
-    if found is None or not re.match(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d", text.strip()):
+    if found is None or not re.match(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}", text.strip()
+    ):
         raise UsageError(
             f"--to {text!r} is no time: expected 2026-11-25 14:05, seconds and an offset (+01:00) "
             "if you like; without one it is UTC"

@@ -139,7 +139,7 @@ def _claim(port: int) -> bool:
 
 def _recorded() -> Iterator[int]:
     """Yield the ports in the files of every stack and environment that has one."""
-    pattern = re.compile(rf"(?:{'|'.join(_KEYS)})[\"']?: *['\"]?(\d+)")
+    pattern = re.compile(rf"(?:{'|'.join(_KEYS)})[\"']?: *['\"]?([0-9]+)")
     home = paths.state_home()
     for path in (*home.glob("*/Pulumi.*.yaml"), *home.glob("environments/*/environment.json")):
         with contextlib.suppress(OSError):

@@ -107,7 +107,7 @@ def kinds(opt_in: frozenset[str], backups: bool = True) -> dict[str, Kind]:
     }
 
 
-def run(what: str | None, name: str, listed: bool) -> None:
+def run(what: str, name: str, listed: bool) -> None:
     """Rotate ``what``, or show what there is.
 
     Raises UsageError, before anything is touched, for what cannot be rotated.
@@ -139,12 +139,12 @@ def run(what: str | None, name: str, listed: bool) -> None:
         raise explain.short(error) from error
 
 
-def chosen(what: str | None, stack: Stack, settings: Settings) -> Kind:
+def chosen(what: str, stack: Stack, settings: Settings) -> Kind:
     """Return what to rotate; raises UsageError for an unknown name or a given secret."""
     known = kinds(settings.opt_in, settings.backup.archives)
     if what not in known:
         raise UsageError(
-            f"{what or 'Without a name'}: nothing that can be rotated{_NOT.get(what or '', '')}.\n"
+            f"{what}: nothing that can be rotated{_NOT.get(what, '')}.\n"
             f"There are: {', '.join(known)}.\n"
             "Next: `.venv/bin/pandom rotate --list` says what each does to clients."
         )

@@ -237,7 +237,7 @@ class _Upgrade:
         if self._version != self._applied:
             self._serve(None)
             return
-        found = re.fullmatch(r"of PostgreSQL (\d+)", self._beside)
+        found = re.fullmatch(r"of PostgreSQL ([0-9]+)", self._beside)
         if found is None or int(found[1]) > self._version:
             raise UsageError(
                 f"Beside the database of stack {self._name} lies none of a former version "

@@ -19,6 +19,7 @@ from typing import IO, Any, Final
 from pandom.operations.records import Damaged, Record, Run, Store, cut, now, text
 from pandom.operations.tasks import FAILED, INTERRUPTED, TIME_LIMIT, Task
 from pandom.runtime.naming import KEYS_MOUNT
+from pandom.runtime.numbers import is_number
 
 # What a run's process and all that it starts are told by; it names them when they must end.
 RUN_VARIABLE: Final = "PANDOM_TASK_RUN"
@@ -211,7 +212,7 @@ def _members(run: str) -> list[int]:
     mark = f"{RUN_VARIABLE}={run}".encode()
     found = []
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
+        if is_number(folder.name):
             with contextlib.suppress(OSError):  # gone, or somebody else's
                 if mark in (folder / "environ").read_bytes().split(b"\0"):
                     found.append(int(folder.name))

@@ -24,11 +24,11 @@ _MONTH: Final = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 
 
 def _list(one: str) -> str:
-    term = rf"(?:\*(?:/\d{{1,2}})?|{one}(?:-{one}(?:/\d{{1,2}})?)?)"
+    term = rf"(?:\*(?:/[0-9]{{1,2}})?|{one}(?:-{one}(?:/[0-9]{{1,2}})?)?)"
     return rf"{term}(?:,{term})*"
 
 
-_NUMBERS: Final = _list(r"\d{1,2}")
+_NUMBERS: Final = _list(r"[0-9]{1,2}")
 _FIELDS: Final = (_NUMBERS, _NUMBERS, _NUMBERS, f"{_NUMBERS}|{_list(_MONTH)}", _list(_DAY))
 # Found by now, or never: the rarest day comes within eight years (29 February, 1900 and 2100).
 _FROM: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,7 +47,7 @@ def problem(text: str) -> str | None:
     fields = text.lower().split()
     if len(fields) != len(_FIELDS):
         return f"five fields ({ALLOWED}) or {OFF}"
-    if re.search(r"\d", fields[4]):
+    if re.search(r"[0-9]", fields[4]):
         return "days of the week by name, mon to sun: numbers mean other days elsewhere"
     if not all(re.fullmatch(allowed, one) for allowed, one in zip(_FIELDS, fields, strict=True)):
         return ALLOWED

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pandom.runtime.errors import Failure, UsageError
+from pandom.runtime.errors import USAGE_ERROR, Failure, UsageError
 
 SOCKET: Final = "unix:///var/run/docker.sock"
 _ANSWER_S: Final = 5.0
@@ -42,7 +42,9 @@ _CHOOSE: Final = "Next: `docker context use default` (or unset {}) for the engin
 
 
 class DockerSilent(Failure):
-    """The Docker engine does not answer."""
+    """The Docker engine does not answer, and nothing was touched (exit code 2)."""
+
+    exit_code = USAGE_ERROR
 
 
 @dataclass(frozen=True)

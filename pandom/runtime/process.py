@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pandom.runtime.errors import UsageError
+from pandom.runtime.numbers import is_number
 
 
 def _boot() -> str:
@@ -54,7 +55,7 @@ class Process:
     def parse(cls, text: str) -> Process | None:
         """Read what ``str`` gives; None for anything else, and for no process."""
         parts = text.split(":")
-        if len(parts) != 4 or not parts[0].isdigit():
+        if len(parts) != 4 or not is_number(parts[0]):
             return None
         return cls(int(parts[0]), *parts[1:])
 

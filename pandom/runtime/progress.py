@@ -12,14 +12,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from pandom.runtime import wheel
+from pandom.runtime import streams, wheel
 
 WIDTH: Final = 80
 
 
 def say(line: str = "") -> None:
-    """Print one line for people."""
-    print(wheel.advice(line), file=sys.stderr, flush=True)
+    """Print one line for people; that nobody reads it fails nothing."""
+    _write(f"{wheel.advice(line)}\n")
+
+
+def _write(text: str) -> None:
+    try:
+        print(text, end="", file=sys.stderr, flush=True)
+    except OSError:
+        streams.silence(sys.stderr)
 
 
 def live() -> bool:
@@ -86,11 +93,11 @@ class Lines:
     def _draw(self) -> None:
         if self._live and self._open:
             running = shorten(f"{', '.join(self._open)} …", WIDTH - 3)
-            print(f"\r\x1b[K  {running}", end="", file=sys.stderr, flush=True)
+            _write(f"\r\x1b[K  {running}")
 
     def _wipe(self) -> None:
         if self._live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            _write("\r\x1b[K")
 
 
 @contextmanager

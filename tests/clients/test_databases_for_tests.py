@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -15,7 +16,7 @@ import psycopg
 import pytest
 from minio.error import S3Error
 
-from pandom.ci import create, databases
+from pandom.ci import create, databases, serve
 from pandom.ci.buckets import Places
 from pandom.ci.client import Database, Place
 from pandom.ci.client import Service as Client
@@ -65,6 +66,13 @@ def server(stack: RunningStack, login: dict[str, Any]) -> Iterator[Server]:
 @pytest.fixture
 def tests(server: Server) -> Client:
     return Client(*server.contract.values())
+
+
+@pytest.fixture(scope="module")
+def one(server: Server) -> Iterator[Database]:
+    """A database for tests that leave nothing in it that another sees."""
+    with Client(*server.contract.values()).database() as database:
+        yield database
 
 
 def named(login: dict[str, Any]) -> list[str]:
@@ -165,13 +173,32 @@ def test_what_a_failed_test_asked_is_kept_without_values(
         database.failed("test_x")
 
 
-def test_what_a_test_leaves_behind_disturbs_nobody(tests: Client, login: dict[str, Any]) -> None:
+def settings(login: dict[str, Any], begins: str) -> list[tuple[str, str, str]]:
+    """What roles are set, in databases whose name begins so; the whole cluster's is ""."""
+    with psycopg.connect(**{**login, "dbname": "postgres"}) as connection:
+        return connection.execute(
+            "select coalesce(d.datname, ''), s.setrole::regrole::text, c.entry "
+            "from pg_db_role_setting as s cross join lateral unnest(s.setconfig) as c (entry) "
+            "left join pg_database as d on d.oid = s.setdatabase "
+            "where starts_with(coalesce(d.datname, ''), %s) order by 1, 2, 3",
+            (begins,),
+        ).fetchall()
+
+
+def test_what_a_test_leaves_behind_disturbs_nobody(
+    tests: Client, server: Server, login: dict[str, Any]
+) -> None:
+    before = settings(login, "")
     with tests.database() as database:
         left = database.connect()
         left.execute("select pg_advisory_lock(1)")
         left.execute("alter role pandom_app set statement_timeout to '1ms'")
         left.execute("alter role pandom_app set search_path to 'nowhere', 'no where'")
         left.execute("alter role pandom_app password 'another password of a test'")
+        left.execute("alter role pandom_app in database pandom_db set search_path = nowhere")
+        for name in server.service.databases._ready.queue:  # whoever gets them next
+            setting = f"alter role pandom_app in database {name} set search_path = nowhere"
+            left.execute(setting.encode())
         left.execute("listen something")
         left.commit()
         with pytest.raises(psycopg.OperationalError, match="authentication failed"):
@@ -183,11 +210,25 @@ def test_what_a_test_leaves_behind_disturbs_nobody(tests: Client, login: dict[st
         assert connection.execute("select pg_try_advisory_lock(1)").fetchone() == (True,)
         assert connection.execute("show statement_timeout").fetchone() == ("30s",)
         assert connection.execute("show search_path").fetchone() == ('"$user", public',)
-    with psycopg.connect(**{**login, "dbname": "postgres"}) as connection:
-        rows = connection.execute(
-            "select setconfig from pg_db_role_setting where setrole = 'pandom_app'::regrole"
-        ).fetchall()
-    assert not any("search_path" in one for (row,) in rows for one in row)
+    with contextlib.ExitStack() as held:
+        for _ in range(POOL + 1):
+            connection = held.enter_context(held.enter_context(tests.database()).connect())
+            assert connection.execute("show search_path").fetchone() == ('"$user", public',)
+    assert settings(login, "") == before
+
+
+def test_what_a_role_is_set_in_a_tests_own_database_stays_until_it_is_given_back(
+    tests: Client, login: dict[str, Any]
+) -> None:
+    with tests.database() as one:
+        with one.connect() as connection:
+            connection.execute(
+                f"alter role pandom_app in database {one.name} set work_mem = '1MB'".encode()
+            )
+        with tests.database() as two, two.connect() as connection:
+            connection.execute("alter role pandom_app set work_mem = '2MB'")
+        with one.connect() as connection:
+            assert connection.execute("show work_mem").fetchone() == ("1MB",)
 
 
 def test_many_at_once_get_different_ones(tests: Client) -> None:
@@ -275,6 +316,7 @@ def test_a_killed_servers_databases_are_cleared_and_a_second_one_is_refused(
         ("POST", "/databases", "{", "", 400, "is not JSON"),
         ("POST", "/databases", "[]", "", 400, "no JSON object"),
         ("POST", "/databases", " " * 70_000, "", 400, "larger than"),
+        ("POST", "/databases", "[" * 60_000, "", 400, "is not JSON"),
     ],
 )
 def test_what_is_refused(
@@ -297,11 +339,65 @@ def test_what_is_refused(
         ({"email": "a@example.com", "role": "postgres"}, "role must be one of"),
         ({"email": 1}, "expected"),
         ({"email": "a@example.com", "superuser": True}, "expected"),
+        ({"email": "a@example.com", "password": 5}, "expected"),
+        ({"email": "a@example.com", "role": None}, "expected"),
+        ({"email": "a@example.com", "password": "ä" * 37}, "at most 72 bytes"),
+        ({"email": "a@example.com", "password": "a\0b"}, "without NUL"),
+        ({"email": "a@example.com", "password": "\ud800"}, "half of a character"),
+        ({"email": "a\0@example.com"}, "cannot be added"),
+        ({"email": f"{'a' * 244}@example.com"}, "cannot be added"),
     ],
 )
-def test_a_user_that_cannot_be(tests: Client, wish: dict[str, Any], said: str) -> None:
-    with tests.database() as database, pytest.raises(UsageError, match=said):
-        tests.call("POST", "databases", database.name, "users", content=wish)
+def test_a_user_that_cannot_be(
+    tests: Client, one: Database, wish: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        tests.call("POST", "databases", one.name, "users", content=wish)
+
+
+@pytest.mark.parametrize(("wish"), [{"role": "admin"}, {"password": "another password"}])
+def test_somebody_who_is_there_keeps_role_and_password_and_that_is_said(
+    server: Server, tests: Client, one: Database, wish: dict[str, str]
+) -> None:
+    one.user("somebody@example.com")
+    place = f"/databases/{one.name}/users"
+    status, said = asked(server, place, json.dumps({"email": "somebody@example.com", **wish}))
+    assert status == 409
+    assert "there already, as user" in said
+    assert one.user("somebody@example.com", role="user").password is None
+
+
+def asked(server: Server, path: str, body: str, **headers: str) -> tuple[int, str]:
+    """The status of a POST, and what it says; with a token, unless ``headers`` have another."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+    connection.putrequest("POST", path)
+    given = {"Authorization": f"Bearer {server.token}", "Content-Length": str(len(body))}
+    for name, value in (given | headers).items():
+        connection.putheader(name, value)
+    connection.endheaders(body.encode())
+    answer = connection.getresponse()
+    return answer.status, str(json.loads(answer.read()).get("error"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Length": "abc"}, 400),
+        ({"Content-Length": "-1"}, 400),
+        ({"Content-Length": "9" * 5000}, 400),
+        ({"Content-Length": "100"}, 400),
+        ({"Transfer-Encoding": "chunked"}, 400),
+        ({"Content-Length": "100", "Authorization": "Bearer wrong"}, 401),
+        ({"Content-Length": "-1", "Authorization": "Bearer wrong"}, 401),
+    ],
+)
+def test_content_that_does_not_come_is_not_waited_for(
+    server: Server, headers: dict[str, str], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "_CONTENT_S", 0.2)
+    before = server.service.databases.given
+    assert asked(server, "/databases", "{}", **headers)[0] == status
+    assert server.service.databases.given == before
 
 
 def test_a_server_that_is_gone_is_named() -> None:
@@ -321,10 +417,11 @@ def test_a_database_has_no_login_that_is_not_shared(tests: Client) -> None:
 
 @needs_node
 def test_from_nodes_own_test_runner_with_typeorm(server: Server) -> None:
+    before = server.service.databases.given
     output = run(["npm", "test"], compiled(EXAMPLE), server.contract)
     assert "pass 1" in output
     assert "fail 0" in output
-    assert server.service.databases.given == []
+    assert server.service.databases.given == before
 
 
 def test_the_page_shows_the_example() -> None:

@@ -234,6 +234,7 @@ def test_it_is_kept_longer(env: pandom.ci.Environment, command: Pandom) -> None:
         ("create", "--owner", "999999999"),
         ("create", "--set", "profile=production"),
         ("create", "--set", "sampleDate=true"),
+        ("create", "--set", "minioMemoryMb=999999"),
         ("create", "--format", "yaml"),
         ("destroy", "ci-ffffffff"),
         ("destroy", "dev"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +21,8 @@ from pandom.config.outputs import ENV_NAMES
 from pandom.host import ports
 from pandom.host.identity import Thing
 from pandom.runtime import paths
-from pandom.runtime.errors import Drift, Failure, UsageError
+from pandom.runtime.docker_endpoint import DockerSilent
+from pandom.runtime.errors import USAGE_ERROR, Drift, Failure, UsageError
 from pandom.runtime.naming import LABEL_EXPIRES, LABEL_OWNER, LABEL_PROCESS, LABEL_STACK, PROJECT
 from pandom.runtime.process import Process
 from stacks import identity
@@ -71,7 +74,8 @@ def test_a_time_is_read(text: str, minutes: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "0s", "0h", "", "59s", "365d", "8d", "-1h", "2", "two hours", "1h 30m", "1w", "h"]
+    "text",
+    ["0", "0s", "0h", "", "59s", "365d", "8d", "-1h", "2", "two hours", "1h 30m", "1w", "h", "٣h"],
 )
 def test_a_time_that_is_none_too_short_or_too_long_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--ttl"):
@@ -121,16 +125,59 @@ def test_a_record_is_read_as_it_was_written(home: Path) -> None:
     assert records.find(made.id) == made
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"created": 3}'])
-def test_half_a_record_is_an_environment_whose_making_was_interrupted(
-    home: Path, text: str
+def test_a_folder_without_a_record_is_of_a_making_that_was_interrupted(home: Path) -> None:
+    record(home).home.mkdir(parents=True)
+    [found] = records.every()
+    assert reap.due(found, NOW) == "its making was interrupted"
+
+
+def without_ports(text: str) -> str:
+    document = json.loads(text)
+    del document["ports"]
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [lambda _: "", lambda _: "{", lambda _: "[]", lambda _: '{"created": 3}', without_ports],
+)
+def test_one_whose_record_cannot_be_read_is_left_until_its_labels_say_that_it_is_over(
+    home: Path,
+    changed: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     made = record(home)
     made.write()
-    (made.home / records.FILE).write_text(text)
+    file = made.home / records.FILE
+    file.write_text(changed(file.read_text()))
     [found] = records.every()
-    assert not found.ready
-    assert reap.due(found, NOW) == "its making was interrupted"
+    assert found.unread
+    assert reap.due(found, NOW) is None
+    with pytest.raises(
+        UsageError, match=r"environment.json cannot be used.*\n.*destroy ci-0a1b2c3d"
+    ):
+        end.living(made.id)
+
+    def of(**changes: str) -> str | None:
+        one = Stray.of(labels(home.parent, owner=f"me@host:{made.state_home}", **changes))
+        return reap.stray(one, "me@host", records.folder(), NOW)
+
+    assert of() == "expired 5m ago, and its record cannot be read"
+    assert of(process=str(GONE)) == of()
+    assert of(process=str(HERE)) is None
+    later = (NOW + timedelta(hours=1)).isoformat()
+    assert of(expires=later) is None
+    assert of(expires=later, process=str(GONE)) is None  # it may have been kept
+
+    monkeypatch.setattr(reap, "listed", lambda *_: [])
+    assert reap.reap(None) == 0
+    assert "leaving environment ci-0a1b2c3d" in capsys.readouterr().err
+    assert file.exists()
+    # What is known of it leads commands to its state all the same.
+    monkeypatch.setenv("XDG_STATE_HOME", os.environ["XDG_STATE_HOME"])
+    records.enter(made.id)
+    assert paths.state_home() == made.state_home
 
 
 def test_an_unknown_id_is_refused_and_says_which_there_are(home: Path) -> None:
@@ -240,6 +287,25 @@ def test_a_stray_is_removed_if_it_is_ours_and_over(
     assert found == (why and why.replace("PID", str(os.getpid())))
 
 
+def test_what_is_over_goes_with_the_record_that_cannot_be_read(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = record(home)
+    made.write()
+    (made.home / records.FILE).write_text("{")
+    mine = labels(home.parent, owner=f"me@host:{made.state_home}")
+    monkeypatch.setattr(reap, "listed", lambda *_: [Thing("volume", "1", "1", mine)])
+    monkeypatch.setattr("pandom.host.identity.owner_here", lambda: "me@host:/x")
+    monkeypatch.setattr(reap, "remove", lambda one, _: one.remove())
+    assert reap.reap(None, dry_run=True) == 1
+    assert made.home.exists()
+    assert reap.reap(None) == 1
+    assert not made.home.exists()
+    said = capsys.readouterr().err
+    assert "and its record cannot be read" in said
+    assert "leaving" not in said
+
+
 def test_a_stray_that_another_state_home_knows_is_its(tmp_path: Path) -> None:
     one = Stray.of(labels(tmp_path))
     assert reap.stray(one, "me@host", tmp_path / "here", NOW)
@@ -313,11 +379,45 @@ def test_ports_of_other_environments_and_of_other_users_are_not_chosen(
 # -- refused, with nothing touched -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chosen", [["sampleData"], ["=true"], ["a b=c"], ["x:y=1"]])
-def test_a_setting_without_a_value_is_refused(home: Path, chosen: list[str]) -> None:
-    with pytest.raises(UsageError, match="KEY=VALUE"):
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        (["sampleData"], "KEY=VALUE"),
+        (["=true"], "KEY=VALUE"),
+        (["a b=c"], "KEY=VALUE"),
+        (["x:y=1"], "KEY=VALUE"),
+        (["bcryptCost=4", "bcryptCost=5"], "each key once"),
+        (["sampleDate=true"], "sampleDate: unknown key; did you mean sampleData?"),
+        (["postgresPort=1", "sampleDate=true"], "did you mean sampleData?"),
+        (["minioMemoryMb=much"], "minioMemoryMb: expected a whole number"),
+        (["minioMemoryMb=٩٩٩"], "minioMemoryMb: expected a whole number"),
+        *(([f"{name}=1"], f"  {name}: ") for name in sorted(create._OWN)),
+    ],
+)
+def test_a_setting_that_no_environment_can_have_is_refused_in_the_words_of_set(
+    home: Path, chosen: list[str], said: str
+) -> None:
+    with pytest.raises(UsageError, match=r"^--set cannot be used; nothing was touched") as refused:
         create.run("2h", "dotenv", None, chosen)
+    assert said in str(refused.value)
+    assert "stacks/" not in str(refused.value)
+    assert "pandom-stack:" not in str(refused.value)
     assert not home.exists()
+
+
+def test_what_an_environment_can_have_is_taken() -> None:
+    given = ["sampleData=true", "monitoring=true", 'postgresSettings={"work_mem": "8MB"}']
+    assert list(create.chosen_settings(given)) == ["sampleData", "monitoring", "postgresSettings"]
+
+
+def test_memory_is_counted_as_the_settings_say() -> None:
+    assert room.more_mb(create.settings_of({})) == 0
+    assert room.more_mb(create.settings_of({"minioMemoryMb": "512"})) == 0
+    assert room.more_mb(create.settings_of({"minioMemoryMb": "99999"})) == 99_999 - 768
+    assert room.more_mb(create.settings_of({"monitoring": "true"})) > 0
+    assert room.lacking("memory", 900, 1, 1800) == []
+    [said] = room.lacking("memory", 900, 1, 1800, 1)
+    assert "1801 MB" in said
 
 
 def test_github_needs_its_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,11 +427,26 @@ def test_github_needs_its_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert not home.exists()
 
 
-def test_without_docker_nothing_is_begun(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda: create.run("2h", "dotenv", None, []),
+        lambda: look.listed("text"),
+        lambda: look.logs("ci-0a1b2c3d", None),
+        lambda: end.destroy("ci-0a1b2c3d"),
+        reap.run,
+    ],
+    ids=["create", "list", "logs", "destroy", "reap"],
+)
+def test_without_docker_nothing_is_done_and_the_exit_code_is_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]
+) -> None:
+    record(home).write()
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    with pytest.raises(UsageError, match="nowhere"):
-        create.run("2h", "dotenv", None, [])
-    assert records.every() == []
+    with pytest.raises(DockerSilent, match="nowhere") as silent:
+        action()
+    assert silent.value.exit_code == USAGE_ERROR
+    assert records.every() == [record(home)]
 
 
 @pytest.mark.parametrize("command", ["keep", "env", "psql"])
@@ -353,6 +468,15 @@ def test_it_is_kept_without_its_process(home: Path) -> None:
     found = records.find("ci-0a1b2c3d")
     assert reap.due(found, datetime.now(UTC)) is None
     assert found.expires - datetime.now(UTC) > timedelta(minutes=179)
+
+
+def test_it_is_never_kept_for_less(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=2)
+    record(home, owner=HERE, expires=until).write()
+    end.keep("ci-0a1b2c3d", "1m")
+    found = records.find("ci-0a1b2c3d")
+    assert (found.expires, found.owner) == (until, None)
+    assert "as before" in capsys.readouterr().err
 
 
 # -- what is printed -------------------------------------------------------------------------------
@@ -505,6 +629,36 @@ def test_a_block_that_fails_keeps_what_the_servers_said_and_a_full_disk_stops_no
         _ = 1 / 0
     assert "was not written" in capsys.readouterr().err
     assert ran[-1] == ["destroy", "ci-1"]
+
+
+@pytest.mark.parametrize("given", ["parameter", "variable"])
+def test_how_long_one_is_kept_is_looked_at_before_it_is_made(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    ran = commands(monkeypatch)
+    monkeypatch.setenv(pandom.ci.KEEP_VARIABLE, "1y" if given == "variable" else "")
+    keep = "1y" if given == "parameter" else None
+    with pytest.raises(UsageError, match=r"keep|PANDOM_CI_KEEP"), pandom.ci.environment(keep=keep):
+        pass
+    assert ran == []
+
+
+def test_a_block_that_fails_shows_its_own_error_whatever_becomes_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = commands(monkeypatch)
+    run = pandom.ci._pandom
+
+    def fails(command: str, *arguments: str) -> str:
+        if command == "keep":
+            raise Failure("Docker stopped answering.")
+        return run(command, *arguments)
+
+    monkeypatch.setattr(pandom.ci, "_pandom", fails)
+    with pytest.raises(ZeroDivisionError), pandom.ci.environment(keep="2h"):
+        _ = 1 / 0
+    assert [one[0] for one in ran] == ["create"]
+    assert "Environment ci-1: Docker stopped answering." in capsys.readouterr().err
 
 
 def test_what_a_command_says_is_the_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,11 +138,15 @@ def test_what_was_kept_is_found(clone: Path) -> None:
     ],
 )
 def test_what_is_damaged_or_foreign_is_removed(
-    clone: Path, damage: Callable[[Path], object]
+    clone: Path, damage: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert cache.find(KEY) is None
     place = kept()
+    assert cache.find(KEY) is not None
+    assert capsys.readouterr().err == ""
     damage(place)
     assert cache.find(KEY) is None
+    assert capsys.readouterr().err.startswith("  the prepared cluster in the cache is damaged")
     assert not place.exists()
     kept()
     assert cache.find(KEY) is not None

@@ -76,13 +76,12 @@ def test_a_login_of_containers_alone_is_told_to_nobody() -> None:
     ("what", "words"),
     [
         ("pandom_nobody", "nothing that can be rotated"),
-        (None, "Without a name"),
         ("admin", "ADMIN_PASSWORD is a user's"),
         ("repository-key", "open with no other key"),
         ("pandom_service", "There are: "),  # not switched on
     ],
 )
-def test_what_is_nothing_is_refused(what: str | None, words: str) -> None:
+def test_what_is_nothing_is_refused(what: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         rotate.chosen(what, Stack("dev"), load("dev", {}))
 

@@ -83,7 +83,13 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert "expiry" not in problem.replace("partitions, expiry", "")
 
 
-@pytest.mark.parametrize("value", ["daily", ["0 3 * * *"], {"seal": ["0 3 * * *"]}, 5])
+@pytest.mark.parametrize("value", [["0 3 * * *"], None, {"a": 1}])
+def test_a_task_whose_schedule_is_no_text_is_named(value: Any) -> None:
+    with pytest.raises(SettingsError, match=r"schedules: seal: expected .*, found"):
+        load("dev", {"schedules": {"seal": value}})
+
+
+@pytest.mark.parametrize("value", ["daily", ["0 3 * * *"], 5])
 def test_another_type_is_refused(value: Any) -> None:
     with pytest.raises(SettingsError, match="schedules: expected names with their values"):
         load("dev", {"schedules": value})
