@@ -77,8 +77,7 @@ def _sources(root: Path) -> Iterator[Path]:
     for name in _FOLDERS:
         for path in sorted((root / name).rglob("*")):
             inside = path.relative_to(root).as_posix()
-            own = path.parent.name == "stacks" and path.name.startswith("Pulumi.")
-            if own or "__pycache__" in path.parts or inside.startswith(_NOT):
+            if paths.is_stack_file(path) or "__pycache__" in path.parts or inside.startswith(_NOT):
                 continue
             if path.is_file():
                 yield path

@@ -70,6 +70,6 @@ def _sources() -> Iterator[Path]:
         yield paths.ROOT / name
     for folder in _FOLDERS:
         for path in sorted((paths.ROOT / folder).rglob("*")):
-            stacks_file = path.parent.name == "stacks" and path.name.startswith("Pulumi.")
-            if path.is_file() and "__pycache__" not in path.parts and not stacks_file:
+            own = paths.is_stack_file(path) or "__pycache__" in path.parts
+            if not own and path.is_file():
                 yield path

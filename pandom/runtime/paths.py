@@ -121,6 +121,12 @@ def work_folder(stack: str) -> Path:
     return stack_home(stack) / "program" if (ROOT / MARK).is_file() else ROOT
 
 
+def is_stack_file(path: Path) -> bool:
+    """Return whether it is some stack's live configuration, or the next version of one, which
+    is gone the moment after: such files are no part of the program."""
+    return path.parent.name == "stacks" and path.name.lstrip(".").startswith("Pulumi.")
+
+
 def stack_file(stack: str) -> Path:
     """Return the live configuration of a stack in its work folder; git ignores it."""
     return work_folder(stack) / "stacks" / f"Pulumi.{stack}.yaml"

@@ -15,7 +15,7 @@ from os import cpu_count
 from pathlib import Path
 
 from pandom.runtime.paths import ROOT
-from tests.bench import audit, ci, comparison, database, handed_out, recovery, stack
+from tests.bench import audit, ci, comparison, database, handed_out, others, recovery, stack
 
 FIGURES = ROOT / "docs" / "figures.md"
 # Not part of `make bench`: it needs another tool.
@@ -44,6 +44,7 @@ def main() -> int:
         "databases for tests": lambda: handed_out.page(handed_out.measure(_show)),
         "recovery": lambda: recovery.page(recovery.measure(_show)),
         "ci": lambda: ci.page(ci.measure(_show)),
+        "others": lambda: others.page(others.measure(_show)),
         COMPARISON: lambda: comparison.page(comparison.measure(asked.pg_permissions, _show)),
     }
     if unknown := set(asked.section) - set(sections):

@@ -27,7 +27,7 @@ WORKERS: Final = 8
 
 
 @contextmanager
-def _served(name: str, pool: int) -> Iterator[tuple[Databases, Service]]:
+def served(name: str, pool: int) -> Iterator[tuple[Databases, Service]]:
     """A server in this process, and a client of it."""
     home = os.environ.get("XDG_STATE_HOME")
     record = records.find(name)
@@ -45,13 +45,13 @@ def _served(name: str, pool: int) -> Iterator[tuple[Databases, Service]]:
             os.environ["XDG_STATE_HOME"] = home
 
 
-def _ms(work: Callable[[], object]) -> float:
+def ms(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return (time.perf_counter() - started) * 1000
 
 
-def _rounds(client: Service) -> tuple[float, float, float]:
+def rounds(client: Service) -> tuple[float, float, float]:
     """Medians of taking, of connecting, and of giving back, in milliseconds."""
     taken, connected, given = [], [], []
     for _ in range(TIMES):
@@ -64,7 +64,7 @@ def _rounds(client: Service) -> tuple[float, float, float]:
             with psycopg.connect(url) as connection:
                 connection.execute("select 1")
 
-        connected.append(_ms(connect))
+        connected.append(ms(connect))
         started = time.perf_counter()
         handed.__exit__(None, None, None)
         given.append((time.perf_counter() - started) * 1000)
@@ -79,7 +79,7 @@ def _starving(client: Service) -> float:
     def work() -> None:
         for _ in range(MANY // WORKERS // 10):
             handed = client.database()
-            waits.append(_ms(handed.__enter__))
+            waits.append(ms(handed.__enter__))
             time.sleep(PAUSE_S * WORKERS)
             handed.__exit__(None, None, None)
 
@@ -95,18 +95,18 @@ def measure(show: Show) -> list[Line]:
     """Every figure; some minutes."""
     with pandom.ci.environment() as env:
         show("made for whoever asks")
-        with _served(env.id, 1) as (databases, _):
-            made = median(_ms(databases._made) for _ in range(TIMES))
-        with _served(env.id, 8) as (databases, client):
+        with served(env.id, 1) as (databases, _):
+            made = median(ms(databases._made) for _ in range(TIMES))
+        with served(env.id, 8) as (databases, client):
             time.sleep(2)
             show("from the pool")
-            taken, connected, given = _rounds(client)
+            taken, connected, given = rounds(client)
             slowest = _starving(client)
             show(f"{MANY:,} clones")
             for _ in range(MANY):
                 with client.database():
                     pass
-            later = median(_ms(databases._made) for _ in range(TIMES))
+            later = median(ms(databases._made) for _ in range(TIMES))
     return [
         Line("made for one that asks", made, " ms", 20),
         Line(f"the same after {MANY:,} databases", later, " ms", 20),

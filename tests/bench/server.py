@@ -61,7 +61,7 @@ def _remove(name: str) -> None:
         subprocess.run(["docker", *command], capture_output=True, check=False)
 
 
-def _make_roles(server: Server) -> None:
+def make_roles(server: Server) -> None:
     """The roles as the provider makes them; the cluster's part follows in the fixture."""
     deadline = time.monotonic() + READY_S
     while True:
@@ -104,7 +104,7 @@ def running(name: str, *settings: str) -> Iterator[Server]:
             )
             port = docker("port", f"{name}-postgres", "5432/tcp").rpartition(":")[2].strip()
             server = Server("127.0.0.1", int(port), ca, passwords)
-            _make_roles(server)
+            make_roles(server)
             yield server
     finally:
         _remove(name)

@@ -170,7 +170,7 @@ def test_a_flipped_byte_is_found(backed: RunningStack, bucket: Bucket) -> None:
     try:
         damaged = backed.pandom("backup", "--verify", "--stack", backed.name, code=2)
         label = listed(backed)["backups"][0]["label"]
-        assert f"damaged: backup: {label}: checksum invalid: 1" in damaged.stderr
+        assert f"damaged: backup: {label}: invalid, checksum invalid: 1" in damaged.stderr
     finally:
         bucket.put(name, content)
     whole = backed.pandom("backup", "--verify", "--stack", backed.name)

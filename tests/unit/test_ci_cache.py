@@ -271,3 +271,10 @@ def test_a_new_stack_begins_with_it_under_its_own_name(tmp_path: Path) -> None:
     assert labels == given
     assert labels[LABEL_STACK] == ID
     assert prepared.labels(record)[LABEL_IDENTITY] != labels[LABEL_IDENTITY]
+
+
+def test_no_stacks_file_shapes_a_cluster_also_while_it_is_written() -> None:
+    names = ("Pulumi.dev.yaml", ".Pulumi.dev.yaml.x1y2z3", "network.py", ".hidden.py")
+    own = [name for name in names if paths.is_stack_file(paths.ROOT / "stacks" / name)]
+    assert own == ["Pulumi.dev.yaml", ".Pulumi.dev.yaml.x1y2z3"]
+    assert not paths.is_stack_file(paths.ROOT / "Pulumi.yaml")
