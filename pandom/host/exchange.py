@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pandom.host import superuser
-from pandom.host.engine import Container, Engine
+from pandom.host.engine import RESTORE, Container, Engine
 from pandom.host.migrate import run_in_job
-from pandom.runtime.errors import UsageError
+from pandom.runtime.errors import Failure, UsageError
 from pandom.runtime.progress import say
 from schema.access import DATABASE
 
 PROGRAM: Final = "pandom-restore"
+_WORD_S: Final = 900.0  # to remove a large database
 SWITCH: Final = "switch"
 UNDO: Final = "undo"
 UPGRADE: Final = "upgrade"
@@ -108,6 +109,25 @@ def parse(said: str) -> Beside:
     begun = next((one for one in more if one in (SWITCH, UPGRADE, UNDO)), None)
     version, other, *_ = *(int(one) for one in more if one.isdigit()), None, None
     return Beside(what, begun, "left" in more, version, other)
+
+
+def ask(engine: Engine, server: Container, word: str, *more: str) -> str:
+    """Return what the volume's own program says, in a container without network. Raises Failure."""
+    with engine.like(server.id, [word, *more], RESTORE, entrypoint=PROGRAM, network="none") as made:
+        code = int(engine.client.api.wait(made, timeout=_WORD_S)["StatusCode"])
+        said = engine.client.api.logs(made).decode(errors="replace").strip()
+    if code:
+        raise Failure(f"`{PROGRAM} {word}` failed: {said[-300:]}")
+    return str(said)
+
+
+def of_volume(engine: Engine, server: Container) -> Beside:
+    """Ask what there is, once nothing works at it any more whose caller was killed; the server may
+    be stopped, or of the other version."""
+    for one in engine.containers():
+        if one.part == RESTORE:
+            engine.remove_container(one.id)
+    return parse(ask(engine, server, "state"))
 
 
 def look(engine: Engine, server: Container) -> Beside:

@@ -24,7 +24,7 @@ from pandom.database.named import first, unmatched
 from pandom.host import backup, exchange, lock, up, versions
 from pandom.host.backup import Place
 from pandom.host.engine import RESTORE, RESTORE_IDLE, Container, Engine
-from pandom.host.exchange import PROGRAM, RESTORED, SWITCH, UNDO, Beside
+from pandom.host.exchange import PROGRAM, RESTORED, SWITCH, UNDO, Beside, ask
 from pandom.host.migrate import run_in_job
 from pandom.host.stack import Stack
 from pandom.runtime import paths
@@ -32,7 +32,6 @@ from pandom.runtime.errors import Failure, PandomError, UsageError
 from pandom.runtime.naming import resource_name
 from pandom.runtime.progress import Lines, say, step
 
-_WORD_S: Final = 900.0  # to remove a large database
 MARK: Final = "pandom-restore/verified"
 _LAST: Final = re.compile(r"last completed transaction was at log time (\S+ \S+)")
 
@@ -166,7 +165,7 @@ def _restore(place: Place, to: str | None, label: str | None, form: str) -> None
     except AnotherCluster as error:
         every, lost = error.backups, True
     wanted = aim(every, to, label, datetime.now(UTC))
-    if taken := look(engine, server).taken(name):
+    if taken := exchange.of_volume(engine, server).taken(name):
         raise UsageError(taken)
     if lost:
         say("  the backups are of a database that was lost; the empty one here goes on meanwhile")
@@ -396,24 +395,6 @@ def _remember(
 # -- serving it -----------------------------------------------------------------------------------
 
 
-def ask(engine: Engine, server: Container, word: str, *more: str) -> str:
-    """Return what the volume's own program says, in a container without network. Raises Failure."""
-    with engine.like(server.id, [word, *more], RESTORE, entrypoint=PROGRAM, network="none") as made:
-        code = int(engine.client.api.wait(made, timeout=_WORD_S)["StatusCode"])
-        said = engine.client.api.logs(made).decode(errors="replace").strip()
-    if code:
-        raise Failure(f"`{PROGRAM} {word}` failed: {said[-300:]}")
-    return str(said)
-
-
-def look(engine: Engine, server: Container) -> Beside:
-    """Ask what there is, once nothing works at it any more whose caller was killed."""
-    for one in engine.containers():
-        if one.part == RESTORE:
-            engine.remove_container(one.id)
-    return exchange.parse(ask(engine, server, "state"))
-
-
 def _discard(name: str) -> None:
     """Remove what lies beside the served cluster; one that was served only if confirmed."""
     place = backup.open_place(name, healthy=False)
@@ -423,7 +404,7 @@ def _discard(name: str) -> None:
 
 def discard(engine: Engine, server: Container, name: str) -> None:
     """Do it, for whoever holds the stack."""
-    there = look(engine, server)
+    there = exchange.of_volume(engine, server)
     if lacking := there.lacking(name):
         raise UsageError(lacking)
     if there.was_served and os.environ.get("CONFIRM") != name:
@@ -444,7 +425,7 @@ def _serve(name: str, way: str) -> None:
     engine, server = place.repository.engine, place.repository.server
     variables, started = up.toolchain_variables(), time.monotonic()
     with alone(stack):
-        there = look(engine, server)
+        there = exchange.of_volume(engine, server)
         exchanging = there.what == RESTORED if way == SWITCH else there.was_served
         if there.of_upgrade and (taken := there.taken(name)):
             raise UsageError(taken)  # an upgrade's

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from pandom.audit import accepted
 from pandom.audit.findings import Finding
-from pandom.config.settings import Settings, refuse_change
+from pandom.config.settings import UPGRADING, Settings, applied_version, refuse_change
 from pandom.database import revisions
 from pandom.database.restore import restoring
 from pandom.database.revisions import Revision
@@ -188,7 +188,11 @@ class _Up:
                 exported = self._exported(reading) if reading else {}
             except PulumiFailed as error:
                 raise explain.short(error) from error
-        refuse_change(settings, State(exported).environment, self._upgrading)
+        upgrading = self._goes_on(engine, settings, exported) or self._upgrading
+        refuse_change(settings, State(exported).environment, upgrading)
+        if upgrading:
+            self._tools = {**self._tools, UPGRADING: "true"}
+            self._pulumi = Pulumi(self._stack, self._tools)
         try:
             found, outputs = self._reconcile(engine, exported, settings) or self._verdict(exported)
         except PulumiFailed as error:
@@ -224,6 +228,22 @@ class _Up:
             ports.reserve(self._stack)
             settings = files.settings(self._stack)
         return settings
+
+    def _goes_on(self, engine: Engine, settings: Settings, exported: Mapping[str, Any]) -> bool:
+        """Return whether the data are of the settings' version and not of the last run's: of an
+        upgrade, after its exchange. A container of the other version leaves, so the new one is
+        made before anything waits for it."""
+        found, version = engine.container("postgres"), settings.postgres_version
+        if found is None:
+            return False
+        is_other = engine.version(found) != version
+        if not is_other and applied_version(State(exported).environment) in (None, version):
+            return False
+        if exchange.of_volume(engine, found).version != version:
+            return False
+        if is_other:
+            engine.remove_container(found.id)
+        return True
 
     def _reconcile(
         self, engine: Engine, exported: Mapping[str, Any], settings: Settings

@@ -14,13 +14,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pandom.config.settings import UPGRADING, applied_version
-from pandom.host import backup, explain, identity, point_in_time, repair, superuser, up
+from pandom.host import backup, exchange, explain, identity, point_in_time, repair, superuser, up
 from pandom.host import stack as files
 from pandom.host.access import require
 from pandom.host.display import Display
 from pandom.host.engine import RESTORE, Container, Engine
-from pandom.host.exchange import UNDO, UPGRADE, Beside
-from pandom.host.point_in_time import ask
+from pandom.host.exchange import UNDO, UPGRADE, Beside, ask
 from pandom.host.pulumi_cli import Pulumi, PulumiFailed
 from pandom.host.stack import Stack
 from pandom.host.state import IMAGE, State
@@ -52,7 +51,6 @@ class _Upgrade:
     def __init__(self, stack: Stack, engine: Engine) -> None:
         self._stack, self._engine, self._name = stack, engine, stack.name
         self._tools = up.toolchain_variables()
-        self._variables = {**self._tools, UPGRADING: "true"}
         self._exported = superuser.exported(stack)
         self._began = time.monotonic()
         self._applied = applied_version(State(self._exported).environment) or POSTGRES_VERSIONS[0]
@@ -68,7 +66,7 @@ class _Upgrade:
         # Without a container, of a run that was killed when it had written what is served.
         self._version = files.settings(self._stack).postgres_version
         if self._found:
-            self._beside = point_in_time.look(self._engine, self._found)
+            self._beside = exchange.of_volume(self._engine, self._found)
             if self._beside.version is None:
                 raise UsageError(
                     "The stack was brought up by an earlier version, whose image cannot do this.\n"
@@ -99,6 +97,7 @@ class _Upgrade:
             return
         newest = POSTGRES_VERSIONS[-1]
         if self._version == newest:
+            files.set_values(self._stack, {KEY: newest})  # a way back was begun
             print(f"Stack {self._name} has PostgreSQL {newest} already; nothing to do.")
             return
         if taken := self._beside.taken(self._name):
@@ -138,7 +137,7 @@ class _Upgrade:
         display = Display("images: ")
         since = datetime.now(UTC)
         try:
-            Pulumi(self._stack, self._variables).operate(
+            Pulumi(self._stack, {**self._tools, UPGRADING: "true"}).operate(
                 "up", "--yes", "--skip-preview", *repair.options(images, ()), show=display
             )
         except PulumiFailed as error:
@@ -221,11 +220,8 @@ class _Upgrade:
     def _serve(self, stopped: datetime | None) -> None:
         """Let `up` bring up the version that is served now, and say how long nobody was."""
         files.set_values(self._stack, {KEY: self._version})
-        if self._found and self._engine.version(self._found) != self._version:
-            # `up` makes the new one first, as it is missing.
-            self._engine.remove_container(self._found.id)
         try:
-            up.bring_up(self._stack, self._variables, None, self._began, upgrading=True)
+            up.bring_up(self._stack, self._tools, None, self._began, upgrading=True)
         finally:
             if stopped and (ready := self._ready()):
                 say(f"  without a server for {(ready - stopped).total_seconds():.1f} s")
@@ -249,11 +245,11 @@ class _Upgrade:
     def back(self) -> None:
         """Serve the former version's cluster again, if what that leaves behind is confirmed."""
         there = self._beside
-        older = there.is_older and there.was_served
-        if there.begun == UNDO or (self._version != self._applied and not older):
+        former = there.other if there.is_older and there.was_served else None
+        if there.begun == UNDO or (self._version != self._applied and former is None):
             self._serve(None)
             return
-        if not older:
+        if former is None:
             raise UsageError(
                 f"Beside the database of stack {self._name} lies none of a former version "
                 f"(found: {there.what}). Nothing was touched"
@@ -268,6 +264,8 @@ class _Upgrade:
         if archives(str(State(self._exported).outputs.get("backup"))):
             with contextlib.suppress(PandomError):
                 backup.archive_all(backup.open_place(self._name))
+        # As on the way there: after the exchange `up` goes on, too.
+        files.set_values(self._stack, {KEY: former})
         stopped = self._stop()
         self._exchange(UNDO)
         self._serve(stopped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -66,19 +67,25 @@ def test_an_older_release_is_refused_before_anything_is_touched(backed: RunningS
     assert "nothing changed" in backed.pandom("up", "--stack", backed.name).stderr
 
 
+def killed(pandom: Pandom, at: str, *command: str) -> None:
+    """Begin an upgrade, and kill it 3 s after what it says: in the middle of what comes then."""
+    running = pandom.start(*command)
+    assert running.stdout is not None
+    for line in running.stdout:
+        if at in line:
+            time.sleep(3)
+            break
+    running.kill()
+    running.communicate()
+    assert running.returncode == -signal.SIGKILL
+
+
 @pytest.mark.soak
 def test_a_killed_upgrade_goes_on_and_is_taken_back(backed: RunningStack) -> None:
     stack, name = backed, backed.name
     forget_column_options(stack)
     before = rows(stack)
-    running = stack.pandom.start("upgrade", "--stack", name)
-    assert running.stdout is not None
-    for line in running.stdout:
-        if "stopping PostgreSQL 17" in line:
-            time.sleep(3)  # in the middle of the copy
-            running.kill()
-            break
-    running.wait()
+    killed(stack.pandom, "stopping PostgreSQL 17", "upgrade", "--stack", name)
     refused = stack.pandom("up", "--stack", name, code=2).stderr
     assert "of which the data are, found 18" in refused
     said = stack.pandom("upgrade", "--stack", name).stderr
@@ -107,3 +114,20 @@ def test_a_killed_upgrade_goes_on_and_is_taken_back(backed: RunningStack) -> Non
     for command in ("health", "audit"):
         stack.pandom(command, "--stack", name)
     assert "Removed" in confirmed("upgrade", "--discard", "--stack", name).stdout
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("at", ["exchanging the two clusters", "the other database is served"])
+def test_killed_after_its_exchange_up_goes_on(backed: RunningStack, at: str) -> None:
+    name = backed.name
+    forget_column_options(backed)
+    confirmed = Pandom(backed.pandom.root, {"CONFIRM": name})
+    for way, served in (((), "18"), (("--undo",), "17")):
+        killed(confirmed, at, "upgrade", *way, "--stack", name)
+        backed.pandom("up", "--stack", name)
+        backed.look_again()
+        assert version(backed) == served
+        for command in (("health",), ("audit",), ("backup",), ("backup", "--verify")):
+            backed.pandom(*command, "--stack", name)
+        assert "nothing changed" in backed.pandom("up", "--stack", name).stderr
+    confirmed("upgrade", "--discard", "--stack", name)

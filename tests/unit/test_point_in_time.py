@@ -121,7 +121,7 @@ class Steps:
             (up, "bring_up", lambda *_: self.done.append("up")),
             (point_in_time, "Stack", lambda name: self),
             (point_in_time, "alone", lambda stack: contextlib.nullcontext()),
-            (point_in_time, "look", lambda *_: exchange.parse(state)),
+            (exchange, "of_volume", lambda *_: exchange.parse(state)),
             (point_in_time, "_leave", lambda _: self.done.append("objects")),
             (point_in_time, "_stay", lambda _: self.done.append("objects back")),
             (point_in_time, "_exchange", lambda _, way: self.done.append(f"exchange {way}")),

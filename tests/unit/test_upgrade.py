@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from pandom.host import backup as backups
-from pandom.host import exchange, point_in_time, superuser, up
+from pandom.host import exchange, superuser, up
 from pandom.host import stack as files
 from pandom.host import upgrade as upgrading
 from pandom.runtime.errors import Failure, UsageError
@@ -34,7 +34,7 @@ class Volume:
             (upgrading, "applied_version", lambda _: applied),
             (files, "settings", lambda _: SimpleNamespace(postgres_version=self.told)),
             (files, "set_values", self.tell),
-            (point_in_time, "look", lambda *_: exchange.parse(self.state)),
+            (exchange, "of_volume", lambda *_: exchange.parse(self.state)),
             (backups, "open_place", lambda *_: None),
             (upgrading, "ask", self.exchange),
             (upgrading._Upgrade, "_image", lambda _: "image"),
@@ -63,10 +63,6 @@ class Volume:
     def version(self, _: object) -> int:
         return self.image
 
-    def remove_container(self, _: str) -> None:
-        self.done.append("remove")
-        self.image = 0
-
     def stop(self, _: object) -> None:
         self.done.append("stop")
 
@@ -84,8 +80,8 @@ def upgrade(volume: Volume) -> upgrading._Upgrade:
     return upgrading._Upgrade(cast(Any, volume), cast(Any, volume))
 
 
-FORWARD = ["verify", "start", "make", "exchange upgrade", "remove", "up 18"]
-BACK = ["start", "stop", "exchange undo", "remove", "up 17"]
+FORWARD = ["verify", "start", "make", "exchange upgrade", "up 18"]
+BACK = ["start", "stop", "exchange undo", "up 17"]
 
 
 @pytest.mark.parametrize(
@@ -96,12 +92,12 @@ BACK = ["start", "stop", "exchange undo", "remove", "up 17"]
         # What was made and not served is made again: 17 went on.
         ("upgraded 17 18", 17, 17, FORWARD),
         # Killed after the exchange; after the old container, after the jobs.
-        ("former upgrade 18 17", 17, 17, ["remove", "up 18"]),
+        ("former upgrade 18 17", 17, 17, ["up 18"]),
         ("former upgrade 18 17", 18, 17, ["up 18"]),
         ("former upgrade 18 17", 18, 18, ["up 18"]),
         ("former 18 17", 18, 17, ["up 18"]),
         # The way back, killed.
-        ("undone undo 17 18", 18, 18, ["remove", "up 17"]),
+        ("undone undo 17 18", 18, 18, ["up 17"]),
         ("undone undo 17 18", 17, 17, ["up 17"]),
         # It is done already.
         ("former 18 17", 18, 18, []),
@@ -123,7 +119,7 @@ def test_a_killed_upgrade_goes_on_where_it_was(
         ("former upgrade 18 17", 18, 18, BACK),
         # Nobody was let into 18: there is nothing to tell.
         ("former upgrade 18 17", 17, 17, ["stop", "exchange undo", "up 17"]),
-        ("undone undo 17 18", 18, 18, ["remove", "up 17"]),
+        ("undone undo 17 18", 18, 18, ["up 17"]),
         ("undone undo 17 18", 17, 18, ["up 17"]),
         ("upgraded undo 17 18", 17, 17, ["up 17"]),
         ("undone 17 18", 17, 18, ["up 17"]),
@@ -137,6 +133,49 @@ def test_a_killed_way_back_goes_on_where_it_was(
     upgrade(volume).back()
     assert volume.done == done
     assert volume.told == 17
+
+
+@pytest.mark.parametrize(
+    ("state", "container", "told", "applied", "going", "removed"),
+    [
+        # Killed before the exchange: `up` refuses the setting, and touches nothing.
+        ("unfinished 17 18", 17, 18, 17, False, False),
+        ("upgraded 17 18", 17, 18, 17, False, False),
+        ("former 18 17", 18, 17, 18, False, False),
+        # After it: before the container was replaced, before the jobs were told.
+        ("former upgrade 18 17", 17, 18, 17, True, True),
+        ("former upgrade 18 17", 18, 18, 17, True, False),
+        ("undone undo 17 18", 18, 17, 18, True, True),
+        ("undone undo 17 18", 17, 17, 18, True, False),
+        ("upgraded undo 17 18", 18, 17, 17, True, True),
+        # No upgrade; a setting that somebody edited, of an image that does not say its version.
+        ("nothing 17", 17, 17, 17, False, False),
+        ("nothing 17", 17, 18, 17, False, False),
+        ("nothing", 17, 18, 17, False, False),
+        ("nothing", 0, 18, 17, False, False),
+    ],
+)
+def test_up_goes_on_after_the_exchange(
+    state: str,
+    container: int,
+    told: int,
+    applied: int,
+    going: bool,
+    removed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone: list[str] = []
+    engine = SimpleNamespace(
+        container=lambda _: SimpleNamespace(id="x") if container else None,
+        version=lambda _: container,
+        remove_container=gone.append,
+    )
+    monkeypatch.setattr(exchange, "of_volume", lambda *_: exchange.parse(state))
+    monkeypatch.setattr(up, "applied_version", lambda _: applied)
+    settings = SimpleNamespace(postgres_version=told)
+    one = object.__new__(up._Up)
+    assert one._goes_on(cast(Any, engine), cast(Any, settings), {}) == going
+    assert gone == ["x"] * removed
 
 
 def test_one_goes_back_from_a_server_that_does_not_start(
