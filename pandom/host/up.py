@@ -290,7 +290,8 @@ class _Up:
             self._exchanged = exchange.go_on(engine, found, self._stack.name, exported)
             if self._exchanged:
                 self._changed += 1
-                self._back_up(exported)
+                if not self._exchanged.of_upgrade:  # else by containers of its version, later
+                    self._back_up(exported)
                 self._backed_up = False  # Pulumi may start store and server again: look then, too
             restoring.refuse(superuser.restores(exported), "`up`")
             exported = self._open_server(found, exported)
