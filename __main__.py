@@ -16,7 +16,9 @@ from stacks.storage import Storage, StorageArgs
 settings = current_settings()
 
 network = Network("network", NetworkArgs(settings.stack)).name
-images = Images("images", monitoring=settings.metrics_port is not None)
+images = Images(
+    "images", version=settings.postgres_version, monitoring=settings.metrics_port is not None
+)
 keys = Keys("keys", KeysArgs(settings, images.operations))
 database = Database("database", DatabaseArgs(settings, images.postgres, network, keys))
 access = Access("access", AccessArgs(settings, keys, database, adopted()))

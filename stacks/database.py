@@ -1,4 +1,4 @@
-"""PostgreSQL 17: TLS and SCRAM only, data on a volume, healthy when it answers over TCP."""
+"""PostgreSQL: TLS and SCRAM only, data on a volume, healthy when it answers over TCP."""
 
 from __future__ import annotations
 

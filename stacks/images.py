@@ -14,7 +14,7 @@ from typing import Final
 import pulumi
 import pulumi_docker as docker
 
-from pandom.runtime.naming import image_name
+from pandom.runtime.naming import WITH_POSTGRES, image_name
 
 PARTS: Final = ("postgres", "minio", "operations")
 
@@ -27,8 +27,9 @@ class Images(pulumi.ComponentResource):
     operations: pulumi.Output[str]
     metrics: pulumi.Output[str] | None = None
 
-    def __init__(self, name: str, *, monitoring: bool) -> None:
+    def __init__(self, name: str, *, version: int, monitoring: bool) -> None:
         super().__init__("pandom-stack:index:Images", name)
+        self._postgres = version
         digests = {part: self._build(part) for part in PARTS}
         if monitoring:
             self.metrics = digests["metrics"] = self._build("metrics")
@@ -40,10 +41,11 @@ class Images(pulumi.ComponentResource):
     def _build(self, part: str) -> pulumi.Output[str]:
         image = docker.Image(
             f"{part}-image",
-            image_name=image_name(part),
+            image_name=image_name(part, self._postgres),
             build=docker.DockerBuildArgs(
                 context=".",
                 dockerfile=f"app_image/{part}/Dockerfile",
+                args={"VERSION": str(self._postgres)} if part in WITH_POSTGRES else None,
                 # Debian's engine has no BuildKit plugin.
                 builder_version=docker.BuilderVersion.BUILDER_V1,
             ),

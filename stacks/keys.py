@@ -133,7 +133,12 @@ class Keys(pulumi.ComponentResource):
             return known.apply(
                 lambda secrets: (
                     backup.configuration(
-                        settings.stack, chosen, settings.bucket, *secrets, keys=keys
+                        settings.stack,
+                        settings.postgres_version,
+                        chosen,
+                        settings.bucket,
+                        *secrets,
+                        keys=keys,
                     )
                     + more
                 )
@@ -145,7 +150,7 @@ class Keys(pulumi.ComponentResource):
             "backup": {BACKUP_CONFIG: configuration(scheduled, backup.asking(scheduled))},
             "dump": {BACKUP_CONFIG: configuration(KEYS_MOUNT / "dump")},
             "backup-server": {
-                BACKUP_CONFIG: backup.serving(),
+                BACKUP_CONFIG: backup.serving(settings.postgres_version),
                 backup.PASSWORD_FILE: self.secrets[SUPERUSER].apply(
                     lambda password: f"*:*:*:{SUPERUSER}:{password}\n"
                 ),

@@ -8,7 +8,15 @@ import os
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
-from pandom.config.settings import SECRET_KEYS, Settings, SettingsError, load, plain_secret
+from pandom.config.settings import (
+    SECRET_KEYS,
+    UPGRADING,
+    Settings,
+    SettingsError,
+    load,
+    plain_secret,
+    refuse_change,
+)
 from pandom.host.identity import refuse_renamed
 from pandom.host.state import State
 from pandom.runtime.errors import UsageError
@@ -25,7 +33,9 @@ def current_settings() -> Settings:
     stack = pulumi.get_stack()
     try:
         settings = load(stack, raw)
-        refuse_renamed(stack, State.of_file(states() / f"{stack}.json"))
+        recorded = State.of_file(states() / f"{stack}.json")
+        refuse_renamed(stack, recorded)
+        refuse_change(settings, recorded.environment, UPGRADING in os.environ)
     except UsageError as error:
         raise pulumi.RunError(str(error)) from None
     config = pulumi.Config()

@@ -20,7 +20,7 @@ from schema import access
 State = Literal["pass", "fail", "not applicable", "unknown"]
 
 # Older servers have CVE-2026-16239, which bypasses what this file checks.
-_FLOOR: Final = (17, 11)
+_FLOOR: Final = {17: 11, 18: 6}
 _RULE: Final = "connection rule"
 NOT_ARCHIVED: Final = "archive_mode = off"
 
@@ -120,8 +120,9 @@ def _roles(observed: Observed) -> dict[str, dict[str, str]]:
 
 def _version(observed: Observed) -> Verdict:
     numbers = observed.version.split()[0].split(".")
-    found = tuple(int(number) for number in numbers if is_number(number))
-    return _verdict(found >= _FLOOR, f"server {observed.version.split()[0]}")
+    major, minor = (int(number) if is_number(number) else 0 for number in (*numbers, "0")[:2])
+    new = major in _FLOOR and minor >= _FLOOR[major]
+    return _verdict(new, f"server {observed.version.split()[0]}")
 
 
 def _extensions(observed: Observed) -> Verdict:

@@ -23,6 +23,8 @@ _VERIFIED: Final = re.compile(
     r"(?:\n +(missing: .*))?$",
     re.MULTILINE,
 )
+# Each cluster has a folder there: 17-1, and 18-2 after an upgrade.
+_CLUSTER: Final = re.compile(r"[0-9.]+-([0-9]+)(?:/|$)")
 _HISTORY: Final = re.compile(r"(?:^|/)([0-9A-F]{8})\.history$")
 # How much is done, in pgBackRest's words.
 SHARE: Final = re.compile(r", ([0-9]+)\.[0-9][0-9]%\)")
@@ -202,6 +204,26 @@ def _of_entry(entry: Mapping[str, Any]) -> Backup:
     )
 
 
+def _served(clusters: Iterable[Mapping[str, Any]]) -> tuple[int | None, dict[int, int]]:
+    """Return which system the repository is of now, and the number that it has with each key.
+
+    The present key comes first. With each one a cluster after an upgrade has the next number, so
+    one with a number above the first ends it: former keys have what was before.
+    """
+    newest: dict[int, Mapping[str, Any]] = {}
+    for one in sorted(clusters, key=lambda one: (one["repo-key"], one["id"])):
+        newest[one["repo-key"]] = one
+    system: int | None = None
+    ids: dict[int, int] = {}
+    for key, one in newest.items():
+        if ids and one["system-id"] != system:
+            break
+        system, ids[key] = one["system-id"], one["id"]
+        if one["id"] > 1:
+            break
+    return system, ids
+
+
 def _number(segment: str) -> int:
     return int(segment[8:16], 16) * _PER_LOG + int(segment[16:], 16)
 
@@ -313,19 +335,31 @@ class Repository(ABC):
         return (own if self.kind == OWN_STORE else elsewhere).format(stack=self.stack)
 
     def backups(self, system: int | None = None) -> list[Backup]:
-        """Return every backup, oldest first.
+        """Return every backup, oldest first, but for those of before an upgrade: they stay in the
+        store until they expire.
 
         ``system`` is the system identifier of the cluster that they must be of: pgBackRest
         refuses another one too, but only after it waited for its log.
         Raises PandomError for that, and for a store that cannot be read.
         """
         found = self._info()
-        known = [one["system-id"] for one in found["db"] if one["repo-key"] == 1]
-        known = known or [one["system-id"] for one in found["db"]]
-        every = sorted(map(_of_entry, found["backup"]), key=lambda one: one.started)
-        if system is not None and every and known[-1] != system:
+        found = self._info()
+        served, ids = _served(found["db"])
+        every = sorted(
+            (
+                _of_entry(one)
+                for one in found["backup"]
+                if ids.get(one["database"]["repo-key"]) == one["database"]["id"]
+            ),
+            key=lambda one: one.started,
+        )
+        if system is not None and found["backup"] and served != system:
             raise AnotherCluster(str(self.explained(1, "system-id")), every)
         return every
+
+    def is_made(self) -> bool:
+        """Return whether there is one with the present key; raises as backups() does."""
+        return any(one["repo-key"] == 1 for one in self._info()["db"])
 
     def _info(self) -> Mapping[str, Any]:
         said = self.run("--output=json", "info")
@@ -359,7 +393,10 @@ class Repository(ABC):
         found: dict[str, Any] = {}
         for one in range(1, repositories + 1):
             asked = (f"--repo={one}", "--output=json", "--recurse", "repo-ls", f"archive/{STANZA}")
-            found |= json.loads(self.run(*asked) or "{}")
+            listed: dict[str, Any] = json.loads(self.run(*asked) or "{}")
+            of = {name: int(cluster[1]) for name in listed if (cluster := _CLUSTER.match(name))}
+            newest = max(of.values(), default=0)
+            found |= {name: listed[name] for name in of if of[name] == newest}
         return found
 
     def unbacked(self, every: Sequence[Backup], timeline: str) -> str | None:

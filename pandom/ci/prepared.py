@@ -45,7 +45,6 @@ from pandom.runtime.naming import (
 
 # Where a container of the server's image has the data volume, and the cluster in it.
 _VOLUME: Final = "/var/lib/postgresql"
-_CLUSTER: Final = f"{_VOLUME}/17"
 _STOP_S: Final = 30.0
 # Everything in the server, and the images: what an `up` would only make again.
 _TYPES: Final = frozenset(
@@ -102,14 +101,15 @@ def take(engine: Engine, sink: IO[bytes]) -> None:
     if server is None:
         raise Failure("The server's container is gone.")
     engine.stop(server)
-    reset = ["-D", f"{_CLUSTER}/data"]
+    folder = engine.folder(server)
+    reset = ["-D", f"{folder}/data"]
     # What was in the rows and in pg_authid stands in the log, too.
     with engine.like(server.id, reset, "cache", entrypoint="pg_resetwal", network="none") as made:
         ended = engine.client.api.wait(made, timeout=_STOP_S)
         if ended["StatusCode"]:
             said = engine.client.api.logs(made).decode(errors="replace").strip()
             raise Failure(f"pg_resetwal ended with {ended['StatusCode']}: {said}")
-        stream, _ = engine.client.api.get_archive(made, _CLUSTER)
+        stream, _ = engine.client.api.get_archive(made, folder)
         for part in stream:
             sink.write(part)
 

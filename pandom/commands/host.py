@@ -134,6 +134,17 @@ def register(commands: Commands) -> None:
         handler=call("pandom.host.point_in_time", "run", "stack", "to", "backup", "step", "format")
     )
 
+    upgrade = _stack(
+        commands.add_parser("upgrade", help="PostgreSQL's next major version, and the way back")
+    )
+    after = upgrade.add_mutually_exclusive_group()
+    for name, text in (
+        ("undo", "serve the former version's cluster again"),
+        ("discard", "remove the one that is not served"),
+    ):
+        after.add_argument(f"--{name}", dest="step", action="store_const", const=name, help=text)
+    upgrade.set_defaults(handler=call("pandom.host.upgrade", "run", "stack", "step"))
+
     shell = _stack(commands.add_parser("shell", help="psql and pg_dump as pandom_user"))
     shell.set_defaults(handler=call("pandom.host.access", "shell", "stack"))
 

@@ -9,7 +9,14 @@ from typing import Final
 
 from pandom.config.settings import Backup
 from pandom.objectstore import REGION
-from pandom.runtime.naming import BACKUP_CLIENT, HOST_BACKUP, HOST_MINIO, KEYS_MOUNT, STANZA
+from pandom.runtime.naming import (
+    BACKUP_CLIENT,
+    HOST_BACKUP,
+    HOST_MINIO,
+    KEYS_MOUNT,
+    STANZA,
+    data_folder,
+)
 from pandom.runtime.repository_keys import number
 from schema.storage import OWN_STORE, backup_bucket
 
@@ -31,7 +38,6 @@ ARCHIVE_TIMEOUT_S: Final = 60
 QUEUE_MAX: Final = "4GiB"
 # For one answer of the store; the default, 60 s, is also how long a wrong address hangs.
 IO_TIMEOUT_S: Final = 10
-DATA: Final = "/var/lib/postgresql/17/data"
 SYSTEM_CA: Final = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -58,6 +64,7 @@ def location(backup: Backup, media: str, keys: PurePosixPath = KEYS_MOUNT) -> Lo
 
 def configuration(
     stack: str,
+    version: int,
     backup: Backup,
     media: str,
     secret: str,
@@ -106,7 +113,7 @@ def configuration(
     }
     former = "".join(_lines(one) for one in opened[1:])
     reading = "".join(f"\n[global:{one}]\n{former}" for one in _READING if former)
-    return f"[global]\n{_lines(values)}\n[{STANZA}]\n{_lines(_OF_DATABASE)}{reading}"
+    return f"[global]\n{_lines(values)}\n{_of_database(version)}{reading}"
 
 
 def asking(keys: PurePosixPath) -> str:
@@ -123,11 +130,11 @@ def asking(keys: PurePosixPath) -> str:
     }
     return "".join(
         f"\n[{STANZA}:{command}]\n{_lines(values)}"
-        for command in ("backup", "check", "stanza-create")
+        for command in ("backup", "check", "stanza-create", "stanza-upgrade")
     )
 
 
-def serving() -> str:
+def serving(version: int) -> str:
     """Return pgbackrest.conf of the container that reads the database's files; no secret in it."""
     values = {
         "tls-server-address": "*",
@@ -138,10 +145,11 @@ def serving() -> str:
         "log-level-console": "warn",
         "log-level-file": "off",
     }
-    return f"[global]\n{_lines(values)}\n[{STANZA}]\n{_lines(_OF_DATABASE)}"
+    return f"[global]\n{_lines(values)}\n{_of_database(version)}"
 
 
-_OF_DATABASE: Final = {"pg1-path": DATA, "pg1-user": "postgres"}
+def _of_database(version: int) -> str:
+    return f"[{STANZA}]\n" + _lines({"pg1-path": data_folder(version), "pg1-user": "postgres"})
 
 
 def _lines(values: Mapping[str, object]) -> str:

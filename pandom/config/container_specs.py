@@ -172,6 +172,7 @@ def job_environment(settings: Settings) -> dict[str, str]:
     return {
         "PANDOM_STACK": settings.stack,
         "PANDOM_PROFILE": settings.profile_name,
+        "PANDOM_DB_VERSION": str(settings.postgres_version),
         "PANDOM_DB_HOST": HOST_POSTGRES,
         "PANDOM_DB_PORT": "5432",
         "PANDOM_DB_NAME": DATABASE,

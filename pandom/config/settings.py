@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, cast
 from pandom.objectstore import MIN_SECRET_LENGTH, bucket_name_problem
 from pandom.operations import schedule, tasks
 from pandom.runtime.errors import UsageError
-from pandom.runtime.naming import PROJECT
+from pandom.runtime.naming import OLDEST, POSTGRES_VERSIONS, PROJECT
 from pandom.runtime.paths import ROOT
 from schema.rules import MIN_PASSWORD_LENGTH, email_problem, password_problem
 from schema.storage import EVIDENCE_SUFFIX, LONGEST_NAME, OWN_STORE, S3, archives
@@ -96,6 +96,8 @@ BACKUPS: Final = ("none", "external", OWN_STORE, S3)
 # The parts with a port on 127.0.0.1, and the keys that say which.
 PORT_KEYS: Final = {"postgres": "postgresPort", "minio": "minioPort", "metrics": "metricsPort"}
 # Settings that bring a login of their own (schema/access.py).
+# In the environment of the program: the data are of the version that the settings say.
+UPGRADING: Final = "PANDOM_UPGRADING"
 OPT_IN_KEYS: Final = ("serviceLogin", "monitoring")
 STACK_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,29}")
 MAX_SECRET_LENGTH: Final = 256
@@ -147,6 +149,7 @@ class Settings:
 
     stack: str
     profile_name: ProfileName
+    postgres_version: int
     postgres_port: int
     minio_port: int
     metrics_port: int | None  # None without monitoring
@@ -389,6 +392,12 @@ _KEYS: Final[dict[str, _Key]] = {
         "development",
         "containers are replaced; data stays. The other profile's rules are checked first",
         _one_of(*PROFILES),
+    ),
+    "postgresVersion": _Key(
+        int,
+        OLDEST,
+        "refused: `pandom upgrade` brings the data along (docs/upgrades.md)",
+        lambda value: _one_of(*map(str, POSTGRES_VERSIONS))(str(value)),
     ),
     "postgresPort": _Key(
         int, 5432, "the server moves, also to the object store's port", _between(1024, 65535)
@@ -686,6 +695,7 @@ def load(stack: str, raw: Mapping[str, object]) -> Settings:
     return Settings(
         stack=stack,
         profile_name=values["profile"],
+        postgres_version=values["postgresVersion"],
         postgres_port=values["postgresPort"],
         minio_port=values["minioPort"],
         metrics_port=values["metricsPort"] if values["monitoring"] else None,
@@ -726,12 +736,30 @@ def plain_secret(stack: str, key: str) -> str:
     )
 
 
-def refuse_change(settings: Settings, applied: Mapping[str, str]) -> None:
+def applied_version(applied: Mapping[str, str]) -> int | None:
+    """Return the version of PostgreSQL that a stack's jobs were told last; None for a new stack."""
+    # Before there was a choice nobody was told.
+    return int(applied.get("PANDOM_DB_VERSION", OLDEST)) if applied else None
+
+
+def refuse_change(settings: Settings, applied: Mapping[str, str], upgrading: bool) -> None:
     """Raise SettingsError for a change that would lose something.
 
     ``applied`` is what the jobs were told last (State.environment): the settings of the
-    stack as it is, whatever became of the run that applied them.
+    stack as it is, whatever became of the run that applied them. ``upgrading``: the data are of
+    the version that the settings say.
     """
+    version = applied_version(applied)
+    if version not in (None, settings.postgres_version) and not upgrading:
+        raise SettingsError(
+            settings.stack,
+            [
+                f"{PROJECT}:postgresVersion: expected {version}, of which the data are, "
+                f"found {settings.postgres_version}.",
+                f"Next: `.venv/bin/pandom upgrade --stack {settings.stack}` brings them along "
+                "(docs/upgrades.md); or set it back.",
+            ],
+        )
     bucket = applied.get("PANDOM_BUCKET", settings.bucket)
     if bucket != settings.bucket:
         raise SettingsError(

@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any, Final
 
 from pandom.backups.repository import SHARE, AnotherCluster, Backup, Gap, gaps
-from pandom.config.backup import DATA
 from pandom.host import exchange, identity, superuser
 from pandom.host.access import require
 from pandom.host.engine import Container, Engine
@@ -99,10 +98,13 @@ def run(name: str, kind: str | None, verify: bool) -> None:
     copy_objects(place, kind)
 
 
-def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> bool:
+def begin_if_ours(
+    engine: Engine, name: str, exported: Mapping[str, Any], upgraded: bool = False
+) -> bool:
     """Mend what `up` can: no repository, no backup with the present key or of what is served, a log
-    that waits for a store that is back, or has a hole since the newest backup. Return whether
-    something was done.
+    that waits for a store that is back, or has a hole since the newest backup; or, ``upgraded``,
+    the cluster is of another version and the repository's next one. Return whether something was
+    done.
 
     Raises PandomError with the reason why there can be none; does nothing where the backups
     are not this program's.
@@ -110,19 +112,28 @@ def begin_if_ours(engine: Engine, name: str, exported: Mapping[str, Any]) -> boo
     if not archives(str(State(exported).outputs.get("backup"))):
         return False
     place = _place(engine, name, exported)
-    every = place.repository.backups(system(place.outputs))
+    repository = place.repository
+    if upgraded and repository.is_made():
+        repository.make("stanza-upgrade")
+    try:
+        every = repository.backups(system(place.outputs))
+    except AnotherCluster:
+        if not upgraded:
+            raise
+        every = []  # all are of before, with former keys
     present = bool(every) and every[-1].repository == 1
     if not present:
-        place.repository.create()
+        repository.create()
     waited = _failing(_archiver(place.outputs)) is not None
     if waited:
         archive_all(place)
     lacking = unbacked(place, every)
     if lacking:
         say(f"  {lacking}")
-        _tell_history(place)
+    if lacking or upgraded:
+        _tell_history(place, upgraded)
     last = _last_archived(place.outputs)
-    if present and not lacking and not missing_log(place.repository, every[-1:], last):
+    if present and not lacking and not missing_log(repository, every[-1:], last):
         return waited
     make(place, FULL)
     copy_objects(place, FULL)
@@ -134,11 +145,15 @@ def unbacked(place: Place, every: Sequence[Backup]) -> str | None:
     return place.repository.unbacked(every, _timeline(place.outputs))
 
 
-def _tell_history(place: Place) -> None:
-    """See that the store has the history that is served: no restore may begin one of its number."""
+def _tell_history(place: Place, upgraded: bool = False) -> None:
+    """See that the store has the history that is served: no restore may begin one of its number.
+
+    ``upgraded``: what the store has may be the other cluster's.
+    """
     timeline = _timeline(place.outputs)
-    if int(timeline, 16) > 1 and timeline not in place.repository.histories():
-        place.repository.run("archive-push", f"{DATA}/pg_wal/{timeline}.history")
+    if int(timeline, 16) > 1 and (upgraded or timeline not in place.repository.histories()):
+        folder = place.repository.engine.folder(place.repository.server)
+        place.repository.run("archive-push", f"{folder}/data/pg_wal/{timeline}.history")
 
 
 def archive_all(place: Place) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from typing import Final
 
-SERVER_MAJOR: Final = 17
+from pandom.config.settings import applied_version
+from pandom.host.stack import Stack
+from pandom.runtime.naming import POSTGRES_VERSIONS
 
 
 def warning(stack: str) -> str | None:
@@ -25,9 +26,10 @@ def warning(stack: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     found = re.search(r"\(PostgreSQL\) ([0-9]+)", said)
-    if found is None or int(found[1]) >= SERVER_MAJOR:
+    server = applied_version(Stack(stack).recorded().environment) or POSTGRES_VERSIONS[0]
+    if found is None or int(found[1]) >= server:
         return None
     return (
-        f"{program} is version {found[1]}, the server {SERVER_MAJOR}: it will refuse to dump.\n"
+        f"{program} is version {found[1]}, the server {server}: it will refuse to dump.\n"
         f"Next: `make shell STACK={stack}` has the right psql, pg_dump and pg_restore."
     )

@@ -66,7 +66,7 @@ def _operate(name: str, operation: str, options: list[str], expect_no_changes: b
             settings = files.settings(stack, pulumi.secrets)
             exported = pulumi.export(secrets=True)
             if planned:
-                refuse_change(settings, State(exported).environment)
+                refuse_change(settings, State(exported).environment, upgrading=False)
                 applied = of_running(exported)
                 refuse(revised, applied)
             keys.restore(stack, exported)

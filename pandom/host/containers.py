@@ -19,17 +19,17 @@ from pandom.host import lock
 from pandom.host.engine import PASSING, Engine
 from pandom.host.stack import Stack, settings
 from pandom.host.state import IMAGE, State
-from pandom.runtime.naming import LABEL_PART, LABEL_STACK, image_name, resource_name
+from pandom.runtime.naming import LABEL_PART, LABEL_STACK, resource_name
 
 Inspect = Mapping[str, Any]
 _SHARED: Final = ("PidMode", "IpcMode", "UTSMode", "UsernsMode")
 
 
 def declared(specs: Iterable[ContainerSpec], images: Mapping[str, str]) -> Facts:
-    """Return the declared facts of containers; ``images`` has digests by image name."""
+    """Return the declared facts of containers; ``images`` has digests by folder."""
     facts: Facts = {}
     for spec in specs:
-        digest = images.get(image_name(spec.image), "not built")
+        digest = images.get(spec.image, "not built")
         for detail, value in _asked(spec, digest).items():
             facts[Fact("container", spec.name, detail)] = value
     return facts
@@ -74,15 +74,15 @@ def read(name: str, state: State | None = None) -> tuple[Facts, Facts]:
     """
     stack, engine = Stack(name), Engine(name)
     images = {
-        str(resource.inputs.get("imageName")): str(resource.outputs.get("repoDigest"))
-        for resource in (state or stack.recorded()).of_type(IMAGE)
+        one.urn.rpartition("::")[2].removesuffix("-image"): str(one.outputs.get("repoDigest"))
+        for one in (state or stack.recorded()).of_type(IMAGE)
     }
     specs = container_specs(settings(stack)).values()
-    for tag, digest in images.items():
+    for folder, digest in images.items():
         try:
-            images[tag] = str(engine.client.api.inspect_image(digest)["Id"])
+            images[folder] = str(engine.client.api.inspect_image(digest)["Id"])
         except docker.errors.APIError:
-            images[tag] = f"{digest}, which is not there"
+            images[folder] = f"{digest}, which is not there"
     return declared(specs, images), actual(stack, engine)
 
 

@@ -22,7 +22,14 @@ from pandom.host.identity import Thing
 from pandom.runtime import docker_endpoint
 from pandom.runtime.docker_endpoint import DockerSilent
 from pandom.runtime.errors import UsageError
-from pandom.runtime.naming import LABEL_BUILD, LABEL_PART, LABEL_STACK, resource_name
+from pandom.runtime.naming import (
+    LABEL_BUILD,
+    LABEL_PART,
+    LABEL_STACK,
+    OLDEST,
+    data_folder,
+    resource_name,
+)
 from schema.storage import OWN_STORE
 
 _TIMEOUT_S: Final = 30
@@ -306,6 +313,19 @@ class Engine:
             return 1, ""
         return int(code), output.decode(errors="replace").strip()
 
+    def variables(self, container: Container) -> dict[str, str]:
+        """Return a container's environment, its image's among it."""
+        found = self.client.api.inspect_container(container.id)["Config"]["Env"] or ()
+        return dict(one.split("=", 1) for one in found)
+
+    def version(self, container: Container) -> int:
+        """Return the major version of a container of the server's image."""
+        return int(self.variables(container).get("PG_MAJOR", OLDEST))
+
+    def folder(self, container: Container) -> str:
+        """Return where a container of the server's image has the served cluster, and one beside."""
+        return data_folder(self.version(container)).removesuffix("/data")
+
     def begin(self, container: Container, command: Sequence[str]) -> None:
         """Start a command in a container, and do not wait for it."""
         with contextlib.suppress(docker.errors.APIError):  # it ended meanwhile
@@ -372,6 +392,7 @@ class Engine:
         entrypoint: str | None = None,
         network: str | None = None,
         variables: Mapping[str, str] | None = None,
+        image: str | None = None,
     ) -> Iterator[str]:
         """Start a container like another one, but for this; removed afterwards.
 
@@ -387,10 +408,10 @@ class Engine:
         )
         made = self.client.api.create_container_from_config(
             {
-                "Image": found["Image"],
+                "Image": image or found["Image"],
                 "User": config["User"],
                 "Env": [
-                    *(config["Env"] or ()),
+                    *((config["Env"] or ()) if image is None else ()),  # the image's own among it
                     *(f"{key}={value}" for key, value in (variables or {}).items()),
                 ],
                 "Entrypoint": [entrypoint] if entrypoint else config["Entrypoint"],

@@ -24,7 +24,7 @@ from pandom.database.named import first, unmatched
 from pandom.host import backup, exchange, lock, up, versions
 from pandom.host.backup import Place
 from pandom.host.engine import RESTORE, RESTORE_IDLE, Container, Engine
-from pandom.host.exchange import PROGRAM, RESTORED, SWITCH, UNDO, Beside
+from pandom.host.exchange import PROGRAM, RESTORED, SWITCH, UNDO, Beside, ask
 from pandom.host.migrate import run_in_job
 from pandom.host.stack import Stack
 from pandom.runtime import paths
@@ -32,8 +32,6 @@ from pandom.runtime.errors import Failure, PandomError, UsageError
 from pandom.runtime.naming import resource_name
 from pandom.runtime.progress import Lines, say, step
 
-VOLUME: Final = "/var/lib/postgresql/17"
-_WORD_S: Final = 900.0  # to remove a large database
 MARK: Final = "pandom-restore/verified"
 _LAST: Final = re.compile(r"last completed transaction was at log time (\S+ \S+)")
 
@@ -113,7 +111,7 @@ def aim(every: Sequence[Backup], to: str | None, label: str | None, now: datetim
 
 
 @contextlib.contextmanager
-def _alone(stack: Stack) -> Iterator[None]:
+def alone(stack: Stack) -> Iterator[None]:
     """Hold the stack, and refuse a second restore at once rather than let it wait."""
     with contextlib.ExitStack() as held:
         place = paths.state_home() / "locks" / f"{stack.name}.restore"
@@ -139,7 +137,7 @@ def run(name: str, to: str | None, label: str | None, then: str | None, form: st
         return
     if to is not None and label is not None:
         raise UsageError("--to and --backup: one of them; a backup is restored as it was made")
-    with _alone(Stack(name)), _answering(backup.open_place(name, healthy=False)) as place:
+    with alone(Stack(name)), _answering(backup.open_place(name, healthy=False)) as place:
         _restore(place, to, label, form)
 
 
@@ -161,7 +159,7 @@ def _answering(place: Place) -> Iterator[Place]:
 def _restore(place: Place, to: str | None, label: str | None, form: str) -> None:
     repository, name = place.repository, place.repository.stack
     engine, server = repository.engine, repository.server
-    there = _beside(engine, server)
+    there = exchange.of_volume(engine, server)
     if lacking := there.lacking(name):  # nobody may sign in until it is done
         raise UsageError(lacking)
     runs, lost = server.part != RESTORE_IDLE, False
@@ -170,11 +168,8 @@ def _restore(place: Place, to: str | None, label: str | None, form: str) -> None
     except AnotherCluster as error:
         every, lost = error.backups, True
     wanted = aim(every, to, label, datetime.now(UTC))
-    if there.was_served:
-        raise UsageError(
-            f"Beside the database of stack {name} lies {there}.\nNext: `pandom restore "
-            f"--undo --stack {name}` serves it again, --discard removes it; then this again"
-        )
+    if taken := there.taken(name):
+        raise UsageError(taken)
     if lost:
         say("  the backups are of a database that was lost; the empty one here goes on meanwhile")
     elif runs:
@@ -280,14 +275,20 @@ def _refuse_gap(place: Place, wanted: Aim) -> None:
 
 
 def _refuse_full(engine: Engine, server: Container, wanted: Aim) -> None:
-    script = f"df --output=avail -B1 {VOLUME} | tail -n 1; du -sb {VOLUME}/beside 2> /dev/null"
+    refuse_full(engine, server, wanted.backup.size, "restore beside the running database")
+
+
+def refuse_full(engine: Engine, server: Container, size: int, what: str) -> None:
+    """Raise Failure for a volume without room for so many bytes beside the served cluster."""
+    folder = engine.folder(server)
+    script = f"df --output=avail -B1 {folder} | tail -n 1; du -sb {folder}/beside 2> /dev/null"
     _, out, _ = engine.run(server, ["bash", "-c", script])
     numbers = [int(line.split()[0]) for line in out.splitlines() if line.strip()]
-    free, needed = sum(numbers), wanted.backup.size + AIR
+    free, needed = sum(numbers), size + AIR
     if free < needed:
         raise Failure(
-            f"The volume has {free >> 20} MB free, {needed >> 20} MB are needed to restore beside "
-            "the running database.\nNothing was touched. Next: make room on the host's disk"
+            f"The volume has {free >> 20} MB free, {needed >> 20} MB are needed to {what}.\n"
+            "Nothing was touched. Next: make room on the host's disk"
         )
 
 
@@ -360,7 +361,8 @@ def _keep_history(place: Place, made: Container) -> None:
 
     So none that is restored later gets its number, whatever becomes of this one.
     """
-    folder = f"{VOLUME}/beside/pg_wal"
+    cluster = f"{place.repository.engine.folder(made)}/beside"
+    folder = f"{cluster}/pg_wal"
     code, out, err = place.repository.engine.run(made, ["ls", folder])
     if code:
         raise Failure(f"{folder} cannot be read: {err.strip()[-300:]}")
@@ -372,7 +374,7 @@ def _keep_history(place: Place, made: Container) -> None:
         )
     if newest:
         beside = replace(place.repository, server=made)
-        beside.run(f"--pg1-path={VOLUME}/beside", "archive-push", f"{folder}/{newest}")
+        beside.run(f"--pg1-path={cluster}", "archive-push", f"{folder}/{newest}")
 
 
 def _remember(
@@ -387,7 +389,7 @@ def _remember(
     known = {"aim": str(wanted), "reached": reached, "objects": objects["moment"]}
     text = json.dumps({**known, **found})
     script = 'mkdir -p "${2%/*}" && printf %s "$1" > "$2.new" && sync "$2.new" && mv "$2.new" "$2"'
-    place = f"{VOLUME}/beside/{MARK}"
+    place = f"{engine.folder(made)}/beside/{MARK}"
     code, _, err = engine.run(made, ["sh", "-c", script, "sh", text, place])
     if code:
         raise Failure(f"{place} could not be written: {err.strip()}")
@@ -396,39 +398,25 @@ def _remember(
 # -- serving it -----------------------------------------------------------------------------------
 
 
-def _ask(engine: Engine, server: Container, word: str, *more: str) -> str:
-    """Return what the volume's own program says, in a container without network. Raises Failure."""
-    with engine.like(server.id, [word, *more], RESTORE, entrypoint=PROGRAM, network="none") as made:
-        code = int(engine.client.api.wait(made, timeout=_WORD_S)["StatusCode"])
-        said = engine.client.api.logs(made).decode(errors="replace").strip()
-    if code:
-        raise Failure(f"`{PROGRAM} {word}` failed: {said[-300:]}")
-    return str(said)
-
-
-def _beside(engine: Engine, server: Container) -> Beside:
-    """Ask what there is, once nothing works at it any more whose caller was killed."""
-    for one in engine.containers():
-        if one.part == RESTORE:
-            engine.remove_container(one.id)
-    return exchange.parse(_ask(engine, server, "state"))
-
-
 def _discard(name: str) -> None:
     """Remove what lies beside the served cluster; one that was served only if confirmed."""
     place = backup.open_place(name, healthy=False)
-    engine, server = place.repository.engine, place.repository.server
-    with _alone(Stack(name)):
-        there = _beside(engine, server)
-        if lacking := there.lacking(name):
-            raise UsageError(lacking)
-        if there.was_served and os.environ.get("CONFIRM") != name:
-            raise UsageError(
-                f"What lies beside is {there}.\n"
-                f"Next: `CONFIRM={name} pandom restore --discard --stack {name}`, if you mean it"
-            )
-        _ask(engine, server, "discard")
-    print("There was nothing." if there == Beside() else f"Removed {there}.")
+    with alone(Stack(name)):
+        discard(place.repository.engine, place.repository.server, name)
+
+
+def discard(engine: Engine, server: Container, name: str) -> None:
+    """Do it, for whoever holds the stack."""
+    there = exchange.of_volume(engine, server)
+    if lacking := there.lacking(name):
+        raise UsageError(lacking)
+    if there.was_served and os.environ.get("CONFIRM") != name:
+        raise UsageError(
+            f"What lies beside is {there}.\nNext: "
+            f"`CONFIRM={name} pandom {there.command} --discard --stack {name}`, if you mean it"
+        )
+    ask(engine, server, "discard")
+    print("There was nothing." if there.what == Beside.what else f"Removed {there}.")
 
 
 def _serve(name: str, way: str) -> None:
@@ -439,9 +427,11 @@ def _serve(name: str, way: str) -> None:
     place, stack = backup.open_place(name, healthy=False), Stack(name)
     engine, server = place.repository.engine, place.repository.server
     variables, started = up.toolchain_variables(), time.monotonic()
-    with _alone(stack):
-        there = _beside(engine, server)
+    with alone(stack):
+        there = exchange.of_volume(engine, server)
         exchanging = there.what == RESTORED if way == SWITCH else there.was_served
+        if there.of_upgrade and (taken := there.taken(name)):
+            raise UsageError(taken)  # an upgrade's
         if there.begun == way:
             exchanging = False  # it is served already, and lacks the rest
         elif not exchanging and not there.left:
@@ -488,12 +478,12 @@ def _leave(place: Place) -> None:
 def _stay(place: Place) -> None:
     """Bring them back to the moment at which the served database was to be left."""
     _bring_objects(place, _noted(place).get("left"), {})
-    _ask(place.repository.engine, place.repository.server, "stay")
+    ask(place.repository.engine, place.repository.server, "stay")
 
 
 def _noted(place: Place) -> dict[str, str]:
     now = datetime.now(UTC).isoformat()
-    said = _ask(place.repository.engine, place.repository.server, "leave", now)
+    said = ask(place.repository.engine, place.repository.server, "leave", now)
     return dict(line.split("\t", 1) for line in said.splitlines())
 
 
@@ -518,7 +508,7 @@ def _exchange(place: Place, way: str) -> None:
     with step("exchanging the two databases"):
         engine.stop(server)
         try:
-            _ask(engine, server, "exchange", way)
+            ask(engine, server, "exchange", way)
         finally:
             engine.start(replace(server, status="exited"))
         found = engine.wait_until_healthy("postgres", up.READY_S)

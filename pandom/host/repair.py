@@ -173,8 +173,7 @@ def examine(engine: Engine, state: State, ports: Mapping[str, int]) -> Findings:
             if resource.type in (NETWORK, VOLUME, IMAGE, RANDOM, POSTGRESQL_PROVIDER)
             or (resource.type == CONTAINER and resource.label.get(LABEL_PART) in _FOUNDATION)
         ]
-    if dropped:
-        # A refresh removed what was gone from the state, so there is no URN to name.
+        # What a refresh removed from the state, or this program is the first to have, has no URN.
         findings.targets += _ANY_FOUNDATION
     return findings
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from pandom.audit import accepted
 from pandom.audit.findings import Finding
-from pandom.config.settings import Settings, refuse_change
+from pandom.config.settings import UPGRADING, Settings, applied_version, refuse_change
 from pandom.database import revisions
 from pandom.database.restore import restoring
 from pandom.database.revisions import Revision
@@ -94,10 +94,17 @@ def bring_up(
     profile: str | None,
     started: float,
     adopting: bool = False,
+    upgrading: bool = False,
 ) -> None:
-    """Run it, for whoever holds the stack's lock; ``adopting`` takes volumes of others."""
-    up = _Up(stack, variables, profile, adopting)
+    """Run it, for whoever holds the stack's lock; ``adopting`` takes volumes of others,
+    ``upgrading``: the data are of the version that the settings say, not that of the last run."""
+    up = _Up(stack, variables, profile, adopting, upgrading=upgrading)
     up.print_summary(up.run(), started)
+
+
+def verify(stack: Stack, variables: Mapping[str, str]) -> None:
+    """Run it for whoever holds the stack's lock and goes on from a stack that is as declared."""
+    _Up(stack, variables, None, adopting=False).run()
 
 
 def for_environment(
@@ -125,8 +132,10 @@ class _Up:
         adopting: bool,
         laid: Callable[[], None] | None = None,
         host: LanguageHost | None = None,
+        upgrading: bool = False,
     ) -> None:
         self._adopting, self._laid, self._host = adopting, laid, host
+        self._upgrading = upgrading
         self._stack = stack
         self._revisions: Sequence[Revision] = ()
         self._profile = profile
@@ -137,7 +146,8 @@ class _Up:
         self._given = ""  # of the run of Pulumi, see `last_run`
         self._before: set[str] = set()
         self._told: Mapping[str, Any] = {}  # the outputs before the run
-        self._exchanged = False  # another cluster is served, which lacks what is done here
+        # Another cluster is served, which lacks what is done here.
+        self._exchanged: exchange.Beside | None = None
         self._backed_up = False
         self._tried: set[str] = set()  # remedies that are of use once
         self._healed: set[str] = set()  # findings that were taken back by SQL
@@ -178,7 +188,11 @@ class _Up:
                 exported = self._exported(reading) if reading else {}
             except PulumiFailed as error:
                 raise explain.short(error) from error
-        refuse_change(settings, State(exported).environment)
+        upgrading = self._goes_on(engine, settings, exported) or self._upgrading
+        refuse_change(settings, State(exported).environment, upgrading)
+        if upgrading:
+            self._tools = {**self._tools, UPGRADING: "true"}
+            self._pulumi = Pulumi(self._stack, self._tools)
         try:
             found, outputs = self._reconcile(engine, exported, settings) or self._verdict(exported)
         except PulumiFailed as error:
@@ -214,6 +228,22 @@ class _Up:
             ports.reserve(self._stack)
             settings = files.settings(self._stack)
         return settings
+
+    def _goes_on(self, engine: Engine, settings: Settings, exported: Mapping[str, Any]) -> bool:
+        """Return whether the data are of the settings' version and not of the last run's: of an
+        upgrade, after its exchange. A container of the other version leaves, so the new one is
+        made before anything waits for it."""
+        found, version = engine.container("postgres"), settings.postgres_version
+        if found is None:
+            return False
+        is_other = engine.version(found) != version
+        if not is_other and applied_version(State(exported).environment) in (None, version):
+            return False
+        if exchange.of_volume(engine, found).version != version:
+            return False
+        if is_other:
+            engine.remove_container(found.id)
+        return True
 
     def _reconcile(
         self, engine: Engine, exported: Mapping[str, Any], settings: Settings
@@ -257,10 +287,11 @@ class _Up:
             found = engine.wait_until_healthy("postgres", READY_S)
             if found is None or not found.is_healthy:
                 raise explain.not_ready(engine, found, "postgres")
-            if exchange.go_on(engine, found, self._stack.name, exported):
+            self._exchanged = exchange.go_on(engine, found, self._stack.name, exported)
+            if self._exchanged:
                 self._changed += 1
-                self._exchanged = True
-                self._back_up(exported)
+                if not self._exchanged.of_upgrade:  # else by containers of its version, later
+                    self._back_up(exported)
                 self._backed_up = False  # Pulumi may start store and server again: look then, too
             restoring.refuse(superuser.restores(exported), "`up`")
             exported = self._open_server(found, exported)
@@ -488,7 +519,10 @@ class _Up:
     def _back_up(self, exported: Mapping[str, Any]) -> None:
         """Mend what can be of backups; why one cannot is what health says a moment later."""
         with contextlib.suppress(PandomError):
-            self._changed += backup.begin_if_ours(self._engine, self._stack.name, exported)
+            upgraded = self._exchanged is not None and self._exchanged.of_upgrade
+            self._changed += backup.begin_if_ours(
+                self._engine, self._stack.name, exported, upgraded
+            )
             self._backed_up = True
             server = self._engine.container("postgres")
             if self._exchanged and server is not None:

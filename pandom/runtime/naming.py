@@ -27,6 +27,10 @@ LABEL_VARIABLES: Final = {LABEL_EXPIRES: "PANDOM_EXPIRES", LABEL_PROCESS: "PANDO
 MINIO_ROOT_USER: Final = "pandom-root"
 
 BASE_IMAGE: Final = "pandom-base:trixie"
+# Major versions of PostgreSQL, and the images that have one of them.
+POSTGRES_VERSIONS: Final = (17, 18)
+OLDEST: Final = POSTGRES_VERSIONS[0]
+WITH_POSTGRES: Final = ("postgres", "operations")
 
 # Where a container finds the secrets of its reader, read-only.
 KEYS_MOUNT: Final = PurePosixPath("/run/pandom/keys")
@@ -54,6 +58,15 @@ def resource_name(stack: str, part: str) -> str:
     return f"pandom-{stack}-{part}"
 
 
-def image_name(part: str) -> str:
-    """Return the tag of an image; shared by all stacks, containers use its digest."""
-    return f"{PROJECT}/{part}:local"
+def data_folder(version: int) -> str:
+    """Return where the server's image has its cluster."""
+    return f"/var/lib/postgresql/{version}/data"
+
+
+def image_name(part: str, version: int = OLDEST) -> str:
+    """Return the tag of an image; shared by all stacks, containers use its digest.
+
+    ``version`` is PostgreSQL's, for the images that have it.
+    """
+    tag = "local" if version == OLDEST or part not in WITH_POSTGRES else f"local-{version}"
+    return f"{PROJECT}/{part}:{tag}"

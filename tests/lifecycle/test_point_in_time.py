@@ -67,7 +67,7 @@ def state(stack: RunningStack) -> str:
         code, said = server.exec_run(["pandom-restore", "state"])
     except docker.errors.APIError:
         return ""
-    return "" if code else said.decode().strip()
+    return "" if code else " ".join(one for one in said.decode().split() if not one.isdigit())
 
 
 def killed(stack: RunningStack, way: str, when: Callable[[], bool]) -> None:

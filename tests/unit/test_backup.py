@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -64,7 +65,7 @@ def test_each_timeline_is_looked_at_by_itself() -> None:
 
 
 def test_the_configuration_names_the_store_and_the_stacks_own_folder() -> None:
-    text = configuration("mine", ELSEWHERE, "media", "key", "access", "secret")
+    text = configuration("mine", 17, ELSEWHERE, "media", "key", "access", "secret")
     for line in (
         "repo1-path=/mine",
         "repo1-s3-endpoint=s3.example.com",
@@ -86,7 +87,7 @@ def test_the_configuration_names_the_store_and_the_stacks_own_folder() -> None:
 def test_each_key_has_a_folder_of_its_own_and_only_readers_know_a_former_one() -> None:
     assert rotated("first", "second") == "2-second first"
     assert rotated("2-second first", "third") == "3-third 2-second first"
-    text = configuration("mine", ELSEWHERE, "media", "2-second first", "access", "secret")
+    text = configuration("mine", 17, ELSEWHERE, "media", "2-second first", "access", "secret")
     sections = text.split("\n[")
     assert "repo1-path=/mine/2\n" in sections[0]
     assert "repo1-cipher-pass=2-second\n" in sections[0]
@@ -357,24 +358,147 @@ def test_the_audit_knows_whether_backups_are_made(
     assert (verdict.evidence == NOT_ARCHIVED) == (days is None and mode == "off")
 
 
+def test_the_log_is_that_of_the_newest_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = Repository("dev", "s3", cast("Any", None), cast("Any", None))
+
+    def log(*of: tuple[str, int]) -> dict[str, Any]:
+        return {
+            f"{folder}/0000000100000000/{name(number)}-{'a' * 40}.zst": {"time": number}
+            for folder, number in of
+        }
+
+    listed = {
+        "--repo=1": log(("17-1", 3), ("18-2", 9), ("18-2", 10)) | {"17-1/00000002.history": {}},
+        # With a former key: its numbers are its own.
+        "--repo=2": log(("17-1", 1), ("18-10", 7), ("18-9", 6)),
+    }
+    monkeypatch.setattr(Repository, "run", lambda self, one, *_: json.dumps(listed[one]))
+    newest = replace(Whole.one, repository=1)
+    assert sorted(repository.segments(newest)) == [name(9), name(10)]
+    assert sorted(repository.segments(replace(Whole.one, repository=2))) == [
+        name(7),
+        name(9),
+        name(10),
+    ]
+    assert repository.histories() == set()
+    listed["--repo=1"] = {"archive.info": {}}
+    assert repository.segments(newest) == {}
+
+
+MADE: dict[str, Any] = {
+    "label": "20261126-100000F",
+    "type": "full",
+    "timestamp": {"start": 1, "stop": 2},
+    "database": {"id": 1, "repo-key": 1},
+    "info": {"size": 1, "repository": {"delta": 1}},
+    "archive": {"start": name(3), "stop": name(4)},
+    "prior": None,
+    "error": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("clusters", "served", "listed"),
+    [
+        # Key, number, system.
+        ([(1, 1, 7)], 7, ["1-1"]),
+        ([(1, 1, 7), (1, 2, 8)], 8, ["1-2"]),
+        # Rotated: before there was an upgrade, after one.
+        ([(1, 1, 7), (2, 1, 7)], 7, ["1-1", "2-1"]),
+        ([(1, 1, 8), (2, 1, 7), (2, 2, 8), (3, 1, 7)], 8, ["1-1", "2-2"]),
+        ([(1, 1, 7), (1, 2, 8), (2, 1, 7)], 8, ["1-2"]),
+        # Upgraded and taken back: between them the log is the other one's.
+        ([(1, 1, 7), (1, 2, 8), (1, 3, 7)], 7, ["1-3"]),
+        ([(1, 1, 7), (1, 2, 8), (1, 3, 7), (2, 1, 7)], 7, ["1-3"]),
+        # Rotated, and nothing yet with the present key.
+        ([(2, 1, 7), (2, 2, 8), (3, 1, 7)], 8, ["2-2"]),
+    ],
+)
+def test_backups_of_before_an_upgrade_are_not_of_this_cluster(
+    clusters: list[tuple[int, int, int]],
+    served: int,
+    listed: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = Repository("dev", "s3", cast("Any", None), cast("Any", None))
+    info = {
+        "db": [{"repo-key": key, "id": one, "system-id": system} for key, one, system in clusters],
+        "backup": [
+            {**MADE, "label": f"{key}-{one}", "database": {"id": one, "repo-key": key}}
+            for key, one, _ in clusters
+        ],
+    }
+    monkeypatch.setattr(Repository, "_info", lambda self: info)
+    assert [one.label for one in repository.backups(served)] == listed
+    assert [one.label for one in repository.backups()] == listed
+    with pytest.raises(AnotherCluster):
+        repository.backups(15 - served)
+    assert repository.is_made() == (clusters[0][0] == 1)
+
+
+@pytest.mark.parametrize(
+    ("made", "found", "upgraded", "done"),
+    [
+        # Again after a kill: the same, and no second backup.
+        (True, [Whole.one], True, ["stanza-upgrade"]),
+        (True, [], True, ["stanza-upgrade", "create", "full", "objects"]),
+        # With a key that nothing is there with yet, and former ones of before the upgrade.
+        (False, None, True, ["create", "full", "objects"]),
+        (True, [Whole.one], False, []),
+        # A database that was lost is not the one before: its backups stay in sight.
+        (True, None, False, None),
+    ],
+)
+def test_the_cluster_of_another_version_is_the_repositorys_next_one(
+    made: bool,
+    found: list[Made] | None,
+    upgraded: bool,
+    done: list[str] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    did: list[str] = []
+
+    def listed(_: object) -> list[Made]:
+        if found is None:
+            raise AnotherCluster("another", [])
+        return found
+
+    repository = SimpleNamespace(
+        is_made=lambda: made,
+        make=did.append,
+        backups=listed,
+        create=lambda: did.append("create"),
+        unbacked=lambda *_: None,
+        segments=lambda _: [],
+    )
+    place = SimpleNamespace(repository=repository, outputs={})
+    for name, value in (
+        ("State", lambda _: SimpleNamespace(outputs={"backup": "s3"})),
+        ("_place", lambda *_: place),
+        ("system", lambda _: 7),
+        ("_timeline", lambda _: "00000001"),
+        ("_archiver", lambda _: (None, None, None, None)),
+        ("make", lambda _, kind: did.append(kind)),
+        ("copy_objects", lambda *_: did.append("objects")),
+        ("missing_log", lambda *_: []),
+    ):
+        monkeypatch.setattr(backup, name, value)
+    if done is None:
+        with pytest.raises(AnotherCluster):
+            backup.begin_if_ours(cast(Any, None), "dev", {}, upgraded)
+        assert did == []
+        return
+    assert backup.begin_if_ours(cast(Any, None), "dev", {}, upgraded) == ("full" in did)
+    assert did == done
+
+
 def test_backups_of_another_cluster_are_named_before_anything_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     repository = Repository("dev", "s3", cast("Any", None), cast("Any", None))
-    made = {
-        "label": "20261126-100000F",
-        "type": "full",
-        "timestamp": {"start": 1, "stop": 2},
-        "database": {"id": 1, "repo-key": 1},
-        "info": {"size": 1, "repository": {"delta": 1}},
-        "archive": {"start": name(3), "stop": name(4)},
-        "prior": None,
-        "error": False,
-    }
-    systems = [{"system-id": one, "repo-key": 1} for one in (7, 8)]
-    info: dict[str, Any] = {"db": systems, "backup": [made]}
+    info: dict[str, Any] = {"db": [{"id": 1, "system-id": 8, "repo-key": 1}], "backup": [MADE]}
     monkeypatch.setattr(Repository, "_info", lambda self: info)
-    assert [one.label for one in repository.backups(8)] == [made["label"]]
+    assert [one.label for one in repository.backups(8)] == [MADE["label"]]
     with pytest.raises(AnotherCluster, match="`pandom restore --stack dev`"):
         repository.backups(7)
     # Before there is one, it is not in the way: making the repository says what it finds.

@@ -391,6 +391,8 @@ def test_what_is_off_is_brought_up_first(broken: FakeEngine) -> None:
     findings = repair.examine(broken, STATE, PORTS)  # type: ignore[arg-type]
     assert any("postgres" in urn or urn.endswith("::p") for urn in findings.targets)
     assert not any(urn.endswith("::m") for urn in findings.targets)
+    # What a newer program has besides is in no state yet.
+    assert set(repair.KEYS) <= set(findings.targets)
     assert findings.replace == []
 
 

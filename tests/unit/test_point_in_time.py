@@ -87,6 +87,9 @@ class Volume:
     def run(self, *_: Any) -> tuple[int, str, str]:
         return 0, self.answer, ""
 
+    def folder(self, _: Any) -> str:
+        return "/17"
+
 
 @pytest.mark.parametrize(
     ("free", "beside", "enough"),
@@ -117,8 +120,8 @@ class Steps:
             (up, "toolchain_variables", dict),
             (up, "bring_up", lambda *_: self.done.append("up")),
             (point_in_time, "Stack", lambda name: self),
-            (point_in_time, "_alone", lambda stack: contextlib.nullcontext()),
-            (point_in_time, "_beside", lambda *_: exchange.parse(state)),
+            (point_in_time, "alone", lambda stack: contextlib.nullcontext()),
+            (exchange, "of_volume", lambda *_: exchange.parse(state)),
             (point_in_time, "_leave", lambda _: self.done.append("objects")),
             (point_in_time, "_stay", lambda _: self.done.append("objects back")),
             (point_in_time, "_exchange", lambda _, way: self.done.append(f"exchange {way}")),
@@ -169,6 +172,15 @@ def test_a_killed_exchange_goes_on_where_it_was(
         ("restored", "undo", "no former database"),
         ("former switch", "discard", "`pandom restore --switch"),
         ("undone undo", "discard", "`pandom restore --undo"),
+        # What an upgrade left is its own.
+        ("former 18 17", "undo", "`pandom upgrade --undo --stack dev` serves it again"),
+        ("undone 17 18", "undo", "Next: `pandom upgrade --discard --stack dev` removes it"),
+        ("upgraded 17 18", "switch", "found: upgraded"),
+        ("former upgrade 18 17", "undo", "`pandom upgrade --stack dev` goes on"),
+        ("undone undo 17 18", "undo", "`pandom upgrade --undo --stack dev` goes on"),
+        ("undone undo 17 18", "switch", "`pandom upgrade --undo --stack dev` goes on"),
+        ("former upgrade 18 17", "discard", "`pandom upgrade --stack dev` goes on"),
+        ("former 18 17", "discard", "pandom upgrade --discard"),
         ("restored left", "discard", "--undo takes it back"),
         ("former left", "discard", "--switch takes it back"),
         ("former", "discard", "the former database, the way back"),
@@ -186,10 +198,11 @@ def test_what_cannot_follow_is_refused_with_what_can(
 
 
 def test_what_is_not_carried_to_its_end_is_said_until_it_is() -> None:
-    for state in ("nothing", "restored", "former", "undone"):
+    for state in ("nothing", "restored", "former", "undone", "nothing 17", "former 18 17"):
         assert exchange.parse(state).lacking("dev") is None
     assert "`pandom up`" in str(exchange.parse("former switch").lacking("dev"))
     assert "another moment" in str(exchange.parse("restored left").lacking("dev"))
+    assert "`upgrade` was not" in str(exchange.parse("former upgrade 18 17").lacking("dev"))
     # The program of an earlier version says one word, or nothing.
     assert exchange.parse("") == Beside()
 
@@ -225,6 +238,8 @@ def test_nobody_is_told_to_drop_what_is_served() -> None:
         # It was closed: a second time would end sessions, and give contexts another key.
         ("former switch", [], ["passwords"]),
         ("undone undo", [], ["passwords"]),
+        # A restore may be marked in a cluster that was upgraded: nobody closes it here.
+        ("former upgrade 18 17", ["pandom_db"], ["passwords"]),
     ],
 )
 def test_up_does_what_an_exchange_lacks(
@@ -235,7 +250,8 @@ def test_up_does_what_an_exchange_lacks(
     monkeypatch.setattr(superuser, "set_passwords", lambda _: found.append("passwords"))
     monkeypatch.setattr(superuser, "restores", lambda _: marked)
     monkeypatch.setattr(exchange, "run_in_job", lambda _, name, part, *__: found.append(part))
-    assert exchange.go_on(engine, cast(Any, None), "dev", {}) == bool(done)
+    begun = exchange.go_on(engine, cast(Any, None), "dev", {})
+    assert (begun is not None) == bool(done)
     assert found == done
     if done:
         with pytest.raises(UsageError, match="goes on with it"):
@@ -260,7 +276,7 @@ def test_a_history_whose_number_the_store_has_is_not_served() -> None:
 
     def listing(newest: str) -> Any:
         said = f"00000001.history {newest}.history 000000030000000000000007"
-        return cast(Any, SimpleNamespace(run=lambda *_: (0, said, "")))
+        return cast(Any, SimpleNamespace(run=lambda *_: (0, said, ""), folder=lambda _: "/17"))
 
     made = cast(Any, "restored")
     _keep_history(cast(Any, SimpleNamespace(repository=Store(listing("00000003")))), made)

@@ -44,6 +44,8 @@ def problems(**raw: Any) -> tuple[str, ...]:
     ("key", "value", "expected"),
     [
         ("profile", "staging", "one of development, ephemeral, production"),
+        ("postgresVersion", 16, "one of 17, 18"),
+        ("postgresVersion", "new", "a whole number"),
         ("postgresPort", "abc", "a whole number"),
         ("postgresPort", 80, "from 1024 to 65535"),
         ("postgresPort", 65536, "from 1024 to 65535"),
@@ -225,11 +227,35 @@ def test_every_key_says_what_a_later_change_does() -> None:
 
 
 def test_a_bucket_that_is_renamed_is_refused_and_one_that_is_not_passes() -> None:
-    refuse_change(load("dev", {"bucket": "other"}), {})
-    refuse_change(load("dev", {"bucket": "other"}), {"PANDOM_BUCKET": "other"})
+    refuse_change(load("dev", {"bucket": "other"}), {}, upgrading=False)
+    refuse_change(load("dev", {"bucket": "other"}), {"PANDOM_BUCKET": "other"}, upgrading=False)
     with pytest.raises(SettingsError, match=r"expected pandom-media.*found 'other'") as caught:
-        refuse_change(load("dev", {"bucket": "other"}), {"PANDOM_BUCKET": "pandom-media"})
+        refuse_change(
+            load("dev", {"bucket": "other"}), {"PANDOM_BUCKET": "pandom-media"}, upgrading=False
+        )
     assert caught.value.exit_code == USAGE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("applied", "wanted", "passes"),
+    [
+        ({}, 18, True),
+        ({"PANDOM_DB_VERSION": "18"}, 18, True),
+        ({"PANDOM_BUCKET": "pandom-media"}, 17, True),
+        ({"PANDOM_BUCKET": "pandom-media"}, 18, False),  # nobody was told before there was a choice
+        ({"PANDOM_BUCKET": "pandom-media", "PANDOM_DB_VERSION": "18"}, 17, False),
+    ],
+)
+def test_another_version_of_postgresql_is_refused_unless_the_data_came_along(
+    applied: dict[str, str], wanted: int, passes: bool
+) -> None:
+    settings = load("dev", {"postgresVersion": wanted})
+    refuse_change(settings, applied, upgrading=True)
+    if passes:
+        refuse_change(settings, applied, upgrading=False)
+        return
+    with pytest.raises(SettingsError, match=r"pandom upgrade --stack dev.*brings them along"):
+        refuse_change(settings, applied, upgrading=False)
 
 
 def test_a_strong_password_and_an_encrypted_one_pass() -> None:
