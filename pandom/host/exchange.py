@@ -14,6 +14,7 @@ from pandom.host import superuser
 from pandom.host.engine import RESTORE, Container, Engine
 from pandom.host.migrate import run_in_job
 from pandom.runtime.errors import Failure, UsageError
+from pandom.runtime.numbers import is_number
 from pandom.runtime.progress import say
 from schema.access import DATABASE
 
@@ -107,7 +108,7 @@ def parse(said: str) -> Beside:
     """Return what the volume's program says."""
     what, *more = said.split() or [Beside.what]
     begun = next((one for one in more if one in (SWITCH, UPGRADE, UNDO)), None)
-    version, other, *_ = *(int(one) for one in more if one.isdigit()), None, None
+    version, other, *_ = *(int(one) for one in more if is_number(one)), None, None
     return Beside(what, begun, "left" in more, version, other)
 
 
