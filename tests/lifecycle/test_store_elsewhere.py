@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -91,7 +92,9 @@ def test_a_full_store_and_a_slow_one_are_told_and_healed(
         Slow(store) as front,
     ):
         store.take_backups_of(name)
-        set_values(Stack(name), {"backupEndpoint": front.address})
+        # Outlives the disk: the stack's file goes on naming it.
+        authority = shutil.copy(store.ca, tmp_path / "ca.crt")
+        set_values(Stack(name), {"backupEndpoint": front.address, "backupCa": str(authority)})
         backed.pandom("up", "--stack", name)
         backed.look_again()
         try:
