@@ -15,11 +15,12 @@ from pandom.host import health
 from pandom.host.engine import Engine
 from pandom.objectstore import Account, administrator, client
 from pandom.operations.records import FOLDER
-from pandom.runtime.naming import HOST_BACKUP, KEYS_MOUNT
+from pandom.runtime.naming import HOST_BACKUP
 from schema.storage import AUDITOR, BACKUP, evidence_bucket, policy
 from tests.fixtures.backups import (
     Bucket,
     backup_labels,
+    drill,
     flipped,
     named_by_a_row,
     root,
@@ -33,20 +34,6 @@ pytestmark = pytest.mark.requirement("D5")
 
 def container(stack: RunningStack, part: str = "operations") -> Container:
     return docker.from_env().containers.get(stack.container(part))
-
-
-def drill(stack: RunningStack, edit: str = "") -> dict[str, Any]:
-    """Run a drill, with pgbackrest.conf edited by a script of sed; what its log says in the end."""
-    script = f"""
-        rm -rf /tmp/keys && mkdir /tmp/keys && cp -r {KEYS_MOUNT}/backup /tmp/keys
-        chmod -R u+w /tmp/keys && sed -i -e '{edit}' /tmp/keys/backup/pgbackrest.conf
-        PANDOM_KEYS=/tmp/keys pandom operations run drill; rm -rf /tmp/keys
-    """
-    command = ["bash", "-c", script] if edit else ["pandom", "operations", "run", "drill"]
-    said = b" runs already"
-    while b" runs already" in said:  # one that failed is tried again
-        said = container(stack).exec_run(command).output
-    return dict(json.loads(said.decode().splitlines()[-1]))
 
 
 def left(stack: RunningStack) -> list[str]:
