@@ -1,18 +1,26 @@
-"""PostgreSQL's next major version with the data, and the way back."""
+"""PostgreSQL's next major version and the way back; states of earlier commits."""
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from pandom.host.stack import Stack, read_file, set_values
+from pandom.runtime import paths
 from tests.fixtures.backups import backup_labels, sql
 from tests.fixtures.server import server_of
-from tests.fixtures.stack import Pandom, RunningStack
+from tests.fixtures.stack import Pandom, RunningStack, new_name, remove
 
 pytestmark = pytest.mark.requirement("D5")
+
+# The last commit of each state that `up` must go on from.
+EARLIER = ("e4de534",)
 
 
 def test_the_setting_alone_changes_nothing(stack: RunningStack) -> None:
@@ -134,3 +142,37 @@ def test_killed_after_its_exchange_it_goes_on(backed: RunningStack, at: str) -> 
             backed.pandom(*command, "--stack", name)
         assert "nothing changed" in backed.pandom("up", "--stack", name).stderr
     confirmed("upgrade", "--discard", "--stack", name)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("commit", EARLIER)
+def test_up_goes_on_from_the_state_of_an_earlier_commit(commit: str, tmp_path: Path) -> None:
+    place = tmp_path / "earlier"
+    subprocess.run(
+        ["git", "worktree", "add", "--detach", str(place), commit], cwd=paths.ROOT, check=True
+    )
+    name = new_name()
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "toolchain"],
+            cwd=place,
+            env={**os.environ, "CI": "true"},
+            check=True,
+        )
+        Pandom(place, forks=False)("up", "--stack", name)
+        stack = RunningStack(name)
+        (paths.ROOT / "stacks" / f"Pulumi.{name}.yaml").write_text(
+            (place / "stacks" / f"Pulumi.{name}.yaml").read_text()
+        )
+        before = rows(stack)
+        stack.pandom("up", "--stack", name)
+        stack.look_again()
+        assert rows(stack) >= before > 0
+        for command in ("health", "audit"):
+            stack.pandom(command, "--stack", name)
+        assert "nothing changed" in stack.pandom("up", "--stack", name).stderr
+    finally:
+        remove(name)
+        subprocess.run(
+            ["git", "worktree", "remove", "--force", str(place)], cwd=paths.ROOT, check=True
+        )
